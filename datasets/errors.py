@@ -1,0 +1,77 @@
+"""Why a clip or a file is refused, as data.
+
+A `Reason` ends up in the ledger's `reason` column. `SourceError` carries one from the
+code that noticed it to the row that records it. `UserError` is for what the person at
+the command line must change; its text is the whole message they see.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a row of the ledger is not accepted. The empty string means nothing is wrong."""
+
+    NONE = ""
+    """Accepted."""
+    NOT_MEDIA = "not_media"
+    """The file is no container that the decoder knows."""
+    EMPTY_FILE = "empty_file"
+    """The file has no bytes."""
+    UNREADABLE = "unreadable"
+    """A container, but damaged: the decoder gave up."""
+    NO_VIDEO = "no_video"
+    """There is no video stream, or it holds no frame."""
+    NO_AUDIO = "no_audio"
+    """There is no audio stream, so nothing to learn lips from."""
+    SILENT = "silent"
+    """The audio of this clip carries no speech energy."""
+    NO_FACE = "no_face"
+    """No face was found in any frame of this shot."""
+    FACE_TOO_SMALL = "face_too_small"
+    """The face is smaller than the smallest allowed size in pixels."""
+    TOO_SHORT = "too_short"
+    """The track is shorter than the shortest allowed clip."""
+    NOT_THE_SPEAKER = "not_the_speaker"
+    """Another face of the same time span was chosen by the track policy."""
+    LOW_CONFIDENCE = "low_confidence"
+    """The sync scorer is not sure about the offset."""
+    OFFSET_TOO_LARGE = "offset_too_large"
+    """The audio is further away than the largest offset worth correcting."""
+    LOW_COVERAGE = "low_coverage"
+    """The face was found on too few frames of the track."""
+    BLURRY = "blurry"
+    """The face is too blurry to learn from."""
+    TURNED_AWAY = "turned_away"
+    """The head is turned too far to the side."""
+    DARK = "dark"
+    """The face is under- or overexposed."""
+    TIMED_OUT = "timed_out"
+    """The item's deadline passed while it was processed."""
+    WORKER_DIED = "worker_died"
+    """The process that worked on the item died, as often as it may be tried."""
+    DOWNLOAD_FAILED = "download_failed"
+    """The file could not be fetched."""
+    INTERNAL = "internal_error"
+    """An error of this program; `detail` has the exception."""
+
+
+class SourceError(Exception):
+    """A source, or one clip of it, cannot be used.
+
+    Args:
+        reason: what is wrong.
+        detail: what exactly was seen, in one line.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.value}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["SourceError"], tuple[Reason, str]]:
+        return (type(self), (self.reason, self.detail))
+
+
+class UserError(Exception):
+    """Something that the user can mend: the text says what was given, what was
+    expected and what to do next. Command lines print it alone and exit with 2."""

@@ -1,0 +1,70 @@
+"""One row per clip: what the ledger holds.
+
+The columns are an interface: notebooks and dashboards of users read them. Scores are
+stored as measured; `verdict` and `reason` are what the thresholds of the day made of them.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+
+from datasets.errors import Reason
+
+
+class Verdict(StrEnum):
+    ACCEPTED = "accepted"
+    """The clip is in a shard."""
+    REJECTED = "rejected"
+    """It is not, and `reason` says why."""
+
+
+@dataclass
+class ClipRow:
+    """A row of `ledger.parquet`. Every input file has at least one."""
+
+    path: str
+    """Source file, relative to the input folder, with forward slashes."""
+    clip_id: str = ""
+    """Unique key of the clip; empty when the file gave no clip at all."""
+    shot: int = -1
+    """Index of the shot in the file, from 0; -1 when not known."""
+    track: int = -1
+    """Index of the face track in the file, from 0; -1 when there is none."""
+    speaker: str = ""
+    """Who speaks; train and test never share one."""
+    start_s: float = 0.0
+    """Start of the clip, seconds after the first video frame."""
+    end_s: float = 0.0
+    """End of the clip, seconds after the first video frame."""
+    num_frames: int = 0
+    """Length in frames at 25 fps."""
+    face_px: float = 0.0
+    """Median side of the face's bounding box, in pixels of the source video."""
+    av_offset_frames: float = float("nan")
+    """Audio delay in frames at 25 fps before correction; positive: audio late."""
+    sync_confidence: float = float("nan")
+    """The scorer's confidence in the offset."""
+    scorer: str = ""
+    """Name of the scorer that measured offset and confidence."""
+    verdict: str = Verdict.REJECTED.value
+    """`accepted` or `rejected`."""
+    reason: str = Reason.NONE.value
+    """A `Reason`; empty when accepted."""
+    stage: str = ""
+    """The step that decided: probe, decode, faces, audio, sync, verdict, executor."""
+    detail: str = ""
+    """What exactly was seen, in one line."""
+    coverage: float = float("nan")
+    """Share of the clip's frames on which the face was detected."""
+    sharpness: float = float("nan")
+    """Variance of the Laplacian of the aligned face in grey levels, median over frames."""
+    yaw_deg: float = float("nan")
+    """Median absolute yaw of the head, degrees."""
+    brightness: float = float("nan")
+    """Mean grey level of the aligned face, 0 to 255."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(ClipRow))
+"""Column names of the ledger, in order."""

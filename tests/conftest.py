@@ -1,0 +1,23 @@
+"""What all tests share: quiet libraries and the folder of real footage."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("GLOG_minloglevel", "3")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real clips and reference numbers, beside the repository."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "manifest.json").is_file():
+        pytest.skip(f"no real footage: {folder} is not there")
+    return folder
