@@ -1,0 +1,37 @@
+# Two commands matter: `make demo` and `make test`. Both make what they need first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+DATA ?=
+OUTPUT ?= runs/demo
+
+.PHONY: setup demo test lint weights clean
+
+setup: .venv/.installed
+
+# The lock is complete, so nothing is resolved again: --no-deps keeps the windowless OpenCV
+# that the lock names instead of the two that mediapipe and scenedetect would pull in.
+# torch goes first with its own dependencies, since they differ by machine (CPU or CUDA).
+.venv/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is needed, $(PYTHON) is another version: run make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m flows.demo --output "$(OUTPUT)" $(if $(DATA),--data "$(DATA)")
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy flows tasks models datasets tests benchmarks
+
+test: lint
+	$(BIN)/python -m pytest
+
+weights: setup
+	$(BIN)/python -m models.weights
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
