@@ -1,0 +1,44 @@
+"""The choice of audio condition: mel tokens (tiny recipe) or Whisper features (the paper)."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from models.audio_tokens import MelTokens
+from models.mel import Audio
+
+AUDIO_ENCODERS = ("mel", "whisper")
+
+
+@runtime_checkable
+class AudioEncoder(Protocol):
+    """What the U-Net needs of an audio encoder. Implementations are `nn.Module`s."""
+
+    width: int
+    """Channels per token."""
+    tokens_per_frame: int
+    """Tokens that each video frame attends to."""
+
+    def encode(self, wave: Audio, num_frames: int) -> torch.Tensor:
+        """(samples,) mono at 16 kHz -> (num_frames, tokens_per_frame, width) at 25 fps."""
+        ...
+
+
+def build_audio_encoder(name: str, config: dict[str, Any]) -> AudioEncoder:
+    """An audio encoder by name.
+
+    Args:
+        name: "mel" or "whisper".
+        config: keyword arguments of `MelTokens` or `WhisperTokens`. A Whisper encoder
+            built this way has fresh weights; `WhisperTokens.from_file` reads trained ones.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name == "mel":
+        return MelTokens(**config)
+    if name == "whisper":
+        from models.whisper_tokens import WhisperTokens
+
+        return WhisperTokens(**config)
+    raise ValueError(f"unknown audio encoder {name!r}, expected one of {AUDIO_ENCODERS}")

@@ -1,0 +1,143 @@
+"""Reading other people's weight files safely: pickles only with `weights_only`.
+
+Every problem ends in one `ModelFileError` sentence: which file, what was found, what was
+expected.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.files import ModelFileError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+"""Keys under which training scripts put the weights."""
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a .pt, .pth, .pkl, .model or .safetensors file holds, on the CPU.
+
+    Nothing in the file is executed. Large files are mapped, not read.
+
+    Raises:
+        ModelFileError: missing, truncated, not a weight file, or a pickle of more than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"model file {path} is not there: fetch it or give another path")
+    if path.stat().st_size == 0:
+        raise ModelFileError(f"model file {path} is empty: fetch it again")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        TypeError,
+        AssertionError,
+        UnicodeDecodeError,
+    ) as problem:
+        raise ModelFileError(f"model file {path} {_diagnosis(path, problem)}") from problem
+
+
+def _diagnosis(path: Path, problem: Exception) -> str:
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"version https://git-lfs"):
+        return "is only a Git LFS pointer: fetch the file itself"
+    if head.lstrip()[:1] == b"<":
+        return "is a web page, not weights: the download was answered by an error page"
+    if "TorchScript" in str(problem):
+        return "is a TorchScript program where plain weights were expected"
+    if "Unsupported" in str(problem) or "weights_only" in str(problem).lower():
+        return "holds more than tensors and was refused, since a pickle can run any code"
+    return f"is truncated or no weight file ({type(problem).__name__}): fetch it again"
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as problem:
+        raise ModelFileError(
+            f"model file {path} is truncated or no safetensors file: fetch it again"
+        ) from problem
+
+
+def unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The weights inside a checkpoint, whatever key they are under.
+
+    Raises:
+        ModelFileError: there are none.
+    """
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise ModelFileError(
+            f"model file {path} holds {type(content).__name__} where named weights were expected"
+        )
+    odd = [key for key, value in content.items() if not isinstance(value, torch.Tensor)]
+    if odd:
+        raise ModelFileError(
+            f"model file {path} holds no weights under {odd[0]!r}: expected tensors by name"
+        )
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """`read_checkpoint` and `unwrap` in one."""
+    return unwrap(read_checkpoint(path), path)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Put weights into a network (which may be on the meta device), nothing left over.
+
+    Tensors become float32. Every key must match, but for BatchNorm's step counters, which
+    some files lack and inference does not need.
+
+    Raises:
+        ModelFileError: a key or shape differs.
+    """
+    own = network.state_dict()
+    counters = {
+        key: torch.zeros((), dtype=torch.int64)
+        for key in own
+        if key.endswith("num_batches_tracked")
+    }
+    weights = {**counters, **weights}
+    missing = [key for key in own if key not in weights]
+    extra = [key for key in weights if key not in own]
+    wrong = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    if missing or extra or wrong:
+        name = type(network).__name__
+        if wrong and not missing and not extra:
+            key = wrong[0]
+            found, expected = tuple(weights[key].shape), tuple(own[key].shape)
+            what = f"{key} has shape {found} where {expected} was expected"
+        else:
+            what = f"{len(missing)} weights are missing and {len(extra)} are unknown" + (
+                f", first {(missing or extra)[0]}" if missing or extra else ""
+            )
+        raise ModelFileError(f"model file {path} does not fit {name}: {what}")
+    network.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in
+         weights.items()},
+        assign=True,
+    )

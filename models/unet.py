@@ -1,0 +1,229 @@
+"""LatentSync's U-Net (arXiv 2412.09262, section 3): denoises the latents of a face window.
+
+Stable Diffusion 1.5's U-Net over windows of frames: cross-attention to each frame's audio
+tokens, norms over the whole window, motion modules in stage 2. The input channels are
+the noisy latents, one mask (1 where the picture is kept), the latents of the masked
+picture and those of a reference window. The defaults are the full-size network of the
+paper; the tiny recipe is the same class, smaller, with `residual`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from models.unet_blocks import (
+    BlockConfig,
+    ClipGroupNorm,
+    DownStage,
+    MidStage,
+    StageConfig,
+    UpStage,
+)
+
+ATTENTIONS = ("full", "cross", "none")
+
+
+class LipSyncUNet(ModelMixin, ConfigMixin):
+    """U-Net over windows of frames, conditioned on audio.
+
+    Args:
+        in_channels: noisy + 1 mask + masked + reference latents: 3 * out_channels + 1.
+        out_channels: latent channels of the prediction.
+        block_out_channels: width at each resolution, the highest first.
+        layers_per_block: ResNet blocks per resolution on the way down (one more going up).
+        attention: per resolution, "full" (self and cross), "cross" or "none".
+        cross_attention_dim: width of the audio tokens.
+        attention_heads: heads of the attentions per frame.
+        norm_num_groups: groups of all norms.
+        norm_eps: epsilon of the clip-wide norms.
+        motion_resolutions: resolutions that get motion modules, as divisors of the
+            latents' own (1, 2, 4, 8); empty for stage 1.
+        motion_decoder_only: motion modules only on the way up (`stage2_efficient`).
+        motion_mid_block: a motion module at the lowest resolution too.
+        motion_heads: heads of the attentions over frames.
+        motion_max_frames: longest window with motion modules.
+        ff_mult: inner width of the per-frame feed-forward layers over the outer one.
+        residual: add the output to a first guess, the masked picture's latents where the
+            mask keeps and the reference's where it repaints. The output and the noisy
+            latents' input weights start at zero, so that an untrained network that
+            predicts the sample itself returns just that guess.
+
+    Raises:
+        ValueError: the values contradict each other.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ("ResnetBlock", "SpatialTransformer", "MotionModule")
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 13,
+        out_channels: int = 4,
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        attention: Sequence[str] = ("full", "full", "full", "none"),
+        cross_attention_dim: int = 384,
+        attention_heads: int = 8,
+        norm_num_groups: int = 32,
+        norm_eps: float = 1e-5,
+        motion_resolutions: Sequence[int] = (1, 2, 4, 8),
+        motion_decoder_only: bool = False,
+        motion_mid_block: bool = False,
+        motion_heads: int = 8,
+        motion_max_frames: int = 24,
+        ff_mult: int = 4,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = list(block_out_channels)
+        _check(widths, list(attention), in_channels, out_channels, residual)
+        config = BlockConfig(
+            time_channels=4 * widths[0],
+            audio_width=cross_attention_dim,
+            heads=attention_heads,
+            groups=norm_num_groups,
+            eps=norm_eps,
+            motion_heads=motion_heads,
+            motion_max_frames=motion_max_frames,
+            ff_mult=ff_mult,
+        )
+        self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(widths[0], config.time_channels)
+        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        last = len(widths) - 1
+        moving = [2**level in motion_resolutions for level in range(len(widths))]
+        self.down_blocks = nn.ModuleList(
+            DownStage(
+                StageConfig(
+                    (widths[max(level - 1, 0)],) + (width,) * (layers_per_block - 1),
+                    width,
+                    attention[level],
+                    layers_per_block,
+                    moving[level] and not motion_decoder_only,
+                ),
+                config,
+                downsample=level < last,
+            )
+            for level, width in enumerate(widths)
+        )
+        self.mid_block = MidStage(
+            StageConfig((widths[-1],) * 2, widths[-1], "full", 1, motion_mid_block), config
+        )
+        self.up_blocks = nn.ModuleList(
+            UpStage(
+                StageConfig(
+                    _up_widths(widths, level, layers_per_block),
+                    widths[level],
+                    attention[level],
+                    layers_per_block + 1,
+                    moving[level],
+                ),
+                config,
+                upsample=level > 0,
+            )
+            for level in reversed(range(len(widths)))
+        )
+        self.conv_norm_out = ClipGroupNorm(norm_num_groups, widths[0], eps=norm_eps)
+        self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+        if residual:
+            nn.init.zeros_(self.conv_out.weight)
+            nn.init.zeros_(self.conv_out.bias)
+            nn.init.zeros_(self.conv_in.weight[:, :out_channels])
+
+    def forward(
+        self, sample: torch.Tensor, timesteps: torch.Tensor | int, audio: torch.Tensor
+    ) -> torch.Tensor:
+        """Predict the noise (or the sample, as trained) of a window.
+
+        Args:
+            sample: (b, in_channels, f, h, w), all channels as described above; h and w
+                divisible by 2 per resolution step.
+            timesteps: (b,) or one number.
+            audio: (b, f, n, cross_attention_dim).
+
+        Returns:
+            (b, out_channels, f, h, w).
+
+        Raises:
+            ValueError: the shapes do not fit together or to the network.
+        """
+        self._check_inputs(sample, audio)
+        batch, channels, frames, height, width = sample.shape
+        time = self._time(timesteps, sample)
+        tokens = audio.to(sample.dtype).reshape(batch * frames, *audio.shape[2:])
+        # ((b f), c, h, w) in channels-last memory.
+        flat = sample.permute(0, 2, 3, 4, 1).reshape(batch * frames, height, width, channels)
+        flat = flat.permute(0, 3, 1, 2)
+        hidden = self.conv_in(flat)
+        skips = [hidden]
+        for down in self.down_blocks:
+            hidden, more = down(hidden, time, tokens, frames)
+            skips += more
+        hidden = self.mid_block(hidden, time, tokens, frames)
+        for up in self.up_blocks:
+            hidden = up(hidden, skips, time, tokens, frames)
+        hidden = self.conv_out(F.silu(self.conv_norm_out(hidden, frames)))
+        if self.config.residual:
+            hidden = hidden + self._first_guess(flat)
+        return hidden.reshape(batch, frames, -1, height, width).transpose(1, 2)
+
+    def _time(self, timesteps: torch.Tensor | int, sample: torch.Tensor) -> torch.Tensor:
+        """(b, time_channels)."""
+        steps = torch.as_tensor(timesteps, device=sample.device).reshape(-1)
+        steps = steps.expand(sample.shape[0]) if steps.numel() == 1 else steps
+        return self.time_embedding(self.time_proj(steps).to(sample.dtype))
+
+    def _first_guess(self, flat: torch.Tensor) -> torch.Tensor:
+        """Masked latents where the mask keeps, reference latents where it repaints."""
+        count = self.config.out_channels
+        _, keep, masked, reference = flat.split([count, 1, count, count], dim=1)
+        return keep * masked + (1 - keep) * reference
+
+    def _check_inputs(self, sample: torch.Tensor, audio: torch.Tensor) -> None:
+        step = 2 ** (len(self.config.block_out_channels) - 1)
+        expected = self.config.in_channels
+        if sample.ndim != 5 or sample.shape[1] != expected:
+            raise ValueError(f"sample must be (b, {expected}, f, h, w), got {tuple(sample.shape)}")
+        if sample.shape[3] % step or sample.shape[4] % step:
+            size = f"{sample.shape[3]}x{sample.shape[4]}"
+            raise ValueError(f"the latents' height and width must divide by {step}, got {size}")
+        wanted = (sample.shape[0], sample.shape[2])
+        if audio.ndim != 4 or audio.shape[:2] != wanted:
+            raise ValueError(
+                f"audio must be (b, f, n, width) with b, f = {wanted}, got {tuple(audio.shape)}"
+            )
+        if audio.shape[3] != self.config.cross_attention_dim:
+            raise ValueError(
+                f"audio tokens must be {self.config.cross_attention_dim} wide, got "
+                f"{audio.shape[3]}: the network and the audio encoder do not belong together"
+            )
+
+
+def _up_widths(widths: list[int], level: int, layers_per_block: int) -> tuple[int, ...]:
+    """Input width of each ResNet block going up: what comes from below plus its skip."""
+    below = widths[min(level + 1, len(widths) - 1)]
+    own, above = widths[level], widths[max(level - 1, 0)]
+    hidden = [below] + [own] * layers_per_block
+    skips = [own] * layers_per_block + [above]
+    return tuple(sum(pair) for pair in zip(hidden, skips, strict=True))
+
+
+def _check(
+    widths: list[int], attention: list[str], in_channels: int, out_channels: int, residual: bool
+) -> None:
+    if len(attention) != len(widths):
+        raise ValueError(f"attention needs one entry per resolution ({len(widths)}): {attention}")
+    unknown = [name for name in attention if name not in ATTENTIONS]
+    if unknown:
+        raise ValueError(f"unknown attention {unknown[0]!r}, expected one of {ATTENTIONS}")
+    if residual and in_channels != 3 * out_channels + 1:
+        raise ValueError(
+            f"residual needs in_channels = 3 * out_channels + 1 = {3 * out_channels + 1}, "
+            f"got {in_channels}"
+        )

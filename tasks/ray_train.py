@@ -1,0 +1,181 @@
+"""A training run inside one Ray Train worker group.
+
+One `TorchTrainer` runs all stages that remain, since starting workers and importing torch
+costs as much as a short stage. Checkpoints and resume are the stages' own, so a group
+that Ray restarts after a lost worker goes on where the last checkpoint is. Rank 0 logs:
+curves to MLflow, progress to a file that the caller's process prints.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.errors import UserError
+from tasks.train_loop import Worker
+from tasks.training import TrainingJob, run_stages
+
+PROGRESS = "progress.log"
+RESTARTS = 2
+"""How often a worker group may be started anew after it lost a worker."""
+POLL_SECONDS = 0.3
+
+
+class FileReporter:
+    """Rank 0's side of the reporting: lines into a file, curves into MLflow."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.path = job.output / PROGRESS
+        self.uri, self.runs = job.tracking_uri, dict(job.runs)
+        self.trackers: dict[str, Any] = {}
+
+    def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
+        if not self.uri or stage not in self.runs:
+            return
+        from tasks.tracking import Tracker
+
+        if stage not in self.trackers:
+            self.trackers[stage] = Tracker.attach(self.uri, self.runs[stage])
+        self.trackers[stage].log(values, step)
+
+    def progress(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def _train_function(config: dict[str, Any]) -> None:
+    """Runs in every worker."""
+    from ray import train
+    from ray.train.torch import get_device
+
+    job: TrainingJob = config["job"]
+    context = train.get_context()
+    asked = torch.device(job.device)
+    device = get_device() if asked.type == "cuda" and asked.index is None else asked
+    worker = Worker(device, context.get_world_rank(), context.get_world_size())
+    run_stages(job, worker, FileReporter(job))
+
+
+def train_with_ray(
+    job: TrainingJob,
+    *,
+    workers: int = 1,
+    ray_address: str | None = None,
+    on_line: Callable[[str], None] = print,
+) -> None:
+    """Train what remains of a job on a local Ray or a cluster.
+
+    Args:
+        job: paths must be the same on all machines of a cluster.
+        workers: processes that train together, one GPU each on CUDA.
+        ray_address: of a running cluster; None starts a local one for this call.
+        on_line: called with each line of progress.
+
+    Raises:
+        UserError, ModelFileError, OSError: what a worker found, unwrapped.
+        ray.train.TrainingFailedError: anything else that went wrong in a worker.
+    """
+    import ray
+
+    from tasks.ray_runtime import ray_session
+
+    job = replace(job, dataset=job.dataset.resolve(), output=job.output.resolve())
+    job.output.mkdir(parents=True, exist_ok=True)
+    progress = job.output / PROGRESS
+    progress.write_text("", encoding="utf-8")
+    uses_gpu = torch.device(job.device).type == "cuda"
+    with ray_session(address=ray_address):
+        available = ray.cluster_resources()
+        kind, needed = ("GPU", workers) if uses_gpu else ("CPU", workers)
+        if available.get(kind, 0) < needed:
+            raise UserError(
+                f"{workers} training workers need {needed} {kind}s, Ray has "
+                f"{available.get(kind, 0):g}: use fewer workers or a larger cluster"
+            )
+        cpus = max(1, int(available["CPU"]) // workers) if not uses_gpu else 1
+        _fit_in_background(job, workers, uses_gpu, cpus, progress, on_line)
+
+
+def _fit_in_background(
+    job: TrainingJob,
+    workers: int,
+    uses_gpu: bool,
+    cpus: int,
+    progress: Path,
+    on_line: Callable[[str], None],
+) -> None:
+    """Wait for the trainer while passing on its lines.
+
+    The trainer runs in a thread of its own, because in the main thread it would take
+    over Ctrl-C and end the process as if nothing had been wrong.
+    """
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            _trainer(job, workers, uses_gpu, cpus).fit()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+    thread.start()
+    read = 0
+    while True:
+        alive = thread.is_alive()
+        text = progress.read_text(encoding="utf-8")
+        whole = text.rfind("\n") + 1
+        for line in text[read:whole].splitlines():
+            on_line(line)
+        read = max(read, whole)
+        if not alive:
+            break
+        thread.join(POLL_SECONDS)
+    if failures:
+        raise _cause(failures[0]) from failures[0]
+
+
+def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    return TorchTrainer(
+        _train_function,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=uses_gpu,
+            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if uses_gpu else {}),
+        ),
+        run_config=RunConfig(
+            # Ray's own state of a run is of no use here; a fresh name keeps it apart.
+            name=f"run-{time.time_ns()}",
+            storage_path=str(job.output / "ray"),
+            failure_config=FailureConfig(max_failures=RESTARTS),
+        ),
+    )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error that a worker raised for the user, out of Ray's wrappings."""
+    from models.files import ModelFileError
+
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in failures.values():
+        seen: BaseException | None = failure
+        while seen is not None:
+            if isinstance(seen, UserError | ModelFileError | OSError):
+                return seen
+            with suppress(AttributeError):
+                inner = getattr(seen, "_base_exc", None) or getattr(seen, "cause", None)
+                if isinstance(inner, BaseException):
+                    seen = inner
+                    continue
+            seen = seen.__cause__
+    return error

@@ -1,0 +1,75 @@
+"""What a stage's train function is given: its place in the run, its data, its worker."""
+
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets.clips import ClipStore
+from tasks.recipes import Recipe
+from tasks.train_loop import Reporter, Worker
+
+
+@dataclass
+class Stores:
+    """The dataset's clips, opened once per split and resolution, so decoded once."""
+
+    dataset: Path
+    opened: dict[tuple[str, int], ClipStore] = field(default_factory=dict)
+
+    def _open(self, split: str, resolution: int) -> ClipStore:
+        key = (split, resolution)
+        if key not in self.opened:
+            self.opened[key] = ClipStore(self.dataset, split=split, resolution=resolution)
+        return self.opened[key]
+
+    def train(self, resolution: int) -> ClipStore:
+        """Clips to learn from.
+
+        Raises:
+            UserError: there are none.
+        """
+        return self._open("train", resolution)
+
+    def held_out(self, resolution: int) -> tuple[ClipStore, int]:
+        """Clips of the test split and how many speakers they show.
+
+        A dataset of one speaker has no test split: then the training clips and 0, and
+        whoever prints a number measured on them says so.
+        """
+        if not self._has_test():
+            return self.train(resolution), 0
+        store = self._open("test", resolution)
+        return store, len({clip.speaker for clip in store.clips})
+
+    def _has_test(self) -> bool:
+        everything = ClipStore(self.dataset, memory_bytes=0)
+        return any(clip.split == "test" for clip in everything.clips)
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of one run, as one worker sees it."""
+
+    name: str
+    """One of `recipes.STAGES`."""
+    output: Path
+    """The run's folder; the stage's own is `folder`."""
+    digest: str
+    """Of everything that the stage's result depends on."""
+    recipe: Recipe
+    """What is trained and how."""
+    stores: Stores
+    """The dataset."""
+    worker: Worker
+    """This process."""
+    reporter: Reporter
+    """Where to tell what happens."""
+
+    @property
+    def folder(self) -> Path:
+        return self.output / self.name
+
+    @property
+    def seed(self) -> int:
+        """The recipe's seed, told apart by stage."""
+        return (self.recipe.seed << 32) | zlib.crc32(self.name.encode())

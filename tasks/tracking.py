@@ -1,0 +1,234 @@
+"""Runs, curves and files in MLflow, without its global state.
+
+The driver starts runs; a worker elsewhere only needs `Tracker.attach(uri, run_id)`. Points
+of curves are collected and sent many at a time. Locally everything is one SQLite file with
+a folder of artifacts beside it; MLflow's file store no longer works and is refused.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlflow-artifacts"
+BATCH = 200
+"""Points that are collected before they are sent. MLflow takes at most 1000 at a time."""
+SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+PARAM_LIMIT = 6000
+"""Longest value of a parameter that MLflow stores."""
+
+
+def default_uri(home: Path | str | None = None) -> str:
+    """Where runs go when nobody says so: `MLFLOW_TRACKING_URI`, else SQLite in a folder.
+
+    Args:
+        home: folder of the SQLite file. A given one wins over the environment, so that a
+            run with its own folder stays within it; None stands for `runs`.
+    """
+    from_environment = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if home is None and from_environment:
+        return from_environment
+    return f"sqlite:///{Path(home or 'runs').resolve() / DATABASE}"
+
+
+def checked_uri(uri: str) -> str:
+    """`uri` with an absolute path, if it is one that MLflow can serve a registry from.
+
+    Raises:
+        UserError: it is a folder or of an unknown kind.
+    """
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme not in SCHEMES or "://" not in uri and scheme != "databricks":
+        raise UserError(
+            f"{uri!r} cannot keep runs and models: give sqlite:///FILE.db or the address of an "
+            "MLflow server"
+        )
+    path = sqlite_path(uri)
+    return f"sqlite:///{path.resolve()}" if path else uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file behind a SQLite address; None for every other address."""
+    prefix = "sqlite:///"
+    return Path(uri[len(prefix) :]) if uri.startswith(prefix) else None
+
+
+def client(uri: str) -> "MlflowClient":
+    """A client of the store, without MLflow's talk. Makes a SQLite file that is not there.
+
+    Raises:
+        UserError: the address is of an unknown kind, or nothing can be written there.
+    """
+    uri = checked_uri(uri)
+    path = sqlite_path(uri)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A server that is gone is said within seconds instead of after minutes of silent retries.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    with quiet():
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        try:
+            found = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            found.search_experiments(max_results=1)
+        except MlflowException as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"the MLflow store {uri} cannot be used ({first_line}): check the address"
+            ) from error
+    return found
+
+
+@contextlib.contextmanager
+def quiet() -> Any:
+    """No notes of MLflow and its database migrations while this lasts."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+class Tracker:
+    """One MLflow run at a time.
+
+    Args:
+        uri: of the store, see `default_uri`.
+        experiment: name; made when it is not there. One per model is the convention.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self.uri = checked_uri(uri)
+        self.experiment = experiment
+        self.run_id = ""
+        self._client = client(self.uri)
+        self._experiment_id = self._find_or_make(experiment)
+        self._points: list[tuple[str, float, int, int]] = []
+
+    @classmethod
+    def attach(cls, uri: str, run_id: str) -> "Tracker":
+        """A tracker for a run that somebody else started, on any machine."""
+        tracker = cls.__new__(cls)
+        tracker.uri = checked_uri(uri)
+        tracker.run_id = run_id
+        tracker._client = client(tracker.uri)
+        run = tracker._client.get_run(run_id)
+        tracker._experiment_id = run.info.experiment_id
+        tracker.experiment = tracker._client.get_experiment(run.info.experiment_id).name
+        tracker._points = []
+        return tracker
+
+    def _find_or_make(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            path = sqlite_path(self.uri)
+            location = (path.parent / ARTIFACTS / name).as_uri() if path else None
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException:
+                # Another process made it in between.
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
+    def start_run(
+        self, name: str, parent: str | None = None, tags: dict[str, str] | None = None
+    ) -> str:
+        """Start a run and make it this tracker's.
+
+        Args:
+            name: shown in lists.
+            parent: id of the run that this one is a part of.
+            tags: further texts to find it by.
+
+        Returns:
+            The run's id.
+        """
+        self.flush()
+        all_tags = {"mlflow.runName": name, **(tags or {})}
+        if parent:
+            all_tags["mlflow.parentRunId"] = parent
+        run = self._client.create_run(self._experiment_id, run_name=name, tags=all_tags)
+        self.run_id = str(run.info.run_id)
+        return self.run_id
+
+    def end_run(self, status: str = "FINISHED") -> None:
+        """Send what is left and close the run: FINISHED, FAILED or KILLED."""
+        self.flush()
+        self._client.set_terminated(self.run_id, status=status)
+
+    def log(self, metrics: dict[str, float], step: int = 0) -> None:
+        """Add points to the curves; they are sent in batches, see `flush`."""
+        now = int(time.time() * 1000)
+        self._points += [(name, float(value), now, step) for name, value in metrics.items()]
+        if len(self._points) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the points that are still here."""
+        from mlflow.entities import Metric
+
+        while self._points:
+            part = self._points[:BATCH]
+            self._client.log_batch(self.run_id, metrics=[Metric(*point) for point in part])
+            del self._points[: len(part)]
+
+    def log_params(self, params: dict[str, Any]) -> None:
+        """Record the configuration of the run."""
+        from mlflow.entities import Param
+
+        entries = [Param(name, str(value)[:PARAM_LIMIT]) for name, value in params.items()]
+        for start in range(0, len(entries), 100):
+            self._client.log_batch(self.run_id, params=entries[start : start + 100])
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Set texts of the run."""
+        for name, value in tags.items():
+            self._client.set_tag(self.run_id, name, value)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file, or all files of a folder, to the run's artifacts."""
+        if Path(path).is_dir():
+            self._client.log_artifacts(self.run_id, str(path), folder)
+        else:
+            self._client.log_artifact(self.run_id, str(path), folder)
+
+    def log_json(self, content: Any, name: str) -> None:
+        """Store a JSON document among the run's artifacts."""
+        self._client.log_text(
+            self.run_id, json.dumps(content, indent=2, ensure_ascii=False) + "\n", name
+        )
+
+    def log_table(self, rows: list[dict[str, Any]], name: str) -> None:
+        """Store rows as a table that MLflow's page shows; `name` ends in .json."""
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        data = {column: [row.get(column) for row in rows] for column in columns}
+        with quiet():
+            self._client.log_table(self.run_id, data=data, artifact_file=name)
+
+    def artifact_uri(self) -> str:
+        """Where the run's artifacts are."""
+        return str(self._client.get_run(self.run_id).info.artifact_uri)

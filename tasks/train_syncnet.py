@@ -1,0 +1,227 @@
+"""Training the sync network, and what it reaches on speakers it has never seen.
+
+LatentSync's section 3.3: binary cross-entropy on the cosine of two embeddings, positives
+and negatives from the same clip. `FrameSyncNet` learns within minutes on a CPU;
+`StableSyncNet` is the paper's. Both go through this file.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datasets.clips import ClipStore
+from models.files import ModelFileError
+from models.sync_loss import calibrate_threshold, cosine_loss, sync_accuracy
+from tasks.batches import SyncBatch, sync_batch
+from tasks.recipes import SyncNetConfig
+from tasks.stage_run import StageRun
+from tasks.train_loop import Objective, Worker, train
+
+CURVE_WINDOWS = 128
+"""Held-out windows per point of the curve."""
+PAPER_THRESHOLD = 0.5
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class SyncScores:
+    """How well a sync network tells pairs apart."""
+
+    accuracy: float
+    """Share of pairs on the right side of the threshold."""
+    loss: float
+    """Mean binary cross-entropy; ln 2 = 0.693 knows nothing."""
+
+
+def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
+    """A sync network with fresh weights.
+
+    Args:
+        kind: "frame" or "stable".
+        options: keyword arguments of FrameSyncNet; for "stable", `config` is the name of a
+            published configuration.
+    """
+    if kind == "frame":
+        from models.frame_syncnet import FrameSyncNet
+
+        return FrameSyncNet(**options)
+    from models.stable_syncnet import StableSyncNet, config_by_name
+
+    rest = {name: value for name, value in options.items() if name != "config"}
+    return StableSyncNet(config_by_name(options.get("config", "16_pixel_attn")), **rest)
+
+
+class SyncObjective(Objective):
+    """Cosine loss of windows with their own and with foreign sound."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: SyncNetConfig,
+        store: ClipStore,
+        held_out: ClipStore,
+        seed: int,
+        worker: Worker,
+    ) -> None:
+        self.network = network
+        self.config, self.store, self.held_out = config, store, held_out
+        self.seed, self.worker = seed, worker
+        self.measure_every = config.test_every
+
+    def batch(self, step: int) -> SyncBatch:
+        return sync_batch(self.store, self.config, self.seed, step, self.worker.rank)
+
+    def loss(self, batch: SyncBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = batch.to(self.worker.device)
+        vision, audio = self.network(batch.frames, batch.mel)
+        # Cross-entropy refuses to run in half precision.
+        with torch.autocast(self.worker.device.type, enabled=False):
+            return cosine_loss(vision, audio, batch.labels), {}
+
+    def measure(self) -> dict[str, float]:
+        cosine, labels = similarities(
+            self.network, self.held_out, self.config, CURVE_WINDOWS, self.worker.device
+        )
+        threshold = PAPER_THRESHOLD
+        if self.config.calibrate:
+            threshold = calibrate_threshold(
+                *similarities(
+                    self.network, self.store, self.config, CURVE_WINDOWS, self.worker.device
+                )
+            )
+        scores = _scores(cosine, labels, threshold)
+        return {"heldout_accuracy": scores.accuracy, "heldout_loss": scores.loss}
+
+
+@torch.no_grad()
+def similarities(
+    network: nn.Module,
+    store: ClipStore,
+    config: SyncNetConfig,
+    windows: int,
+    device: torch.device,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Cosines (n,) and labels (n,) of unchanged windows of a dataset, half of them in sync."""
+    plain = replace(
+        config, augment=0.0, shift=0.0, time_warp=0.0, sound_augment=0.0, windows_per_clip=4,
+        batch_size=min(windows, 32),
+    )  # fmt: skip
+    network.eval()
+    cosines, labels = [], []
+    for step in range(-(-windows // plain.batch_size)):
+        batch = sync_batch(store, plain, seed, step).to(device)
+        vision, audio = network(batch.frames, batch.mel)
+        cosines.append(nn.functional.cosine_similarity(vision.float(), audio.float()).cpu())
+        labels.append(batch.labels.cpu())
+    return torch.cat(cosines)[:windows], torch.cat(labels)[:windows]
+
+
+def _scores(cosine: Tensor, labels: Tensor, threshold: float) -> SyncScores:
+    loss = nn.functional.binary_cross_entropy(cosine.clamp(0, 1), labels)
+    return SyncScores(sync_accuracy(cosine, labels, threshold), float(loss))
+
+
+def run(stage: StageRun) -> dict[str, Any]:
+    """Train the recipe's sync network and measure it on held-out speakers.
+
+    Returns:
+        accuracy, loss, threshold, train_accuracy, heldout_speakers.
+    """
+    config = stage.recipe.syncnet
+    worker = stage.worker
+    torch.manual_seed(stage.seed)
+    network = build_syncnet(config.network, config.options)
+    if config.weights:
+        _load_published(network, config.weights)
+    network.to(worker.device)
+    store = stage.stores.train(config.resolution)
+    held_out, speakers = stage.stores.held_out(config.resolution)
+    objective = SyncObjective(network, config, store, held_out, stage.seed, worker)
+    train(
+        objective,
+        config,
+        stage.folder,
+        stage=stage.name,
+        digest=stage.digest,
+        seed=stage.seed,
+        worker=worker,
+        reporter=stage.reporter,
+    )
+    seen = similarities(network, store, config, config.test_windows, worker.device)
+    threshold = calibrate_threshold(*seen) if config.calibrate else PAPER_THRESHOLD
+    unseen = similarities(network, held_out, config, config.test_windows, worker.device, seed=1)
+    scores = _scores(*unseen, threshold)
+    if worker.leads:
+        where = f"{speakers} held-out speakers" if speakers else "TRAINING clips (none held out)"
+        stage.reporter.progress(
+            f"{stage.name}: accuracy {scores.accuracy:.3f}, loss {scores.loss:.3f} on {where}, "
+            f"cosine threshold {threshold:.3f}"
+        )
+    return {
+        "accuracy": scores.accuracy,
+        "loss": scores.loss,
+        "threshold": threshold,
+        "train_accuracy": _scores(*seen, threshold).accuracy,
+        "heldout_speakers": speakers,
+    }
+
+
+def _load_published(network: nn.Module, weights: str) -> None:
+    from models.checkpoint_files import load_weights, read_state_dict
+    from tasks.published import weight_file
+
+    path = weight_file(weights)
+    load_weights(network, read_state_dict(path), path)
+
+
+def save_syncnet(folder: Path, network: nn.Module, config: SyncNetConfig, threshold: float) -> None:
+    """Write network and configuration as files that hold no code."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: each.contiguous().cpu() for name, each in network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS_FILE)
+    about = asdict(config) | {"threshold": threshold}
+    (folder / CONFIG_FILE).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class LoadedSyncNet:
+    """A sync network with what is needed to use it."""
+
+    network: nn.Module
+    """In eval mode, without gradient."""
+    config: SyncNetConfig
+    """How it was trained: window length, resolution, kind."""
+    threshold: float
+    """Cosine above which a pair counts as in sync."""
+
+
+def load_syncnet(folder: Path, device: torch.device) -> LoadedSyncNet:
+    """What `save_syncnet` wrote, frozen.
+
+    Raises:
+        ModelFileError: a file is missing, damaged or of another network.
+    """
+    from models.checkpoint_files import load_weights, read_state_dict
+
+    path = folder / CONFIG_FILE
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        threshold = float(about.pop("threshold"))
+        config = SyncNetConfig(**about)
+        network = build_syncnet(config.network, config.options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{path} is missing or describes no sync network ({error}): train it again"
+        ) from error
+    weights = folder / WEIGHTS_FILE
+    load_weights(network, read_state_dict(weights), weights)
+    network.requires_grad_(False)
+    return LoadedSyncNet(network.to(device).eval(), config, threshold)

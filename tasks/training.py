@@ -1,0 +1,224 @@
+"""One training run: its stages in order, each resumed or skipped, then the bundle.
+
+Without Ray, for tuning a recipe on this machine:
+
+    python -m tasks.training DATASET OUT --recipe tiny --set stage1.steps=20 --stages stage1
+
+A stage is done when `OUT/<stage>/done.json` carries the digest of everything its result
+depends on: its own configuration, the dataset, the seed, and the stages it builds on.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.errors import UserError
+from datasets.manifest import config_digest, write_atomic
+from datasets.shards import read_index
+from tasks.recipes import STAGES, Recipe, parse_overrides, recipe
+from tasks.stage_run import StageRun, Stores
+from tasks.train_loop import Reporter, Worker
+
+DONE = "done.json"
+CODE_VERSION = 1
+"""Raised when a stage's code changes what comes out of the same configuration."""
+UPSTREAM = {
+    "autoencoder": (),
+    "syncnet": (),
+    "stage1": ("autoencoder",),
+    "stage2": ("autoencoder", "syncnet", "stage1"),
+}
+"""The stages whose results each stage uses."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that the workers of a run need to know; it travels to them pickled."""
+
+    dataset: Path
+    """Folder with `index.json`."""
+    output: Path
+    """Folder of checkpoints, curves and results."""
+    recipe: Recipe
+    """What is trained and how."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:N or mps."""
+    tracking_uri: str = ""
+    """MLflow's store; empty: curves go to files only."""
+    runs: tuple[tuple[str, str], ...] = ()
+    """(stage, MLflow run id)."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name, if it is there.
+
+    Raises:
+        UserError: it is not, or the name is none.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) < count:
+            return device
+        raise UserError(
+            f"the device {name!r} is not there: this machine has {count} CUDA devices, "
+            "choose another one or --device cpu"
+        )
+    if device.type == "mps":
+        if torch.backends.mps.is_available():
+            return device
+        raise UserError("the device 'mps' is not there: it needs an Apple machine, or --device cpu")
+    raise UserError(f"{name!r} is no device: choose cpu, cuda, cuda:N or mps")
+
+
+def stage_names(chosen: Recipe) -> list[str]:
+    """The stages that a recipe has, in order."""
+    return [name for name in STAGES if chosen.stage(name) is not None]
+
+
+def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
+    """For each stage a digest of all that its result depends on."""
+    digests: dict[str, str] = {}
+    for name in stage_names(chosen):
+        config = asdict(chosen.stage(name))  # type: ignore[arg-type]
+        # How often something is written down changes nothing about what is learned.
+        for field in ("checkpoint_every", "log_every"):
+            config.pop(field)
+        digests[name] = config_digest(
+            {
+                "code": CODE_VERSION,
+                "stage": name,
+                "config": config,
+                "seed": chosen.seed,
+                "resolution": chosen.resolution,
+                "model": asdict(chosen.model) if name != "syncnet" else None,
+                "weights": [chosen.autoencoder_weights, chosen.audio_weights],
+                "dataset": dataset_digest,
+                "upstream": [digests[each] for each in UPSTREAM[name] if each in digests],
+            }
+        )
+    return digests
+
+
+def dataset_digest(dataset: Path) -> str:
+    """The digest in a dataset's index.
+
+    Raises:
+        UserError: there is no dataset at that place.
+    """
+    return str(read_index(dataset)["digest"])
+
+
+def check(job: TrainingJob) -> None:
+    """Everything that can be known to fail is found before anything starts.
+
+    Raises:
+        UserError: device, dataset or a file of published weights is not there.
+    """
+    from tasks.published import weight_file
+
+    resolve_device(job.device)
+    dataset_digest(job.dataset)
+    chosen = job.recipe
+    names = [chosen.autoencoder_weights, chosen.audio_weights]
+    names += [chosen.syncnet.weights, chosen.stage1.weights]
+    for name in names:
+        if name:
+            weight_file(name)
+
+
+def result(job: TrainingJob, stage: str) -> dict[str, Any] | None:
+    """What a finished stage measured and how long it took; None when it is not finished."""
+    digest = stage_digests(job.recipe, dataset_digest(job.dataset))[stage]
+    try:
+        done = json.loads((job.output / stage / DONE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return done if isinstance(done, dict) and done.get("digest") == digest else None
+
+
+def remaining(job: TrainingJob, stages: Sequence[str] | None = None) -> list[str]:
+    """The stages that are still to be trained, in order."""
+    wanted = stage_names(job.recipe) if stages is None else stages
+    return [name for name in stage_names(job.recipe) if name in wanted and not result(job, name)]
+
+
+def run_stages(
+    job: TrainingJob, worker: Worker, reporter: Reporter, stages: Sequence[str] | None = None
+) -> None:
+    """Train what remains. Every worker of the run calls this with its own rank."""
+    todo = remaining(job, stages)
+    digests = stage_digests(job.recipe, dataset_digest(job.dataset))
+    stores = Stores(job.dataset)
+    for name in todo:
+        began = time.monotonic()
+        stage = StageRun(name, job.output, digests[name], job.recipe, stores, worker, reporter)
+        metrics = _runner(name)(stage)
+        if worker.leads:
+            done = {
+                "digest": digests[name],
+                "metrics": metrics,
+                "seconds": time.monotonic() - began,
+            }
+            write_atomic(job.output / name / DONE, json.dumps(done, indent=1))
+        if worker.world_size > 1:
+            # The next stage reads this one's files.
+            torch.distributed.barrier()
+
+
+def _runner(name: str) -> Callable[[StageRun], dict[str, Any]]:
+    if name == "autoencoder":
+        from tasks.train_autoencoder import run
+    elif name == "syncnet":
+        from tasks.train_syncnet import run
+    else:
+        from tasks.train_unet import run
+    return run
+
+
+class PrintReporter:
+    """Progress on the terminal; curves only in the stages' own files."""
+
+    def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
+        """Nothing: `metrics.jsonl` has them."""
+
+    def progress(self, line: str) -> None:
+        print(line, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train in this process, without Ray and MLflow."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.training", description=__doc__)
+    parser.add_argument("dataset", type=Path, help="folder with index.json")
+    parser.add_argument("output", type=Path, help="folder for checkpoints and curves")
+    parser.add_argument("--recipe", default="tiny")
+    parser.add_argument("--set", action="append", default=[], metavar="stage1.steps=20")
+    parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args(argv)
+    chosen = recipe(options.recipe, parse_overrides(options.set))
+    job = TrainingJob(
+        options.dataset.resolve(), options.output.resolve(), chosen, options.device
+    )
+    check(job)
+    worker = Worker(resolve_device(options.device))
+    run_stages(job, worker, PrintReporter(), options.stages.split(","))
+    for name in stage_names(chosen):
+        if done := result(job, name):
+            print(f"{name}: {json.dumps(done['metrics'])} in {done['seconds']:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
