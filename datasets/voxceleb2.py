@@ -1,0 +1,157 @@
+"""VoxCeleb2 as it is published: folder layout, box files and the speaker table.
+
+- `dev|test/mp4/idXXXXX/VIDEO/00001.mp4`: cropped clips, 224 x 224 at 25 fps; many share
+  a base name, so a clip is known by its whole path.
+- `txt/idXXXXX/VIDEO/00001.txt`: header, then one box for each frame, as fractions of
+  the picture (VoxCeleb1: pixels). FRAME / 25 is seconds of the original video.
+- `vox2_meta.csv`: speakers and the official split, in two spellings.
+
+(Chung, Nagrani, Zisserman: VoxCeleb2: Deep Speaker Recognition, 2018.)
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.errors import UserError
+
+BOX_FPS = 25.0
+"""Frame rate that the frame numbers of box files count in."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Top-left corner and size of a face at one frame."""
+
+    frame: int
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class BoxTrack:
+    """One box file: where a speaker's face is in a video."""
+
+    speaker: str
+    video_id: str
+    offset: int | None
+    fv_confidence: float | None
+    asd_confidence: float | None
+    boxes: tuple[Box, ...]
+
+    @property
+    def start_s(self) -> float:
+        """Seconds into the original video."""
+        return self.boxes[0].frame / BOX_FPS
+
+    @property
+    def end_s(self) -> float:
+        """Seconds into the original video, after the last frame."""
+        return (self.boxes[-1].frame + 1) / BOX_FPS
+
+    @property
+    def fractional(self) -> bool:
+        """Whether boxes are fractions of the picture (VoxCeleb2) and not pixels."""
+        return all(box.width <= 1.0 and box.height <= 1.0 for box in self.boxes)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A row of the speaker table."""
+
+    speaker: str
+    gender: str
+    split: str
+    """`dev` or `test`, the official split."""
+
+
+def read_boxes(path: Path) -> BoxTrack:
+    """Read a box file of VoxCeleb1 or VoxCeleb2.
+
+    Raises:
+        UserError: when header or rows are not of that format.
+    """
+    header: dict[str, str] = {}
+    boxes: list[Box] = []
+    in_rows = False
+    for number, raw in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        fields = [field.strip() for field in raw.split("\t") if field.strip()]
+        if not fields:
+            continue
+        try:
+            if in_rows:
+                boxes.append(Box(int(fields[0]), *(float(value) for value in fields[1:5])))
+            elif fields[0].split()[0] == "FRAME":
+                in_rows = True
+            else:
+                header[fields[0].rstrip(" :").strip()] = fields[1] if len(fields) > 1 else ""
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"line {number} of {path} is {raw!r}: expected FRAME X Y W H separated by tabs"
+            ) from error
+    if not boxes or "Identity" not in header or "Reference" not in header:
+        raise UserError(f"{path} is no VoxCeleb box file: Identity, Reference or rows are missing")
+    return BoxTrack(
+        speaker=header["Identity"],
+        video_id=header["Reference"],
+        offset=int(header["Offset"]) if "Offset" in header else None,
+        fv_confidence=float(header["FV Conf"]) if "FV Conf" in header else None,
+        asd_confidence=float(header["ASD Conf"]) if "ASD Conf" in header else None,
+        boxes=tuple(sorted(boxes, key=lambda box: box.frame)),
+    )
+
+
+def read_speakers(path: Path) -> dict[str, Speaker]:
+    """The speaker table in either spelling, by VoxCeleb2 id.
+
+    Raises:
+        UserError: when the columns are not those of the table.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [[field.strip() for field in row] for row in csv.reader(file) if row]
+    # "VoxCeleb2ID" and "VoxCeleb2 ID" are both in use, and columns come in any order.
+    names = [name.replace(" ", "").lower() for name in rows[0]] if rows else []
+    wanted = ("voxceleb2id", "gender", "set")
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise UserError(f"{path} has the columns {names}; {missing} are missing")
+    ids, genders, splits = ([row[names.index(name)] for row in rows[1:]] for name in wanted)
+    return {
+        speaker: Speaker(speaker, gender, split)
+        for speaker, gender, split in zip(ids, genders, splits, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class VoxClip:
+    """One clip file of the official layout."""
+
+    path: Path
+    speaker: str
+    video_id: str
+    split: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.split}/{self.speaker}/{self.video_id}/{self.path.stem}"
+
+
+def list_clips(root: Path) -> list[VoxClip]:
+    """All clips below a folder of the official layout, sorted by key.
+
+    Raises:
+        UserError: when neither `dev/mp4` nor `test/mp4` is there or they hold nothing.
+    """
+    clips = [
+        VoxClip(path, path.parts[-3], path.parts[-2], split)
+        for split in ("dev", "test")
+        for path in (root / split / "mp4").glob("id*/*/*.mp4")
+    ]
+    if not clips:
+        raise UserError(
+            f"no VoxCeleb2 clip in {root}: expected dev/mp4/idXXXXX/VIDEO/00001.mp4 or the "
+            "same under test; unpack the data set's zip parts there"
+        )
+    return sorted(clips, key=lambda clip: clip.key)

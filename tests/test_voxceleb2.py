@@ -1,0 +1,81 @@
+"""VoxCeleb2's own files: both spellings of the table, boxes, the folder layout."""
+
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import UserError
+from datasets.voxceleb2 import list_clips, read_boxes, read_speakers
+
+
+@pytest.mark.parametrize("name", ["vox2_meta.plain.csv", "vox2_meta.spaced_bom.csv"])
+def test_both_spellings_of_the_table(shared: Path, name: str) -> None:
+    speakers = read_speakers(shared / "voxceleb2" / name)
+    assert len(speakers) == 6114
+    splits = [speaker.split for speaker in speakers.values()]
+    assert (splits.count("dev"), splits.count("test")) == (5994, 120)
+    assert speakers["id00017"].split == "test"
+
+
+def test_both_spellings_say_the_same(shared: Path) -> None:
+    folder = shared / "voxceleb2"
+    plain = read_speakers(folder / "vox2_meta.plain.csv")
+    assert plain == read_speakers(folder / "vox2_meta.spaced_bom.csv")
+
+
+def test_box_fragments(shared: Path) -> None:
+    folder = shared / "voxceleb2" / "txt_fragments"
+    track = read_boxes(folder / "vox2_id00017_7t6lfzvVaTM.fragment.txt")
+    assert (track.speaker, track.video_id, track.offset) == ("id00017", "7t6lfzvVaTM", 1)
+    assert (track.fv_confidence, track.asd_confidence) == (16.647, 4.465)
+    assert track.fractional
+    assert track.start_s == pytest.approx(9.8)
+    assert track.boxes[0].x == pytest.approx(0.392)
+
+
+def test_pixel_boxes_of_voxceleb1(shared: Path) -> None:
+    folder = shared / "voxceleb2" / "txt_fragments"
+    track = read_boxes(folder / "vox1_id10661_lSI69L4DidQ.fragment.txt")
+    assert track.speaker == "id10661"
+    assert not track.fractional
+
+
+def test_a_whole_box_file(shared: Path) -> None:
+    path = next((shared / "voxceleb2" / "SYNTHETIC_txt").rglob("*.txt"))
+    frames = [box.frame for box in read_boxes(path).boxes]
+    assert frames == list(range(frames[0], frames[-1] + 1))
+
+
+def test_other_text_is_no_box_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("hello\n")
+    with pytest.raises(UserError, match="no VoxCeleb box file"):
+        read_boxes(path)
+    path.write_text("FRAME \tX\n000001 \tleft \n")
+    with pytest.raises(UserError, match="line 2"):
+        read_boxes(path)
+
+
+def test_another_table_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "meta.csv"
+    path.write_text("name,age\nx,1\n")
+    with pytest.raises(UserError, match="voxceleb2id"):
+        read_speakers(path)
+
+
+def test_same_base_names_do_not_collide(tmp_path: Path) -> None:
+    for part in ("dev/mp4/id1/a", "dev/mp4/id1/b", "test/mp4/id2/a"):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "00001.mp4").touch()
+    clips = list_clips(tmp_path)
+    assert [clip.key for clip in clips] == [
+        "dev/id1/a/00001",
+        "dev/id1/b/00001",
+        "test/id2/a/00001",
+    ]
+    assert [clip.speaker for clip in clips] == ["id1", "id1", "id2"]
+
+
+def test_no_clip_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no VoxCeleb2 clip"):
+        list_clips(tmp_path)
