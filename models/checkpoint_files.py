@@ -137,7 +137,9 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
             )
         raise ModelFileError(f"model file {path} does not fit {name}: {what}")
     network.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in
-         weights.items()},
+        {
+            key: value.float() if value.is_floating_point() else value
+            for key, value in weights.items()
+        },
         assign=True,
     )

@@ -8,7 +8,7 @@ recording, which is what lets it hold on speakers it has never seen.
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 MEL_COLUMNS = 52
 
@@ -80,9 +80,7 @@ class FrameSyncNet(nn.Module):
     def _embed(course: torch.Tensor) -> torch.Tensor:
         return F.normalize(F.relu(course).flatten(1), dim=1)
 
-    def forward(
-        self, frames: torch.Tensor, mel: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of windows of frames and of their sound.
 
         Args:

@@ -14,6 +14,8 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from models.attention import make_plain
+
 
 class FramePosition(nn.Module):
     """Adds the sinusoidal code of each frame's place in the window.
@@ -53,6 +55,7 @@ class FrameAttention(Attention):
 
     def __init__(self, channels: int, heads: int, max_frames: int) -> None:
         super().__init__(query_dim=channels, heads=heads, dim_head=channels // heads)
+        make_plain(self)
         self.pos_encoder = FramePosition(channels, max_frames)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
@@ -63,13 +66,13 @@ class FrameAttention(Attention):
 class TemporalBlock(nn.Module):
     """Two attentions over frames and a feed-forward layer, each with norm and residual."""
 
-    def __init__(self, channels: int, heads: int, max_frames: int, depth: int = 2) -> None:
+    def __init__(self, channels: int, heads: int, max_frames: int, ff_mult: int) -> None:
         super().__init__()
         self.attention_blocks = nn.ModuleList(
-            FrameAttention(channels, heads, max_frames) for _ in range(depth)
+            FrameAttention(channels, heads, max_frames) for _ in range(2)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(depth))
-        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
+        self.ff = FeedForward(channels, mult=ff_mult, activation_fn="geglu")
         self.ff_norm = nn.LayerNorm(channels)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -82,11 +85,15 @@ class TemporalBlock(nn.Module):
 class TemporalTransformer(nn.Module):
     """Norm per frame, projection in, attention over frames, projection out, residual."""
 
-    def __init__(self, channels: int, heads: int, groups: int, max_frames: int) -> None:
+    def __init__(
+        self, channels: int, heads: int, groups: int, max_frames: int, layers: int, ff_mult: int
+    ) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, heads, max_frames)])
+        self.transformer_blocks = nn.ModuleList(
+            TemporalBlock(channels, heads, max_frames, ff_mult) for _ in range(layers)
+        )
         self.proj_out = nn.Linear(channels, channels)
 
     def forward(self, hidden: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -108,11 +115,23 @@ class MotionModule(nn.Module):
         heads: attention heads; divides `channels`.
         groups: groups of the norm.
         max_frames: longest window.
+        layers: transformer blocks, each with two attentions over frames.
+        ff_mult: inner width of the feed-forward layers over `channels`.
     """
 
-    def __init__(self, channels: int, heads: int, groups: int, max_frames: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        groups: int,
+        max_frames: int,
+        layers: int = 1,
+        ff_mult: int = 4,
+    ) -> None:
         super().__init__()
-        self.temporal_transformer = TemporalTransformer(channels, heads, groups, max_frames)
+        self.temporal_transformer = TemporalTransformer(
+            channels, heads, groups, max_frames, layers, ff_mult
+        )
         nn.init.zeros_(self.temporal_transformer.proj_out.weight)
         nn.init.zeros_(self.temporal_transformer.proj_out.bias)
 

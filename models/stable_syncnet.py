@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from models.checkpoint_files import load_weights, read_state_dict
 from models.syncnet_blocks import DownEncoder
 
 Config = dict[str, dict[str, Any]]
+
 
 def _encoder(
     channels: int, widths: list[int], factors: list[Any], attention: tuple[int, ...] = ()
@@ -93,7 +94,7 @@ class StableSyncNet(nn.Module):
     def __init__(self, config: Config, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.config = config
-        save = {"gradient_checkpointing": gradient_checkpointing}
+        save: dict[str, Any] = {"gradient_checkpointing": gradient_checkpointing}
         self.audio_encoder = DownEncoder(**config["audio_encoder"], **save)
         self.visual_encoder = DownEncoder(**config["visual_encoder"], **save)
 
@@ -107,9 +108,7 @@ class StableSyncNet(nn.Module):
         """(b, 1, 80, 52) -> (b, d)."""
         return F.normalize(self.audio_encoder(mel).flatten(1), dim=1)
 
-    def forward(
-        self, frames: torch.Tensor, mel: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of windows of frames and of their sound.
 
         Args:

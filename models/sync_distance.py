@@ -7,7 +7,7 @@ confidence 10.021.
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from models.mel import Audio
 from models.syncnet import SyncNet, clip_features
@@ -62,9 +62,7 @@ def sync_distance(
     """Offset, Sync-D and Sync-C from features; see `mean_distances`."""
     means = mean_distances(lips, sound, max_shift)
     best, index = means.min(0)
-    return SyncDistance(
-        max_shift - int(index), float(best), float(means.median() - best)
-    )
+    return SyncDistance(max_shift - int(index), float(best), float(means.median() - best))
 
 
 def clip_sync_distance(

@@ -1,7 +1,7 @@
 """The loss of a sync network and how its verdicts are counted (LatentSync, section 3.3)."""
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def cosine_loss(
@@ -18,8 +18,10 @@ def cosine_loss(
     Returns:
         The loss; ln 2 = 0.693 is what a network that knows nothing reaches.
     """
-    cosine = F.cosine_similarity(vision.float(), audio.float()).clamp(0.0, 1.0)
-    return F.binary_cross_entropy(cosine, y.reshape(-1).to(cosine), reduction=reduction)
+    # Autocast refuses a cross-entropy of probabilities in half precision.
+    with torch.autocast(vision.device.type, enabled=False):
+        cosine = F.cosine_similarity(vision.float(), audio.float()).clamp(0.0, 1.0)
+        return F.binary_cross_entropy(cosine, y.reshape(-1).to(cosine), reduction=reduction)
 
 
 def calibrate_threshold(cosine: torch.Tensor, y: torch.Tensor) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from models.checkpoint_files import load_weights, read_state_dict
 from models.files import ModelFileError
@@ -35,10 +35,12 @@ class FoldedConv(nn.Conv3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         stride, padding = self.stride[1:], self.padding[1:]
-        return F.conv2d(x, self.weight.flatten(1, 2), self.bias, stride, padding)  # type: ignore[arg-type]
+        return F.conv2d(x, self.weight.flatten(1, 2), self.bias, stride, padding)
 
 
-def _lip(cin: int, cout: int, kernel: tuple[int, int], stride: int, padding: int) -> list[nn.Module]:
+def _lip(
+    cin: int, cout: int, kernel: tuple[int, int], stride: int, padding: int
+) -> list[nn.Module]:
     time, space = kernel
     return [
         FoldedConv(cin, cout, (time, space, space), (1, stride, stride), (0, padding, padding)),

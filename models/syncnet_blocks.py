@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from diffusers.models.attention import Attention, FeedForward
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 Factor = int | Sequence[int]
 """Stride of a stage: one number, or (height, width)."""

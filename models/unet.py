@@ -39,15 +39,17 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         attention: per resolution, "full" (self and cross), "cross" or "none".
         cross_attention_dim: width of the audio tokens.
         attention_heads: heads of the attentions per frame.
-        norm_num_groups: groups of all norms.
+        norm_num_groups: groups of the norms, but for the motion modules'.
         norm_eps: epsilon of the clip-wide norms.
         motion_resolutions: resolutions that get motion modules, as divisors of the
             latents' own (1, 2, 4, 8); empty for stage 1.
         motion_decoder_only: motion modules only on the way up (`stage2_efficient`).
         motion_mid_block: a motion module at the lowest resolution too.
         motion_heads: heads of the attentions over frames.
+        motion_norm_groups: groups of the motion modules' norms.
+        motion_layers: transformer blocks per motion module.
         motion_max_frames: longest window with motion modules.
-        ff_mult: inner width of the per-frame feed-forward layers over the outer one.
+        ff_mult: inner width of the feed-forward layers over their outer one.
         residual: add the output to a first guess, the masked picture's latents where the
             mask keeps and the reference's where it repaints. The output and the noisy
             latents' input weights start at zero, so that an untrained network that
@@ -76,6 +78,8 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         motion_decoder_only: bool = False,
         motion_mid_block: bool = False,
         motion_heads: int = 8,
+        motion_norm_groups: int = 32,
+        motion_layers: int = 1,
         motion_max_frames: int = 24,
         ff_mult: int = 4,
         residual: bool = False,
@@ -90,6 +94,8 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
             groups=norm_num_groups,
             eps=norm_eps,
             motion_heads=motion_heads,
+            motion_groups=motion_norm_groups,
+            motion_layers=motion_layers,
             motion_max_frames=motion_max_frames,
             ff_mult=ff_mult,
         )

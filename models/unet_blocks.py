@@ -16,6 +16,7 @@ from diffusers.models.resnet import Downsample2D
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from models.attention import make_plain
 from models.motion import MotionModule
 
 
@@ -35,10 +36,14 @@ class BlockConfig:
     """Epsilon of the ResNet blocks' norms."""
     motion_heads: int
     """Heads of the attentions over frames."""
+    motion_groups: int
+    """Groups of the motion modules' norms."""
+    motion_layers: int
+    """Transformer blocks per motion module."""
     motion_max_frames: int
     """Longest window that the motion modules can take."""
     ff_mult: int = 4
-    """Inner width of the feed-forward layers over their outer width."""
+    """Inner width of all feed-forward layers over their outer width."""
 
 
 class ClipGroupNorm(nn.GroupNorm):
@@ -79,7 +84,7 @@ class ResnetBlock(nn.Module):
         return hidden + inner
 
 
-class CrossAttentionBlock(nn.Module):
+class CrossBlock(nn.Module):
     """Cross-attention to the audio tokens and a feed-forward layer, for small networks.
 
     diffusers' BasicTransformerBlock without its self-attention; the same names.
@@ -91,6 +96,7 @@ class CrossAttentionBlock(nn.Module):
         self.attn2 = Attention(
             channels, config.audio_width, heads=config.heads, dim_head=channels // config.heads
         )
+        make_plain(self.attn2)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, inner_dim=config.ff_mult * channels, activation_fn="geglu")
 
@@ -98,6 +104,19 @@ class CrossAttentionBlock(nn.Module):
         """(n, positions, channels) and audio (n, m, width)."""
         tokens = tokens + self.attn2(self.norm2(tokens), encoder_hidden_states)
         return tokens + self.ff(self.norm3(tokens))
+
+
+def full_block(channels: int, config: BlockConfig) -> BasicTransformerBlock:
+    """Stable Diffusion's transformer block: self-attention, cross-attention, feed-forward."""
+    block = BasicTransformerBlock(
+        channels,
+        config.heads,
+        channels // config.heads,
+        cross_attention_dim=config.audio_width,
+        ff_inner_dim=config.ff_mult * channels,
+    )
+    make_plain(block.attn1, block.attn2)
+    return block
 
 
 class SpatialTransformer(nn.Module):
@@ -113,17 +132,7 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(config.groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
-        block = (
-            BasicTransformerBlock(
-                channels,
-                config.heads,
-                channels // config.heads,
-                cross_attention_dim=config.audio_width,
-                ff_inner_dim=config.ff_mult * channels,
-            )
-            if self_attention
-            else CrossAttentionBlock(channels, config)
-        )
+        block = full_block(channels, config) if self_attention else CrossBlock(channels, config)
         self.transformer_blocks = nn.ModuleList([block])
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
@@ -177,7 +186,14 @@ class Stage(nn.Module):
             SpatialTransformer(width, config, stage.attention == "full") for _ in range(count)
         )
         self.motion_modules = nn.ModuleList(
-            MotionModule(width, config.motion_heads, config.groups, config.motion_max_frames)
+            MotionModule(
+                width,
+                config.motion_heads,
+                config.motion_groups,
+                config.motion_max_frames,
+                config.motion_layers,
+                config.ff_mult,
+            )
             for _ in range(stage.num_attentions if stage.motion else 0)
         )
 

@@ -44,6 +44,10 @@ class FileReporter:
             self.trackers[stage] = Tracker.attach(self.uri, self.runs[stage])
         self.trackers[stage].log(values, step)
 
+    def finished(self, stage: str) -> None:
+        if stage in self.trackers:
+            self.trackers.pop(stage).flush()
+
     def progress(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -119,7 +123,7 @@ def _fit_in_background(
 
     def fit() -> None:
         try:
-            _trainer(job, workers, uses_gpu, cpus).fit()
+            _fit(job, workers, uses_gpu, cpus)
         except BaseException as error:
             failures.append(error)
 
@@ -140,6 +144,25 @@ def _fit_in_background(
         raise _cause(failures[0]) from failures[0]
 
 
+def _fit(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> None:
+    """Train; a group that lost a worker starts anew, one that raised does not."""
+    from ray.train import TrainingFailedError
+
+    for attempt in range(RESTARTS + 1):
+        try:
+            _trainer(job, workers, uses_gpu, cpus).fit()
+            return
+        except TrainingFailedError as error:
+            if attempt == RESTARTS or _raised(error):
+                raise
+
+
+def _raised(error: BaseException) -> bool:
+    """Whether the train function itself raised, which it would do again."""
+    failures = getattr(error, "worker_failures", {}) or {}
+    return any(hasattr(failure, "_base_exc") for failure in failures.values())
+
+
 def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -157,7 +180,7 @@ def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
             # Ray's own state of a run is of no use here; a fresh name keeps it apart.
             name=f"run-{time.time_ns()}",
             storage_path=str(job.output / "ray"),
-            failure_config=FailureConfig(max_failures=RESTARTS),
+            failure_config=FailureConfig(max_failures=0),
         ),
     )
 

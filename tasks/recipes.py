@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datasets.errors import UserError
 from models.latentsync import LatentSyncConfig
-from tasks.evaluate import EvaluationConfig
+from tasks.evaluation_config import EvaluationConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 STAGES = ("autoencoder", "syncnet", "stage1", "stage2")
@@ -135,6 +135,10 @@ class UNetConfig(StageConfig):
     """U-Net options that this stage adds to `model.unet`: its motion modules."""
     weights: str = ""
     """A published checkpoint that stage 1 starts from; empty: from fresh weights."""
+    lpips_weights: str = ""
+    """File or name of LPIPS' VGG; empty: a seeded network of its kind, and a note."""
+    trepa_weights: str = ""
+    """File, folder or name of the VideoMAE that TREPA compares with."""
     frame_step: int = 1
     """Take every n-th frame of a window: 4 gives many different windows per step."""
     min_distance: int = 16

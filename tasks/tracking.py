@@ -11,6 +11,8 @@ import json
 import logging
 import os
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +81,12 @@ def client(uri: str) -> "MlflowClient":
     with quiet():
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             found = MlflowClient(tracking_uri=uri, registry_uri=uri)
             found.search_experiments(max_results=1)
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError) as error:
             first_line = str(error).strip().splitlines()[0]
             raise UserError(
                 f"the MLflow store {uri} cannot be used ({first_line}): check the address"
@@ -92,11 +95,12 @@ def client(uri: str) -> "MlflowClient":
 
 
 @contextlib.contextmanager
-def quiet() -> Any:
-    """No notes of MLflow and its database migrations while this lasts."""
+def quiet() -> Iterator[None]:
+    """No notes and warnings of MLflow and its database migrations while this lasts."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             for logger in loggers:
                 logger.setLevel(logging.ERROR)

@@ -56,6 +56,9 @@ class Reporter(Protocol):
     def progress(self, line: str) -> None:
         """One line for the person who waits."""
 
+    def finished(self, stage: str) -> None:
+        """No more points of this stage will come."""
+
 
 class Objective(ABC):
     """What a stage learns, as the loop sees it."""
@@ -208,6 +211,8 @@ def train(
         curve.cut(state.step)
         if state.step:
             reporter.progress(f"{stage}: going on from step {state.step}")
+    if config.steps == 0 and worker.leads:
+        state.save(path, digest, seed)
     clock = _Clock(stage, config.steps, state.step)
     objective.network.train()
     with _batches(objective, state.step, config.steps) as batches:

@@ -133,6 +133,9 @@ def check(job: TrainingJob) -> None:
     chosen = job.recipe
     names = [chosen.autoencoder_weights, chosen.audio_weights]
     names += [chosen.syncnet.weights, chosen.stage1.weights]
+    for stage in (chosen.stage1, chosen.stage2):
+        names += [stage.lpips_weights] * bool(stage.losses.lpips)
+        names += [stage.trepa_weights] * bool(stage.losses.trepa)
     for name in names:
         if name:
             weight_file(name)
@@ -166,6 +169,7 @@ def run_stages(
         stage = StageRun(name, job.output, digests[name], job.recipe, stores, worker, reporter)
         metrics = _runner(name)(stage)
         if worker.leads:
+            reporter.finished(name)
             done = {
                 "digest": digests[name],
                 "metrics": metrics,
@@ -195,6 +199,9 @@ class PrintReporter:
 
     def progress(self, line: str) -> None:
         print(line, flush=True)
+
+    def finished(self, stage: str) -> None:
+        """Nothing is kept back that had to be sent."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

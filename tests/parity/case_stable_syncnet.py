@@ -20,6 +20,4 @@ def run(folder: Path, name: str) -> float:
         draw_input(case["salt"], "frames", case["frames"]),
         draw_input(case["salt"], "mel", case["mel"]),
     )
-    return max(
-        relative_error(vision, arrays["vision"]), relative_error(audio, arrays["audio"])
-    )
+    return max(relative_error(vision, arrays["vision"]), relative_error(audio, arrays["audio"]))

@@ -1,0 +1,197 @@
+"""Features that FID and FVD are distances of.
+
+The official extractors are TorchScript files (see `models.weights`: inception-2015, i3d).
+Without a file a seeded network of the same kind stands in; its numbers mean something
+only against each other, and its label says so on each of them.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models.files import ModelFileError
+
+VIDEO_SIZE = 224
+"""Height and width that I3D takes."""
+
+
+class FeatureExtractor(Protocol):
+    """Turns images or videos into feature vectors."""
+
+    name: str
+    """Short name, as in file names and tables."""
+    label: str
+    """What stands beside every number made with it."""
+    dim: int
+    """Features per image or video."""
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 RGB (n, h, w, 3), or (n, t, h, w, 3) for videos -> float64 (n, dim)."""
+        ...
+
+
+def load_torchscript(path: Path, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
+    """A TorchScript file, in eval mode.
+
+    Raises:
+        ModelFileError: missing, or not TorchScript.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"model file {path} is not there: fetch it or give another path")
+    try:
+        return torch.jit.load(str(path), map_location=device).eval()
+    except (RuntimeError, ValueError) as problem:
+        raise ModelFileError(
+            f"model file {path} is truncated or no TorchScript file: fetch it again"
+        ) from problem
+
+
+class SeededNet(nn.Module):
+    """Convolutions with fixed random weights; features are channel means and spreads.
+
+    Args:
+        dims: 2 for images, 3 for videos.
+        seed: of the weights.
+        widths: channels of each level, which halves height and width (and time).
+    """
+
+    def __init__(self, dims: int, seed: int = 0, widths: tuple[int, ...] = (8, 16, 32)) -> None:
+        super().__init__()
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        generator = torch.Generator().manual_seed(seed)
+        self.levels = nn.ModuleList()
+        before = 3
+        for width in widths:
+            level = conv(before, width, 3, stride=2, padding=1, bias=False)
+            std = (2 / level.weight[0].numel()) ** 0.5
+            with torch.no_grad():
+                level.weight.copy_(torch.randn(level.weight.shape, generator=generator) * std)
+            self.levels.append(level)
+            before = width
+        self.dim = 2 * sum(widths)
+        self.requires_grad_(False).eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 3, ...) in [-1, 1] -> (n, dim)."""
+        features = []
+        for level in self.levels:
+            x = F.relu(level(x))
+            flat = x.flatten(2)
+            features += [flat.mean(2), flat.std(2)]
+        return torch.cat(features, dim=1)
+
+
+class _Batched:
+    """Feeds a network piece by piece and gathers float64 on the CPU."""
+
+    def __init__(self, name: str, label: str, dim: int, device: torch.device, batch: int) -> None:
+        self.name, self.label, self.dim = name, label, dim
+        self.device, self.batch = device, batch
+
+    dims: int
+
+    def features(self, part: torch.Tensor) -> torch.Tensor:
+        """uint8, channels second, on the device -> (n, dim)."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        if frames.ndim != self.dims or frames.dtype != np.uint8 or frames.shape[-1] != 3:
+            raise ValueError(
+                f"{self.name} takes uint8 RGB with {self.dims} axes, got {frames.dtype} "
+                f"{frames.shape}"
+            )
+        parts = [np.empty((0, self.dim))]
+        for start in range(0, len(frames), self.batch):
+            part = torch.from_numpy(np.ascontiguousarray(frames[start : start + self.batch]))
+            features = self.features(part.to(self.device).movedim(-1, 1))
+            parts.append(features.double().cpu().numpy())
+        return np.concatenate(parts)
+
+
+class Inception(_Batched):
+    """The detector of `inception-2015-12-05.pt`: images as they are, it resizes by itself."""
+
+    dims = 4
+
+    def __init__(self, path: Path, device: torch.device, batch: int) -> None:
+        super().__init__("inception-2015", "inception-2015-12-05", 2048, device, batch)
+        self.network = load_torchscript(path, device)
+
+    def features(self, part: torch.Tensor) -> torch.Tensor:
+        return self.network(part, return_features=True)
+
+
+class SeededInception(_Batched):
+    """Stands in where Inception's file is not at hand."""
+
+    dims = 4
+
+    def __init__(self, device: torch.device, batch: int, seed: int = 0) -> None:
+        self.network = SeededNet(2, seed).to(device)
+        label = "seeded-inception (not the official weights)"
+        super().__init__("seeded-inception", label, self.network.dim, device, batch)
+
+    def features(self, part: torch.Tensor) -> torch.Tensor:
+        return self.network(part.float() / 127.5 - 1)
+
+
+class I3D(_Batched):
+    """The detector of `i3d_torchscript.pt`, fed at 224 x 224 in [-1, 1]."""
+
+    dims = 5
+
+    def __init__(self, path: Path, device: torch.device, batch: int) -> None:
+        super().__init__("i3d", "i3d-kinetics-400", 400, device, batch)
+        self.network = load_torchscript(path, device)
+
+    def features(self, part: torch.Tensor) -> torch.Tensor:
+        n, _, t = part.shape[:3]
+        images = part.transpose(1, 2).flatten(0, 1).float() / 127.5 - 1
+        size = (VIDEO_SIZE, VIDEO_SIZE)
+        resized = F.interpolate(images, size, mode="bilinear", align_corners=False)
+        video = resized.unflatten(0, (n, t)).transpose(1, 2).contiguous()
+        return self.network(video, rescale=False, resize=False, return_features=True)
+
+
+class SeededI3D(_Batched):
+    """Stands in where I3D's file is not at hand."""
+
+    dims = 5
+
+    def __init__(self, device: torch.device, batch: int, seed: int = 0) -> None:
+        self.network = SeededNet(3, seed).to(device)
+        label = "seeded-i3d (not the official weights)"
+        super().__init__("seeded-i3d", label, self.network.dim, device, batch)
+
+    def features(self, part: torch.Tensor) -> torch.Tensor:
+        return self.network(part.float() / 127.5 - 1)
+
+
+def image_extractor(
+    path: Path | None, device: torch.device | str = "cpu", batch: int = 32
+) -> FeatureExtractor:
+    """Inception from a TorchScript file, or the seeded stand-in when `path` is None.
+
+    Raises:
+        ModelFileError: the file cannot be used.
+    """
+    where = torch.device(device)
+    return SeededInception(where, batch) if path is None else Inception(path, where, batch)
+
+
+def video_extractor(
+    path: Path | None, device: torch.device | str = "cpu", batch: int = 4
+) -> FeatureExtractor:
+    """I3D from a TorchScript file, or the seeded stand-in when `path` is None.
+
+    Raises:
+        ModelFileError: the file cannot be used.
+    """
+    where = torch.device(device)
+    return SeededI3D(where, batch) if path is None else I3D(path, where, batch)

@@ -1,0 +1,111 @@
+"""Frechet distance between two sets of features (FID, arXiv 1706.08500), in float64.
+
+Statistics are streamed: no feature matrix is kept. The trace of the root of the product
+of the covariances is taken from eigenvalues of symmetric matrices, which is exact also
+where covariances are singular (fewer samples than dimensions).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Features = NDArray[Any] | torch.Tensor
+
+
+class GaussianStatistics:
+    """Count, mean and covariance of feature vectors that come in batches.
+
+    Merging the statistics of parts equals one pass over all; order changes rounding only.
+
+    Args:
+        dim: length of a feature vector.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.count = 0
+        self.mean = np.zeros(dim)
+        self._scatter = np.zeros((dim, dim))
+
+    def update(self, features: Features) -> None:
+        """Take in a batch of (n, dim).
+
+        Raises:
+            ValueError: another shape, or a value that is not finite.
+        """
+        if isinstance(features, torch.Tensor):
+            features = features.detach().cpu().to(torch.float64).numpy()
+        batch = np.asarray(features, dtype=np.float64)
+        if batch.ndim != 2 or batch.shape[1] != self.dim:
+            raise ValueError(f"features must be (n, {self.dim}), got {batch.shape}")
+        if not np.isfinite(batch).all():
+            raise ValueError("features hold values that are not finite")
+        if len(batch) == 0:
+            return
+        mean = batch.mean(axis=0)
+        centred = batch - mean
+        self._add(len(batch), mean, centred.T @ centred)
+
+    def merge(self, other: "GaussianStatistics") -> None:
+        """Take in what another one has seen.
+
+        Raises:
+            ValueError: it is of another dimension.
+        """
+        if other.dim != self.dim:
+            raise ValueError(f"statistics of {other.dim} and {self.dim} dimensions do not merge")
+        if other.count:
+            self._add(other.count, other.mean, other._scatter)
+
+    def _add(self, count: int, mean: NDArray[Any], scatter: NDArray[Any]) -> None:
+        """Chan's update: exact for means far from zero, too."""
+        total = self.count + count
+        shift = mean - self.mean
+        between = np.outer(shift, shift) * (self.count * count / total)
+        self._scatter = self._scatter + scatter + between
+        self.mean = self.mean + shift * (count / total)
+        self.count = total
+
+    @property
+    def covariance(self) -> NDArray[Any]:
+        """(dim, dim), normalised by n - 1.
+
+        Raises:
+            ValueError: fewer than two samples.
+        """
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
+        return self._scatter / (self.count - 1)
+
+
+def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
+    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)), not negative.
+
+    It is biased upwards, the more the fewer samples there are per dimension: compare only
+    numbers of equal n.
+
+    Raises:
+        ValueError: the dimensions differ or there are fewer than two samples.
+    """
+    if a.dim != b.dim:
+        raise ValueError(f"statistics of {a.dim} and {b.dim} dimensions cannot be compared")
+    first, second = a.covariance, b.covariance
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    product = np.linalg.eigvalsh(root @ second @ root)
+    trace_of_root = np.sqrt(product.clip(0)).sum()
+    shift = a.mean - b.mean
+    distance = shift @ shift + np.trace(first) + np.trace(second) - 2 * trace_of_root
+    return float(max(distance, 0.0))
+
+
+def frechet_distance_of(a: Features, b: Features) -> float:
+    """The distance of two whole sets (n, dim) and (m, dim)."""
+    statistics = []
+    for features in (a, b):
+        each = GaussianStatistics(int(features.shape[-1]))
+        each.update(features)
+        statistics.append(each)
+    return frechet_distance(*statistics)

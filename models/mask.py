@@ -1,0 +1,89 @@
+"""Which part of an aligned face the network repaints (LatentSync 1.5 and 1.6).
+
+A fixed shape: straight sides from below the eyes to the mouth, then about half an ellipse
+around the chin. The published weights know this shape and no other.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+SIZE = 256
+"""Side of the face at which the shape is defined."""
+FIRST_ROW = 95
+"""The first repainted row at 256; the last is 242."""
+# First and last repainted column of each row from FIRST_ROW on, as value*number of rows.
+_FIRST_COLUMN = (
+    "9*41 10*14 11*14 12*7 13*2 14*2 15*2 16*2 17 18*2 19*2 20 21*2 22*2 23 24 25 26*2 27 28 29 "
+    "30 31 32 33 34*2 35 36 37 38 39 40 42 43 44 45 47 48 49 51 52 54 56 57 59 60 62 64 66 68 "
+    "70 72 74 76 78 80 82 85 87 90 93 95 99 104 108 131"
+)
+_LAST_COLUMN = (
+    "246*33 247*7 246*14 245*14 244*7 243*2 242*2 241*2 240*2 239 238*2 237 236*2 235 234*2 233 "
+    "232*2 231 230*2 229 228*2 227 226 225 224 223*2 222 221 220 219 218 217 216 215 214 213 "
+    "212 211 210 208 207 206 204 203 202 200 199 197 196 194 192 191 189 187 185 183 180 178 "
+    "175 173 171 168 166 164 160 156 152"
+)
+
+
+def _expand(runs: str) -> list[int]:
+    """`"9*2 10"` as [9, 9, 10]."""
+    parts = (run.partition("*") for run in runs.split())
+    return [int(value) for value, _, count in parts for _ in range(int(count or 1))]
+
+
+@lru_cache(maxsize=8)
+def _mask(resolution: int) -> torch.Tensor:
+    keep = torch.ones(1, 1, SIZE, SIZE)
+    bounds = zip(_expand(_FIRST_COLUMN), _expand(_LAST_COLUMN), strict=True)
+    for row, (first, last) in enumerate(bounds, FIRST_ROW):
+        keep[:, :, row, first : last + 1] = 0
+    if resolution > SIZE:
+        return F.interpolate(keep, size=(resolution, resolution), mode="nearest-exact")
+    if resolution < SIZE:
+        return (F.interpolate(keep, size=(resolution, resolution), mode="area") >= 0.5).float()
+    return keep
+
+
+def face_mask(resolution: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """The mask of an aligned face: 1 where the picture is kept, 0 where it is repainted.
+
+    Exact at 256; larger ones are its nearest pixels, smaller ones the majority of its area.
+
+    Returns:
+        (1, 1, resolution, resolution) float32 of zeros and ones, a tensor of the caller's own.
+
+    Raises:
+        ValueError: the resolution is not positive.
+    """
+    if resolution < 1:
+        raise ValueError(f"resolution must be positive, got {resolution}")
+    return _mask(resolution).to(device, copy=True)
+
+
+def latent_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A mask (..., 1, h, w) at the size of latents, by nearest pixel as the reference does it."""
+    flat = mask.reshape(-1, 1, *mask.shape[-2:])
+    return F.interpolate(flat, size=size, mode="nearest").reshape(*mask.shape[:-2], *size)
+
+
+def soft_edge(mask: torch.Tensor, radius: int) -> torch.Tensor:
+    """How much of the generated picture shows: 0 wherever the mask keeps, 1 deep inside.
+
+    The ramp lies wholly inside the repainted part, so that no kept pixel changes; the
+    picture's own border is no edge.
+
+    Args:
+        mask: (n, 1, h, w), 1 = kept.
+        radius: about half the width of the ramp in pixels.
+
+    Returns:
+        (n, 1, h, w) in [0, 1].
+    """
+    if radius < 1:
+        return 1 - mask
+    size = 2 * radius + 1
+    outside = F.max_pool2d(F.pad(mask, [radius] * 4), size, stride=1)
+    inner = F.pad(1 - outside, [radius] * 4, mode="replicate")
+    return F.avg_pool2d(inner, size, stride=1)

@@ -1,0 +1,256 @@
+"""Weights of other people: what there is, what is here, and how to get the rest.
+
+    python -m models.weights                      # what is present, missing, and its licence
+    python -m models.weights fetch whisper-tiny   # one or more by name
+
+Files go to `WEIGHTS_DIR` (default ~/.cache/latentsync-flows/weights). Every file is
+checked against its sha256: the table's, or else the one recorded in `weights.lock.json`
+at first use. `WEIGHTS_MIRROR` names a folder or an address with the same layout;
+`WEIGHTS_OFFLINE=1` or `HF_HUB_OFFLINE=1` forbids the network.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.download import Progress, download, free_bytes, mirrored
+from models.files import ModelFileError
+from models.weights_table import WEIGHTS, Weight
+
+LOCK_FILE = "weights.lock.json"
+
+
+def weights_folder() -> Path:
+    """Where weights are kept."""
+    return Path(os.environ.get("WEIGHTS_DIR") or "~/.cache/latentsync-flows/weights").expanduser()
+
+
+def offline() -> bool:
+    """Whether the network is forbidden."""
+    names = ("WEIGHTS_OFFLINE", "HF_HUB_OFFLINE")
+    return any(os.environ.get(name, "0").lower() not in ("", "0", "false", "no") for name in names)
+
+
+def find(name: str, table: Sequence[Weight] = WEIGHTS) -> Weight:
+    """A row of the table.
+
+    Raises:
+        ModelFileError: no weight has this name.
+    """
+    for weight in table:
+        if weight.name == name:
+            return weight
+    known = ", ".join(weight.name for weight in table)
+    raise ModelFileError(f"no weights are called {name!r}: choose one of {known}")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """One process at a time; the lock dies with its holder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read_lock(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _record(folder: Path, weight: Weight, digest: str) -> None:
+    path = folder / weight.file
+    with _exclusive(folder / ".lock"):
+        lock = _read_lock(folder)
+        state = path.stat()
+        lock[weight.name] = {
+            "file": weight.file,
+            "sha256": digest,
+            "size": state.st_size,
+            "mtime_ns": state.st_mtime_ns,
+        }
+        temporary = folder / f"{LOCK_FILE}.tmp"
+        temporary.write_text(json.dumps(lock, indent=1, sort_keys=True), encoding="utf-8")
+        temporary.replace(folder / LOCK_FILE)
+
+
+def _verify(weight: Weight, path: Path, folder: Path) -> str | None:
+    """What is wrong with a file, or None. Unchanged files are not read again."""
+    known = _read_lock(folder).get(weight.name, {})
+    expected = weight.sha256 or known.get("sha256")
+    if path == folder / weight.file and known.get("sha256") == expected and expected:
+        state = path.stat()
+        if (known.get("size"), known.get("mtime_ns")) == (state.st_size, state.st_mtime_ns):
+            return None
+    if weight.size is not None and path.stat().st_size != weight.size:
+        return f"it has {path.stat().st_size} bytes where {weight.size} were expected"
+    digest = sha256_of(path)
+    if expected and digest != expected:
+        return f"its sha256 is {digest} where {expected} was expected"
+    return None
+
+
+def fetch(
+    name: str,
+    folder: Path | None = None,
+    *,
+    table: Sequence[Weight] = WEIGHTS,
+    attempts: int = 5,
+    backoff_s: float = 2.0,
+    progress: Progress | None = None,
+) -> Path:
+    """The path of a weight file, fetched when it is not there, verified always.
+
+    Args:
+        name: of the table.
+        folder: defaults to `weights_folder()`.
+        attempts, backoff_s, progress: see `download`.
+
+    Raises:
+        ModelFileError: unknown name, offline, refused, or the file is not what it should be.
+        OSError: the disk is full.
+    """
+    weight = find(name, table)
+    folder = folder or weights_folder()
+    path = folder / weight.file
+    with _exclusive(path.with_name(path.name + ".lock")):
+        if not path.is_file():
+            _bring(weight, path, folder, attempts, backoff_s, progress)
+        elif wrong := _verify(weight, path, folder):
+            raise ModelFileError(
+                f"weights {name} at {path} are not what they were: {wrong}; delete the file "
+                "to fetch it again"
+            )
+        lock = _read_lock(folder).get(name, {})
+        if (lock.get("size"), lock.get("mtime_ns")) != (
+            path.stat().st_size,
+            path.stat().st_mtime_ns,
+        ):
+            _record(folder, weight, sha256_of(path))
+    return path
+
+
+def _bring(
+    weight: Weight,
+    path: Path,
+    folder: Path,
+    attempts: int,
+    backoff_s: float,
+    progress: Progress | None,
+) -> None:
+    """Fetch, verify and put in place."""
+    mirror = os.environ.get("WEIGHTS_MIRROR")
+    url = mirrored(weight.url, weight.file, mirror)
+    if offline() and not url.startswith("file:"):
+        raise ModelFileError(
+            f"weights {weight.name} are not at {path} and the network is switched off: copy "
+            f"{Path(weight.file).name} from {weight.url} there, or unset WEIGHTS_OFFLINE and "
+            "HF_HUB_OFFLINE"
+        )
+    part = path.with_name(path.name + ".part")
+    have = part.stat().st_size if part.exists() else 0
+    if weight.size and weight.size - have > free_bytes(folder):
+        raise OSError(28, "No space left on device", str(path))
+    if not weight.size or have != weight.size:
+        download(url, part, attempts=attempts, backoff_s=backoff_s, progress=progress)
+    if wrong := _verify(weight, part, folder):
+        part.unlink()
+        raise ModelFileError(
+            f"weights {weight.name} came damaged from {url}: {wrong}; try again or use another "
+            "WEIGHTS_MIRROR"
+        )
+    part.replace(path)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of one weight file on this machine."""
+
+    weight: Weight
+    present: bool
+    size: int | None
+    """Bytes: of the file when present, else as the table says."""
+    problem: str = ""
+    """Why a present file cannot be used."""
+
+
+def status(folder: Path | None = None, table: Sequence[Weight] = WEIGHTS) -> list[Status]:
+    """All rows of the table, with what is in the folder. Changed files are read again."""
+    folder = folder or weights_folder()
+    rows = []
+    for weight in table:
+        path = folder / weight.file
+        if path.is_file():
+            problem = _verify(weight, path, folder) or ""
+            rows.append(Status(weight, True, path.stat().st_size, problem))
+        else:
+            rows.append(Status(weight, False, weight.size))
+    return rows
+
+
+def _megabytes(size: int | None) -> str:
+    return "?" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+def _list(folder: Path) -> int:
+    rows = status(folder)
+    print(f"weights in {folder}")
+    for row in rows:
+        state = "damaged" if row.problem else "present" if row.present else "missing"
+        weight = row.weight
+        print(f"{weight.name:24s} {state:8s} {_megabytes(row.size):>12s}  {weight.licence}")
+        print(f"{'':24s} for {weight.needed_by}" + (f"; {row.problem}" if row.problem else ""))
+    present = sum(row.present for row in rows)
+    print(f"{present} present, {len(rows) - present} missing")
+    return 1 if any(row.problem for row in rows) else 0
+
+
+def _show(done: int, total: int | None) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{_megabytes(done)} of {_megabytes(total)}", end="", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m models.weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
+    parser.add_argument("names", nargs="*", help="weights to fetch")
+    parser.add_argument("--folder", type=Path, default=None, help="instead of WEIGHTS_DIR")
+    options = parser.parse_args(argv)
+    folder = options.folder or weights_folder()
+    if options.action == "list":
+        return _list(folder)
+    if not options.names:
+        parser.error("name the weights to fetch")
+    try:
+        for name in options.names:
+            print(f"{name}: licence {find(name).licence}", flush=True)
+            print(f"{name}: {fetch(name, folder, progress=_show)}", flush=True)
+    except (ModelFileError, OSError) as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

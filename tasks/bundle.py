@@ -1,0 +1,58 @@
+"""What makes a folder a model bundle, and how it is known to be whole and the same.
+
+A bundle is what training hands on: `config.json` and safetensors of the networks,
+`bundle.json` with where it comes from, and `syncnet/`.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from models.files import ModelFileError
+
+ABOUT = "bundle.json"
+CONFIG = "config.json"
+REQUIRED = ("recipe", "resolution", "dataset_digest", "mask", "audio", "code_version")
+
+
+def bundle_digest(folder: Path) -> str:
+    """sha256 over names and contents of all files of a bundle, in sorted order."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def read_bundle(folder: Path) -> dict[str, Any]:
+    """What `bundle.json` says, after checking that the bundle belongs together.
+
+    Raises:
+        ModelFileError: a file is missing or damaged, or they contradict each other.
+    """
+    about = _read_json(folder / ABOUT)
+    config = _read_json(folder / CONFIG)
+    missing = [name for name in REQUIRED if name not in about]
+    if missing:
+        raise ModelFileError(f"{folder / ABOUT} lacks {', '.join(missing)}: train the model again")
+    for name in ("resolution", "audio"):
+        if name in config and config[name] != about[name]:
+            raise ModelFileError(
+                f"the bundle {folder} contradicts itself: {ABOUT} says {name} {about[name]!r}, "
+                f"{CONFIG} says {config[name]!r}; the files are not of one training"
+            )
+    return about
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFileError(
+            f"{path.parent} is no model bundle: {path.name} cannot be read ({error})"
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{path} holds no JSON object, so {path.parent} is no model bundle")
+    return content

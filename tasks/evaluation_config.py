@@ -1,0 +1,33 @@
+"""What an evaluation is: which clips, how they are generated, which networks judge."""
+
+from dataclasses import dataclass
+
+PROTOCOL = 1
+"""Raised when a change of the program makes older numbers incomparable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How a model is evaluated (LatentSync, section 4: 30 test clips, 20 steps, 1.5)."""
+
+    clips: int = 30
+    """Clips of the test split, chosen by a hash of their ids. Fewer are taken where the
+    split has fewer, and the numbers' `n` says so."""
+    frames_per_clip: int = 125
+    """Longest part of a clip that is generated, frames at 25 fps from its start."""
+    steps: int = 20
+    """Steps of the sampler."""
+    guidance: float = 1.5
+    """Weight of the audio against none."""
+    seed: int = 1247
+    """Of the initial noise."""
+    image_frames: int = 2048
+    """Frames at most, spread over all clips, that FID compares on either side."""
+    video_windows: int = 256
+    """Windows of 16 frames at most that FVD compares on either side."""
+    syncnet_weights: str = ""
+    """File syncnet_v2.model; empty: Sync-C and Sync-D by the bundle's own sync network."""
+    inception_weights: str = ""
+    """File inception-2015-12-05.pt; empty: a seeded network of the same kind."""
+    i3d_weights: str = ""
+    """File i3d_torchscript.pt; empty: a seeded network of the same kind."""

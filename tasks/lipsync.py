@@ -1,0 +1,192 @@
+"""New lips for a stream of aligned faces: windows that overlap, so that no seam shows.
+
+Frames come and go one by one; only one window is ever held. Each window starts from the
+same noise (LatentSync, section 3.1), and frames that two windows share are cross-faded.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.media import FPS, SAMPLES_PER_FRAME
+
+OVERLAP = 4
+"""Frames that neighbouring windows share."""
+PHASES = 4
+"""Audio tokens are computed at quarters of a 25 fps frame, so that video of any frame rate
+hears its own time within 5 ms."""
+BLOCK = 26 * FPS
+MARGIN = 2 * FPS
+"""Audio is encoded in blocks of 26 s with 2 s around them: 30 s are one Whisper window, and
+an hour of tokens is never held at once."""
+
+
+def window_starts(count: int, length: int, overlap: int = OVERLAP) -> list[int]:
+    """Where windows begin that cover `count` frames, the last one ending with them."""
+    last = max(0, count - length)
+    starts = list(range(0, last, length - overlap))
+    return [*starts, last]
+
+
+class SpeechTokens:
+    """Audio tokens at any time of a recording.
+
+    Args:
+        encode: (samples,) and a number of frames -> (frames, n, width); the model's.
+        audio: float32 (samples,) mono at 16 kHz.
+    """
+
+    def __init__(self, encode: Callable[[np.ndarray, int], Tensor], audio: np.ndarray) -> None:
+        self._encode = encode
+        self._audio = audio
+        self._block = lru_cache(maxsize=2 * PHASES)(self._encoded)
+
+    def _encoded(self, block: int, phase: int) -> Tensor:
+        first = block * BLOCK - (MARGIN if block else 0)
+        count = (block + 1) * BLOCK + MARGIN - first
+        offset = phase * SAMPLES_PER_FRAME // PHASES
+        begin = first * SAMPLES_PER_FRAME + offset
+        wave = self._audio[begin : begin + count * SAMPLES_PER_FRAME]
+        # Shorter recordings cost no more than they last.
+        count = min(count, len(wave) // SAMPLES_PER_FRAME + 1)
+        padded = np.zeros(count * SAMPLES_PER_FRAME, np.float32)
+        padded[: len(wave)] = wave[: len(padded)]
+        return self._encode(padded, count)[block * BLOCK - first :]
+
+    def at(self, times_s: np.ndarray) -> Tensor:
+        """(f,) seconds -> (f, n, width); beyond the end the last token is held."""
+        end = len(self._audio) * PHASES // SAMPLES_PER_FRAME
+        quarters = np.clip(np.rint(times_s * (FPS * PHASES)).astype(int), 0, max(0, end - 1))
+        rows = []
+        for quarter in quarters.tolist():
+            frame, phase = divmod(quarter, PHASES)
+            block, index = divmod(frame, BLOCK)
+            rows.append(self._block(block, phase)[index])
+        return torch.stack(rows)
+
+
+class FaceGenerator:
+    """A trained bundle that repaints aligned faces.
+
+    Args:
+        bundle: folder that training wrote.
+        device: cpu, cuda, cuda:N or mps.
+        steps: of the sampler.
+        guidance: weight of the audio against none; 1 is without.
+        seed: of the noise.
+
+    Raises:
+        UserError: the device is not there, or an option is out of range.
+        ModelFileError: the bundle is damaged.
+    """
+
+    def __init__(
+        self,
+        bundle: Path,
+        device: str = "cpu",
+        steps: int = 20,
+        guidance: float = 1.5,
+        seed: int = 1247,
+    ) -> None:
+        from datasets.errors import UserError
+        from models.latentsync import LatentSync
+        from tasks.training import resolve_device
+
+        if not 1 <= steps <= 1000:
+            raise UserError(f"--steps must be between 1 and 1000, got {steps}")
+        if not 1.0 <= guidance <= 20.0:
+            raise UserError(f"--guidance must be between 1 and 20, got {guidance}")
+        self.device = resolve_device(device)
+        self.model: Any = LatentSync.load(bundle, self.device).eval()
+        self.resolution: int = self.model.config.resolution
+        self.num_frames: int = self.model.config.num_frames
+        self.steps, self.guidance, self.seed = steps, guidance, seed
+
+    def speech(self, audio: np.ndarray) -> SpeechTokens:
+        """Tokens of a recording, float32 (samples,) mono at 16 kHz."""
+        return SpeechTokens(self._tokens, audio)
+
+    @torch.inference_mode()
+    def _tokens(self, wave: np.ndarray, count: int) -> Tensor:
+        tokens: Tensor = self.model.tokens(torch.from_numpy(wave).to(self.device), count)
+        return tokens
+
+    @torch.inference_mode()
+    def window(self, faces: np.ndarray, references: np.ndarray, tokens: Tensor) -> np.ndarray:
+        """One window.
+
+        Args:
+            faces: uint8 (f, R, R, 3), f frames of the model's window.
+            references: the same shape: who it is.
+            tokens: (f, n, width).
+
+        Returns:
+            float32 (f, R, R, 3), 0 to 255.
+        """
+        # The same noise for every window, so that neighbours agree where they overlap.
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        painted = self.model.generate(
+            self._pixels(faces),
+            self._pixels(references),
+            tokens[None].to(self.device),
+            steps=self.steps,
+            guidance=self.guidance,
+            generator=generator,
+        )
+        values = (painted[0].float().clamp(-1, 1) + 1) * 127.5
+        return np.asarray(values.permute(0, 2, 3, 1).cpu().numpy())
+
+    def _pixels(self, faces: np.ndarray) -> Tensor:
+        """uint8 (f, R, R, 3) -> (1, f, 3, R, R) in [-1, 1]."""
+        tensor = torch.from_numpy(np.ascontiguousarray(faces)).to(self.device)
+        return tensor.permute(0, 3, 1, 2).float()[None] / 127.5 - 1
+
+    def stream(
+        self,
+        faces: Iterable[np.ndarray],
+        times_s: np.ndarray,
+        speech: SpeechTokens,
+        references: np.ndarray | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Repaint consecutive faces of one shot.
+
+        Args:
+            faces: `len(times_s)` aligned faces, uint8 (R, R, 3), taken as they are needed.
+            times_s: when each is shown, seconds of the speech.
+            speech: what is said.
+            references: uint8 (n, R, R, 3), one for each face; None takes the face itself.
+
+        Yields:
+            uint8 (R, R, 3), as many as went in and at most a window later.
+        """
+        count, length = len(times_s), self.num_frames
+        starts = window_starts(count, length)
+        source = iter(faces)
+        held: deque[np.ndarray] = deque()
+        first_held = 0
+        before = np.empty(0)
+        for number, start in enumerate(starts):
+            for _ in range(start - first_held):
+                held.popleft()
+            first_held = start
+            held.extend(islice(source, min(start + length, count) - first_held - len(held)))
+            # A shot shorter than a window stands still at its end.
+            index = np.minimum(np.arange(length), len(held) - 1)
+            window = np.stack(held)[index]
+            shown = window if references is None else references[start + index]
+            painted = self.window(window, shown, speech.at(times_s[start + index]))
+            shared = starts[number - 1] + length - start if number else 0
+            if shared:
+                weight = (np.arange(shared) + 1.0)[:, None, None, None] / (shared + 1)
+                old = before[length - shared :]
+                painted[:shared] = (1 - weight) * old + weight * painted[:shared]
+            before = painted
+            end = starts[number + 1] if number + 1 < len(starts) else count
+            yield from np.rint(painted[: end - start]).astype(np.uint8)

@@ -1,0 +1,116 @@
+"""Numbers about generated faces, each with a label and how many things it is a mean of."""
+
+import math
+from collections.abc import Sequence
+from typing import TypedDict
+
+import cv2
+import numpy as np
+
+LIPS = (
+    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
+    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
+)  # fmt: skip
+"""FaceMesh points of the outer and inner lip lines."""
+STILL = (33, 133, 362, 263, 168, 6, 197, 195)
+"""FaceMesh points that speech does not move: corners of the eyes and ridge of the nose."""
+BORDER = 0.35
+"""Added around an aligned face, as a share of its side, before the face is looked for:
+detectors expect some room around a head."""
+DETECTION_SIDE = 320
+"""Side of the picture in which the face is looked for."""
+
+
+class Metric(TypedDict):
+    """One number of an evaluation."""
+
+    value: float | None
+    """None where it could not be measured."""
+    label: str
+    """By which network or formula, in words."""
+    n: int
+    """How many clips, frames or windows it is taken over."""
+
+
+def metric(value: float, label: str, n: int) -> Metric:
+    """A number with its label; what is no finite number becomes None."""
+    finite = math.isfinite(value) and n > 0
+    return {"value": float(value) if finite else None, "label": label, "n": int(n)}
+
+
+def mean_metric(values: Sequence[float], label: str) -> Metric:
+    """Mean of the finite values."""
+    finite = [value for value in values if math.isfinite(value)]
+    return metric(float(np.mean(finite)) if finite else math.nan, label, len(finite))
+
+
+def median_metric(values: Sequence[float], label: str) -> Metric:
+    """Median of the finite values."""
+    finite = [value for value in values if math.isfinite(value)]
+    return metric(float(np.median(finite)) if finite else math.nan, label, len(finite))
+
+
+def psnr(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 pictures (n, h, w, 3).
+
+    Args:
+        first: pictures.
+        second: the same shape.
+        mask: bool (h, w); only true pixels count. None: all.
+
+    Returns:
+        Infinity for equal pictures.
+    """
+    difference = first.astype(np.float32) - second.astype(np.float32)
+    if mask is not None:
+        difference = difference[:, mask]
+    error = float(np.mean(difference.astype(np.float64) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def landmarks_of(frames: np.ndarray) -> tuple[np.ndarray, float]:
+    """FaceMesh landmarks of aligned faces.
+
+    Args:
+        frames: uint8 (t, R, R, 3).
+
+    Returns:
+        float32 (t, 478, 2) in pixels of R, in between where no face was found, and the
+        share of frames in which it was. Without any face: NaN and 0.
+    """
+    from datasets.landmarks import FaceMeshDetector
+
+    side = frames.shape[1]
+    margin = round(BORDER * side)
+    scale = DETECTION_SIDE / (side + 2 * margin)
+    found = np.full((len(frames), 478, 2), np.nan, np.float32)
+    with FaceMeshDetector(max_faces=1) as detector:
+        for index, frame in enumerate(frames):
+            framed = cv2.copyMakeBorder(frame, *[margin] * 4, cv2.BORDER_REPLICATE)
+            framed = cv2.resize(framed, (DETECTION_SIDE, DETECTION_SIDE))
+            faces = detector.detect(framed)
+            if faces:
+                found[index] = np.asarray(faces[0].landmarks)[:478] / scale - margin
+    seen = np.isfinite(found[:, 0, 0])
+    if seen.any():
+        positions = np.arange(len(frames))
+        flat = found.reshape(len(frames), -1)
+        for column in flat.T:
+            column[~seen] = np.interp(positions[~seen], positions[seen], column[seen])
+    return found, float(seen.mean())
+
+
+def landmark_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """LMD: mean distance of the lips' landmarks in percent of the distance of the eyes.
+
+    Both faces are first moved so that their eyes and noses coincide: the number is about
+    the mouth and not about where the head was found.
+
+    Args:
+        first: (t, 478, 2) landmarks.
+        second: the same shape.
+    """
+    eyes = np.linalg.norm(first[:, 33] - first[:, 263], axis=-1).mean()
+    shift = (first[:, STILL] - second[:, STILL]).mean(1, keepdims=True)
+    distance = np.linalg.norm(first[:, LIPS] - second[:, LIPS] - shift, axis=-1)
+    return float(100 * distance.mean() / eyes)

@@ -1,0 +1,77 @@
+"""The registered model as MLflow runs it: code in this file, weights in safetensors.
+
+MLflow keeps this file itself instead of a pickled object (models-from-code), with the
+packages `models`, `datasets` and `tasks` beside it, and runs it to load the model:
+
+    model = mlflow.pyfunc.load_model("models:/latentsync@champion")
+    model.predict(pandas.DataFrame([{"video": "in.mp4", "audio": "speech.wav",
+                                     "output": "out.mp4"}]), params={"steps": 20})
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from models.files import ModelFileError
+from tasks.bundle import bundle_digest, read_bundle
+
+COLUMNS = ("video", "audio", "output")
+
+
+class LipSyncModel(PythonModel):
+    """Lip-syncs the videos of a table and says what came of each."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Check the bundle against what was registered.
+
+        Raises:
+            ModelFileError: the files are not those that were registered.
+        """
+        self.bundle = Path(context.artifacts["bundle"])
+        read_bundle(self.bundle)
+        expected = context.model_config["bundle_digest"]
+        found = bundle_digest(self.bundle)
+        if found != expected:
+            raise ModelFileError(
+                f"the model files in {self.bundle} are not those that were registered: digest "
+                f"{found[:12]}, expected {expected[:12]}; register the model again"
+            )
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """One lip-synced video per row.
+
+        Args:
+            context: given by MLflow.
+            model_input: columns video, audio and output: paths.
+            params: device, steps, guidance and seed.
+
+        Returns:
+            The paths with the columns frames and faces_found.
+        """
+        from tasks.lipsync_video import lip_sync_video
+
+        missing = [name for name in COLUMNS if name not in model_input]
+        if missing:
+            raise ValueError(f"the table needs the columns {COLUMNS}, it lacks {missing}")
+        rows = []
+        for row in model_input[list(COLUMNS)].to_dict("records"):
+            result = lip_sync_video(
+                Path(row["video"]),
+                Path(row["audio"]),
+                Path(row["output"]),
+                self.bundle,
+                **(params or {}),
+            )
+            rows.append({**row, "frames": result.frames, "faces_found": result.faces_found})
+        return pd.DataFrame(rows)
+
+
+mlflow.models.set_model(LipSyncModel())

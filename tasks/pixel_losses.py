@@ -1,0 +1,125 @@
+"""The losses that look at the decoded picture (LatentSync, section 3.4, stage 2).
+
+All networks in here are frozen; gradients only pass through them to the picture.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from datasets.errors import UserError
+from models.perceptual import perceptual_loss
+from models.sync_loss import cosine_loss
+from models.videomae import VideoMAE, load_videomae_folder, load_videomae_v2
+from tasks.published import weight_file
+from tasks.recipes import UNetConfig
+from tasks.train_syncnet import LoadedSyncNet
+
+
+def lower_half(pixels: Tensor) -> Tensor:
+    """The lower half of pictures (..., h, w)."""
+    return pixels[..., pixels.shape[-2] // 2 :, :]
+
+
+class PixelLosses(nn.Module):
+    """The parts of a stage's loss that need pixels.
+
+    Args:
+        config: weights of the parts and the files they need.
+        syncnet: a frozen sync network; needed where `losses.sync` is not 0.
+
+    Raises:
+        UserError: a file of published weights is not there.
+    """
+
+    def __init__(
+        self, config: UNetConfig, syncnet: LoadedSyncNet | None, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.weights = config.losses
+        self.notes: list[str] = []
+        self.syncnet = syncnet if self.weights.sync else None
+        self.lpips = self._lpips(config, device) if self.weights.lpips else None
+        self.trepa = load_trepa(config.trepa_weights, device) if self.weights.trepa else None
+        if self.trepa is not None and config.gradient_checkpointing:
+            self.trepa.enable_gradient_checkpointing()
+
+    def _lpips(self, config: UNetConfig, device: torch.device) -> nn.Module:
+        path = weight_file(config.lpips_weights) if config.lpips_weights else None
+        network = perceptual_loss(path, device)
+        if path is None:
+            self.notes.append(f"losses.lpips is measured by {network.label}")
+        return network
+
+    def forward(
+        self, generated: Tensor, target: Tensor, mel: Tensor, repaint: Tensor
+    ) -> dict[str, Tensor]:
+        """The parts by name, each with its weight applied.
+
+        Args:
+            generated: (b, f, 3, h, w) in [-1, 1], with gradient.
+            target: the same shape, what should have come out.
+            mel: (b, 1, 80, 52) sound of the window.
+            repaint: (1, 1, h, w), 1 where the network paints.
+        """
+        parts: dict[str, Tensor] = {}
+        weights = self.weights
+        if self.syncnet is not None:
+            parts["sync"] = weights.sync * sync_loss(self.syncnet, generated, mel)
+        if self.lpips is not None:
+            pair = [lower_half(each).flatten(0, 1) for each in (generated, target)]
+            parts["lpips"] = weights.lpips * self.lpips(*pair).mean()
+        if self.trepa is not None:
+            features = [self.trepa(each) for each in (generated, target)]
+            parts["trepa"] = weights.trepa * F.mse_loss(*features)
+        if weights.pixel:
+            error = (generated - target).abs() * repaint
+            share = repaint.mean().clamp_min(1e-6)
+            parts["pixel"] = weights.pixel * error.mean() / share
+        return parts
+
+
+def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
+    """How little the sync network believes that these mouths make this sound.
+
+    Args:
+        pixels: (b, f, 3, h, w) in [-1, 1]; scaled to the sync network's own resolution.
+        mel: (b, 1, 80, 52).
+    """
+    config = syncnet.config
+    if pixels.shape[1] != config.num_frames:
+        raise UserError(
+            f"the sync loss needs windows of {config.num_frames} frames, this stage has "
+            f"{pixels.shape[1]}: set model.num_frames and frame_step accordingly"
+        )
+    batch, frames = pixels.shape[:2]
+    flat = pixels.flatten(0, 1)
+    side = config.resolution
+    if flat.shape[-1] != side:
+        mode = "area" if flat.shape[-1] > side else "bilinear"
+        flat = F.interpolate(flat, (side, side), mode=mode)
+    half = lower_half(flat).unflatten(0, (batch, frames))
+    vision, audio = syncnet.network(half, mel)
+    with torch.autocast(pixels.device.type, enabled=False):
+        return cosine_loss(vision, audio, torch.ones(batch, device=pixels.device))
+
+
+def load_trepa(weights: str, device: torch.device) -> VideoMAE:
+    """The video network that TREPA compares with: a VideoMAE-v2 file or a VideoMAE folder.
+
+    Raises:
+        UserError: none is named, or it is not there.
+    """
+    if not weights:
+        raise UserError(
+            "losses.trepa needs the weights of a video network: set trepa_weights to "
+            "videomae-v2, or losses.trepa to 0"
+        )
+    path: Path = weight_file(weights)
+    # The table's entry for the smaller network is the file beside its config.json.
+    folder = path if path.is_dir() else path.parent
+    if (folder / "config.json").is_file() and path.suffix != ".pth":
+        return load_videomae_folder(folder).to(device)
+    return load_videomae_v2(path).to(device)

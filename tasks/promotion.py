@@ -1,0 +1,330 @@
+"""Whether a candidate becomes champion, by a policy, once.
+
+Both were evaluated on the same frozen clips with the same settings, or nothing is decided
+from their numbers. The decision is written down before an alias moves, so a run that is
+killed in between is finished by the next one, and a candidate that was decided about is
+not decided about twice.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets.errors import UserError
+from datasets.manifest import config_digest, write_atomic
+from tasks.registry import (
+    CANDIDATE,
+    CHAMPION,
+    DECISION_TAG,
+    EVALUATION_TAG,
+    PREVIOUS,
+    ModelVersion,
+    Registry,
+)
+from tasks.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one metric must satisfy."""
+
+    metric: str
+    """Name in the evaluation."""
+    better: Literal["higher", "lower", "near_zero"]
+    """Which way is better; near_zero compares absolute values."""
+    tolerance: float
+    """How much worse than the champion's still counts as equal, in the metric's unit or,
+    with `relative`, as a share of the champion's value."""
+    relative: bool = False
+    bar: float | None = None
+    """The least (or most, or largest absolute) value at which a model may become the first
+    champion; None for no bar."""
+
+    def cost(self, value: float) -> float:
+        """The value turned so that lower is better."""
+        return {"higher": -value, "lower": value, "near_zero": abs(value)}[self.better]
+
+    def meets_bar(self, value: float) -> bool:
+        """Whether the value suffices without a champion."""
+        return self.bar is None or self.cost(value) <= self.cost(self.bar)
+
+    def holds(self, candidate: float, champion: float) -> bool:
+        """Whether the candidate is at least as good within the tolerance."""
+        slack = self.tolerance * (abs(champion) if self.relative else 1.0)
+        return self.cost(candidate) <= self.cost(champion) + slack
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All rules; every one must hold.
+
+    The tolerances are about the spread between two trainings of the same recipe with other
+    seeds, so that equal models count as equal.
+    """
+
+    rules: tuple[Rule, ...] = (
+        Rule("sync_c", "higher", 0.10, relative=True),
+        Rule("sync_d", "lower", 0.05, relative=True),
+        Rule("mouth_offset", "near_zero", 1.0, bar=2.0),
+        Rule("mouth_z", "higher", 0.20, relative=True, bar=2.0),
+        Rule("ssim_mouth", "higher", 0.02, bar=0.2),
+        Rule("lmd", "lower", 0.15, relative=True),
+        Rule("fid", "lower", 0.15, relative=True),
+        Rule("fvd", "lower", 0.15, relative=True),
+    )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of a candidate, and why."""
+
+    model: str
+    candidate: int
+    champion_before: int | None
+    promoted: bool
+    reasons: tuple[str, ...]
+    """Sentences with both numbers; for a refusal only what speaks against the candidate."""
+    comparisons: tuple[dict[str, Any], ...]
+    """One per rule: metric, label, candidate, champion, holds."""
+    inputs: str
+    """Digest of everything the decision depends on."""
+    decided_at: float = 0.0
+    """Seconds since 1970."""
+
+    @property
+    def verdict(self) -> str:
+        return "promoted" if self.promoted else "refused"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "verdict": self.verdict}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Decision":
+        known = {name: content[name] for name in cls.__dataclass_fields__}
+        known["reasons"] = tuple(known["reasons"])
+        known["comparisons"] = tuple(known["comparisons"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of a policy for two evaluations."""
+
+    promoted: bool
+    reasons: tuple[str, ...]
+    comparisons: tuple[dict[str, Any], ...]
+
+
+def judge(
+    policy: Policy, candidate: dict[str, Any], champion: dict[str, Any] | None
+) -> Verdict:
+    """Apply the rules.
+
+    Args:
+        policy: the rules.
+        candidate: an evaluation: `protocol_digest` and `metrics` (name -> value, label, n).
+        champion: the same; None when there is no champion.
+    """
+    if champion is not None and candidate["protocol_digest"] != champion["protocol_digest"]:
+        reason = (
+            "candidate and champion were not evaluated on the same clips with the same settings "
+            f"(protocol {candidate['protocol_digest'][:8]} against "
+            f"{champion['protocol_digest'][:8]}): evaluate both alike"
+        )
+        return Verdict(False, (reason,), ())
+    good, bad, comparisons = [], [], []
+    for rule in policy.rules:
+        holds, sentence, comparison = _apply(rule, candidate, champion)
+        (good if holds else bad).append(sentence)
+        comparisons.append(comparison)
+    return Verdict(not bad, tuple(bad or good), tuple(comparisons))
+
+
+def _apply(
+    rule: Rule, candidate: dict[str, Any], champion: dict[str, Any] | None
+) -> tuple[bool, str, dict[str, Any]]:
+    ours = _measured(candidate, rule.metric)
+    theirs = _measured(champion, rule.metric) if champion else None
+    comparison = {
+        "metric": rule.metric,
+        "label": (ours or theirs or {}).get("label", ""),
+        "candidate": ours and ours["value"],
+        "champion": theirs and theirs["value"],
+    }
+    name = f"{rule.metric} ({comparison['label']})" if comparison["label"] else rule.metric
+    if ours is None:
+        holds = rule.bar is None and theirs is None
+        sentence = f"{rule.metric} was not measured on the candidate"
+    elif champion is None:
+        holds = rule.meets_bar(ours["value"])
+        needed = "" if rule.bar is None else f", {_needed(rule)} {rule.bar:g}"
+        sentence = f"{name} is {ours['value']:.3f}{needed}"
+    elif theirs is None:
+        holds = rule.meets_bar(ours["value"])
+        sentence = f"{name} is {ours['value']:.3f}, not measured on the champion"
+    else:
+        holds = rule.holds(ours["value"], theirs["value"])
+        allowed = f"{rule.tolerance:.0%}" if rule.relative else f"{rule.tolerance:g}"
+        sentence = (
+            f"{name} is {ours['value']:.3f}, the champion's {theirs['value']:.3f} "
+            f"({rule.better.replace('_', ' ')} is better, {allowed} worse is allowed)"
+        )
+    return holds, sentence, {**comparison, "holds": holds}
+
+
+def _measured(evaluation: dict[str, Any], metric: str) -> dict[str, Any] | None:
+    """The entry of a metric; None when it is missing or could not be measured."""
+    found: dict[str, Any] | None = evaluation["metrics"].get(metric)
+    return found if found and found["value"] is not None else None
+
+
+def _needed(rule: Rule) -> str:
+    return "needed at least" if rule.better == "higher" else "allowed at most"
+
+
+def promote(
+    model_name: str,
+    uri: str,
+    output: Path | None = None,
+    version: int | None = None,
+    policy: Policy | None = None,
+    on_line: Callable[[str], None] = lambda _: None,
+) -> Decision:
+    """Decide about a candidate and move the aliases accordingly.
+
+    Args:
+        model_name: registered model.
+        uri: of the MLflow store.
+        output: folder for `decision.json`; None writes none.
+        version: which one; None takes the alias candidate.
+        policy: rules; None for the default ones.
+        on_line: told what happens.
+
+    Returns:
+        The decision, the recorded one when everything is as it was then.
+
+    Raises:
+        UserError: there is no such model or candidate, or it was not evaluated, or another
+            process moved an alias at the same moment.
+    """
+    policy = policy or Policy()
+    registry = Registry(uri, must_exist=True)
+    candidate = _candidate(registry, model_name, version)
+    recorded = candidate.json_tag(DECISION_TAG)
+    champion_number = registry.alias(model_name, CHAMPION)
+    evaluation = candidate.json_tag(EVALUATION_TAG)
+    if evaluation is None:
+        raise UserError(
+            f"{model_name} version {candidate.version} has no evaluation: run "
+            f"python -m flows.evaluate_latentsync --model models:/{model_name}/{candidate.version}"
+        )
+    decision = _repeated(recorded, champion_number, candidate, registry, policy)
+    if decision is not None:
+        on_line(f"version {candidate.version} was {decision.verdict} before, nothing has changed")
+    else:
+        champion = None
+        if champion_number is not None:
+            champion = registry.version(model_name, champion_number)
+        decision = _decide(policy, candidate, champion)
+        text = json.dumps(decision.as_dict(), sort_keys=True)
+        registry.set_tags(model_name, candidate.version, {DECISION_TAG: text})
+    if decision.promoted:
+        _move(registry, decision)
+    _record(registry, candidate, decision, output)
+    return decision
+
+
+def _candidate(registry: Registry, name: str, version: int | None) -> ModelVersion:
+    number = version if version is not None else registry.alias(name, CANDIDATE)
+    if number is None:
+        raise UserError(f"{name} has no candidate in {registry.uri}: {registry.listing()}")
+    return registry.version(name, number)
+
+
+def _inputs(policy: Policy, candidate: ModelVersion, champion: ModelVersion | None) -> str:
+    return config_digest(
+        {
+            "policy": asdict(policy),
+            "candidate": candidate.json_tag(EVALUATION_TAG),
+            "champion": champion and [champion.version, champion.json_tag(EVALUATION_TAG)],
+        }
+    )
+
+
+def _repeated(
+    recorded: dict[str, Any] | None,
+    champion_number: int | None,
+    candidate: ModelVersion,
+    registry: Registry,
+    policy: Policy,
+) -> Decision | None:
+    """The decision that was made from the same numbers, if there is one."""
+    if recorded is None:
+        return None
+    decision = Decision.from_dict(recorded)
+    then = decision.champion_before
+    if champion_number not in (then, candidate.version):
+        return None
+    champion = None if then is None else registry.version(candidate.name, then)
+    return decision if decision.inputs == _inputs(policy, candidate, champion) else None
+
+
+def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | None) -> Decision:
+    theirs = None
+    if champion is not None and champion.version == candidate.version:
+        # Its numbers or the policy changed since: it is judged by the bars alone.
+        champion = None
+    if champion is not None:
+        theirs = champion.json_tag(EVALUATION_TAG)
+        if theirs is None:
+            raise UserError(
+                f"the champion, {champion.name} version {champion.version}, has no evaluation: run "
+                "python -m flows.evaluate_latentsync --model "
+                f"models:/{champion.name}/{champion.version}"
+            )
+    ours = candidate.json_tag(EVALUATION_TAG)
+    assert ours is not None
+    verdict = judge(policy, ours, theirs)
+    return Decision(
+        candidate.name,
+        candidate.version,
+        champion and champion.version,
+        verdict.promoted,
+        verdict.reasons,
+        verdict.comparisons,
+        _inputs(policy, candidate, champion),
+        time.time(),
+    )
+
+
+def _move(registry: Registry, decision: Decision) -> None:
+    """Let the aliases say what was decided; does nothing where they already do."""
+    current = registry.alias(decision.model, CHAMPION)
+    if current == decision.candidate:
+        return
+    if current != decision.champion_before:
+        raise UserError(
+            f"the champion of {decision.model} changed from version {decision.champion_before} to "
+            f"{current} while this was decided: run promote-model again"
+        )
+    if current is not None:
+        registry.set_alias(decision.model, PREVIOUS, current)
+    registry.set_alias(decision.model, CHAMPION, decision.candidate)
+
+
+def _record(
+    registry: Registry, candidate: ModelVersion, decision: Decision, output: Path | None
+) -> None:
+    """Keep the decision in the candidate's MLflow run and in the output folder."""
+    name = f"decision-version-{decision.candidate}.json"
+    if candidate.run_id:
+        Tracker.attach(registry.uri, candidate.run_id).log_json(decision.as_dict(), name)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_atomic(
+            output / "decision.json",
+            json.dumps(decision.as_dict(), indent=2, ensure_ascii=False) + "\n",
+        )

@@ -1,0 +1,32 @@
+"""Published weights by name or path: where the file is, or a sentence on how to get it.
+
+Nothing is fetched here: files of gigabytes come when somebody asks for them.
+"""
+
+from pathlib import Path
+
+from datasets.errors import UserError
+from models.files import ModelFileError
+from models.weights import find, weights_folder
+
+
+def weight_file(name: str) -> Path:
+    """The file of a row of `models.weights_table`, or of a path.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    try:
+        weight = find(name)
+    except ModelFileError as error:
+        raise UserError(f"there is no file {name}, and {error}") from error
+    found = weights_folder() / weight.file
+    if not found.is_file():
+        raise UserError(
+            f"the weights {name} are not at {found}: `make weights` lists what is missing, "
+            f"`python -m models.weights fetch {name}` fetches them ({weight.licence})"
+        )
+    return found

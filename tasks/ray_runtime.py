@@ -1,0 +1,112 @@
+"""Ray, started quietly on this machine or joined on a cluster, and nothing left behind.
+
+Linux kills every process started here when the one that started it dies: Ray does so for
+its own servers, `die_with_parent` for the workers. So even `kill -9` of the driver leaves
+no orphan.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from datasets.errors import UserError
+
+OBJECT_STORE_BYTES = 200 << 20
+"""Shared memory of a local Ray. Items and results are small; frames never enter it."""
+PR_SET_PDEATHSIG = 1
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+}
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies. Elsewhere nothing happens."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        # The parent died before the request was made, so no signal will come.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def ray_session(
+    address: str | None = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    temp_dir: Path | None = None,
+) -> Iterator[None]:
+    """Ray for the time of a `with` block.
+
+    A Ray that this process is already connected to is used and left running.
+
+    Args:
+        address: of a running cluster (`auto`, `host:port` or `ray://host:port`); None
+            starts a local Ray, even where a cluster could be found.
+        num_cpus: CPUs that the local Ray offers; None: those of the machine.
+        num_gpus: the same for GPUs.
+        temp_dir: where the local Ray keeps its sockets and logs. Its path must be short,
+            since a socket's path may have 107 characters.
+
+    Raises:
+        UserError: no cluster answers at that address, or the local Ray cannot start.
+        OSError: the disk that holds `temp_dir` is full.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    sigterm = signal.getsignal(signal.SIGTERM)
+    _init(address, num_cpus, num_gpus, temp_dir)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        with suppress(ValueError):
+            # Ray puts its own handler there; only the main thread may put the old one back.
+            signal.signal(signal.SIGTERM, sigterm or signal.SIG_DFL)
+
+
+def _init(
+    address: str | None,
+    num_cpus: float | None,
+    num_gpus: float | None,
+    temp_dir: Path | None,
+) -> None:
+    import ray
+
+    try:
+        if address is not None:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+            return
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _temp_dir=str(temp_dir) if temp_dir else None,
+        )
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
+        if address is None:
+            first = str(error).strip().partition("\n")[0]
+            raise UserError(f"the local Ray could not be started: {first}") from error
+        raise UserError(
+            f"no Ray cluster answers at {address!r}: start one with 'ray start --head', "
+            "or leave the address out to work on this machine"
+        ) from error

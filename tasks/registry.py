@@ -1,0 +1,371 @@
+"""Registered models: versions, aliases, and what was measured and decided about each.
+
+A version's tags hold its evaluation and the decision about it, since MLflow's SQL stores
+keep no metrics of versions. Aliases are `candidate` (newest), `champion` (in use) and
+`previous` (champion before). They have no compare-and-set: whoever moves one reads it
+again and says when somebody else was faster.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import UserError
+from models.files import ModelFileError
+from tasks.bundle import bundle_digest, read_bundle
+from tasks.tracking import Tracker, checked_uri, client, quiet, sqlite_path
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+EVALUATION_TAG = "evaluation"
+DECISION_TAG = "decision"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("models", "datasets", "tasks")
+CACHE = Path.home() / ".cache" / "latentsync-flows" / "models"
+MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a registered model."""
+
+    name: str
+    version: int
+    run_id: str
+    source: str
+    """Where MLflow keeps its files."""
+    tags: dict[str, str]
+    aliases: tuple[str, ...]
+
+    def json_tag(self, name: str) -> dict[str, Any] | None:
+        """A tag that holds a JSON object; None when it is not set."""
+        text = self.tags.get(name)
+        return json.loads(text) if text else None
+
+
+class Registry:
+    """The models of one MLflow store.
+
+    Args:
+        uri: as for `Tracker`.
+        must_exist: refuse a SQLite file that is not there instead of making one.
+
+    Raises:
+        UserError: the store is not there or cannot be used.
+    """
+
+    def __init__(self, uri: str, must_exist: bool = False) -> None:
+        self.uri = checked_uri(uri)
+        path = sqlite_path(self.uri)
+        if must_exist and path and not path.is_file():
+            raise UserError(
+                f"there is no registry at {path}: train a model first, or name the store with "
+                "--tracking-uri"
+            )
+        self._client = client(self.uri)
+
+    def names(self) -> list[str]:
+        """All registered models."""
+        return sorted(model.name for model in self._client.search_registered_models())
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a model, oldest first; none when it is not known."""
+        found = self._client.search_model_versions(f"name='{name}'")
+        return [self.version(name, number) for number in sorted(int(each.version) for each in found)]
+
+    def version(self, name: str, version: int) -> ModelVersion:
+        """One version.
+
+        Raises:
+            UserError: it does not exist; the message lists those that do.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._client.get_model_version(name, str(version))
+        except MlflowException as error:
+            raise UserError(f"there is no {name} version {version}: {self.listing()}") from error
+        return ModelVersion(
+            name,
+            int(found.version),
+            str(found.run_id or ""),
+            str(found.source),
+            dict(found.tags or {}),
+            tuple(found.aliases or ()),
+        )
+
+    def alias(self, name: str, alias: str) -> int | None:
+        """The version that an alias stands for; None when it stands for none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            model = self._client.get_registered_model(name)
+        except MlflowException:
+            return None
+        found = (model.aliases or {}).get(alias)
+        return None if found is None else int(found)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Let an alias stand for a version, and see that it does.
+
+        Raises:
+            UserError: another process moved it at the same moment.
+        """
+        self._client.set_registered_model_alias(name, alias, str(version))
+        found = self.alias(name, alias)
+        if found != version:
+            raise UserError(
+                f"alias {alias} of {name} was set to version {version} but now is {found}: "
+                "another process changed it at the same moment; look at both and run again"
+            )
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Let an alias stand for nothing."""
+        self._client.delete_registered_model_alias(name, alias)
+
+    def set_tags(self, name: str, version: int, tags: dict[str, str]) -> None:
+        """Set tags of a version."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(name, str(version), key, value)
+
+    def listing(self) -> str:
+        """What is there, for messages: every model with its versions and aliases."""
+        parts = []
+        for name in self.names():
+            aliases = self._client.get_registered_model(name).aliases or {}
+            texts = [f"@{alias} = version {number}" for alias, number in sorted(aliases.items())]
+            numbers = [str(each.version) for each in self.versions(name)]
+            parts.append(f"{name} has versions {', '.join(numbers)} ({', '.join(texts)})")
+        return "; ".join(parts) or "nothing is registered there yet, train a model first"
+
+    def register(
+        self, bundle: Path, name: str, run_id: str, tags: dict[str, str] | None = None
+    ) -> int:
+        """Store a bundle as a new version of a model and call it candidate.
+
+        Registering the same bundle for the same run again gives the same version.
+
+        Args:
+            bundle: folder that training wrote.
+            name: of the model.
+            run_id: the MLflow run that it came from; its artifacts keep the files.
+            tags: further texts of the version.
+
+        Returns:
+            The version's number.
+
+        Raises:
+            ModelFileError: the folder is no bundle.
+        """
+        from mlflow.exceptions import MlflowException
+
+        about = read_bundle(bundle)
+        digest = bundle_digest(bundle)
+        for known in self.versions(name):
+            if known.run_id == run_id and known.tags.get("bundle_digest") == digest:
+                self.set_alias(name, CANDIDATE, known.version)
+                return known.version
+        source = self._upload(bundle, about, digest, run_id)
+        if name not in self.names():
+            try:
+                self._client.create_registered_model(name)
+            except MlflowException:
+                # Another process was faster; any other cause shows in the next call.
+                pass
+        described = {key: str(value) for key, value in about.items() if not _is_nested(value)}
+        all_tags = {**described, "bundle_digest": digest, **(tags or {})}
+        made = self._client.create_model_version(name, source, run_id, tags=all_tags)
+        self.set_alias(name, CANDIDATE, int(made.version))
+        return int(made.version)
+
+    def _upload(self, bundle: Path, about: dict[str, Any], digest: str, run_id: str) -> str:
+        """Write the MLflow model and copy it to the run's artifacts. Returns where it is."""
+        with tempfile.TemporaryDirectory(prefix="latentsync-model-") as temporary, quiet():
+            import mlflow.pyfunc
+
+            folder = Path(temporary)
+            for package in PACKAGES:
+                shutil.copytree(
+                    ROOT / package,
+                    folder / "code" / package,
+                    ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
+                )
+            mlflow.pyfunc.save_model(
+                path=folder / "model",
+                python_model=str(ROOT / "tasks" / "model_code.py"),
+                artifacts={"bundle": str(bundle.resolve())},
+                model_config={"bundle_digest": digest},
+                metadata={"bundle": about, "bundle_digest": digest},
+                code_paths=[str(folder / "code" / package) for package in PACKAGES],
+                # Named, since MLflow would otherwise load the model in a second process to
+                # find out.
+                pip_requirements=_requirements(),
+            )
+            tracker = Tracker.attach(self.uri, run_id)
+            tracker.log_artifact(folder / "model", "model")
+        return f"{tracker.artifact_uri()}/model"
+
+    def fetch(self, version: ModelVersion, cache: Path = CACHE) -> Path:
+        """The bundle of a version as a local folder, checked to be what was registered.
+
+        Args:
+            version: which one.
+            cache: where bundles from a remote store are kept, by their digest.
+
+        Raises:
+            ModelFileError: the files are not those that were registered, or are gone.
+        """
+        expected = version.tags.get("bundle_digest", "")
+        folder = Path(version.source.removeprefix("file://")) / "artifacts"
+        if not version.source.startswith(("file:", "/")):
+            folder = cache / expected[:32]
+        if not folder.is_dir() and folder.parent == cache:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache) as temporary, quiet():
+                import mlflow.artifacts
+
+                got = mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{version.source}/artifacts",
+                    dst_path=temporary,
+                    tracking_uri=self.uri,
+                )
+                Path(got).rename(folder)
+        bundles = [path.parent for path in folder.glob("*/bundle.json")]
+        if len(bundles) != 1:
+            raise ModelFileError(
+                f"the files of {version.name} version {version.version} are not in {folder}: "
+                "register the model again"
+            )
+        found = bundle_digest(bundles[0])
+        if found != expected:
+            raise ModelFileError(
+                f"the files of {version.name} version {version.version} in {bundles[0]} are not "
+                f"those that were registered (digest {found[:12]}, expected {expected[:12]}): "
+                "register the model again"
+            )
+        read_bundle(bundles[0])
+        return bundles[0]
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _requirements() -> list[str]:
+    """The versions that run here, of what the model needs directly."""
+    from importlib.metadata import version
+
+    needed = ("torch", "diffusers", "transformers", "safetensors", "numpy", "av", "mediapipe")
+    further = ("opencv-python-headless", "opencv-contrib-python-headless", "scenedetect", "pandas")
+    found = []
+    for name in (*needed, *further):
+        try:
+            found.append(f"{name}=={version(name).partition('+')[0]}")
+        except ImportError:
+            if name in needed:
+                raise
+    return found
+
+
+def parse_model(reference: str) -> tuple[str, str | None, int | None] | None:
+    """Name, alias and version of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Returns:
+        None when it is no such address, so a path.
+
+    Raises:
+        UserError: it begins like one but is none.
+    """
+    match = MODEL_URI.fullmatch(reference)
+    if match:
+        number = match["version"]
+        return match["name"], match["alias"], None if number is None else int(number)
+    if reference.startswith("models:"):
+        raise UserError(
+            f"{reference!r} is no model address: write models:/latentsync@champion, "
+            "models:/latentsync/3 or the path of a bundle folder"
+        )
+    return None
+
+
+def find(reference: str, uri: str) -> ModelVersion | None:
+    """The version that an address means; None when it is a path.
+
+    Raises:
+        UserError: it means none; the message lists what exists.
+    """
+    parsed = parse_model(reference)
+    if parsed is None:
+        return None
+    name, alias, number = parsed
+    registry = Registry(uri, must_exist=True)
+    if alias is not None:
+        number = registry.alias(name, alias)
+        if number is None:
+            raise UserError(
+                f"nothing is called {reference} in {registry.uri}: {registry.listing()}"
+            )
+    assert number is not None
+    return registry.version(name, number)
+
+
+def resolve(reference: str, uri: str) -> Path:
+    """The bundle folder that `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a path means.
+
+    Raises:
+        UserError: nothing is there; the message lists what exists.
+        ModelFileError: the files are damaged, contradict each other or are not those that
+            were registered.
+    """
+    version = find(reference, uri)
+    if version is not None:
+        return Registry(uri).fetch(version)
+    folder = Path(reference)
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no model folder {reference}: give the bundle that training wrote, or "
+            "models:/latentsync@champion"
+        )
+    read_bundle(folder)
+    return folder
+
+
+def register(
+    bundle_dir: Path, model_name: str, uri: str, run_id: str, tags: dict[str, str] | None = None
+) -> int:
+    """`Registry.register` for callers that have no registry at hand."""
+    return Registry(uri).register(Path(bundle_dir), model_name, run_id, tags)
+
+
+def get_alias(model_name: str, alias: str, uri: str) -> int | None:
+    """`Registry.alias` for callers that have no registry at hand."""
+    return Registry(uri).alias(model_name, alias)
+
+
+def set_alias(model_name: str, alias: str, version: int, uri: str) -> None:
+    """`Registry.set_alias` for callers that have no registry at hand."""
+    Registry(uri).set_alias(model_name, alias, version)
+
+
+def record_evaluation(
+    model_name: str, version: int, uri: str, evaluation: dict[str, Any], keys: Sequence[str] = ()
+) -> None:
+    """Keep an evaluation as tags of a version, for `promotion`.
+
+    Args:
+        model_name: of the model.
+        version: which one was evaluated.
+        uri: of the store.
+        evaluation: content of the `evaluation.json` that `evaluate` wrote.
+        keys: metrics that also become tags of their own; empty: all.
+    """
+    metrics: dict[str, Any] = evaluation["metrics"]
+    values = {name: metrics[name]["value"] for name in keys or metrics}
+    tags = {f"metric.{name}": f"{value:.6g}" for name, value in values.items() if value is not None}
+    kept = {name: evaluation[name] for name in ("protocol_digest", "metrics")}
+    tags[EVALUATION_TAG] = json.dumps(kept, sort_keys=True)
+    Registry(uri).set_tags(model_name, version, tags)

@@ -1,0 +1,115 @@
+"""Training the tiny recipe's autoencoder on the dataset's own frames.
+
+The full-size recipes use a published autoencoder, frozen, and skip this stage. The
+number that matters is the PSNR on clips that were not trained on: no lip-synced frame
+can be better than that.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datasets.clips import ClipStore
+from datasets.windows import rng_for
+from models.patch_autoencoder import PatchAutoencoder
+from tasks.augment import PLAIN
+from tasks.batches import autoencoder_batch
+from tasks.recipes import AutoencoderConfig
+from tasks.stage_run import StageRun
+from tasks.train_loop import Objective, Worker, train
+
+CHUNK = 16
+"""Frames that are encoded at once when measuring."""
+
+
+class AutoencoderObjective(Objective):
+    """Mean squared error of frames with changed colours, which is what PSNR measures."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: AutoencoderConfig,
+        store: ClipStore,
+        seed: int,
+        worker: Worker,
+    ) -> None:
+        self.network, self.config, self.store = network, config, store
+        self.seed, self.worker = seed, worker
+
+    def batch(self, step: int) -> Tensor:
+        return autoencoder_batch(self.store, self.config, self.seed, step, self.worker.rank)
+
+    def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        pixels = batch.to(self.worker.device)
+        error = (self.network.decode(self.network.encode(pixels)) - pixels).float()
+        loss = error.square().mean()
+        return loss, {"psnr_db": -10 * torch.log10(loss.detach() / 4)}
+
+
+def some_frames(store: ClipStore, count: int, seed: int) -> Tensor:
+    """`count` unchanged frames (n, 3, R, R) in [-1, 1], spread evenly over the clips."""
+    frames = []
+    for index in range(count):
+        rng = rng_for(seed, 0, index)
+        clip = store.clips[index * len(store.clips) // count % len(store.clips)]
+        frames.append(store.frames(clip.clip_id)[int(rng.integers(clip.num_frames))])
+    return torch.stack([torch.from_numpy(PLAIN.apply(frame)) for frame in frames])
+
+
+@torch.no_grad()
+def psnr(network: nn.Module, pixels: Tensor, device: torch.device) -> float:
+    """Peak signal-to-noise ratio in decibels of coded frames (n, 3, R, R), as 8-bit pictures."""
+    total = 0.0
+    for part in pixels.split(CHUNK):
+        part = part.to(device)
+        coded = network.decode(network.encode(part)).clamp(-1, 1)  # type: ignore[operator]
+        as_grey = [torch.round((each.double() + 1) * 127.5) for each in (coded, part)]
+        total += float((as_grey[0] - as_grey[1]).square().sum())
+    return 10 * math.log10(255**2 / max(1e-12, total / pixels.numel()))
+
+
+@torch.no_grad()
+def latent_deviation(network: nn.Module, pixels: Tensor, device: torch.device) -> float:
+    """Root mean square of the latents of frames (n, 3, R, R): 1 over the scaling factor."""
+    parts = [network.encode(part.to(device)).float().cpu() for part in pixels.split(CHUNK)]  # type: ignore[operator]
+    return float(torch.cat(parts).square().mean().sqrt())
+
+
+def run(stage: StageRun) -> dict[str, Any]:
+    """Train the autoencoder and measure it on clips not trained on.
+
+    Returns:
+        psnr_db, train_psnr_db, scaling_factor (brings latents to unit size), heldout_speakers.
+    """
+    recipe, worker = stage.recipe, stage.worker
+    config = recipe.autoencoder
+    if config is None:
+        raise ValueError(f"the recipe {recipe.name} trains no autoencoder")
+    torch.manual_seed(stage.seed)
+    network = PatchAutoencoder(**recipe.model.autoencoder).to(worker.device)
+    store = stage.stores.train(recipe.resolution)
+    objective = AutoencoderObjective(network, config, store, stage.seed, worker)
+    train(
+        objective,
+        config,
+        stage.folder,
+        stage=stage.name,
+        digest=stage.digest,
+        seed=stage.seed,
+        worker=worker,
+        reporter=stage.reporter,
+    )
+    held_out, speakers = stage.stores.held_out(recipe.resolution)
+    seen = some_frames(store, config.test_frames, 0)
+    quality = psnr(network, some_frames(held_out, config.test_frames, 0), worker.device)
+    if worker.leads:
+        where = f"clips of {speakers} held-out speakers" if speakers else "TRAINING clips"
+        stage.reporter.progress(f"{stage.name}: {quality:.1f} dB PSNR on {where}")
+    return {
+        "psnr_db": quality,
+        "train_psnr_db": psnr(network, seen, worker.device),
+        "scaling_factor": 1 / max(1e-6, latent_deviation(network, seen, worker.device)),
+        "heldout_speakers": speakers,
+    }

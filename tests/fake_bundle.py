@@ -1,0 +1,52 @@
+"""A bundle that has the form of one but no networks, and a store, for tests of the registry."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.registry import register
+from tasks.tracking import Tracker, default_uri
+
+ABOUT = {
+    "recipe": "debug",
+    "resolution": 64,
+    "dataset_digest": "d" * 64,
+    "mask": "fixed",
+    "audio": "mel",
+    "code_version": 1,
+}
+
+
+def make_bundle(folder: Path, content: bytes = b"weights") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "bundle.json").write_text(json.dumps(ABOUT))
+    (folder / "config.json").write_text(json.dumps({"resolution": 64, "audio": "mel"}))
+    (folder / "weights.bin").write_bytes(content)
+    return folder
+
+
+def registered(uri: str, name: str, folder: Path, content: bytes) -> int:
+    """A new version of a model with a run of its own."""
+    tracker = Tracker(uri, name)
+    run_id = tracker.start_run("train")
+    tracker.end_run()
+    return register(make_bundle(folder, content), name, uri, run_id)
+
+
+def evaluation(protocol: str = "same", **metrics: float) -> dict[str, Any]:
+    return {
+        "protocol_digest": protocol * 8,
+        "metrics": {
+            name: {"value": value, "label": "test", "n": 4} for name, value in metrics.items()
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def store_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One MLflow store for all tests of the session: making its tables takes seconds."""
+    folder = tmp_path_factory.getbasetemp() / "mlflow-store"
+    folder.mkdir(exist_ok=True)
+    return default_uri(folder)

@@ -1,0 +1,116 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import UserError
+from tasks.promotion import Policy, Rule, judge, promote
+from tasks.registry import (
+    CHAMPION,
+    PREVIOUS,
+    Registry,
+    record_evaluation,
+)
+from tests.fake_bundle import evaluation, registered, store_uri
+
+__all__ = ["store_uri"]
+
+RULES = Policy(
+    (
+        Rule("sync_c", "higher", 0.1, relative=True, bar=1.0),
+        Rule("offset", "near_zero", 1.0, bar=2.0),
+        Rule("fid", "lower", 5.0),
+    )
+)
+GOOD = {"sync_c": 3.0, "offset": -1.0, "fid": 50.0}
+
+
+def test_the_first_model_must_meet_the_bars() -> None:
+    assert judge(RULES, evaluation(**GOOD), None).promoted
+    verdict = judge(RULES, evaluation(**GOOD | {"offset": -3.0}), None)
+    assert not verdict.promoted
+    assert verdict.reasons == ("offset (test) is -3.000, allowed at most 2",)
+
+
+def test_later_ones_must_be_as_good_within_the_tolerance() -> None:
+    champion = evaluation(**GOOD)
+    within = evaluation(sync_c=2.71, offset=2.0, fid=55.0)
+    assert judge(RULES, within, champion).promoted
+    worse = judge(RULES, evaluation(sync_c=2.69, offset=0.0, fid=10.0), champion)
+    assert not worse.promoted
+    assert len(worse.reasons) == 1
+    assert "sync_c (test) is 2.690, the champion's 3.000" in worse.reasons[0]
+    holds = {each["metric"]: each["holds"] for each in worse.comparisons}
+    assert holds == {"sync_c": False, "offset": True, "fid": True}
+
+
+def test_numbers_of_other_clips_are_not_compared() -> None:
+    verdict = judge(RULES, evaluation(**GOOD), evaluation(protocol="other", **GOOD))
+    assert not verdict.promoted
+    assert "not evaluated on the same clips" in verdict.reasons[0]
+
+
+def test_what_was_not_measured_does_not_pass_a_bar() -> None:
+    unmeasured = evaluation(**GOOD)
+    unmeasured["metrics"]["sync_c"]["value"] = None
+    assert not judge(RULES, unmeasured, None).promoted
+    assert not judge(RULES, unmeasured, evaluation(**GOOD)).promoted
+
+
+def test_decisions_move_aliases_once(tmp_path: Path, store_uri: str) -> None:
+    name = "promote-me"
+    first = registered(store_uri, name, tmp_path / "one", b"one")
+    registry = Registry(store_uri)
+    with pytest.raises(UserError, match="has no evaluation"):
+        promote(name, store_uri, policy=RULES)
+    record_evaluation(name, first, store_uri, evaluation(**GOOD))
+    assert promote(name, store_uri, tmp_path / "out", policy=RULES).promoted
+    assert registry.alias(name, CHAMPION) == first
+    assert json.loads((tmp_path / "out/decision.json").read_text())["verdict"] == "promoted"
+
+    second = registered(store_uri, name, tmp_path / "two", b"two")
+    record_evaluation(name, second, store_uri, evaluation(**GOOD | {"fid": 90.0}))
+    refused = promote(name, store_uri, policy=RULES)
+    assert refused.verdict == "refused"
+    assert "fid (test) is 90.000, the champion's 50.000" in refused.reasons[0]
+    assert registry.alias(name, CHAMPION) == first
+    lines: list[str] = []
+    assert promote(name, store_uri, policy=RULES, on_line=lines.append) == refused
+    assert lines
+    assert "refused before" in lines[0]
+
+    # Better numbers are a new question.
+    record_evaluation(name, second, store_uri, evaluation(**GOOD | {"fid": 40.0}))
+    accepted = promote(name, store_uri, policy=RULES)
+    assert accepted.promoted
+    assert registry.alias(name, CHAMPION) == second
+    assert registry.alias(name, PREVIOUS) == first
+    assert promote(name, store_uri, policy=RULES) == accepted
+
+
+def test_a_run_killed_before_the_alias_moved_is_finished(tmp_path: Path, store_uri: str) -> None:
+    name = "killed"
+    version = registered(store_uri, name, tmp_path / "one", b"one")
+    record_evaluation(name, version, store_uri, evaluation(**GOOD))
+    decided = promote(name, store_uri, policy=RULES)
+    registry = Registry(store_uri)
+    registry.delete_alias(name, CHAMPION)
+    assert promote(name, store_uri, policy=RULES) == decided
+    assert registry.alias(name, CHAMPION) == version
+
+
+def test_a_changed_policy_decides_anew(tmp_path: Path, store_uri: str) -> None:
+    name = "policy"
+    version = registered(store_uri, name, tmp_path / "one", b"one")
+    record_evaluation(name, version, store_uri, evaluation(**GOOD))
+    strict = Policy((replace(RULES.rules[0], bar=9.0),))
+    assert not promote(name, store_uri, policy=strict).promoted
+    assert promote(name, store_uri, policy=RULES).promoted
+
+
+def test_nothing_to_promote_is_one_sentence(tmp_path: Path, store_uri: str) -> None:
+    with pytest.raises(UserError, match="has no candidate"):
+        promote("unknown-model", store_uri)
+    with pytest.raises(UserError, match="there is no registry at"):
+        promote("any", f"sqlite:///{tmp_path}/nothing.db")

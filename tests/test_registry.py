@@ -1,0 +1,80 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import UserError
+from models.files import ModelFileError
+from tasks.registry import CANDIDATE, Registry, get_alias, register, resolve, set_alias
+from tasks.tracking import quiet
+from tests.fake_bundle import ABOUT, make_bundle, registered, store_uri
+
+__all__ = ["store_uri"]
+
+
+def test_a_registered_bundle_comes_back_as_it_was(store_uri: str, tmp_path: Path) -> None:
+    version = registered(store_uri, "roundtrip", tmp_path / "bundle", b"these")
+    assert get_alias("roundtrip", CANDIDATE, store_uri) == version
+    set_alias("roundtrip", "champion", version, store_uri)
+    for reference in ("models:/roundtrip@champion", f"models:/roundtrip/{version}"):
+        folder = resolve(reference, store_uri)
+        assert (folder / "weights.bin").read_bytes() == b"these"
+        assert folder != tmp_path / "bundle"
+    tags = Registry(store_uri).version("roundtrip", version).tags
+    assert tags["resolution"] == "64"
+    assert tags["dataset_digest"] == ABOUT["dataset_digest"]
+
+
+def test_the_same_bundle_of_the_same_run_is_one_version(store_uri: str, tmp_path: Path) -> None:
+    version = registered(store_uri, "once", tmp_path / "bundle", b"x")
+    run_id = Registry(store_uri).version("once", version).run_id
+    assert register(tmp_path / "bundle", "once", store_uri, run_id) == version
+    assert registered(store_uri, "once", tmp_path / "other", b"x") == version + 1
+
+
+def test_mlflow_loads_the_model_from_code_and_notices_other_files(
+    store_uri: str, tmp_path: Path
+) -> None:
+    with quiet():
+        import mlflow.pyfunc
+
+    version = registered(store_uri, "loads", tmp_path / "bundle", b"x")
+    registry = Registry(store_uri)
+    source = registry.version("loads", version).source
+    with quiet():
+        loaded = mlflow.pyfunc.load_model(source)
+    assert type(loaded.unwrap_python_model()).__name__ == "LipSyncModel"
+    assert loaded.metadata.metadata["bundle"]["resolution"] == 64
+    folder = resolve(f"models:/loads/{version}", store_uri)
+    (folder / "weights.bin").write_bytes(b"y")
+    with pytest.raises(ModelFileError, match="not those that were registered"):
+        resolve(f"models:/loads/{version}", store_uri)
+    with pytest.raises(Exception, match="not those that were registered"):
+        mlflow.pyfunc.load_model(source)
+
+
+def test_unknown_models_are_answered_with_what_exists(store_uri: str, tmp_path: Path) -> None:
+    registered(store_uri, "known", tmp_path / "bundle", b"x")
+    with pytest.raises(UserError, match=r"nothing is called .*known has versions 1"):
+        resolve("models:/unknown@champion", store_uri)
+    with pytest.raises(UserError, match="there is no known version 7"):
+        resolve("models:/known/7", store_uri)
+    with pytest.raises(UserError, match="is no model address"):
+        resolve("models:/known@a@b", store_uri)
+    with pytest.raises(UserError, match="there is no model folder"):
+        resolve(str(tmp_path / "absent"), store_uri)
+    with pytest.raises(UserError, match="there is no registry at"):
+        resolve("models:/known@champion", f"sqlite:///{tmp_path}/absent.db")
+
+
+def test_bundles_that_contradict_themselves_are_refused(store_uri: str, tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    (folder / "config.json").write_text(json.dumps({"resolution": 128, "audio": "mel"}))
+    with pytest.raises(ModelFileError, match=r"resolution 64, config\.json says 128"):
+        resolve(str(folder), store_uri)
+    (folder / "bundle.json").write_text("{")
+    with pytest.raises(ModelFileError, match="is no model bundle"):
+        resolve(str(folder), store_uri)
+    (folder / "bundle.json").write_text(json.dumps({"recipe": "tiny"}))
+    with pytest.raises(ModelFileError, match="lacks resolution"):
+        resolve(str(folder), store_uri)

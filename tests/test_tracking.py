@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from datasets.errors import UserError
+from tasks.tracking import Tracker, checked_uri, default_uri
+from tests.fake_bundle import store_uri
+
+__all__ = ["store_uri"]
+
+
+def test_curves_arrive_complete_and_in_order(store_uri: str) -> None:
+    tracker = Tracker(store_uri, "curves")
+    run = tracker.start_run("syncnet")
+    for step in range(450):
+        tracker.log({"loss": 1.0 / (1 + step)}, step)
+    tracker.end_run()
+    client = MlflowClient(store_uri)
+    history = client.get_metric_history(run, "loss")
+    assert [point.step for point in sorted(history, key=lambda each: each.step)] == [*range(450)]
+    assert client.get_run(run).info.status == "FINISHED"
+
+
+def test_a_worker_attaches_to_a_run_under_a_parent(store_uri: str, tmp_path: Path) -> None:
+    driver = Tracker(store_uri, "workers")
+    parent = driver.start_run("parent", tags={"recipe": "tiny"})
+    child = Tracker(store_uri, "workers").start_run("child", parent)
+    worker = Tracker.attach(store_uri, child)
+    worker.log({"psnr_db": 30.0}, 3)
+    worker.log_params({"lr": 1e-4, "model": {"a": 1}})
+    worker.log_table([{"metric": "fid", "value": 3.0}, {"metric": "fvd", "n": 4}], "table.json")
+    worker.log_json({"a": 1}, "about.json")
+    file = tmp_path / "file.txt"
+    file.write_text("hello")
+    worker.log_artifact(file, "folder")
+    worker.flush()
+    client = MlflowClient(store_uri)
+    run = client.get_run(child)
+    assert worker.experiment == "workers"
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.metrics == {"psnr_db": 30.0}
+    assert run.data.params["lr"] == "0.0001"
+    names = {item.path for item in client.list_artifacts(child)}
+    assert names == {"table.json", "about.json", "folder"}
+
+
+def test_the_artifacts_of_a_sqlite_store_lie_beside_it(store_uri: str) -> None:
+    tracker = Tracker(store_uri, "beside")
+    tracker.start_run("x")
+    folder = Path(store_uri.removeprefix("sqlite:///")).parent
+    assert tracker.artifact_uri().startswith(folder.as_uri())
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "/tmp/x", "sqlite"])
+def test_stores_that_cannot_work_are_refused(uri: str) -> None:
+    with pytest.raises(UserError, match="cannot keep runs and models"):
+        checked_uri(uri)
+
+
+def test_a_broken_store_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "not-a.db"
+    file.write_text("this is no database")
+    with pytest.raises(UserError, match="cannot be used"):
+        Tracker(f"sqlite:///{file}", "x")
+
+
+def test_the_default_is_sqlite_in_the_given_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert default_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert default_uri() == "http://127.0.0.1:1"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert default_uri() == f"sqlite:///{Path('runs/mlflow.db').resolve()}"
