@@ -17,12 +17,12 @@ MAX_OPENING = 0.36
 """Gap between the lips of a fully open mouth, as a share of the mouth's width at rest."""
 _REST_WIDTH = 0.88
 """The portrait smiles: at rest the mouth is this much narrower."""
-_DARK = np.array([38.0, 14.0, 14.0], np.float32)
-_TONGUE = np.array([134.0, 62.0, 60.0], np.float32)
+_DARK = (38.0, 14.0, 14.0)
+_TONGUE = (134.0, 62.0, 60.0)
 
 
 def _at(points: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return np.interp(x, points[:, 0], points[:, 1])
+    return np.interp(x, points[:, 0], points[:, 1]).astype(np.float32)
 
 
 def _stretch(
@@ -62,26 +62,28 @@ class Face:
         chin = portrait.jaw[len(portrait.jaw) // 2]
         self._chin_row = float(chin[1])
         self.box = (
-            round(self._centre - 58 * z), round(self._lip_row - 24 * z),
-            round(self._centre + 58 * z), round(self._chin_row + 42 * z),
+            round(self._centre - 54 * z), round(self._lip_row - 22 * z),
+            round(self._centre + 54 * z), round(self._chin_row + 36 * z),
         )  # fmt: skip
         x0, y0, x1, y1 = self.box
         self._x = np.arange(x0, x1, dtype=np.float32)
         self._y = np.arange(y0, y1, dtype=np.float32)[:, None]
         beside = np.abs(self._x - self._centre)
-        self._narrow_x = np.exp(-((beside / (1.55 * self._half)) ** 4))
+        self._narrow_x = np.exp(-((beside / (1.55 * self._half)) ** 3))
         above = (self._y - self._lip_row) / (13 * z)
         self._narrow_y = np.exp(-(above**4))
         self._jaw_moves = np.cos(np.clip(beside / (54 * z), 0, 1) * np.pi / 2) ** 2
         self._chin_source = self._chin_row - 0.0085 / z * beside**2
         self._source = np.ascontiguousarray(portrait.rgba[y0:y1, x0:x1])
+        colours = np.array([[_DARK, _TONGUE]], np.float32)
+        self._dark, self._tongue = cv2.transform(colours, portrait.colours)[0]
         self._eyes = _Eyes(portrait)
 
     def patch(self, opening: float, spread: float, blink: float, rgba: np.ndarray) -> None:
         """Writes the face with this mouth (opening 0..1, spread -1..1) and these eyelids
         (blink 0 open .. 1 closed) into `rgba`, a copy of the portrait's that is reused."""
         x0, y0, x1, y1 = self.box
-        width = _REST_WIDTH * (1 + (0.1 if spread > 0 else 0.2) * spread)
+        width = _REST_WIDTH * (1 + (0.1 if spread > 0 else 0.17) * spread)
         squeeze = 1 / width - 1
         along = self._x - self._centre
         columns = self._centre + along * (1 + squeeze * self._narrow_x)
@@ -99,15 +101,14 @@ class Face:
             [nose, *targets, chin, collar],
             [nose, *sources, np.maximum(self._chin_source, sources[-1] + ZOOM), collar],
         )
-        inside = self._inside(top, bottom, lips.side)
         teeth_row = lips.curves[1] + 0.5 * ZOOM + (self._y - top)
-        row = np.where((self._y > top) & (self._y < bottom), teeth_row, row)
-        column = self._centre + along * (1 + squeeze * self._narrow_x * self._narrow_y)
+        row = np.where((self._y > top) & (self._y < bottom), teeth_row, row) - y0
+        column = self._centre - x0 + along * (1 + squeeze * self._narrow_x * self._narrow_y)
         face = cv2.remap(
-            self._source, (column - x0).astype(np.float32), (row - y0).astype(np.float32),
+            self._source, column.astype(np.float32), row.astype(np.float32),
             cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
         )  # fmt: skip
-        self._paint_mouth(face, inside, top, bottom, lips.side, gap_px)
+        self._paint_mouth(face, top, bottom, lips.side, gap_px)
         rgba[y0:y1, x0:x1] = face
         self._eyes.draw(blink, rgba)
 
@@ -125,7 +126,7 @@ class Face:
             np.clip(lips.side, -1, 1), (-1, 1),
             (self.portrait.lips[0][0, 1], self.portrait.lips[0][-1, 1]),
         )  # fmt: skip
-        smile = 2.4 * z + 0.6 * z * min(spread, 0.0) + 0.12 * gap_px
+        smile = 2.4 * z + 0.6 * z * min(spread, 0.0) + 0.2 * gap_px
         rest = corner + smile + (1 - across**2) * (self._lip_row - corner - 1.2 * z)
         rest = middle + (rest - middle) * beyond
         shape = np.sqrt(np.clip(1 - across**2.4, 0, 1))
@@ -135,48 +136,46 @@ class Face:
         upper = np.maximum(lips.curves[1] - lips.curves[0], 3.2 * z * lip) * full
         lower = (lips.curves[3] - lips.curves[2]) * full
         lower = np.maximum(lower, 4.2 * z * lip)
-        top, bottom = rest - 0.16 * gap, rest + 0.84 * gap
+        top, bottom = rest - 0.22 * gap, rest + 0.78 * gap
         return [top - upper, top, bottom, bottom + lower]
-
-    def _inside(self, top: np.ndarray, bottom: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """(h, w) how much of each pixel is mouth cavity, with soft edges and at least a
-        thin shadow where the lips touch."""
-        edge = 0.5 * ZOOM
-        depth = np.clip((self._y - top) / edge + 0.5, 0, 1)
-        depth = depth * np.clip((bottom - self._y) / edge + 0.5, 0, 1)
-        ends = np.clip((1.0 - np.abs(side)) * 9, 0, 1)
-        middle = (top + bottom) / 2
-        line = 0.5 * np.exp(-(((self._y - middle) / (0.55 * ZOOM)) ** 2))
-        return np.maximum(depth, line) * ends
 
     def _paint_mouth(
         self,
         face: np.ndarray,
-        inside: np.ndarray,
         top: np.ndarray,
         bottom: np.ndarray,
         side: np.ndarray,
         gap_px: float,
     ) -> None:
         """Teeth at the top, tongue at the bottom, darkness around, into `face` in place."""
-        wide = np.flatnonzero(np.abs(side) < 1.05)
-        tall = np.flatnonzero(inside.max(axis=1) > 0.004)
-        if not len(wide) or not len(tall):
-            return
-        rows, cols = slice(tall[0], tall[-1] + 1), slice(wide[0], wide[-1] + 1)
-        y, share = self._y[rows], inside[rows, cols][..., None]
+        wide = np.flatnonzero(np.abs(side) < 1.0)
+        cols = slice(wide[0], wide[-1] + 1)
         side, top, bottom = side[cols], top[cols], bottom[cols]
+        reach = 2 * ZOOM
+        first = max(int(top.min() - reach - self.box[1]), 0)
+        rows = slice(first, int(bottom.max() + reach - self.box[1]))
+        y = self._y[rows]
         bite = 4.3 * ZOOM * np.clip(1 - 0.75 * side**2, 0, 1)
         teeth = np.clip((top + bite - y) / (0.9 * ZOOM) + 0.5, 0, 1) * (gap_px > 1.2 * ZOOM)
         shadow = (0.52 + 0.3 * np.clip((y - top) / (2.5 * ZOOM), 0, 1)) * (1 - 0.6 * side**2)
         tongue_top = bottom - 0.42 * (bottom - top) * np.clip(1.1 - side**2, 0, 1)
         tongue = np.clip((y - tongue_top) / (2.2 * ZOOM), 0, 1) * min(gap_px / (12 * ZOOM), 1.0)
         tongue = tongue * np.clip(1.15 - side**2, 0, 1) * 0.75
-        cavity = _DARK + tongue[..., None] * (_TONGUE - _DARK)
+        cavity = self._dark + tongue[..., None] * (self._tongue - self._dark)
         region = face[rows, cols, :3]
         cavity = cavity + teeth[..., None] * (region * shadow[..., None] - cavity)
-        blended = region + share * (cavity - region)
+        blended = region + _inside(y, top, bottom, side)[..., None] * (cavity - region)
         face[rows, cols, :3] = np.clip(blended, 0, 255).astype(np.uint8)
+
+
+def _inside(y: np.ndarray, top: np.ndarray, bottom: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """(h, w) how much of each pixel is mouth cavity, with soft edges and at least a thin
+    shadow where the lips touch."""
+    edge = 0.5 * ZOOM
+    depth = np.clip((y - top) / edge + 0.5, 0, 1)
+    depth = depth * np.clip((bottom - y) / edge + 0.5, 0, 1)
+    line = 0.5 * np.exp(-(((y - (top + bottom) / 2) / (0.55 * ZOOM)) ** 2))
+    return np.maximum(depth, line) * np.clip((1.0 - np.abs(side)) * 9, 0, 1)
 
 
 class _Eyes:

@@ -224,8 +224,8 @@ def _beard(mouth: np.ndarray) -> np.ndarray:
     bare = _soft(_points(190, 128, 204, 128, 203, 141, 208, 152, 195, 150), 4)
     bare += _soft(_points(258, 129, 243, 129, 244, 141, 239, 152, 254, 152), 4)
     noise = np.random.default_rng(5).random((SIZE, SIZE)).astype(np.float32)
-    strands = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.5, sigmaY=1.1)
-    strands = np.clip((strands - 0.5) * 4 + 0.75, 0.3, 1.2)
+    strands = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.6, sigmaY=0.8)
+    strands = np.clip((strands - 0.5) * 1.6 + 0.8, 0.5, 1.1)
     return np.clip(band - 0.7 * bare, 0, 1) * strands * (1 - np.clip(mouth, 0, 1)) * 0.9
 
 
@@ -263,6 +263,7 @@ class Portrait:
     lips: outer top, inner top, inner bottom, outer bottom; lids: top and bottom per eye,
     from left to right in the picture; jaw: the contour. All (n, 2) float32 in pixels of
     `rgba`. glasses: uint8 like rgba, or None; they are already in `rgba`, `bare` is without.
+    colours: the look's `colour_matrix`, already applied to `rgba`.
     """
 
     rgba: np.ndarray
@@ -271,15 +272,17 @@ class Portrait:
     lips: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     lids: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     jaw: np.ndarray
+    colours: np.ndarray
 
 
 def colour_matrix(look: Look) -> np.ndarray:
-    """(3, 4) RGB matrix on 0..255 of the image's age: saturation, sepia, contrast."""
+    """float32 (3, 4) RGB matrix on 0..255 of the image's age: saturation, sepia, contrast."""
     grey = np.full((3, 3), [0.299, 0.587, 0.114])
     matrix = grey + look.saturation * (np.eye(3) - grey)
     brown = np.array([1.09, 0.98, 0.8])[:, None] * grey
     matrix = (matrix + look.sepia * (brown - matrix)) * look.contrast
-    return np.hstack([matrix, np.full((3, 1), 118 * (1 - look.contrast))])
+    offset = np.full((3, 1), 118 * (1 - look.contrast))
+    return np.hstack([matrix, offset]).astype(np.float32)
 
 
 @lru_cache(maxsize=16)
@@ -296,7 +299,8 @@ def portrait(look: Look) -> Portrait:
     rgb = rgb + 0.7 * (rgb - cv2.GaussianBlur(rgb, (0, 0), 2.0))
     pores = np.random.default_rng(3).standard_normal((side, side, 1)).astype(np.float32)
     rgb = rgb + cv2.GaussianBlur(pores, (0, 0), 1.0)[..., None] * 9
-    rgb = np.clip(cv2.transform(rgb, colour_matrix(look).astype(np.float32)), 0, 255)
+    colours = colour_matrix(look)
+    rgb = np.clip(cv2.transform(rgb, colours), 0, 255)
     bare = np.dstack([rgb * alpha, alpha * 255]).round().astype(np.uint8)
 
     def moved(points: np.ndarray) -> np.ndarray:
@@ -318,7 +322,7 @@ def portrait(look: Look) -> Portrait:
         glasses = _draw_glasses(look.glasses, lids, jaw, side)
         rgba = over(glasses, bare)
     lips = (moved(OUTER_TOP), moved(INNER_TOP), moved(INNER_BOTTOM), moved(OUTER_BOTTOM))
-    return Portrait(rgba, bare, glasses, lips, (lids[0], lids[1]), jaw)
+    return Portrait(rgba, bare, glasses, lips, (lids[0], lids[1]), jaw, colours)
 
 
 def over(front: np.ndarray, back: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import torch
 from diffusers.models.attention_processor import Attention
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 class PlainAttention:

@@ -5,6 +5,7 @@ expected.
 """
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import nn
 
 from models.files import ModelFileError
 
+_PICKLE = b"\x80"
+"""First byte of a pickle of any current protocol."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training scripts put the weights."""
 
@@ -35,9 +38,12 @@ def read_checkpoint(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        with warnings.catch_warnings():
+            # Whatever the pickle's protocol is, what cannot be read safely is refused.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -63,7 +69,9 @@ def _diagnosis(path: Path, problem: Exception) -> str:
         return "is a web page, not weights: the download was answered by an error page"
     if "TorchScript" in str(problem):
         return "is a TorchScript program where plain weights were expected"
-    if "Unsupported" in str(problem) or "weights_only" in str(problem).lower():
+    if isinstance(problem, pickle.UnpicklingError) and (
+        head[:1] == _PICKLE or zipfile.is_zipfile(path)
+    ):
         return "holds more than tensors and was refused, since a pickle can run any code"
     return f"is truncated or no weight file ({type(problem).__name__}): fetch it again"
 

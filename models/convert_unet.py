@@ -94,9 +94,7 @@ def infer_config(shapes: Shapes) -> dict[str, Any]:
         "attention": [
             "full" if key + "attentions.0.norm.weight" in shapes else "none" for key in down
         ],
-        "cross_attention_dim": shapes[
-            "mid_block.attentions.0.transformer_blocks.0." + _CROSS
-        ][1],
+        "cross_attention_dim": shapes["mid_block.attentions.0.transformer_blocks.0." + _CROSS][1],
         "motion_resolutions": [2**level for level in moving],
         "motion_decoder_only": bool(moving)
         and down[moving[0]] + _MOTION + "norm.weight" not in shapes,

@@ -155,7 +155,7 @@ class I3D(_Batched):
         images = part.transpose(1, 2).flatten(0, 1).float() / 127.5 - 1
         size = (VIDEO_SIZE, VIDEO_SIZE)
         resized = F.interpolate(images, size, mode="bilinear", align_corners=False)
-        video = resized.unflatten(0, (n, t)).transpose(1, 2).contiguous()
+        video = resized.clamp(-1, 1).unflatten(0, (n, t)).transpose(1, 2).contiguous()
         return self.network(video, rescale=False, resize=False, return_features=True)
 
 

@@ -119,7 +119,7 @@ class HyperIQA(nn.Module):
         hyper = self.conv1(features)
         pooled = hyper.mean((2, 3))
         for index, width in enumerate(_HIDDEN, start=1):
-            weight = getattr(self, f"fc{index}w_conv")(hyper).view(-1, width, vector.shape[1])
+            weight = getattr(self, f"fc{index}w_conv")(hyper).reshape(-1, width, vector.shape[1])
             bias = getattr(self, f"fc{index}b_fc")(pooled)
             vector = torch.sigmoid(torch.einsum("bow,bw->bo", weight, vector) + bias)
         return (self.fc5w_fc(pooled) * vector).sum(1) + self.fc5b_fc(pooled)[:, 0]

@@ -7,7 +7,7 @@ around the chin. The published weights know this shape and no other.
 from functools import lru_cache
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 SIZE = 256
 """Side of the face at which the shape is defined."""

@@ -1,9 +1,283 @@
 """How good a model is: videos of clips it has never seen, and numbers with labels.
 
 Two videos per clip (the protocol of LatentSync, section 4): *reconstruction* gives the
-clip's own speech back to it, *cross* gives it the speech of another test clip.
+clip's own speech back to it, *cross* gives it the speech of another test clip. Generated
+frames are kept until all numbers are there, so an interrupted evaluation goes on.
 """
 
-from tasks.evaluation_config import EvaluationConfig
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-__all__ = ["EvaluationConfig"]
+import numpy as np
+
+from datasets.errors import UserError
+from datasets.manifest import config_digest, write_atomic
+from tasks.bundle import bundle_digest, read_bundle
+from tasks.evaluation_config import PROTOCOL, EvaluationConfig
+from tasks.metrics import Metric
+
+__all__ = ["EvaluationConfig", "evaluate", "read_evaluation"]
+
+EVALUATION = "evaluation.json"
+DETAILS = "details.json"
+WORK = "generated"
+REFERENCE_DISTANCE = 16
+"""Frames between what is reconstructed and the window that shows who it is."""
+
+Line = Callable[[str], None]
+
+
+def read_evaluation(output: Path) -> dict[str, Any]:
+    """What `evaluate` wrote: metrics, clips, configuration and digests.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        content = json.loads((output / EVALUATION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{output} holds no evaluation: run evaluate_latentsync first") from error
+    if not isinstance(content, dict) or "metrics" not in content:
+        raise UserError(f"{output / EVALUATION} is no evaluation: delete it and run again")
+    return content
+
+
+def evaluate(
+    bundle_dir: Path,
+    dataset: Path,
+    output: Path,
+    config: EvaluationConfig,
+    device: str = "cpu",
+    progress: Line | None = None,
+) -> dict[str, Metric]:
+    """Generate, measure, and write videos, plots and `evaluation.json` to `output`.
+
+    When the same was done before, the numbers are read back.
+
+    Args:
+        bundle_dir: a trained bundle.
+        dataset: folder with `index.json`.
+        output: folder of the results.
+        config: which clips and how.
+        device: cpu, cuda, cuda:N or mps.
+        progress: told in lines how far it is.
+
+    Returns:
+        name -> value, label, n.
+
+    Raises:
+        UserError: no usable clip, or a file of weights is missing.
+        ModelFileError: the bundle or weights are damaged.
+    """
+    from tasks.evaluation_clips import (
+        CLIP_LIST,
+        freeze,
+        open_test_clips,
+        read_clip_list,
+        write_clip_list,
+    )
+
+    say = progress or (lambda line: None)
+    began = time.monotonic()
+    about = read_bundle(bundle_dir)
+    store, split = open_test_clips(dataset, int(about["resolution"]))
+    wanted = read_clip_list(Path(config.clip_list)) if config.clip_list else None
+    tests = freeze(store, split, config.clips, config.frames_per_clip, wanted)
+    judge_bundle = Path(config.judge_bundle) if config.judge_bundle else bundle_dir
+    protocol = _protocol(config, tests.digest, judge_bundle)
+    model = bundle_digest(bundle_dir)
+    if (done := _finished(output, protocol, model)) is not None:
+        say(f"evaluation: {len(tests.clips)} clips were done before, nothing has changed")
+        return done
+    output.mkdir(parents=True, exist_ok=True)
+    (output / EVALUATION).unlink(missing_ok=True)
+    write_clip_list(output / CLIP_LIST, tests)
+    key = config_digest({"tests": tests.digest, "model": model, "config": _settings(config)})
+    work = _work_folder(output, key)
+    _generate_all(bundle_dir, store, tests.clips, work, config, device, say)
+    metrics, details = _measure_all(store, tests, work, judge_bundle, config, device, say)
+    _write_pictures(output, store, tests.clips, work, metrics, details)
+    content = {
+        "protocol_digest": protocol,
+        "model_digest": model,
+        "metrics": metrics,
+        "split": tests.split,
+        "clips": [clip.clip_id for clip in tests.clips],
+        "config": asdict(config),
+        "device": device,
+        "seconds": time.monotonic() - began,
+    }
+    write_atomic(output / DETAILS, json.dumps(details) + "\n")
+    write_atomic(output / EVALUATION, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    shutil.rmtree(output / WORK, ignore_errors=True)
+    return metrics
+
+
+def _settings(config: EvaluationConfig) -> dict[str, Any]:
+    """The part of a configuration that the generated frames depend on."""
+    return {name: getattr(config, name) for name in ("steps", "guidance", "seed")}
+
+
+def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
+    """Digest of everything that must be equal for two models' numbers to be compared."""
+    from tasks.published import weight_file
+
+    used: dict[str, str] = {}
+    for name in ("syncnet_weights", "inception_weights", "i3d_weights"):
+        given = getattr(config, name)
+        used[name] = _sha256(weight_file(given)) if given else ""
+    if not config.syncnet_weights:
+        folder = judge_bundle / "syncnet"
+        used["judge"] = bundle_digest(folder) if folder.is_dir() else ""
+    limits = {name: getattr(config, name) for name in ("image_frames", "video_windows")}
+    return config_digest(
+        {"version": PROTOCOL, "tests": tests, **_settings(config), **limits, **used}
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finished(output: Path, protocol: str, model: str) -> dict[str, Metric] | None:
+    """The metrics of an evaluation of the same model by the same protocol."""
+    try:
+        content = read_evaluation(output)
+    except UserError:
+        return None
+    same = content.get("protocol_digest") == protocol and content.get("model_digest") == model
+    return content["metrics"] if same else None
+
+
+def _work_folder(output: Path, key: str) -> Path:
+    """Where generated frames are kept; those of another model or setting are removed."""
+    folder = output / WORK / key[:16]
+    for other in (output / WORK).glob("*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _generate_all(
+    bundle: Path, store: Any, clips: Any, work: Path, config: EvaluationConfig, device: str, say: Line
+) -> None:
+    """Write reconstruction and cross frames of every clip that are not there yet."""
+    from tasks.evaluation_clips import driving_audio
+    from tasks.lipsync import FaceGenerator
+
+    generator = None
+    for number, clip in enumerate(clips):
+        for kind in ("reconstruction", "cross"):
+            path = work / f"{number:03d}-{kind}.npy"
+            if path.is_file():
+                continue
+            if generator is None:
+                generator = FaceGenerator(
+                    bundle, device, config.steps, config.guidance, config.seed
+                )
+            own = kind == "reconstruction"
+            frames = store.frames(clip.clip_id)[: clip.frames if own else clip.cross_frames]
+            audio = store.audio(clip.clip_id) if own else driving_audio(store, clip)
+            painted = generate(generator, frames, audio, own)
+            _save_array(path, painted)
+            say(f"evaluation: {kind} {number + 1}/{len(clips)}, {len(painted)} frames")
+
+
+def generate(generator: Any, frames: np.ndarray, audio: np.ndarray, apart: bool) -> np.ndarray:
+    """A whole clip of aligned faces with new lips, uint8 (t, R, R, 3).
+
+    Args:
+        generator: a `FaceGenerator`.
+        frames: uint8 (t, R, R, 3).
+        audio: float32 (samples,) at 16 kHz.
+        apart: take the reference windows from another part of the clip, so that what is
+            to be reconstructed is not shown; otherwise each window is its own reference.
+    """
+    from datasets.media import FPS
+
+    length = generator.num_frames
+    last = max(0, len(frames) - length)
+
+    def reference(start: int) -> np.ndarray:
+        distance = max(REFERENCE_DISTANCE, length)
+        away = start + distance if start + distance <= last else max(0, start - distance)
+        return frames[np.minimum(away + np.arange(length), len(frames) - 1)]
+
+    times = np.arange(len(frames)) / FPS
+    stream = generator.stream(
+        iter(frames), times, generator.speech(audio), reference if apart else None
+    )
+    return np.stack(list(stream))
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.save(file, array)
+    os.replace(temporary, path)
+
+
+def _measure_all(
+    store: Any,
+    tests: Any,
+    work: Path,
+    judge_bundle: Path,
+    config: EvaluationConfig,
+    device: str,
+    say: Line,
+) -> tuple[dict[str, Metric], list[dict[str, Any]]]:
+    from tasks.evaluation_scores import Scores
+    from tasks.training import resolve_device
+
+    scores = Scores(judge_bundle, config, resolve_device(device), tests)
+    details = []
+    for number, clip in enumerate(tests.clips):
+        reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
+        cross = np.load(work / f"{number:03d}-cross.npy")
+        details.append(scores.add(store, clip, reconstruction, cross))
+        say(f"evaluation: measured {number + 1}/{len(tests.clips)} clips")
+    return scores.metrics(), details
+
+
+def _write_pictures(
+    output: Path,
+    store: Any,
+    clips: Any,
+    work: Path,
+    metrics: dict[str, Metric],
+    details: list[dict[str, Any]],
+) -> None:
+    """Videos of every clip, the contact sheet and the page of plots."""
+    from datasets.media import FPS, SAMPLE_RATE, VideoWriter, write_flac
+    from tasks.evaluation_clips import driving_audio
+    from tasks.plots import contact_sheet, evaluation_page
+
+    rows = []
+    for number, clip in enumerate(clips):
+        real = store.frames(clip.clip_id)[: clip.frames]
+        for kind in ("reconstruction", "cross"):
+            frames = np.load(work / f"{number:03d}-{kind}.npy")
+            own = kind == "reconstruction"
+            audio = store.audio(clip.clip_id) if own else driving_audio(store, clip)
+            folder = output / kind
+            folder.mkdir(exist_ok=True)
+            sound = work / "sound.flac"
+            write_flac(sound, audio[: len(frames) * SAMPLE_RATE // FPS], SAMPLE_RATE)
+            side = frames.shape[1]
+            path = folder / f"{clip.clip_id}.mp4"
+            with VideoWriter(path, side, side, FPS, crf=16, audio=sound) as writer:
+                for frame in frames:
+                    writer.write(frame)
+            rows.append((clip.clip_id, kind, frames))
+        rows.insert(len(rows) - 2, (clip.clip_id, "input", real))
+    contact_sheet(output / "contact_sheet.png", rows[: 3 * 6])
+    evaluation_page(output / "plots.png", metrics, details)

@@ -25,8 +25,13 @@ class EvaluationConfig:
     """Frames at most, spread over all clips, that FID compares on either side."""
     video_windows: int = 256
     """Windows of 16 frames at most that FVD compares on either side."""
+    clip_list: str = ""
+    """The clips.json of an earlier evaluation: the same clips again; empty: choose."""
     syncnet_weights: str = ""
-    """File syncnet_v2.model; empty: Sync-C and Sync-D by the bundle's own sync network."""
+    """File syncnet_v2.model; empty: Sync-C and Sync-D by a bundle's own sync network."""
+    judge_bundle: str = ""
+    """Bundle whose sync network judges when there is no syncnet_v2; empty: the model's own.
+    Two models are only comparable when the same network judged both."""
     inception_weights: str = ""
     """File inception-2015-12-05.pt; empty: a seeded network of the same kind."""
     i3d_weights: str = ""

@@ -153,7 +153,7 @@ class FaceGenerator:
         faces: Iterable[np.ndarray],
         times_s: np.ndarray,
         speech: SpeechTokens,
-        references: np.ndarray | None = None,
+        references: Callable[[int], np.ndarray] | None = None,
     ) -> Iterator[np.ndarray]:
         """Repaint consecutive faces of one shot.
 
@@ -161,7 +161,8 @@ class FaceGenerator:
             faces: `len(times_s)` aligned faces, uint8 (R, R, 3), taken as they are needed.
             times_s: when each is shown, seconds of the speech.
             speech: what is said.
-            references: uint8 (n, R, R, 3), one for each face; None takes the face itself.
+            references: gives the reference window, uint8 (f, R, R, 3), for the window that
+                begins at a face; None takes the faces themselves.
 
         Yields:
             uint8 (R, R, 3), as many as went in and at most a window later.
@@ -180,7 +181,7 @@ class FaceGenerator:
             # A shot shorter than a window stands still at its end.
             index = np.minimum(np.arange(length), len(held) - 1)
             window = np.stack(held)[index]
-            shown = window if references is None else references[start + index]
+            shown = window if references is None else references(start)
             painted = self.window(window, shown, speech.at(times_s[start + index]))
             shared = starts[number - 1] + length - start if number else 0
             if shared:

@@ -19,6 +19,7 @@ from datasets.errors import UserError
 OBJECT_STORE_BYTES = 200 << 20
 """Shared memory of a local Ray. Items and results are small; frames never enter it."""
 PR_SET_PDEATHSIG = 1
+ROOT = Path(__file__).resolve().parents[1]
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -87,6 +88,7 @@ def _init(
     temp_dir: Path | None,
 ) -> None:
     import ray
+    from ray.job_config import JobConfig
 
     try:
         if address is not None:
@@ -101,6 +103,8 @@ def _init(
             logging_level=logging.ERROR,
             log_to_driver=False,
             _temp_dir=str(temp_dir) if temp_dir else None,
+            # Workers find the packages of this project wherever the driver was started.
+            job_config=JobConfig(_py_driver_sys_path=[str(ROOT)]),
         )
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
         if address is None:

@@ -1,12 +1,34 @@
 """What a stage's train function is given: its place in the run, its data, its worker."""
 
+import json
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets.clips import ClipStore
+from models.files import ModelFileError
 from tasks.recipes import Recipe
 from tasks.train_loop import Reporter, Worker
+
+DONE = "done.json"
+"""A finished stage: digest, what was measured, seconds."""
+
+
+def stage_metrics(output: Path, stage: str) -> dict[str, Any]:
+    """What a finished stage of a run measured.
+
+    Raises:
+        ModelFileError: the stage is not finished.
+    """
+    try:
+        done = json.loads((output / stage / DONE).read_text(encoding="utf-8"))
+        metrics: dict[str, Any] = done["metrics"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"the stage {stage} in {output} is not finished: train it first"
+        ) from error
+    return metrics
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datasets.clips import ClipStore
 from datasets.windows import rng_for
-from models.patch_autoencoder import PatchAutoencoder
+from models.autoencoder import build_autoencoder
 from tasks.augment import PLAIN
 from tasks.batches import autoencoder_batch
 from tasks.recipes import AutoencoderConfig
@@ -70,25 +70,20 @@ def psnr(network: nn.Module, pixels: Tensor, device: torch.device) -> float:
     return 10 * math.log10(255**2 / max(1e-12, total / pixels.numel()))
 
 
-@torch.no_grad()
-def latent_deviation(network: nn.Module, pixels: Tensor, device: torch.device) -> float:
-    """Root mean square of the latents of frames (n, 3, R, R): 1 over the scaling factor."""
-    parts = [network.encode(part.to(device)).float().cpu() for part in pixels.split(CHUNK)]  # type: ignore[operator]
-    return float(torch.cat(parts).square().mean().sqrt())
-
-
 def run(stage: StageRun) -> dict[str, Any]:
     """Train the autoencoder and measure it on clips not trained on.
 
     Returns:
-        psnr_db, train_psnr_db, scaling_factor (brings latents to unit size), heldout_speakers.
+        psnr_db, train_psnr_db, heldout_speakers.
     """
     recipe, worker = stage.recipe, stage.worker
     config = recipe.autoencoder
     if config is None:
         raise ValueError(f"the recipe {recipe.name} trains no autoencoder")
     torch.manual_seed(stage.seed)
-    network = PatchAutoencoder(**recipe.model.autoencoder).to(worker.device)
+    model = recipe.model
+    network = build_autoencoder(model.autoencoder, model.latent_channels, model.scaling_factor)
+    network.to(worker.device)
     store = stage.stores.train(recipe.resolution)
     objective = AutoencoderObjective(network, config, store, stage.seed, worker)
     train(
@@ -110,6 +105,5 @@ def run(stage: StageRun) -> dict[str, Any]:
     return {
         "psnr_db": quality,
         "train_psnr_db": psnr(network, seen, worker.device),
-        "scaling_factor": 1 / max(1e-6, latent_deviation(network, seen, worker.device)),
         "heldout_speakers": speakers,
     }

@@ -22,10 +22,9 @@ from datasets.errors import UserError
 from datasets.manifest import config_digest, write_atomic
 from datasets.shards import read_index
 from tasks.recipes import STAGES, Recipe, parse_overrides, recipe
-from tasks.stage_run import StageRun, Stores
+from tasks.stage_run import DONE, StageRun, Stores
 from tasks.train_loop import Reporter, Worker
 
-DONE = "done.json"
 CODE_VERSION = 1
 """Raised when a stage's code changes what comes out of the same configuration."""
 UPSTREAM = {

@@ -21,9 +21,7 @@ def network() -> SyncNet:
 def test_folded_convolution_equals_3d(time: int, stride: int, padding: int) -> None:
     conv = FoldedConv(3, 4, (time, 3, 3), (1, stride, stride), (0, padding, padding))
     frames = torch.randn(2, 3, time, 9, 9)
-    expected = torch.nn.functional.conv3d(
-        frames, conv.weight, conv.bias, conv.stride, conv.padding
-    )
+    expected = torch.nn.functional.conv3d(frames, conv.weight, conv.bias, conv.stride, conv.padding)
     assert torch.allclose(conv(frames.flatten(1, 2)), expected[:, :, 0], atol=1e-5)
 
 

@@ -29,7 +29,8 @@ def test_attention_sees_all_positions() -> None:
 @torch.no_grad()
 def test_norm_is_exact_on_single_pixels() -> None:
     torch.manual_seed(0)
-    features = torch.nn.Conv2d(16, 64, 3)(torch.randn(2, 16, 3, 3)) + 30
+    features = torch.randn(2, 64, 1, 1) + 30
+    features = torch.empty_strided((2, 64, 1, 1), (64, 1, 64, 64)).copy_(features)
     norm, plain = GroupNorm(32, 64, eps=1e-6), torch.nn.GroupNorm(32, 64, eps=1e-6)
     exact = copy.deepcopy(plain).double()(features.double())
     error = float((norm(features) - exact).abs().max())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from models.diffusion import make_scheduler, one_step_x0
 from models.frechet import frechet_distance_of

@@ -1,0 +1,207 @@
+"""Turn faces upright and back: the affine alignment that training and inference share.
+
+Three points of a face (left brow, right brow, nose, as seen in the image) are brought onto
+a template by a similarity. The crop it gives is 210x280 for a resolution of 256, and is then
+resized to a square, as the published weights expect (LatentSync, arXiv 2412.09262).
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+BASE_RESOLUTION = 256
+TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]]) * 2.8
+"""(3, 2) where brow, brow and nose lie in the crop for a resolution of 256, x y in pixels."""
+CROP_SIZE = (210, 280)
+"""Width and height of that crop."""
+FILL = 127
+"""Grey level of what lies outside the image."""
+KEPT_BIAS = 0.2
+"""Share of the previous frame's nose offset in the smoothed one."""
+
+LEFT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
+RIGHT_BROW = (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
+NOSE = (197, 195, 5, 4)
+"""Points of the 478-point face mesh; left and right as seen in the image."""
+
+
+def three_points(landmarks: np.ndarray) -> np.ndarray:
+    """Brow, brow and nose (3, 2) of a face mesh (478, 2), in its units."""
+    return np.stack(
+        [landmarks[list(part)].mean(axis=0) for part in (LEFT_BROW, RIGHT_BROW, NOSE)]
+    ).astype(np.float64)
+
+
+def crop_size(resolution: int) -> tuple[int, int]:
+    """Width and height of the crop before it becomes a square of `resolution`."""
+    width, height = (max(1, round(side * resolution / BASE_RESOLUTION)) for side in CROP_SIZE)
+    return width, height
+
+
+class Aligner:
+    """Matrices from a video's frames to the crop, one face at a time.
+
+    Args:
+        resolution: side of the square that the crop becomes.
+        smooth: carry part of the nose's offset over from frame to frame, as the reference does.
+    """
+
+    def __init__(self, resolution: int = BASE_RESOLUTION, smooth: bool = True) -> None:
+        if resolution < 8:
+            raise ValueError(f"resolution {resolution} is too small, expected at least 8")
+        self.resolution = resolution
+        self.smooth = smooth
+        self._template = TEMPLATE * (resolution / BASE_RESOLUTION)
+        self._bias: np.ndarray | None = None
+
+    def reset(self) -> None:
+        """Forget the previous frame; call it where a new face or shot begins."""
+        self._bias = None
+
+    def matrix(self, landmarks: np.ndarray) -> np.ndarray:
+        """Matrix (2, 3) float64, source -> crop, of the next frame's mesh (478, 2)."""
+        return self.matrix_of_points(three_points(landmarks))
+
+    def matrix_of_points(self, points: np.ndarray) -> np.ndarray:
+        """The same from brow, brow, nose (3, 2)."""
+        points = np.asarray(points, np.float64)
+        centre, target_centre = points.mean(axis=0), self._template.mean(axis=0)
+        # The unbiased deviation, as the published matrices have it: it scales the bias below.
+        spread = (points - centre).std(ddof=1)
+        target_spread = (self._template - target_centre).std(ddof=1)
+        if not spread > 0:
+            raise ValueError(f"three different points are needed, got {points.tolist()}")
+        unit = (points - centre) / spread
+        target_unit = (self._template - target_centre) / target_spread
+        left, _, right = np.linalg.svd(unit.T @ target_unit)
+        turn = np.diag([1.0, np.sign(np.linalg.det(left @ right))])
+        rotation = (left @ turn @ right).T * (target_spread / spread)
+        shift = target_centre - rotation @ centre
+        if self.smooth:
+            bias = target_unit[2] - unit[2]
+            if self._bias is not None:
+                bias = KEPT_BIAS * self._bias + (1 - KEPT_BIAS) * bias
+            self._bias = bias
+            shift = shift + bias
+        return np.column_stack([rotation, shift])
+
+
+def align(image: np.ndarray, matrix: np.ndarray, resolution: int = BASE_RESOLUTION) -> np.ndarray:
+    """The aligned face, uint8 (resolution, resolution, 3).
+
+    Args:
+        image: uint8 (h, w, 3).
+        matrix: (2, 3) of an `Aligner` of the same resolution.
+        resolution: side of the square.
+    """
+    crop = cv2.warpAffine(
+        image,
+        matrix,
+        crop_size(resolution),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(FILL, FILL, FILL),
+    )
+    return cv2.resize(crop, (resolution, resolution), interpolation=cv2.INTER_LANCZOS4)
+
+
+def square_matrix(matrix: np.ndarray, resolution: int) -> np.ndarray:
+    """Matrix (2, 3) from the source straight to the square, given the one to the crop."""
+    width, height = crop_size(resolution)
+    stretch = np.array([[resolution / width], [resolution / height]])
+    # Pixel centres lie at whole numbers, so resizing also moves by half a pixel.
+    return matrix * stretch + np.array([[0, 0, 1]]) * (stretch - 1) / 2
+
+
+def align_points(points: np.ndarray, matrix: np.ndarray, resolution: int) -> np.ndarray:
+    """Points (..., 2) of the source in pixels of the aligned square, float32."""
+    full = square_matrix(matrix, resolution)
+    return (points @ full[:, :2].T + full[:, 2]).astype(np.float32)
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """The inverse (2, 3) of an affine matrix (2, 3)."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def paste_back(
+    frame: np.ndarray, face: np.ndarray, matrix: np.ndarray, region: np.ndarray | None = None
+) -> np.ndarray:
+    """The frame with an aligned face put back where it came from; the frame is not changed.
+
+    The edge is soft and lies inside the face's area: nothing outside of it changes.
+
+    Args:
+        frame: uint8 (h, w, 3).
+        face: uint8 (r, r, 3), aligned.
+        matrix: source -> crop (2, 3), of an `Aligner` of resolution r.
+        region: float (r, r) in [0, 1], the share of the face to take; all of it by default.
+    """
+    resolution = face.shape[0]
+    left, top, right, bottom = _area(frame.shape, matrix, resolution)
+    out = frame.copy()
+    if right <= left or bottom <= top:
+        return out
+    size = (right - left, bottom - top)
+    to_square = square_matrix(matrix, resolution)
+    to_square[:, 2] += to_square[:, :2] @ np.array([left, top])
+    inside = _warp_back(np.ones((resolution, resolution), np.float32), to_square, size)
+    mask = _soft_edge(inside, _edge_width(inside))
+    if region is not None:
+        mask *= _warp_back(np.asarray(region, np.float32), to_square, size)
+    pasted = _warp_back(face, to_square, size, repeat_edge=True).astype(np.float32)
+    under = out[top:bottom, left:right].astype(np.float32)
+    mixed = under + mask[..., None] * (pasted - under)
+    out[top:bottom, left:right] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    return out
+
+
+def _area(shape: tuple[int, ...], matrix: np.ndarray, resolution: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the part of a frame that the crop covers."""
+    width, height = crop_size(resolution)
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
+    inverse = invert(matrix)
+    corners = corners @ inverse[:, :2].T + inverse[:, 2]
+    limit = np.array([shape[1], shape[0]])
+    low = np.clip(np.floor(corners.min(axis=0)) - 1, 0, limit).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, limit).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _warp_back(
+    image: np.ndarray, to_square: np.ndarray, size: tuple[int, int], repeat_edge: bool = False
+) -> np.ndarray:
+    """An image of the square's size drawn into a part of the frame of `size` (w, h)."""
+    shrink = math.sqrt(abs(np.linalg.det(to_square[:, :2])))
+    if shrink > 1.5:
+        # Sampling a larger image at few points would flicker: average it first.
+        side = max(1, round(image.shape[0] / shrink))
+        factor = side / image.shape[0]
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+        to_square = to_square * factor + np.array([[0, 0, 1]]) * (factor - 1) / 2
+    border = cv2.BORDER_REPLICATE if repeat_edge else cv2.BORDER_CONSTANT
+    smooth = cv2.INTER_CUBIC if repeat_edge else cv2.INTER_LINEAR
+    return cv2.warpAffine(
+        image, to_square, size, flags=smooth | cv2.WARP_INVERSE_MAP, borderMode=border
+    )
+
+
+def _edge_width(inside: np.ndarray) -> int:
+    """Width of the blend edge: a twentieth of the face's side, in pixels."""
+    return int(math.sqrt(float(inside.sum()))) // 20
+
+
+def _soft_edge(inside: np.ndarray, edge: int) -> np.ndarray:
+    """A mask shrunk by twice the edge's width, then blurred over it."""
+    if edge < 1:
+        return inside
+    # Beyond the frame there is nothing to blend with: only the face's own border is soft.
+    pad = 2 * edge
+    padded = cv2.copyMakeBorder(inside, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    shrunk = cv2.erode(padded, np.ones((2 * edge, 2 * edge), np.uint8))
+    kernel = 2 * edge + 1
+    sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
+    blurred = cv2.GaussianBlur(shrunk, (kernel, kernel), sigma)
+    return blurred[pad:-pad, pad:-pad]

@@ -1,0 +1,220 @@
+"""Makes the sample: videos of people who speak, with the truth about each beside it.
+
+    python -m datasets.sample OUT --clips 48
+
+writes OUT/speaker_XX/clip_YYY.mp4 and clip_YYY.json. Twelve speakers, made from one public
+domain portrait, speak generated syllables; their mouths follow the very signal that the
+sound is made from. 48 clips take about a minute on 2 cores. Clips that are there already
+are kept, so an interrupted run goes on where it stopped.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+
+from datasets.sample_plan import ClipPlan, plan_clip
+from datasets.sample_voice import Speech, Voice, room_noise, speak
+
+RECIPE = 1
+"""Raised when the same plan would look or sound different: older clips are made anew."""
+TRUTH_FPS = 25
+Progress = Callable[[int, int], None]
+
+
+def make_sample(
+    out: Path,
+    clips: int = 48,
+    seed: int = 0,
+    workers: int | None = None,
+    seconds: tuple[float, float] = (5.0, 8.0),
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Writes `clips` videos below `out` and returns their paths in order of their number.
+
+    The truth beside each video: speaker, fps, offset_frames (of 1/25 s, positive when the
+    audio is late), cuts_s, faceless_s, faces, audio (speech, silent, noise or none) and
+    syllables [[onset_s, duration_s, openness]] as seen on the lips. Times are video times.
+
+    Args:
+        out: folder, made if needed.
+        clips: how many; clip k is the same whatever this number is.
+        seed: of everything drawn.
+        workers: processes; all cores if None, none but this one if 1.
+        seconds: shortest and longest clip.
+        progress: called with (clips finished, clips) after each.
+    """
+    plans = [plan_clip(index, seed, seconds) for index in range(clips)]
+    paths = [out / f"{plan.name}.mp4" for plan in plans]
+    jobs = [
+        (plan, path)
+        for plan, path in zip(plans, paths, strict=True)
+        if not _is_finished(plan, path)
+    ]
+    done = clips - len(jobs)
+    report = progress or (lambda finished, total: None)
+    report(done, clips)
+    workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
+    finished = _in_processes(jobs, workers) if workers > 1 else map(_make_clip, jobs)
+    for count, _ in enumerate(finished, start=done + 1):
+        report(count, clips)
+    return paths
+
+
+def speech(
+    seconds: float, seed: int, voice: Voice | None = None, rate: int = 16000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Audio float32 (seconds * rate,) and mouth opening (seconds * 25,), 0..1 at the middle
+    of each frame of 1/25 s."""
+    spoken = speak(seconds, seed, voice or Voice())
+    times = (np.arange(round(seconds * TRUTH_FPS)) + 0.5) / TRUTH_FPS
+    return spoken.audio(0.0, seconds, rate), spoken.opening(times).astype(np.float32)
+
+
+def make_driving_speech(path: Path, seconds: float = 16.0, seed: int = 999) -> Path:
+    """Writes a 16 kHz mono wav of a voice that speaks in no sample clip."""
+    from datasets.sample_looks import DRIVING_VOICE
+
+    audio, _ = speech(seconds, seed, DRIVING_VOICE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    with wave.open(str(unfinished), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((audio * 32767).astype("<i2").tobytes())
+    unfinished.replace(path)
+    return path
+
+
+def truth(plan: ClipPlan, spoken: Speech) -> dict[str, object]:
+    """What is known of a clip, as written beside it."""
+    return {
+        "speaker": f"speaker_{plan.speaker:02d}",
+        "fps": float(plan.fps),
+        "offset_frames": plan.offset_frames,
+        "cuts_s": plan.cuts_s,
+        "faceless_s": plan.faceless_s,
+        "faces": 2 if plan.kind == "two_faces" else 1,
+        "audio": plan.audio,
+        "syllables": [
+            [round(s.onset_s, 4), round(s.duration_s, 4), round(s.openness, 3)]
+            for s in spoken.syllables
+            if s.onset_s + s.duration_s > 0 and s.onset_s < plan.seconds
+        ],
+        "kind": plan.kind,
+        "frames": plan.frames,
+        "size": [plan.width, plan.height],
+        "made_by": _signature(plan),
+    }
+
+
+def speech_of(plan: ClipPlan) -> Speech:
+    """What is spoken in this clip."""
+    from datasets.sample_looks import LOOKS
+
+    return speak(plan.seconds, plan.seed * 100_003 + plan.index, LOOKS[plan.speaker].voice)
+
+
+def _signature(plan: ClipPlan) -> list[int]:
+    return [RECIPE, plan.seed, plan.index, plan.frames]
+
+
+def _is_finished(plan: ClipPlan, path: Path) -> bool:
+    """Whether this very clip is there; its truth is written last."""
+    try:
+        known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return path.is_file() and known.get("made_by") == _signature(plan)
+
+
+def _make_clip(job: tuple[ClipPlan, Path]) -> Path:
+    plan, path = job
+    from datasets.sample_render import write_clip
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spoken = speech_of(plan)
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        write_clip(unfinished, plan, spoken, _sound(plan, spoken))
+        unfinished.replace(path)
+        facts = unfinished.with_name(path.stem + ".json.tmp")
+        facts.write_text(json.dumps(truth(plan, spoken), indent=1) + "\n", encoding="utf-8")
+        facts.replace(path.with_suffix(".json"))
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _sound(plan: ClipPlan, spoken: Speech) -> np.ndarray | None:
+    """float32 (n,) at the plan's rate, as long as the video; None for no track at all."""
+    count = round(plan.seconds * plan.audio_rate)
+    if plan.audio == "none":
+        return None
+    if plan.audio == "silent":
+        return np.zeros(count, np.float32)
+    if plan.audio == "noise":
+        return room_noise(plan.seconds, plan.audio_rate, plan.index)
+    return spoken.audio(-plan.offset_frames / TRUTH_FPS, plan.seconds, plan.audio_rate)
+
+
+def _in_processes(jobs: list[tuple[ClipPlan, Path]], workers: int) -> Iterator[Path]:
+    """Makes clips in fresh processes; on any error or Ctrl-C they are gone before it leaves.
+    Jobs of one speaker follow each other, since a process keeps the portraits it made."""
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_follow_parent)
+    try:
+        ordered = sorted(jobs, key=lambda job: (job[0].speaker, job[0].index))
+        for future in as_completed([pool.submit(_make_clip, job) for job in ordered]):
+            yield future.result()
+    except BaseException:
+        for process in list(pool._processes.values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """In a worker: Ctrl-C is the parent's business, and without the parent there is no work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def leave() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m datasets.sample", description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--clips", type=int, default=48)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int)
+    arguments = parser.parse_args()
+    make_sample(
+        arguments.out,
+        arguments.clips,
+        arguments.seed,
+        arguments.workers,
+        progress=lambda done, total: print(f"\r{done}/{total} clips", end="", flush=True),
+    )
+    print()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,126 @@
+"""Between pixels and latents: what an autoencoder is here, and Stable Diffusion's.
+
+LatentSync uses `sd-vae-ft-mse`, frozen (section 3.1). The tiny recipe trains the one of
+patch_autoencoder.py instead. Both give latents of about unit variance at an eighth of the
+resolution, so that the rest of the model need not know which one it works with.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from models.checkpoint_files import load_weights, read_state_dict
+from models.patch_autoencoder import PatchAutoencoder
+
+SCALING_FACTOR = 0.18215
+"""What brings Stable Diffusion's latents to unit variance."""
+AUTOENCODERS = ("kl", "patch")
+
+SD_VAE = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "act_fn": "silu",
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+    "sample_size": 256,
+}
+"""Configuration of stabilityai/sd-vae-ft-mse."""
+# sd-vae-ft-mse was written by a diffusers that named its attention's layers otherwise.
+_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """Pixels to latents and back. Implementations are `nn.Module`s."""
+
+    latent_channels: int
+    """Channels of the latents."""
+    factor: int
+    """How many pixels a latent cell is wide and high."""
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) in [-1, 1] -> (n, latent_channels, h / factor, w / factor)."""
+        ...
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """The way back; values may leave [-1, 1] a little."""
+        ...
+
+
+class KLAutoencoder(nn.Module):
+    """Stable Diffusion's autoencoder.
+
+    Args:
+        scaling_factor: latents are multiplied by it.
+        options: values that differ from `SD_VAE`.
+    """
+
+    def __init__(self, scaling_factor: float = SCALING_FACTOR, **options: Any) -> None:
+        super().__init__()
+        config = {**SD_VAE, **options}
+        self.vae = AutoencoderKL(**config, scaling_factor=scaling_factor)
+        self.scaling_factor = scaling_factor
+        self.latent_channels = int(config["latent_channels"])
+        self.factor = 2 ** (len(config["block_out_channels"]) - 1)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The mean of the posterior, which has next to no variance, so runs are repeatable."""
+        return self.vae.encode(pixels).latent_dist.mode() * self.scaling_factor
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.vae.decode(latents / self.scaling_factor).sample
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute the activations in the backward pass; the decoder's are the largest."""
+        self.vae.enable_gradient_checkpointing()
+
+    def load_file(self, path: Path) -> None:
+        """Take the weights of a diffusers file such as sd-vae-ft-mse's.
+
+        Raises:
+            ModelFileError: it is missing, damaged, or of another network.
+        """
+        state = {_new_name(key): value for key, value in read_state_dict(path).items()}
+        expected = self.vae.state_dict()
+        # The old attention's projections are 1x1 convolutions in files converted from .ckpt.
+        for key, value in state.items():
+            if key in expected and value.ndim == 4 and expected[key].ndim == 2:
+                state[key] = value.flatten(1)
+        load_weights(self.vae, state, path)
+
+
+def _new_name(key: str) -> str:
+    parts = key.split(".")
+    if "attentions" in parts:
+        parts = [_OLD_NAMES.get(part, part) for part in parts]
+    return ".".join(parts)
+
+
+def build_autoencoder(
+    options: Mapping[str, Any], latent_channels: int, scaling_factor: float
+) -> KLAutoencoder | PatchAutoencoder:
+    """An autoencoder with fresh weights.
+
+    Args:
+        options: `kind`, "kl" (default) or "patch", and that one's own arguments.
+        latent_channels: channels of its latents.
+        scaling_factor: of "kl"; "patch" normalises its own latents.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    rest = dict(options)
+    kind = rest.pop("kind", "kl")
+    if kind == "kl":
+        return KLAutoencoder(scaling_factor, latent_channels=latent_channels, **rest)
+    if kind == "patch":
+        return PatchAutoencoder(latent_channels=latent_channels, **rest)
+    raise ValueError(f"unknown autoencoder {kind!r}, expected one of {AUTOENCODERS}")

@@ -1,0 +1,322 @@
+"""The whole model in one place: U-Net, autoencoder, audio encoder, scheduler and mask.
+
+`LatentSync` is what training trains piece by piece, what a bundle on disk holds, and what
+repaints faces (arXiv 2412.09262, section 3.1): the masked picture, a reference window and
+the audio go in, the part that the mask covers comes out. It knows nothing of videos: a
+window of aligned faces in, a window of aligned faces out.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import nn
+
+from models.audio_encoders import build_audio_encoder
+from models.autoencoder import build_autoencoder
+from models.diffusion import PredictionType, make_scheduler, one_step_x0
+from models.files import ModelFileError
+from models.latentsync_files import CONFIG, read_config, read_part, write_model
+from models.mask import face_mask, latent_mask, soft_edge
+from models.unet import LipSyncUNet
+
+PARTS = ("unet", "autoencoder", "audio_encoder")
+"""The networks of a bundle, each a safetensors file of its name."""
+EDGE = 64
+"""The soft edge's radius is the resolution over this: 2 pixels at 128, 4 at 256."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSyncConfig:
+    """Everything needed to build the networks again."""
+
+    resolution: int = 256
+    """Side of the aligned face in pixels."""
+    num_frames: int = 16
+    """Frames per window."""
+    audio: Literal["mel", "whisper"] = "whisper"
+    """The audio encoder."""
+    latent_channels: int = 4
+    """Channels of the autoencoder's latents."""
+    scaling_factor: float = 0.18215
+    """What brings the latents of a "kl" autoencoder to unit variance."""
+    prediction_type: PredictionType = "epsilon"
+    """What the U-Net predicts: the noise, or the sample itself."""
+    unet: dict[str, Any] = field(default_factory=dict)
+    """`LipSyncUNet` arguments; its channels and audio width follow from the other parts."""
+    autoencoder: dict[str, Any] = field(default_factory=dict)
+    """`kind`, "kl" or "patch", and that one's arguments."""
+    audio_encoder: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the audio encoder."""
+
+    def __post_init__(self) -> None:
+        if self.unet.get("residual") and self.prediction_type != "sample":
+            raise ValueError(
+                "a residual U-Net starts from a guess of the sample, so prediction_type must be "
+                f"'sample', got {self.prediction_type!r}"
+            )
+
+
+class LatentSync(nn.Module):
+    """Repaints the mouths of a window of aligned faces so that they fit the audio.
+
+    Shapes: pixels (b, f, 3, R, R) in [-1, 1], latents (b, c, f, r, r), tokens (b, f, n, w).
+
+    Args:
+        config: what to build; the weights are fresh.
+        empty: no storage for U-Net and autoencoder, for `load` to fill.
+
+    Raises:
+        ValueError: the parts do not fit together.
+    """
+
+    mask: torch.Tensor
+    alpha: torch.Tensor
+    latent_mask: torch.Tensor
+
+    def __init__(self, config: LatentSyncConfig, *, empty: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.audio_encoder = build_audio_encoder(config.audio, config.audio_encoder)
+        with torch.device("meta") if empty else nullcontext():
+            self.autoencoder = build_autoencoder(
+                config.autoencoder, config.latent_channels, config.scaling_factor
+            )
+            self.unet = LipSyncUNet(**self.unet_options())
+        if config.resolution % self.autoencoder.factor:
+            raise ValueError(
+                f"resolution {config.resolution} is no multiple of {self.autoencoder.factor}"
+            )
+        self.scheduler = make_scheduler(config.prediction_type)
+        mask = face_mask(config.resolution)
+        side = config.resolution // self.autoencoder.factor
+        self.register_buffer("mask", mask, persistent=False)
+        edge = soft_edge(mask, config.resolution // EDGE)
+        self.register_buffer("alpha", edge, persistent=False)
+        self.register_buffer("latent_mask", latent_mask(mask, (side, side)), persistent=False)
+        self.to(memory_format=torch.channels_last)
+
+    def unet_options(self) -> dict[str, Any]:
+        """All arguments of the U-Net: the configuration's, and what the other parts imply."""
+        return {
+            "in_channels": 3 * self.config.latent_channels + 1,
+            "out_channels": self.config.latent_channels,
+            "cross_attention_dim": self.audio_encoder.width,
+            **self.config.unet,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.mask.device
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, R, R) -> latents (n, c, r, r)."""
+        return self.autoencoder.encode(pixels)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (n, c, r, r) -> (n, 3, R, R), which may leave [-1, 1] a little."""
+        return self.autoencoder.decode(latents)
+
+    def encode_window(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(b, f, 3, R, R) -> latents (b, c, f, r, r)."""
+        latents = self.encode(pixels.flatten(0, 1))
+        return latents.unflatten(0, pixels.shape[:2]).transpose(1, 2)
+
+    def decode_window(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (b, c, f, r, r) -> (b, f, 3, R, R)."""
+        frames = latents.transpose(1, 2)
+        return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def masked(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(..., 3, R, R) with mid-grey (0) where the mask covers, as the published weights know."""
+        return pixels * self.mask[0]
+
+    def tokens(self, wave: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """(samples,) at 16 kHz -> (num_frames, n, w)."""
+        return self.audio_encoder.encode(wave, num_frames).to(self.device)
+
+    def predict(
+        self,
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        tokens: torch.Tensor,
+        masked: torch.Tensor,
+        reference: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The U-Net's output: noise or sample, as `config.prediction_type` says.
+
+        Args:
+            noisy: latents with noise.
+            timesteps: (b,) integers below 1000.
+            tokens: (b, f, n, w); zeros for no audio.
+            masked: latents of the masked picture.
+            reference: latents of the reference window.
+            mask: (1 or b, 1, 1 or f, r, r), 1 = kept; the model's own when not given.
+
+        Returns:
+            (b, c, f, r, r).
+        """
+        keep = self.latent_mask[:, :, None] if mask is None else mask
+        batch, _, frames, height, width = noisy.shape
+        keep = keep.to(noisy.dtype).expand(batch, 1, frames, height, width)
+        return self.unet(torch.cat([noisy, keep, masked, reference], dim=1), timesteps, tokens)
+
+    def predict_x0(
+        self,
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        tokens: torch.Tensor,
+        masked: torch.Tensor,
+        reference: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The clean latents in one step; arguments as for `predict`."""
+        output = self.predict(noisy, timesteps, tokens, masked, reference, mask)
+        return one_step_x0(noisy, output, timesteps, self.scheduler)
+
+    def guess(self, masked: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """What a residual U-Net starts from: the reference's latents where the mask covers."""
+        keep = self.latent_mask[:, :, None].to(masked.dtype)
+        return keep * masked + (1 - keep) * reference
+
+    def blend(self, pixels: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        """The generated part in the given picture, with a soft edge inside the mask.
+
+        Pixels that the mask keeps are returned unchanged, bit for bit.
+
+        Args:
+            pixels: (..., 3, R, R).
+            generated: the same shape; clipped to [-1, 1].
+        """
+        alpha = self.alpha[0].to(pixels.dtype)
+        mixed = pixels + alpha * (generated.clamp(-1, 1).to(pixels.dtype) - pixels)
+        return torch.where(alpha > 0, mixed, pixels)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        pixels: torch.Tensor,
+        reference: torch.Tensor,
+        tokens: torch.Tensor,
+        *,
+        steps: int = 20,
+        guidance: float = 1.5,
+        generator: torch.Generator | None = None,
+        noise: torch.Tensor | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> torch.Tensor:
+        """Repaint the masked part of a window by DDIM with guidance on the audio.
+
+        All frames start from the same noise.
+
+        Args:
+            pixels: (b, f, 3, R, R), of which only what the mask keeps is looked at, but for
+                the soft edge.
+            reference: (b, f, 3, R, R) of the same person.
+            tokens: (b, f, n, w).
+            steps: denoising steps.
+            guidance: 1 follows the audio as trained; more exaggerates what it changes.
+            generator: of the noise.
+            noise: (1 or b, c, 1, r, r) instead, for windows that are to share it.
+            on_step: called with steps done and steps in all.
+
+        Returns:
+            (b, f, 3, R, R) in [-1, 1] on the pixels' device.
+
+        Raises:
+            ValueError: steps is not positive, or shapes do not fit.
+        """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        self._check(pixels, reference, tokens)
+        dtype = next(self.unet.parameters()).dtype
+        source = pixels.to(self.device, dtype)
+        masked = self.encode_window(self.masked(source))
+        other = self.encode_window(reference.to(self.device, dtype))
+        tokens = tokens.to(self.device, dtype)
+        latents = self._initial(masked, generator, noise)
+        scheduler = make_scheduler(self.config.prediction_type)
+        scheduler.set_timesteps(steps)
+        for done, step in enumerate(scheduler.timesteps, 1):
+            output = self._guided(latents, step, tokens, masked, other, guidance)
+            latents = scheduler.step(output, step, latents).prev_sample
+            if on_step is not None:
+                on_step(done, steps)
+        kept = pixels.to(self.device)
+        return self.blend(kept, self.decode_window(latents)).to(pixels.device)
+
+    def _initial(
+        self,
+        like: torch.Tensor,
+        generator: torch.Generator | None,
+        noise: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Noise of the shape of `like`, the same for all frames."""
+        batch, channels, _, height, width = like.shape
+        if noise is None:
+            where = generator.device if generator is not None else self.device
+            shape = (batch, channels, 1, height, width)
+            noise = torch.randn(shape, generator=generator, device=where)
+        return noise.to(like.device, like.dtype).expand(like.shape)
+
+    def _guided(
+        self,
+        latents: torch.Tensor,
+        step: torch.Tensor,
+        tokens: torch.Tensor,
+        masked: torch.Tensor,
+        reference: torch.Tensor,
+        guidance: float,
+    ) -> torch.Tensor:
+        """The U-Net's output with and without audio, the difference scaled by `guidance`."""
+        timesteps = step.to(latents.device).expand(len(latents))
+        if guidance == 1:
+            return self.predict(latents, timesteps, tokens, masked, reference)
+        # One pass over twice the batch: first without audio, then with it.
+        both = (torch.cat([x, x]) for x in (latents, timesteps))
+        audio = torch.cat([torch.zeros_like(tokens), tokens])
+        pictures = (torch.cat([x, x]) for x in (masked, reference))
+        without, with_audio = self.predict(*both, audio, *pictures).chunk(2)
+        return without + guidance * (with_audio - without)
+
+    def _check(self, pixels: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor) -> None:
+        side = self.config.resolution
+        if pixels.ndim != 5 or pixels.shape[2:] != (3, side, side):
+            raise ValueError(f"pixels must be (b, f, 3, {side}, {side}), got {tuple(pixels.shape)}")
+        if reference.shape != pixels.shape:
+            raise ValueError(
+                f"pixels {tuple(pixels.shape)} and reference {tuple(reference.shape)} differ"
+            )
+        if tokens.shape[:2] != pixels.shape[:2]:
+            raise ValueError(
+                f"tokens must be for {tuple(pixels.shape[:2])} windows and frames, got "
+                f"{tuple(tokens.shape)}"
+            )
+
+    def save(self, folder: Path | str) -> None:
+        """Write `config.json` and a safetensors file per network; the configuration last."""
+        write_model(
+            Path(folder), asdict(self.config), {name: getattr(self, name) for name in PARTS}
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Self:
+        """A model that `save` wrote, in evaluation mode.
+
+        Raises:
+            ModelFileError: a file is missing, damaged, or does not fit the configuration.
+        """
+        folder = Path(folder)
+        config = read_config(folder, LatentSyncConfig)
+        try:
+            model = cls(config, empty=True)
+        except (TypeError, ValueError) as error:
+            raise ModelFileError(f"{folder / CONFIG} describes no model: {error}") from error
+        for name in PARTS:
+            read_part(folder, name, getattr(model, name))
+        return model.to(device, memory_format=torch.channels_last).eval()

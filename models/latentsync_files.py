@@ -1,0 +1,82 @@
+"""How a `LatentSync` lies on disk: `config.json`, and safetensors of each network."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from models.checkpoint_files import load_weights, read_state_dict
+from models.files import ModelFileError
+
+CONFIG = "config.json"
+Config = TypeVar("Config")
+
+
+def write_model(folder: Path, config: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
+    """Write the networks, then the configuration; each file appears whole or not at all.
+
+    Networks without weights get no file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    for name, network in networks.items():
+        state = {
+            key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+        }
+        if state:
+            target = folder / f"{name}.safetensors"
+            temporary = target.with_name(target.name + ".tmp")
+            save_file(state, temporary, metadata={"format": "pt"})
+            os.replace(temporary, target)
+    temporary = folder / f"{CONFIG}.tmp"
+    temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / CONFIG)
+
+
+def read_config(folder: Path, kind: type[Config]) -> Config:
+    """The configuration of a model folder as the dataclass `kind`.
+
+    Raises:
+        ModelFileError: it is missing, no JSON, or has fields that `kind` has not.
+    """
+    path = folder / CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{folder} is no model: there is no {CONFIG} in it") from error
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} cannot be read as JSON: {error}") from error
+    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(values, dict) or not values.keys() <= known:
+        extra = sorted(values.keys() - known) if isinstance(values, dict) else type(values).__name__
+        raise ModelFileError(
+            f"{path} is not this version's: it holds {extra} beside {sorted(known)}"
+        )
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} describes no model: {error}") from error
+
+
+def read_part(folder: Path, name: str, network: nn.Module) -> None:
+    """Give a network, which may be on the meta device, the weights in its file.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or of a network of another shape.
+    """
+    if network.state_dict():
+        path = folder / f"{name}.safetensors"
+        load_weights(network, read_state_dict(path), path)
+    left = [key for key, value in _tensors(network) if value.is_meta]
+    if left:
+        raise ModelFileError(f"{folder} has no values for {name}.{left[0]}")
+
+
+def _tensors(network: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [*network.named_parameters(), *network.named_buffers()]

@@ -1,0 +1,99 @@
+"""The model of a run, put together from what its stages learned and from published weights."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.checkpoint_files import read_state_dict
+from models.files import ModelFileError
+from models.latentsync import LatentSync, LatentSyncConfig
+from tasks.checkpoints import CHECKPOINT, trained_weights
+from tasks.published import weight_file
+from tasks.recipes import Recipe, UNetConfig
+from tasks.stage_run import StageRun, stage_metrics
+from tasks.train_syncnet import LoadedSyncNet, build_syncnet
+
+
+def model_config(recipe: Recipe, stage: str) -> LatentSyncConfig:
+    """The bundle's configuration as of one stage: with its motion modules."""
+    config: UNetConfig = getattr(recipe, stage)
+    return replace(recipe.model, unet={**recipe.model.unet, **config.motion})
+
+
+def build_model(recipe: Recipe, stage: str, output: Path) -> LatentSync:
+    """A model with fresh U-Net, and autoencoder and audio encoder as trained or published."""
+    model = LatentSync(model_config(recipe, stage))
+    if recipe.autoencoder is not None:
+        model.autoencoder.load_state_dict(trained_weights(output / "autoencoder" / CHECKPOINT))
+    elif recipe.autoencoder_weights:
+        model.autoencoder.load_file(weight_file(recipe.autoencoder_weights))
+    if recipe.audio_weights:
+        load_published_audio(model, weight_file(recipe.audio_weights))
+    return model
+
+
+def load_published_audio(model: LatentSync, path: Path) -> None:
+    """Put the weights of a published Whisper encoder into the model's.
+
+    Raises:
+        ModelFileError: the file does not fit.
+    """
+    from models.whisper_tokens import WhisperTokens
+
+    published = WhisperTokens.from_file(path)
+    try:
+        model.audio_encoder.load_state_dict(published.state_dict())
+    except RuntimeError as error:
+        raise ModelFileError(f"model file {path} is no Whisper of the recipe's size") from error
+
+
+def load_earlier(unet: nn.Module, weights: dict[str, Tensor], where: str) -> None:
+    """Start from the weights of an earlier stage; only motion modules may be new.
+
+    Raises:
+        ModelFileError: other weights are missing or left over.
+    """
+    shapes = {name: value.shape for name, value in unet.state_dict().items()}
+    wrong = [key for key, value in weights.items() if shapes.get(key) != value.shape]
+    missing = [key for key in shapes.keys() - weights.keys() if "motion_modules." not in key]
+    if wrong or missing:
+        raise ModelFileError(
+            f"the U-Net in {where} is of another size: {len(missing)} weights are missing and "
+            f"{len(wrong)} do not fit, such as {(missing or wrong)[0]}"
+        )
+    unet.load_state_dict(weights, strict=False)
+
+
+def start_weights(stage: StageRun, config: UNetConfig, model: LatentSync) -> None:
+    """Give the U-Net what this stage starts from."""
+    if stage.name == "stage2":
+        path = stage.output / "stage1" / CHECKPOINT
+        load_earlier(model.unet, trained_weights(path), str(path))
+    elif config.weights:
+        path = weight_file(config.weights)
+        own = model.unet.state_dict()
+        state = published_unet(path, config.weights, own)
+        # A stage may have fewer motion modules than the checkpoint, or none yet.
+        kept = {key: v for key, v in state.items() if key in own or "motion_modules." not in key}
+        load_earlier(model.unet, kept, str(path))
+
+
+def trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> LoadedSyncNet:
+    """The run's own sync network, frozen."""
+    config = recipe.syncnet
+    network = build_syncnet(config.network, config.options)
+    network.load_state_dict(trained_weights(output / "syncnet" / CHECKPOINT))
+    network.requires_grad_(False)
+    threshold = float(stage_metrics(output, "syncnet")["threshold"])
+    return LoadedSyncNet(network.to(device).eval(), config, threshold)
+
+
+def trained_model(recipe: Recipe, output: Path) -> LatentSync:
+    """The model as the last stage left it, on the CPU."""
+    model = build_model(recipe, "stage2", output)
+    path = output / "stage2" / CHECKPOINT
+    load_earlier(model.unet, trained_weights(path), str(path))
+    return model.eval()

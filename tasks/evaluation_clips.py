@@ -1,0 +1,149 @@
+"""The frozen list of test clips: which they are, and whose speech each one is given."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.clips import Clip, ClipStore
+from datasets.errors import UserError
+from datasets.manifest import write_atomic
+from datasets.media import SAMPLES_PER_FRAME
+
+MIN_FRAMES = 48
+"""A search over +-15 frames needs windows on either side."""
+CLIP_LIST = "clips.json"
+
+
+@dataclass(frozen=True)
+class ChosenClip:
+    """One clip of the frozen list."""
+
+    clip_id: str
+    speaker: str
+    frames: int
+    """How many of its frames are used, from the first one on."""
+    driver: str
+    """The clip whose speech it is given in the cross videos; the clip itself, with its
+    sound turned by half its length, when there is no other."""
+    cross_frames: int
+    """Frames of the cross video: no more than the driver has."""
+
+
+@dataclass(frozen=True)
+class ClipList:
+    """The clips, and what must be known about them to compare numbers."""
+
+    clips: tuple[ChosenClip, ...]
+    split: str
+    """test; train when the dataset has no test speakers."""
+    digest: str
+    """Of the choice and of what the clips contain."""
+
+    @property
+    def note(self) -> str:
+        """What every label must add; empty in the usual case."""
+        return "" if self.split == "test" else " on TRAINING clips (no speaker is held out)"
+
+
+def open_test_clips(dataset: Path, resolution: int) -> tuple[ClipStore, str]:
+    """The clips to evaluate on, and their split.
+
+    Raises:
+        UserError: there is no dataset, or it has no clip.
+    """
+    everything = ClipStore(dataset, memory_bytes=0)
+    split = "test" if any(clip.split == "test" for clip in everything.clips) else "train"
+    return ClipStore(dataset, split=split, resolution=resolution), split
+
+
+def freeze(
+    store: ClipStore, split: str, count: int, frames_per_clip: int, wanted: list[str] | None = None
+) -> ClipList:
+    """Choose clips by a hash of their ids, so that the choice does not follow their order.
+
+    Args:
+        store: clips of one split.
+        split: its name.
+        count: clips at most.
+        frames_per_clip: frames of each at most.
+        wanted: ids of an earlier list to use instead of choosing.
+
+    Raises:
+        UserError: no clip is long enough, or a wanted one is not there.
+    """
+    usable = {clip.clip_id: clip for clip in store.clips if clip.num_frames >= MIN_FRAMES}
+    if not usable:
+        raise UserError(
+            f"no clip of the {split} split has {MIN_FRAMES} frames or more: refresh the dataset "
+            "with longer videos"
+        )
+    missing = [clip_id for clip_id in wanted or [] if clip_id not in usable]
+    if missing:
+        raise UserError(
+            f"{len(missing)} clips of the list are not in the {split} split, the first is "
+            f"{missing[0]}: use the dataset that the list was made for"
+        )
+    names = wanted or sorted(usable, key=_rank)[:count]
+    chosen = [usable[name] for name in names]
+    clips = tuple(_with_driver(chosen, index, frames_per_clip) for index in range(len(chosen)))
+    return ClipList(clips, split, _digest(store, clips))
+
+
+def _rank(clip_id: str) -> str:
+    return hashlib.sha256(clip_id.encode()).hexdigest()
+
+
+def _with_driver(chosen: list[Clip], index: int, frames_per_clip: int) -> ChosenClip:
+    """The next clip of another speaker drives; the next of all when there is but one."""
+    clip = chosen[index]
+    others = chosen[index + 1 :] + chosen[:index]
+    foreign = [other for other in others if other.speaker != clip.speaker]
+    driver = (foreign or others or [clip])[0]
+    frames = min(clip.num_frames, frames_per_clip)
+    return ChosenClip(
+        clip.clip_id, clip.speaker, frames, driver.clip_id, min(frames, driver.num_frames)
+    )
+
+
+def driving_audio(store: ClipStore, clip: ChosenClip) -> np.ndarray:
+    """The speech of a cross video, float32 (cross_frames * 640,)."""
+    audio = store.audio(clip.driver)
+    if clip.driver == clip.clip_id:
+        audio = np.roll(audio, len(audio) // 2)
+    return audio[: clip.cross_frames * SAMPLES_PER_FRAME]
+
+
+def _digest(store: ClipStore, clips: tuple[ChosenClip, ...]) -> str:
+    """Over ids, lengths, drivers and the sound and landmarks of the clips."""
+    total = hashlib.sha256()
+    for clip in clips:
+        total.update(repr(clip).encode())
+        total.update(np.ascontiguousarray(store.audio(clip.clip_id)).tobytes())
+        total.update(np.ascontiguousarray(store.landmarks(clip.clip_id)).tobytes())
+    return total.hexdigest()
+
+
+def write_clip_list(path: Path, test_set: ClipList) -> None:
+    """Keep the list for people and for later evaluations on the same clips."""
+    content = {
+        "split": test_set.split,
+        "digest": test_set.digest,
+        "clips": [vars(clip) for clip in test_set.clips],
+    }
+    write_atomic(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_clip_list(path: Path) -> list[str]:
+    """The ids of an earlier list.
+
+    Raises:
+        UserError: the file is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [str(clip["clip_id"]) for clip in content["clips"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no list of clips ({error}): give a clips.json") from error

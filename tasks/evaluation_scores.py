@@ -1,0 +1,200 @@
+"""All numbers of an evaluation, gathered clip by clip.
+
+What needs no comparison of sets is measured per clip and averaged; FID and FVD stream
+statistics of features of real and of generated faces.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.clips import ClipStore
+from models.extractors import FeatureExtractor, image_extractor, video_extractor
+from models.frechet import GaussianStatistics, frechet_distance
+from models.mask import face_mask
+from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
+from tasks.evaluation_config import EvaluationConfig
+from tasks.metrics import (
+    Metric,
+    landmark_distance,
+    landmarks_of,
+    mean_metric,
+    median_metric,
+    metric,
+    psnr,
+)
+from tasks.ssim import ssim
+from tasks.sync_judge import sync_judge
+from tasks.sync_score import get_scorer
+
+WINDOW = 16
+"""Frames per video that FVD looks at."""
+MIN_FACES = 0.5
+"""Share of frames with a face below which landmarks of a clip say nothing."""
+
+
+class _Frechet:
+    """Features of real and generated faces, and their distance."""
+
+    def __init__(self, extractor: FeatureExtractor, limit: int) -> None:
+        self.extractor, self.limit = extractor, limit
+        self.real = GaussianStatistics(extractor.dim)
+        self.fake = GaussianStatistics(extractor.dim)
+
+    def add(self, real: np.ndarray, fake: np.ndarray) -> None:
+        """Equally many frames (n, h, w, 3) or windows (n, t, h, w, 3) of either kind."""
+        self.real.update(self.extractor(real))
+        self.fake.update(self.extractor(fake))
+
+    def result(self, note: str) -> Metric:
+        label = self.extractor.label + note
+        if min(self.real.count, self.fake.count) < 2:
+            return metric(math.nan, label, 0)
+        return metric(frechet_distance(self.real, self.fake), label, self.fake.count)
+
+
+class Scores:
+    """Takes in one clip after the other.
+
+    Args:
+        judge_bundle: whose sync network judges where there is no syncnet_v2.
+        config: of the evaluation.
+        device: where networks run.
+        tests: the frozen list.
+
+    Raises:
+        UserError: a file of weights is not there.
+        ModelFileError: it is damaged.
+    """
+
+    def __init__(
+        self, judge_bundle: Path, config: EvaluationConfig, device: torch.device, tests: ClipList
+    ) -> None:
+        from tasks.published import weight_file
+
+        def file(name: str) -> Path | None:
+            return weight_file(name) if name else None
+
+        self.judge = sync_judge(config.syncnet_weights, judge_bundle, device)
+        self.fid = _Frechet(
+            image_extractor(file(config.inception_weights), device), config.image_frames
+        )
+        self.fvd = _Frechet(video_extractor(file(config.i3d_weights), device), config.video_windows)
+        self.scorer = get_scorer("mouth-audio")
+        self.count = len(tests.clips)
+        self.note = tests.note
+        self.rows: list[dict[str, float]] = []
+
+    def add(
+        self, store: ClipStore, clip: ChosenClip, reconstruction: np.ndarray, cross: np.ndarray
+    ) -> dict[str, Any]:
+        """Measure one clip.
+
+        Args:
+            store: for the real frames and sound.
+            clip: which one.
+            reconstruction: uint8 (frames, R, R, 3), with its own speech.
+            cross: uint8 (cross_frames, R, R, 3), with another one's.
+
+        Returns:
+            What was found for this clip, as JSON.
+        """
+        real = store.frames(clip.clip_id)[: clip.frames]
+        own, foreign = store.audio(clip.clip_id), driving_audio(store, clip)
+        row: dict[str, float] = {}
+        curves = {
+            "real": self.judge.curve(real, own),
+            "reconstruction": self.judge.curve(reconstruction, own),
+            "cross": self.judge.curve(cross, foreign),
+        }
+        for name, curve in curves.items():
+            row[f"sync_c_{name}"], row[f"sync_d_{name}"] = curve.confidence, curve.distance
+            row[f"sync_offset_{name}"] = curve.offset
+            row[f"sync_accuracy_{name}"] = curve.agreement
+        self._pictures(row, real, reconstruction)
+        self._mouths(row, real, reconstruction, cross, own, foreign)
+        self._sets(real, cross)
+        self.rows.append(row)
+        distances = {name: curve.distances.tolist() for name, curve in curves.items()}
+        values = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        return {"clip_id": clip.clip_id, "values": values, "distances": distances}
+
+    def _pictures(self, row: dict[str, float], real: np.ndarray, fake: np.ndarray) -> None:
+        repainted = face_mask(real.shape[1], "cpu")[0, 0].numpy() < 0.5
+        row["ssim"] = float(ssim(real, fake).mean())
+        row["ssim_mouth"] = float(ssim(real, fake, repainted).mean())
+        row["psnr_db"] = psnr(real, fake, repainted)
+
+    def _mouths(
+        self,
+        row: dict[str, float],
+        real: np.ndarray,
+        reconstruction: np.ndarray,
+        cross: np.ndarray,
+        own: np.ndarray,
+        foreign: np.ndarray,
+    ) -> None:
+        """What FaceMesh sees of the lips, and whether they follow the speech."""
+        truth, seen_real = landmarks_of(real)
+        again, seen_again = landmarks_of(reconstruction)
+        moved, seen_moved = landmarks_of(cross)
+        row["faces_found"] = min(seen_again, seen_moved)
+        row["lmd"] = math.nan
+        if min(seen_real, seen_again) >= MIN_FACES:
+            row["lmd"] = landmark_distance(truth, again)
+        pairs = {
+            "real": (truth, seen_real, own),
+            "reconstruction": (again, seen_again, own),
+            "cross": (moved, seen_moved, foreign),
+        }
+        for name, (landmarks, seen, audio) in pairs.items():
+            row[f"mouth_offset_{name}"] = row[f"mouth_z_{name}"] = math.nan
+            if seen >= MIN_FACES:
+                score = self.scorer.score(landmarks, audio)
+                row[f"mouth_offset_{name}"] = score.offset_frames
+                row[f"mouth_z_{name}"] = score.confidence
+
+    def _sets(self, real: np.ndarray, fake: np.ndarray) -> None:
+        """Add equally many frames and windows of this clip to either side."""
+        real = real[: len(fake)]
+        frames = max(1, self.fid.limit // self.count)
+        chosen = np.unique(np.linspace(0, len(fake) - 1, min(frames, len(fake))).astype(int))
+        self.fid.add(real[chosen], fake[chosen])
+        windows = max(1, self.fvd.limit // self.count)
+        starts = np.arange(0, len(fake) - WINDOW + 1, WINDOW)[:windows]
+        index = starts[:, None] + np.arange(WINDOW)
+        self.fvd.add(real[index], fake[index])
+
+    def metrics(self) -> dict[str, Metric]:
+        """The numbers over all clips."""
+        judge, mouth = self.judge.label, self.scorer.name
+        note = self.note
+
+        def mean(name: str, label: str) -> Metric:
+            return mean_metric([row[name] for row in self.rows], label + note)
+
+        def median(name: str, label: str) -> Metric:
+            return median_metric([row[name] for row in self.rows], label + note)
+
+        mask = "repainted region, reconstruction"
+        return {
+            "sync_c": mean("sync_c_cross", f"{judge}, cross audio"),
+            "sync_d": mean("sync_d_cross", f"{judge}, cross audio"),
+            "sync_offset": median("sync_offset_cross", f"{judge}, cross audio, frames, median"),
+            "sync_accuracy": mean("sync_accuracy_cross", f"{judge}, cross audio"),
+            "sync_c_real": mean("sync_c_real", f"{judge}, real video"),
+            "sync_d_real": mean("sync_d_real", f"{judge}, real video"),
+            "mouth_offset": median("mouth_offset_cross", f"{mouth}, cross audio, frames, median"),
+            "mouth_z": median("mouth_z_cross", f"{mouth}, cross audio, median"),
+            "mouth_z_real": median("mouth_z_real", f"{mouth}, real video, median"),
+            "fid": self.fid.result(f", aligned faces, cross audio{note}"),
+            "fvd": self.fvd.result(f", {WINDOW}-frame windows, cross audio{note}"),
+            "ssim": mean("ssim", "aligned face, reconstruction"),
+            "ssim_mouth": mean("ssim_mouth", mask),
+            "psnr_db": mean("psnr_db", mask),
+            "lmd": mean("lmd", "FaceMesh lips, % of eye distance, reconstruction"),
+            "faces_found": mean("faces_found", "FaceMesh, share of generated frames"),
+        }

@@ -1,0 +1,77 @@
+"""Which errors are one sentence for the user, and which sentence.
+
+Libraries wrap errors in their own, so the whole chain of causes is looked at.
+"""
+
+import errno
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets.errors import UserError
+from models.files import ModelFileError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, then everything it came from: causes, contexts, groups, Ray's wrappings."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop(0)
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        # Ray keeps the error that a worker raised as `cause`, some releases as an attribute
+        # of an attribute; anything that is no exception is left alone.
+        wrapped = getattr(each, "cause", None)
+        waiting.append(wrapped if isinstance(wrapped, BaseException) else None)
+        if isinstance(each, BaseExceptionGroup):
+            waiting.extend(each.exceptions)
+        waiting.append(each.__cause__)
+        if not each.__suppress_context__:
+            waiting.append(each.__context__)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether this very error says that no space is left."""
+    return getattr(error, "errno", None) in DISK_FULL
+
+
+def for_the_user(error: BaseException) -> bool:
+    """Whether this very error carries its own sentence for the user."""
+    return isinstance(error, UserError | ModelFileError)
+
+
+def sentence_for(error: BaseException) -> str | None:
+    """The one sentence that tells the user what to mend; None for a defect of the program."""
+    chain = list(causes(error))
+    for each in chain:
+        if for_the_user(each):
+            return one_line(each)
+    for each in chain:
+        if is_disk_full(each):
+            name = getattr(each, "filename", None)
+            where = f" while writing {name}" if name else ""
+            return f"the disk is full{where}: free some space and run the same command again"
+    for each in chain:
+        if isinstance(each, OSError) and each.errno in NOT_WRITABLE and each.filename:
+            return f"{each.filename} cannot be used: {(each.strerror or 'not permitted').lower()}"
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text on one line, or its type's name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def describe(error: BaseException) -> str:
+    """An unforeseen error in one line: type, text and the innermost line of code."""
+    text = f"{type(error).__name__}: {one_line(error)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return text
+    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"

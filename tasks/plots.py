@@ -1,0 +1,202 @@
+"""Pictures of results: contact sheets, curves and histograms, as PNG by matplotlib."""
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.manifest import write_atomic
+from tasks.metrics import Metric
+
+INK = "#1d2733"
+ACCENT = "#2f6fde"
+SECOND = "#e0702f"
+THIRD = "#3a9d6e"
+GREY = "#98a2ad"
+COLOURS = {"real": GREY, "reconstruction": THIRD, "cross": ACCENT}
+COLUMNS = 10
+"""Frames per row of a contact sheet."""
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A figure without a window system, and its axes as an array (rows, columns)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["left", "bottom"]].set_color(GREY)
+        axis.tick_params(colors=INK, labelsize=8)
+        axis.title.set_color(INK)
+    return figure, axes
+
+
+def png(figure: Any, dpi: int = 130) -> bytes:
+    """The figure as PNG without a date, so that equal figures are equal bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def contact_sheet(
+    path: Path, rows: Sequence[tuple[str, str, np.ndarray]], columns: int = COLUMNS
+) -> None:
+    """Frames of several videos, one row each.
+
+    Args:
+        path: of the PNG.
+        rows: name of the clip, what the row shows, uint8 (t, h, w, 3).
+        columns: frames per row, evenly spread over the video.
+    """
+    figure, axes = _figure(columns * 1.15 + 0.9, len(rows) * 1.17 + 0.1, len(rows), columns)
+    for line, (name, kind, frames) in zip(axes, rows, strict=True):
+        chosen = np.linspace(0, len(frames) - 1, columns).astype(int)
+        for axis, index in zip(line, chosen, strict=True):
+            axis.imshow(frames[index], interpolation="none")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+        short = name if len(name) <= 18 else f"…{name[-17:]}"
+        line[0].set_ylabel(f"{kind}\n{short}", fontsize=6.5, color=INK)
+    write_atomic(path, png(figure, 110))
+
+
+def evaluation_page(
+    path: Path, metrics: dict[str, Metric], details: Sequence[dict[str, Any]]
+) -> None:
+    """Distances over shifts of the sound, and the numbers of each clip.
+
+    Args:
+        path: of the PNG.
+        metrics: what `evaluate` returns.
+        details: what `Scores.add` returned for each clip.
+    """
+    figure, axes = _figure(11, 6.6, 2, 2)
+    shifts = np.arange(-15, 16)
+    for kind, colour in COLOURS.items():
+        curves = np.array([clip["distances"][kind] for clip in details])
+        for curve in curves:
+            axes[0, 0].plot(shifts, curve, color=colour, alpha=0.18, linewidth=0.8)
+        axes[0, 0].plot(shifts, curves.mean(0), color=colour, linewidth=2, label=kind)
+    axes[0, 0].axvline(0, color=GREY, linewidth=0.7, linestyle=":")
+    axes[0, 0].set_title("Distance of lips and sound, by shift of the sound", fontsize=9.5)
+    axes[0, 0].set_xlabel("frames (25 fps), right: audio late", fontsize=8)
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    _per_clip(axes[0, 1], details, "sync_c", "Sync-C per clip")
+    _per_clip(axes[1, 0], details, "mouth_z", "z of mouth opening against speech, per clip")
+    _picture_quality(axes[1, 1], details)
+    judge = metrics["sync_c"]["label"]
+    figure.suptitle(f"{len(details)} test clips. Judge of sync: {judge}", fontsize=10, color=INK)
+    write_atomic(path, png(figure))
+
+
+def _per_clip(axis: Any, details: Sequence[dict[str, Any]], name: str, title: str) -> None:
+    """Bars of one number for every kind of video, clips side by side."""
+    width = 0.8 / len(COLOURS)
+    for position, (kind, colour) in enumerate(COLOURS.items()):
+        values = [clip["values"][f"{name}_{kind}"] for clip in details]
+        x = np.arange(len(details)) + (position - 1) * width
+        heights = [np.nan if value is None else value for value in values]
+        axis.bar(x, heights, width, color=colour, label=kind)
+    axis.set_title(title, fontsize=9.5)
+    axis.set_xlabel("clip", fontsize=8)
+    axis.set_xticks(range(len(details)) if len(details) <= 12 else [])
+
+
+def _picture_quality(axis: Any, details: Sequence[dict[str, Any]]) -> None:
+    for name, colour in (("ssim", GREY), ("ssim_mouth", ACCENT)):
+        values = [clip["values"][name] for clip in details]
+        axis.plot(range(len(values)), values, "o-", color=colour, label=name, markersize=4)
+    axis.set_ylim(0, 1.02)
+    axis.set_title("SSIM of the reconstruction, per clip", fontsize=9.5)
+    axis.set_xlabel("clip", fontsize=8)
+    axis.legend(fontsize=8, frameon=False)
+
+
+def offset_histogram(found: Iterable[float], truth: Iterable[float] | None = None) -> bytes:
+    """How many frames the audio of accepted clips was late; PNG.
+
+    Args:
+        found: measured offsets at 25 fps.
+        truth: the known ones, in the same order, where the data is generated.
+    """
+    offsets = np.array([*found], float)
+    columns = 1 if truth is None else 2
+    figure, axes = _figure(4.6 * columns, 3, 1, columns)
+    bins = np.arange(-15.5, 16.5)
+    axes[0, 0].hist(offsets, bins=bins, color=ACCENT)
+    axes[0, 0].set_title("Audio offset found (accepted clips)", fontsize=9.5)
+    axes[0, 0].set_xlabel("frames (25 fps), right: audio late", fontsize=8)
+    if truth is not None:
+        known = np.array([*truth], float)
+        axes[0, 1].plot([-10, 10], [-10, 10], color=GREY, linewidth=0.8, zorder=0)
+        axes[0, 1].scatter(known, offsets, s=16, color=ACCENT, alpha=0.7, linewidth=0)
+        axes[0, 1].set_title("Found against true offset", fontsize=9.5)
+        axes[0, 1].set_xlabel("true, frames", fontsize=8)
+        axes[0, 1].set_ylabel("found, frames", fontsize=8)
+    return png(figure)
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The points of a stage's `metrics.jsonl`; none when there is no such file."""
+    if not path.is_file():
+        return []
+    points = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            points.append(json.loads(line))
+        except json.JSONDecodeError:
+            # The last line of a run that was killed.
+            break
+    return points
+
+
+def loss_curves(curves: dict[str, list[dict[str, float]]]) -> bytes:
+    """Loss of each stage over its steps; PNG.
+
+    Args:
+        curves: stage -> points with `step`, `loss` and more.
+    """
+    figure, axes = _figure(3.3 * len(curves), 2.7, 1, max(1, len(curves)))
+    for axis, (stage, points) in zip(axes[0], curves.items(), strict=True):
+        for name, colour in (("loss", ACCENT), ("heldout_loss", SECOND)):
+            known = [(each["step"], each[name]) for each in points if name in each]
+            if known:
+                steps, values = zip(*known, strict=True)
+                marker = "o-" if name == "heldout_loss" else "-"
+                axis.plot(steps, values, marker, color=colour, label=name, markersize=3)
+        if stage == "syncnet":
+            axis.axhline(np.log(2), color=GREY, linestyle=":", linewidth=1)
+            axis.text(0, np.log(2), " ln 2: knows nothing", fontsize=7, color=GREY, va="bottom")
+        elif points and min(each["loss"] for each in points) > 0:
+            axis.set_yscale("log")
+        axis.set_title(stage, fontsize=9.5)
+        axis.set_xlabel("step", fontsize=8)
+        if any("heldout_loss" in each for each in points):
+            axis.legend(fontsize=7.5, frameon=False)
+    return png(figure)
+
+
+def mouth_curves(times_s: np.ndarray, courses: dict[str, np.ndarray]) -> bytes:
+    """Mouth opening and loudness over time, one above the other; PNG.
+
+    Args:
+        times_s: (t,).
+        courses: name -> (t,), drawn in order, each scaled to itself.
+    """
+    figure, axes = _figure(9.5, 1.15 * len(courses) + 0.3, len(courses), 1)
+    colours = (ACCENT, SECOND, GREY, THIRD)
+    for axis, (name, values), colour in zip(axes[:, 0], courses.items(), colours, strict=False):
+        axis.plot(times_s[: len(values)], values, color=colour, linewidth=1.2)
+        axis.set_title(name, fontsize=8.5, loc="left")
+        axis.set_yticks([])
+        axis.margins(x=0)
+    axes[-1, 0].set_xlabel("seconds", fontsize=8)
+    return png(figure)

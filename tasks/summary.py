@@ -1,0 +1,107 @@
+"""What the demo showed, as `summary.json` and as text for the terminal."""
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from datasets.manifest import write_atomic
+from tasks.metrics import Metric
+from tasks.report_page import number_text
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "ingest": (
+        "inputs",
+        "clips_accepted",
+        "clips_rejected",
+        "offset_within_1",
+        "cut_error_frames_max",
+    ),
+    "syncnet": ("accuracy", "loss", "heldout_speakers"),
+    "autoencoder": ("psnr_db",),
+    "lip_sync": ("offset_frames", "z", "input_offset_z"),
+    "evaluation": (),
+    "registry": ("candidate", "champion", "decisions"),
+    "seconds": (),
+}
+"""The summary's keys; others may rely on them. `evaluation` has one entry per metric with
+value, label and n; `seconds` one per stage and `total`."""
+WIDTH = 88
+
+
+def build(**parts: dict[str, Any]) -> dict[str, Any]:
+    """The summary from its parts, in the fixed order and with only the fixed keys.
+
+    Raises:
+        ValueError: a part or a key is missing.
+    """
+    if set(parts) != set(KEYS):
+        raise ValueError(f"a summary has the parts {sorted(KEYS)}, got {sorted(parts)}")
+    summary: dict[str, Any] = {}
+    for name, keys in KEYS.items():
+        missing = [key for key in keys if key not in parts[name]]
+        if missing:
+            raise ValueError(f"the summary's part {name} lacks {', '.join(missing)}")
+        summary[name] = {key: parts[name][key] for key in keys} if keys else parts[name]
+    return summary
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write it as JSON, whole or not at all."""
+    write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+
+def as_text(
+    summary: dict[str, Any], reasons: dict[str, int], outputs: list[tuple[str, str]]
+) -> str:
+    """The summary for the terminal.
+
+    Args:
+        summary: from `build`.
+        reasons: how many clips were refused for which reason.
+        outputs: (what, where) of everything to look at.
+    """
+    ingest, sync = summary["ingest"], summary["syncnet"]
+    lines = [
+        "",
+        "=" * WIDTH,
+        f"Ingestion    {ingest['inputs']} files: {ingest['clips_accepted']} clips accepted, "
+        f"{ingest['clips_rejected']} refused",
+    ]
+    lines += [f"               {count:4d}  {reason}" for reason, count in sorted(reasons.items())]
+    if ingest["offset_within_1"] is not None:
+        lines.append(
+            f"             offset within 1 frame of the truth on {ingest['offset_within_1']:.1%}, "
+            f"cuts within {number_text(ingest['cut_error_frames_max'])} frames"
+        )
+    where = f"{sync['heldout_speakers']} held-out speakers"
+    lines += [
+        f"Sync network accuracy {sync['accuracy']:.3f}, loss {sync['loss']:.3f} on {where}",
+        f"Autoencoder  PSNR {number_text(summary['autoencoder']['psnr_db'])} dB on unseen clips",
+        "Evaluation",
+        *_metric_lines(summary["evaluation"]),
+        f"Lip-sync     offset {number_text(summary['lip_sync']['offset_frames'])} frames, "
+        f"z {number_text(summary['lip_sync']['z'])} against the driving speech, "
+        f"{number_text(summary['lip_sync']['input_offset_z'])} against the input's own",
+        f"Registry     candidate: version {summary['registry']['candidate']}, champion: version "
+        f"{summary['registry']['champion']}",
+    ]
+    for decision in summary["registry"]["decisions"]:
+        text = f"version {decision['candidate']} {decision['verdict']}: " + "; ".join(
+            decision["reasons"]
+        )
+        lines += textwrap.wrap(text, WIDTH, initial_indent=" " * 13, subsequent_indent=" " * 15)
+    seconds = summary["seconds"]
+    parts = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items() if name != "total")
+    lines += textwrap.wrap(
+        f"Time         {seconds['total']:.0f} s: {parts}", WIDTH, subsequent_indent=" " * 13
+    )
+    lines += ["", *[f"{what:24s} {where}" for what, where in outputs], "=" * WIDTH]
+    return "\n".join(lines)
+
+
+def _metric_lines(metrics: dict[str, Metric]) -> list[str]:
+    return [
+        f"  {name:14s} {number_text(entry['value']):>9s}  n {entry['n']:<5d} {entry['label']}"
+        for name, entry in metrics.items()
+    ]

@@ -1,0 +1,106 @@
+"""From the checkpoints of a finished run to the one folder that everything else uses."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models.latentsync import LatentSync
+from tasks.bundle import ABOUT
+from tasks.training import TrainingJob, dataset_digest, result, stage_digests, stage_names
+
+BUNDLE = "bundle"
+MASK = "latentsync-1.5"
+"""The shape of models.mask, which the weights belong to."""
+
+
+def code_version() -> str:
+    """A digest of the networks' source: what wrote and can read these weights."""
+    import models
+
+    total = hashlib.sha256()
+    for path in sorted(Path(str(models.__file__)).parent.glob("*.py")):
+        total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def about(job: TrainingJob) -> dict[str, Any]:
+    """What `bundle.json` says."""
+    digest = dataset_digest(job.dataset)
+    return {
+        "recipe": job.recipe.name,
+        "configuration": asdict(job.recipe),
+        "resolution": job.recipe.resolution,
+        "dataset_digest": digest,
+        "mask": MASK,
+        "audio": job.recipe.model.audio,
+        "code_version": code_version(),
+        "stages": stage_digests(job.recipe, digest),
+    }
+
+
+def save_bundle(job: TrainingJob) -> Path:
+    """Write model, sync network and `bundle.json` to `output/bundle`, all or nothing.
+
+    A bundle of the same run that is already there is left as it is.
+
+    Raises:
+        ModelFileError: a stage is not finished.
+        OSError: the disk is full; a previous bundle is untouched.
+    """
+    folder = job.output / BUNDLE
+    description = about(job)
+    if _is_of(folder, description):
+        return folder
+    temporary = job.output / f"{BUNDLE}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        _write(job, temporary, description)
+        _swap(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return folder
+
+
+def _write(job: TrainingJob, folder: Path, description: dict[str, Any]) -> None:
+    import torch
+
+    from tasks.assemble import trained_model, trained_syncnet
+    from tasks.train_syncnet import save_syncnet
+
+    model: LatentSync = trained_model(job.recipe, job.output)
+    folder.mkdir(parents=True)
+    model.save(folder)
+    judge = trained_syncnet(job.recipe, job.output, torch.device("cpu"))
+    save_syncnet(folder / "syncnet", judge.network, judge.config, judge.threshold)
+    text = json.dumps(description, indent=1, sort_keys=True)
+    (folder / ABOUT).write_text(text, encoding="utf-8")
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put a folder in the place of another; a crash in between leaves one of them whole."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_of(folder: Path, description: dict[str, Any]) -> bool:
+    try:
+        found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(found == json.loads(json.dumps(description)))
+
+
+def run_metrics(job: TrainingJob) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """What each finished stage measured, and how many seconds it took."""
+    done = {name: result(job, name) for name in stage_names(job.recipe)}
+    finished = {name: each for name, each in done.items() if each is not None}
+    metrics = {name: dict(each["metrics"]) for name, each in finished.items()}
+    return metrics, {name: float(each["seconds"]) for name, each in finished.items()}

@@ -1,0 +1,175 @@
+"""Training LatentSync's U-Net: stage 1 on noise alone, stage 2 with motion and pixels.
+
+Both stages are the same objective (LatentSync, section 3.4): a squared error in latents,
+and, where the recipe asks for it, losses on the picture that is decoded from the clean
+latents as estimated in one step. Only the U-Net learns; everything else is frozen.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.diffusion import mixed_noise, one_step_x0
+from models.latentsync import LatentSync
+from tasks.assemble import build_model, start_weights, trained_syncnet
+from tasks.batches import TokenCache, UNetBatch, unet_batch
+from tasks.pixel_losses import PixelLosses
+from tasks.recipes import LossWeights, UNetConfig
+from tasks.stage_run import StageRun
+from tasks.train_loop import METRICS, Objective, train
+
+
+class UNetObjective(Objective):
+    """The U-Net's loss on windows of the training clips."""
+
+    def __init__(
+        self,
+        model: LatentSync,
+        config: UNetConfig,
+        stage: StageRun,
+        losses: PixelLosses,
+    ) -> None:
+        self.network: nn.Module = model.unet
+        self.model, self.config, self.losses = model, config, losses
+        self.worker, self.seed = stage.worker, stage.seed
+        self.store = stage.stores.train(model.config.resolution)
+        self.tokens = TokenCache(model.audio_encoder)
+
+    def batch(self, step: int) -> UNetBatch:
+        return unet_batch(
+            self.store,
+            self.tokens,
+            self.config,
+            self.model.config.num_frames,
+            self.seed,
+            step,
+            self.worker.rank,
+        )
+
+    def loss(self, batch: UNetBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = batch.to(self.worker.device)
+        model, weights = self.model, self.config.losses
+        with torch.no_grad():
+            clean = model.encode_window(batch.target)
+            masked = model.encode_window(model.masked(batch.surroundings))
+            reference = model.encode_window(batch.reference)
+            noise = mixed_noise(
+                tuple(clean.shape), self.config.noise_alpha, device=clean.device, dtype=clean.dtype
+            )
+            timesteps = self._timesteps(len(clean))
+            noisy = model.scheduler.add_noise(clean, noise, timesteps)
+        prediction = model.predict(noisy, timesteps, batch.tokens, masked, reference)
+        goal = clean if model.config.prediction_type == "sample" else noise
+        error = (prediction.float() - goal.float()).square()
+        cells = latent_weights(weights, model.latent_mask, batch)
+        parts = {"noise": weights.noise * (error * cells).mean()}
+        if weights.decodes:
+            estimate = one_step_x0(noisy, prediction, timesteps, model.scheduler)
+            generated = model.decode_window(estimate)
+            parts |= self.losses(generated, batch.target, batch.mel, 1 - model.mask)
+        total = torch.stack([each.float() for each in parts.values()]).sum()
+        return total, {name: each.detach() for name, each in parts.items()}
+
+    def _timesteps(self, count: int) -> Tensor:
+        """(count,) T * u^power with u uniform in [0, 1)."""
+        steps = self.model.scheduler.config.num_train_timesteps
+        share = torch.rand(count) ** self.config.timestep_power
+        return (share * steps).long().clamp_max(steps - 1).to(self.worker.device)
+
+
+def latent_weights(losses: LossWeights, keep: Tensor, batch: UNetBatch) -> Tensor:
+    """How much each latent cell counts, (b, 1, f, h, w) with a mean of 1.
+
+    Kept cells count 1, or 0 where the surroundings are of another moment and cannot be
+    known; repainted cells count `inside`, those around the mouth `mouth`.
+
+    Args:
+        keep: (1, 1, h, w), 1 where the picture is kept.
+    """
+    height, width = keep.shape[-2:]
+    known = (1 - batch.swapped)[:, None, None, None, None]
+    weights = keep[:, :, None] * known + (1 - keep[:, :, None]) * losses.inside
+    shape = (len(batch.swapped), 1, batch.mouth.shape[1], height, width)
+    mouth = mouth_cells(batch.mouth, height, width)[:, None] * (1 - keep[:, :, None])
+    weights = torch.where(mouth > 0, losses.mouth, weights.expand(shape))
+    return weights / weights.mean(dim=(1, 2, 3, 4), keepdim=True)
+
+
+def mouth_cells(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Boxes (b, f, 4) x0 y0 x1 y1 in shares of the side as (b, f, h, w) of zeros and ones."""
+    x = (torch.arange(width, device=boxes.device) + 0.5) / width
+    y = (torch.arange(height, device=boxes.device) + 0.5) / height
+    x0, y0, x1, y1 = (each[..., None] for each in boxes.unbind(-1))
+    across = (x >= x0 - 0.5 / width) & (x <= x1 + 0.5 / width)
+    down = (y >= y0 - 0.5 / height) & (y <= y1 + 0.5 / height)
+    return (down[..., :, None] & across[..., None, :]).float()
+
+
+def choose_trained(unet: nn.Module, what: str) -> int:
+    """Let just those weights learn that a recipe names; returns how many numbers they are.
+
+    Args:
+        what: see `UNetConfig.trains`.
+    """
+    marks = {
+        "all": ("",),
+        "motion+attention": ("motion_modules.", "attentions."),
+        "motion+attn2": ("motion_modules.", ".attn2."),
+    }[what]
+    count = 0
+    for name, weight in unet.named_parameters():
+        weight.requires_grad_(any(mark in name for mark in marks))
+        count += weight.numel() * weight.requires_grad
+    return count
+
+
+def run(stage: StageRun) -> dict[str, Any]:
+    """Train one of the two U-Net stages.
+
+    Returns:
+        loss and its parts at the end, and how many million weights were trained.
+    """
+    config: UNetConfig = getattr(stage.recipe, stage.name)
+    device = stage.worker.device
+    torch.manual_seed(stage.seed)
+    model = build_model(stage.recipe, stage.name, stage.output)
+    start_weights(stage, config, model)
+    model.to(device).eval()
+    model.requires_grad_(False)
+    count = choose_trained(model.unet, config.trains)
+    if config.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+        if config.losses.decodes and hasattr(model.autoencoder, "enable_gradient_checkpointing"):
+            model.autoencoder.enable_gradient_checkpointing()
+    syncnet = None
+    if config.losses.sync:
+        syncnet = trained_syncnet(stage.recipe, stage.output, device)
+    losses = PixelLosses(config, syncnet, device)
+    if stage.worker.leads:
+        for note in losses.notes:
+            stage.reporter.progress(f"{stage.name}: {note}")
+    train(
+        UNetObjective(model, config, stage, losses),
+        config,
+        stage.folder,
+        stage=stage.name,
+        digest=stage.digest,
+        seed=stage.seed,
+        worker=stage.worker,
+        reporter=stage.reporter,
+    )
+    return {"trained_millions": count / 1e6, **_last_point(stage.folder)}
+
+
+def _last_point(folder: Path) -> dict[str, float]:
+    """The end of the stage's curve: means over its last tenth."""
+    try:
+        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    points = [json.loads(line) for line in lines[-max(1, len(lines) // 10) :]]
+    names = [name for name in points[-1] if name not in ("step", "lr")] if points else []
+    return {name: sum(point[name] for point in points) / len(points) for name in names}

@@ -1,0 +1,103 @@
+"""The ledger of generated videos against the truth that was written beside them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FPS = 25
+EDGE = 2.0
+"""Frames at 25 fps that a track may reach beyond a cut before it counts as spanning it."""
+
+
+@dataclass(frozen=True)
+class TruthCheck:
+    """How the ingestion did on videos of which everything is known."""
+
+    files: int
+    """Videos with a truth beside them."""
+    clips: int
+    """Accepted clips of these."""
+    offset_within_1: float | None
+    """Share of them whose offset was found within one frame; None without any."""
+    cut_error_frames_max: float | None
+    """Largest distance of a true cut from the nearest found one, frames at 25 fps; None
+    where no video has a cut."""
+    cuts_invented: int
+    """Found cuts that are none: farther than `EDGE` frames from every true one."""
+    tracks_spanning_cuts: int
+    """Rows whose time span has a true cut inside."""
+    speakers_shared: tuple[str, ...]
+    """Speakers in both train and test: must be none."""
+    offsets: tuple[tuple[float, float], ...]
+    """(true, found) for every accepted clip."""
+
+
+def read_truths(folder: Path) -> dict[str, dict[str, Any]]:
+    """Truth of every video below a folder that has one, by its relative path."""
+    truths = {}
+    for path in sorted(folder.rglob("*.mp4")):
+        beside = path.with_suffix(".json")
+        if beside.is_file():
+            truths[path.relative_to(folder).as_posix()] = json.loads(
+                beside.read_text(encoding="utf-8")
+            )
+    return truths
+
+
+def check_truth(
+    rows: Sequence[Mapping[str, Any]],
+    truths: Mapping[str, Mapping[str, Any]],
+    cuts: Mapping[str, Sequence[float]],
+    splits: Mapping[str, str],
+) -> TruthCheck:
+    """Compare.
+
+    Args:
+        rows: of the ledger.
+        truths: path -> truth.
+        cuts: path -> times in seconds at which a cut was found.
+        splits: clip_id -> train or test, for the clips in the shards.
+    """
+    known = [row for row in rows if row["path"] in truths]
+    accepted = [row for row in known if row["verdict"] == "accepted"]
+    offsets = tuple(
+        (float(truths[row["path"]]["offset_frames"]), float(row["av_offset_frames"]))
+        for row in accepted
+    )
+    errors = [
+        FPS * min((abs(cut - found) for found in cuts.get(path, ())), default=np.inf)
+        for path, truth in truths.items()
+        for cut in truth["cuts_s"]
+    ]
+    invented = [
+        found
+        for path, truth in truths.items()
+        for found in cuts.get(path, ())
+        if all(FPS * abs(found - cut) > EDGE for cut in truth["cuts_s"])
+    ]
+    speakers: dict[str, set[str]] = {"train": set(), "test": set()}
+    for row in accepted:
+        if row["clip_id"] in splits:
+            speakers[splits[row["clip_id"]]].add(row["speaker"])
+    within = [abs(true - found) <= 1 for true, found in offsets]
+    return TruthCheck(
+        files=len(truths),
+        clips=len(accepted),
+        offset_within_1=float(np.mean(within)) if within else None,
+        cut_error_frames_max=float(max(errors)) if errors else None,
+        cuts_invented=len(invented),
+        tracks_spanning_cuts=sum(_spans(row, truths[row["path"]]) for row in known),
+        speakers_shared=tuple(sorted(speakers["train"] & speakers["test"])),
+        offsets=offsets,
+    )
+
+
+def _spans(row: Mapping[str, Any], truth: Mapping[str, Any]) -> bool:
+    """Whether a true cut lies inside the row's time span."""
+    return any(
+        row["start_s"] + EDGE / FPS < cut < row["end_s"] - EDGE / FPS for cut in truth["cuts_s"]
+    )

@@ -1,0 +1,24 @@
+"""A face generator without networks: brightens faces, a bit more with every window."""
+
+import numpy as np
+import torch
+
+from tasks.lipsync import FaceGenerator
+
+
+class Brightener(FaceGenerator):
+    """Adds 10 to the first window, 11 to the second, and so on."""
+
+    def __init__(self, resolution: int = 8) -> None:
+        self.resolution, self.num_frames = resolution, 16
+        self.windows = 0
+
+    def _tokens(self, wave: np.ndarray, count: int) -> torch.Tensor:
+        return torch.zeros(count, 1, 1)
+
+    def window(
+        self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor
+    ) -> np.ndarray:
+        assert len(faces) == len(references) == len(tokens) == self.num_frames
+        self.windows += 1
+        return faces.astype(np.float32) + 9 + self.windows

@@ -1,0 +1,164 @@
+"""The executor over a real Ray: whatever items do, each ends in one outcome."""
+
+import errno
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets.errors import Reason, SourceError, UserError
+from tasks.executor import (
+    Outcome,
+    Resources,
+    Stage,
+    StageProgress,
+    StageSetupError,
+    fitting_workers,
+    run_stage,
+)
+from tasks.ray_runtime import ray_session
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_cpus() -> Iterator[None]:
+    with ray_session(num_cpus=2):
+        yield
+
+
+@dataclass
+class Script(Stage):
+    """Does what the item says."""
+
+    folder: str = ""
+    resources = Resources(cpus=1.0)
+
+    def setup(self) -> None:
+        self.items = 0
+
+    def process(self, item: Any) -> Any:
+        self.items += 1
+        if item == "pid":
+            return os.getpid()
+        if item == "count":
+            return self.items
+        if item == "refuse":
+            raise SourceError(Reason.NO_AUDIO, "nothing to hear")
+        if item == "crash":
+            return 1 / 0
+        if item == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if item == "die once":
+            marker = Path(self.folder) / "died"
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return "alive"
+        if item == "hang":
+            threading.Event().wait()
+        if item == "disk":
+            raise OSError(errno.ENOSPC, "No space left on device", "/x/y")
+        if item == "user":
+            raise UserError("give another file")
+        if item == "lock":
+            return threading.Lock()
+        return 2 * item
+
+
+def outcomes(stage: Stage, items: list[Any], **options: Any) -> dict[str, Outcome]:
+    found: list[Outcome] = []
+    keyed = [(f"{place}:{item}", item) for place, item in enumerate(items)]
+    run_stage(stage, keyed, on_outcome=found.append, **options)
+    assert sorted(each.key for each in found) == sorted(key for key, _ in keyed)
+    return {each.key: each for each in found}
+
+
+def test_every_item_ends_in_one_outcome(tmp_path: Path) -> None:
+    items = [1, "refuse", "crash", "die", "hang", "die once", "lock", *range(20)]
+    seen: list[StageProgress] = []
+    stage = Script(str(tmp_path))
+    ends = outcomes(stage, items, deadline_s=4.0, on_progress=seen.append)
+    assert ends["0:1"].value == 2
+    assert all(ends[f"{place + 7}:{place}"].value == 2 * place for place in range(20))
+    reasons = {key: (end.reason, end.attempts) for key, end in ends.items() if end.reason}
+    assert reasons == {
+        "1:refuse": (Reason.NO_AUDIO, 1),
+        "2:crash": (Reason.INTERNAL, 1),
+        "3:die": (Reason.WORKER_DIED, 2),
+        "4:hang": (Reason.TIMED_OUT, 1),
+        "6:lock": (Reason.INTERNAL, 1),
+    }
+    assert (ends["5:die once"].value, ends["5:die once"].attempts) == ("alive", 2)
+    assert "division by zero (test_executor.py:" in ends["2:crash"].detail
+    assert ends["1:refuse"].detail == "nothing to hear"
+    assert "4 s" in ends["4:hang"].detail
+    assert (seen[-1].done, seen[-1].total) == (len(items), len(items))
+
+
+def test_workers_are_replaced_after_their_share() -> None:
+    ends = outcomes(Script(), ["count"] * 6, workers=1, recycle_after=2)
+    assert sorted(end.value for end in ends.values()) == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("item", "kind", "text"), [("disk", OSError, "/x/y"), ("user", UserError, "another file")]
+)
+def test_what_would_fail_every_item_ends_the_run(
+    item: str, kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind, match=text):
+        run_stage(Script(), [("a", item)], on_outcome=print)
+
+
+@dataclass
+class BadSetup(Script):
+    dies: bool = False
+
+    def setup(self) -> None:
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise KeyError("no such model")
+
+
+@pytest.mark.parametrize(("dies", "text"), [(False, "no such model"), (True, "3 workers in a row")])
+def test_a_worker_that_cannot_be_made_ready_ends_the_run(dies: bool, text: str) -> None:
+    with pytest.raises(StageSetupError, match=text):
+        run_stage(BadSetup(dies=dies), [("a", 1)], on_outcome=print, workers=1)
+
+
+def test_an_error_of_the_caller_leaves_no_worker() -> None:
+    pids: list[int] = []
+
+    def collect(outcome: Outcome) -> None:
+        pids.append(outcome.value)
+        raise RuntimeError("the sink is broken")
+
+    with pytest.raises(RuntimeError, match="sink is broken"):
+        run_stage(Script(), [("a", "pid"), ("b", "hang")], on_outcome=collect, workers=1)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pids[0]}").exists():
+        assert time.monotonic() < deadline, "the worker is still there"
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    assert fitting_workers(Resources(cpus=0.5), None) == 4
+    assert fitting_workers(Resources(cpus=0.5), 3) == 3
+    with pytest.raises(UserError, match=r"3 worker.*2 CPU.*enough for 2"):
+        fitting_workers(Resources(cpus=1), 3)
+    with pytest.raises(UserError, match="1 GPU each do not fit"):
+        fitting_workers(Resources(gpus=1), None)
+    with pytest.raises(UserError, match="GiB memory"):
+        fitting_workers(Resources(memory_bytes=1 << 50), None)
+    with pytest.raises(UserError, match="give 1 or more"):
+        fitting_workers(Resources(), 0)
+
+
+def test_keys_must_differ_and_nothing_is_nothing() -> None:
+    with pytest.raises(ValueError, match="must differ"):
+        run_stage(Script(), [("a", 1), ("a", 2)], on_outcome=print)
+    run_stage(Script(), [], on_outcome=pytest.fail)

@@ -1,0 +1,97 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.lipsync import BLOCK, SpeechTokens, window_starts
+from tests.fake_generator import Brightener
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 28, 29, 97])
+def test_windows_cover_every_frame_and_overlap(count: int) -> None:
+    starts = window_starts(count, 16)
+    covered = {start + offset for start in starts for offset in range(16)}
+    assert covered >= set(range(count))
+    assert starts == sorted(set(starts))
+    assert starts[0] == 0
+    assert all(after - before <= 12 for before, after in zip(starts, starts[1:], strict=False))
+    assert count < 16 or starts[-1] + 16 == count
+
+
+def tokens_by_loudness(wave: np.ndarray, count: int) -> torch.Tensor:
+    """One token per frame: the mean of its samples."""
+    frames = np.resize(wave[: count * 640], (count, 640))
+    return torch.from_numpy(frames.mean(1)).view(count, 1, 1)
+
+
+def test_tokens_are_those_of_the_frame_at_that_time() -> None:
+    audio = np.repeat(np.arange(2000, dtype=np.float32), 640)
+    speech = SpeechTokens(tokens_by_loudness, audio)
+    times = np.array([0.0, 1.0, 26.0, 52.04, 79.96])
+    assert speech.at(times)[:, 0, 0].tolist() == [0.0, 25.0, 650.0, 1301.0, 1999.0]
+    # Half a frame later is half of the next one's sound.
+    assert float(speech.at(np.array([0.02]))[0, 0, 0]) == pytest.approx(0.5)
+
+
+def test_tokens_beyond_the_end_hold_the_last_one() -> None:
+    audio = np.repeat(np.arange(10, dtype=np.float32), 640)
+    speech = SpeechTokens(tokens_by_loudness, audio)
+    last = float(speech.at(np.array([9.75 / 25]))[0, 0, 0])
+    assert speech.at(np.array([0.5, 99.0]))[:, 0, 0].tolist() == [last, last]
+
+
+def test_only_the_blocks_that_are_needed_are_encoded() -> None:
+    asked: list[int] = []
+
+    def encode(wave: np.ndarray, count: int) -> torch.Tensor:
+        asked.append(count)
+        return tokens_by_loudness(wave, count)
+
+    speech = SpeechTokens(encode, np.zeros(640 * 10 * BLOCK, np.float32))
+    speech.at(np.arange(16) / 25)
+    speech.at(np.arange(16, 32) / 25)
+    assert len(asked) == 1
+    assert asked[0] <= 30 * 25
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 40])
+def test_every_frame_is_repainted_once_and_in_order(count: int) -> None:
+    generator = Brightener()
+    faces = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2)
+    faces = faces.repeat(3, 3)
+    speech = generator.speech(np.zeros(640 * count, np.float32))
+    out = np.stack(list(generator.stream(iter(faces), np.arange(count) / 25, speech)))
+    assert out.shape == (count, 8, 8, 3)
+    # Every window adds one more than the last, so a jump between windows would show.
+    added = out[:, 0, 0, 0].astype(int) - np.arange(count)
+    assert added[0] == 10
+    assert set(np.diff(added)) <= {0, 1}
+
+
+def test_a_stream_holds_no_more_than_a_window() -> None:
+    generator = Brightener()
+    taken = []
+
+    def faces() -> Iterator[np.ndarray]:
+        for index in range(100):
+            taken.append(index)
+            yield np.zeros((8, 8, 3), np.uint8)
+
+    speech = generator.speech(np.zeros(640 * 100, np.float32))
+    for number, _ in enumerate(generator.stream(faces(), np.arange(100) / 25, speech)):
+        assert len(taken) - number <= 16
+
+
+def test_references_are_asked_for_by_window() -> None:
+    generator = Brightener()
+    asked: list[int] = []
+
+    def reference(start: int) -> np.ndarray:
+        asked.append(start)
+        return np.zeros((16, 8, 8, 3), np.uint8)
+
+    speech = generator.speech(np.zeros(640 * 30, np.float32))
+    faces = iter(np.zeros((30, 8, 8, 3), np.uint8))
+    list(generator.stream(faces, np.arange(30) / 25, speech, reference))
+    assert asked == window_starts(30, 16)

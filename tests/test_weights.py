@@ -1,0 +1,217 @@
+"""Weights are fetched once, checked always, and never from the network when offline."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models import weights
+from models.files import ModelFileError
+from models.weights import LOCK_FILE, fetch, find, main, status, weights_folder
+from models.weights_table import Weight
+from tests.file_server import Files, file_server
+
+BODY = bytes(range(256)) * 100
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WEIGHTS_OFFLINE", "HF_HUB_OFFLINE", "WEIGHTS_MIRROR", "WEIGHTS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[Files]:
+    with file_server() as files:
+        files.content["far/w.pt"] = BODY
+        yield files
+
+
+@pytest.fixture
+def weight(server: Files) -> Weight:
+    return Weight(
+        name="small",
+        url=f"{server.address}/far/w.pt",
+        file="kind/w.pt",
+        licence="MIT",
+        needed_by="tests",
+        size=len(BODY),
+        sha256=DIGEST,
+    )
+
+
+def get(weight: Weight, folder: Path) -> Path:
+    return fetch(weight.name, folder, table=[weight], attempts=2, backoff_s=0.0)
+
+
+def lock_of(folder: Path) -> dict[str, dict[str, object]]:
+    return json.loads((folder / LOCK_FILE).read_text())
+
+
+def test_fetched_once_and_recorded(weight: Weight, server: Files, tmp_path: Path) -> None:
+    path = get(weight, tmp_path)
+    assert path == tmp_path / "kind" / "w.pt"
+    assert path.read_bytes() == BODY
+    assert get(weight, tmp_path) == path
+    assert len(server.requests) == 1
+    assert lock_of(tmp_path)["small"]["sha256"] == DIGEST
+
+
+@pytest.mark.parametrize("keep", [10, 20_000, len(BODY)])
+def test_an_interrupted_download_goes_on(
+    keep: int, weight: Weight, server: Files, tmp_path: Path
+) -> None:
+    (tmp_path / "kind").mkdir()
+    (tmp_path / "kind" / "w.pt.part").write_bytes(BODY[:keep])
+    assert get(weight, tmp_path).read_bytes() == BODY
+    expected = [("far/w.pt", f"bytes={keep}-")] if keep < len(BODY) else []
+    assert server.requests == expected
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_corrupt_download_is_not_kept(
+    known: bool, weight: Weight, server: Files, tmp_path: Path
+) -> None:
+    server.content["far/w.pt"] = BODY[:-1] + b"x" if known else BODY[:-1]
+    with pytest.raises(ModelFileError, match="came damaged"):
+        get(weight if known else replace(weight, sha256=None), tmp_path)
+    assert not [p for p in (tmp_path / "kind").iterdir() if p.suffix in (".pt", ".part")]
+    server.content["far/w.pt"] = BODY
+    assert get(weight, tmp_path).read_bytes() == BODY
+
+
+def test_an_unknown_digest_is_recorded_then_held(weight: Weight, tmp_path: Path) -> None:
+    weight = replace(weight, sha256=None, size=None)
+    path = get(weight, tmp_path)
+    assert lock_of(tmp_path)["small"]["sha256"] == DIGEST
+    path.write_bytes(BODY[::-1])
+    with pytest.raises(ModelFileError, match="not what they were"):
+        get(weight, tmp_path)
+    path.unlink()
+    assert get(weight, tmp_path).read_bytes() == BODY
+
+
+def test_a_server_that_changes_the_file_is_noticed(
+    weight: Weight, server: Files, tmp_path: Path
+) -> None:
+    weight = replace(weight, sha256=None, size=None)
+    get(weight, tmp_path).unlink()
+    server.content["far/w.pt"] = BODY[::-1]
+    with pytest.raises(ModelFileError, match="came damaged"):
+        get(weight, tmp_path)
+
+
+def test_a_file_put_there_by_hand_is_checked(weight: Weight, server: Files, tmp_path: Path) -> None:
+    path = tmp_path / "kind" / "w.pt"
+    path.parent.mkdir()
+    path.write_bytes(BODY)
+    assert get(weight, tmp_path) == path
+    assert not server.requests
+    path.write_bytes(BODY[:100])
+    with pytest.raises(ModelFileError, match=r"100 bytes where 25600 were expected"):
+        get(weight, tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["WEIGHTS_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_uses_what_is_there_and_says_what_is_not(
+    variable: str, weight: Weight, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ModelFileError, match="switched off") as caught:
+        get(weight, tmp_path)
+    assert "copy w.pt from" in str(caught.value)
+    assert not server.requests
+    monkeypatch.setenv(variable, "0")
+    path = get(weight, tmp_path)
+    monkeypatch.setenv(variable, "1")
+    assert get(weight, tmp_path) == path
+
+
+def test_mirrors_take_the_place_of_the_source(
+    weight: Weight, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.content["mirror/kind/w.pt"] = BODY
+    monkeypatch.setenv("WEIGHTS_MIRROR", f"{server.address}/mirror")
+    get(weight, tmp_path / "first")
+    assert server.requests == [("mirror/kind/w.pt", None)]
+    monkeypatch.setenv("WEIGHTS_MIRROR", str(tmp_path / "first"))
+    monkeypatch.setenv("WEIGHTS_OFFLINE", "1")
+    assert get(weight, tmp_path / "second").read_bytes() == BODY
+    assert len(server.requests) == 1
+
+
+def test_two_at_once_fetch_once(weight: Weight, server: Files, tmp_path: Path) -> None:
+    paths: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: paths.append(get(weight, tmp_path))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.read_bytes() == BODY for path in paths] == [True] * 4
+    assert len(server.requests) == 1
+
+
+def test_a_disk_too_small_is_seen_before(
+    weight: Weight, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "free_bytes", lambda folder: 100)
+    with pytest.raises(OSError, match="No space left"):
+        get(weight, tmp_path)
+    assert not server.requests
+
+
+def test_status(weight: Weight, tmp_path: Path) -> None:
+    (row,) = status(tmp_path, [weight])
+    assert (row.present, row.size, row.problem) == (False, len(BODY), "")
+    path = get(weight, tmp_path)
+    (row,) = status(tmp_path, [weight])
+    assert (row.present, row.problem) == (True, "")
+    path.write_bytes(b"x" * len(BODY))
+    (row,) = status(tmp_path, [weight])
+    assert "sha256" in row.problem
+
+
+def test_list_shows_all_with_licence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    assert weights_folder() == tmp_path
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    for row in weights.WEIGHTS:
+        assert row.name in text
+        assert row.licence in text
+    assert f"0 present, {len(weights.WEIGHTS)} missing" in text
+    (tmp_path / "whisper").mkdir()
+    (tmp_path / "whisper" / "tiny.pt").write_bytes(b"no")
+    assert main(["list"]) == 1
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_fetch_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEIGHTS_OFFLINE", "1")
+    assert main(["fetch", "whisper-tiny", "--folder", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "licence MIT" in captured.out
+    assert "switched off" in captured.err
+    assert main(["fetch", "nothing", "--folder", str(tmp_path)]) == 2
+    assert "choose one of" in capsys.readouterr().err
+
+
+def test_names_and_files_of_the_table_are_unique_and_digests_plausible() -> None:
+    table = weights.WEIGHTS
+    assert len({row.name for row in table}) == len({row.file for row in table}) == len(table)
+    for row in table:
+        assert find(row.name) is row
+        assert row.url.startswith("https://")
+        assert row.licence
+        assert row.sha256 is None or len(bytes.fromhex(row.sha256)) == 32
