@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -72,7 +72,7 @@ class FaceMeshDetector:
         if max_faces < 1:
             raise ValueError(f"max_faces is {max_faces}, expected at least 1")
         self._max_side = max_side
-        self._fresh = False
+        self._seen_face = False
         with _quiet_stderr():
             from mediapipe.python.solutions.face_mesh import FaceMesh
 
@@ -83,8 +83,6 @@ class FaceMeshDetector:
                 min_detection_confidence=min_confidence,
                 min_tracking_confidence=min_confidence,
             )
-            # The models are loaded, and complain, at the first frame.
-            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
 
     def detect(self, rgb: np.ndarray) -> list[Face]:
         """Faces of a frame, uint8 (h, w, 3), the largest first."""
@@ -93,17 +91,19 @@ class FaceMeshDetector:
         if scale < 1:
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
             rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-        found = self._mesh.process(np.ascontiguousarray(rgb)).multi_face_landmarks or []
-        self._fresh = False
+        rgb = np.ascontiguousarray(rgb)
+        # Models are loaded at the first frame and the first face, and write notes about it.
+        with nullcontext() if self._seen_face else _quiet_stderr():
+            found = self._mesh.process(rgb).multi_face_landmarks or []
+        self._seen_face |= bool(found)
         faces = [_face(each.landmark, width, height) for each in found]
         return sorted(faces, key=_area, reverse=True)
 
     def reset(self) -> None:
         """Forget earlier frames, so that no face of the last shot is looked for in this one."""
-        if not self._fresh:
-            with _quiet_stderr():
-                self._mesh.reset()
-            self._fresh = True
+        with _quiet_stderr():
+            self._mesh.reset()
+        self._seen_face = False
 
     def close(self) -> None:
         """Free the models."""

@@ -56,7 +56,7 @@ def books(h: int, w: int, rng: np.random.Generator, top: Colour, bottom: Colour)
         while x < 1.0:
             thick = rng.uniform(0.012, 0.035)
             tall = rng.uniform(0.14, 0.23)
-            colour = tuple(int(v) for v in rng.integers(35, 190, 3))
+            colour = tuple(int(v) for v in 40 + 70 * rng.random() + rng.integers(0, 50, 3))
             _box(picture, x, base - tall, x + thick * 0.92, base, colour)  # type: ignore[arg-type]
             x += thick + (0.05 if rng.random() < 0.06 else 0.0)
         _box(picture, 0, base, 1, base + 0.02, top)
@@ -90,12 +90,15 @@ def lights(h: int, w: int, rng: np.random.Generator, top: Colour, bottom: Colour
     """City lights far out of focus."""
     picture = _canvas(h, w, top, bottom)
     for _ in range(60):
-        glow = np.zeros_like(picture)
-        centre = int(rng.uniform(0, w)), int(rng.uniform(0.1, 0.95) * h)
+        radius = max(int(rng.uniform(0.015, 0.05) * h), 1)
+        glow = np.zeros((2 * radius + 1, 2 * radius + 1, 3), np.float32)
         warm = rng.random()
         colour = (250 - 60 * warm, 190 - 20 * warm, 110 + 130 * warm)
-        cv2.circle(glow, centre, int(rng.uniform(0.015, 0.05) * h), colour, -1, cv2.LINE_AA)
-        picture += glow * float(rng.uniform(0.1, 0.4))
+        cv2.circle(glow, (radius, radius), radius, colour, cv2.FILLED)
+        x = int(rng.uniform(0, w - len(glow)))
+        y = int(rng.uniform(0.08, 0.92) * h - radius)
+        patch = picture[max(y, 0) : y + len(glow), x : x + len(glow)]
+        patch += glow[: len(patch)] * float(rng.uniform(0.1, 0.4))
     return _blur(picture, 0.006)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.sample_looks import ZOOM, Portrait, over
 
-MAX_OPENING = 0.36
+MAX_OPENING = 0.42
 """Gap between the lips of a fully open mouth, as a share of the mouth's width at rest."""
 _REST_WIDTH = 0.88
 """The portrait smiles: at rest the mouth is this much narrower."""
@@ -53,6 +53,7 @@ class Face:
 
     def __init__(self, portrait: Portrait) -> None:
         self.portrait = portrait
+        self._shape: tuple[float, float] | None = None
         outer_top, inner_top, inner_bottom, outer_bottom = portrait.lips
         z = ZOOM
         self._left, self._right = float(outer_top[0, 0]), float(outer_top[-1, 0])
@@ -81,7 +82,11 @@ class Face:
 
     def patch(self, opening: float, spread: float, blink: float, rgba: np.ndarray) -> None:
         """Writes the face with this mouth (opening 0..1, spread -1..1) and these eyelids
-        (blink 0 open .. 1 closed) into `rgba`, a copy of the portrait's that is reused."""
+        (blink 0 open .. 1 closed) into `rgba`, always the same copy of the portrait's."""
+        self._eyes.draw(blink, rgba)
+        if (opening, spread) == self._shape:
+            return
+        self._shape = opening, spread
         x0, y0, x1, y1 = self.box
         width = _REST_WIDTH * (1 + (0.1 if spread > 0 else 0.17) * spread)
         squeeze = 1 / width - 1
@@ -110,7 +115,6 @@ class Face:
         )  # fmt: skip
         self._paint_mouth(face, top, bottom, lips.side, gap_px)
         rgba[y0:y1, x0:x1] = face
-        self._eyes.draw(blink, rgba)
 
     def _lips(self, columns: np.ndarray) -> _Lips:
         side = (columns - self._centre) / self._half
@@ -127,6 +131,7 @@ class Face:
             (self.portrait.lips[0][0, 1], self.portrait.lips[0][-1, 1]),
         )  # fmt: skip
         smile = 2.4 * z + 0.6 * z * min(spread, 0.0) + 0.2 * gap_px
+        corner = corner.astype(np.float32)
         rest = corner + smile + (1 - across**2) * (self._lip_row - corner - 1.2 * z)
         rest = middle + (rest - middle) * beyond
         shape = np.sqrt(np.clip(1 - across**2.4, 0, 1))

@@ -98,8 +98,8 @@ LOOKS: tuple[Look, ...] = (
     Look(Voice(205, 1.12), grain=1.0, backdrop=0),
     Look(
         Voice(118, 0.92, 0.08, 0.95), mirror=True, skin=(0.9, 2, 4), hair=(0.42, -2, -14),
-        suit_hue=205, suit_light=0.8, stubble=0.5, jaw=1.1, nose=1.15, chin=2.5, hair_up=-3,
-        lips=5, backdrop=1,
+        suit_hue=205, suit_light=0.8, stubble=0.45, jaw=1.1, nose=1.15, chin=2.5, hair_up=-3,
+        lips=10, backdrop=1,
     ),
     Look(
         Voice(178, 1.06, 0.14, 1.05), skin=(1.02, 3, -2), hair=(0.8, 24, 18), suit_hue=130,
@@ -115,8 +115,8 @@ LOOKS: tuple[Look, ...] = (
     ),
     Look(
         Voice(132, 0.95, 0.16, 1.0), skin=(0.97, 0, -2), hair=(0.95, -3, -22), suit_hue=215,
-        suit_light=0.55, glasses="square", stubble=0.35, nose=1.1, chin=4, backdrop=5,
-        contrast=0.92, grain=3.0,
+        suit_light=0.55, glasses="square", stubble=0.3, nose=1.1, chin=4, backdrop=5,
+        lips=11, contrast=0.92, grain=3.0,
     ),
     Look(
         Voice(190, 1.08, 0.1, 0.95), skin=(0.95, 1, 2), hair=(0.6, 6, 2), suit_hue=80,
@@ -226,7 +226,8 @@ def _beard(mouth: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(5).random((SIZE, SIZE)).astype(np.float32)
     strands = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.6, sigmaY=0.8)
     strands = np.clip((strands - 0.5) * 1.6 + 0.8, 0.5, 1.1)
-    return np.clip(band - 0.7 * bare, 0, 1) * strands * (1 - np.clip(mouth, 0, 1)) * 0.9
+    near_lips = np.clip(cv2.GaussianBlur(np.clip(mouth, 0, 1), (0, 0), 2.0) * 1.6, 0, 1)
+    return np.clip(band - 0.7 * bare, 0, 1) * strands * (1 - near_lips) * 0.9
 
 
 def _bumps(look: Look) -> list[tuple[float, float, float, float, float, float, float, float]]:

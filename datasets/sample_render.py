@@ -23,7 +23,7 @@ def write_clip(path: Path, plan: ClipPlan, spoken: Speech, sound: np.ndarray | N
         video.width, video.height, video.pix_fmt = plan.width, plan.height, "yuv420p"
         video.time_base = 1 / plan.fps
         video.thread_count = 1
-        video.options = {"preset": "veryfast", "crf": "19"}
+        video.options = {"preset": "veryfast", "crf": "20", "x264-params": "subme=1:me=dia:ref=1"}
         track = None
         if sound is not None:
             layout = "stereo" if plan.channels == 2 else "mono"

@@ -11,6 +11,10 @@ from datasets.sample_looks import FACE_WIDTH, ZOOM, Look, Portrait, colour_matri
 from datasets.sample_plan import Shot
 
 
+_CELL = 4
+"""Motion is computed once per so many pixels and interpolated: it is smooth."""
+
+
 @dataclass(frozen=True)
 class Wander:
     """A slow, smooth, random curve around 0 that stays within -1..1."""
@@ -59,10 +63,11 @@ class Person:
         source = portrait(look)
         self._face = Face(source)
         self._rgba = source.rgba.copy()
+        self._size = width, height
         step = np.float32(ZOOM * FACE_WIDTH / face_px)
         nose = _face_centre(source)
-        self._columns = (np.arange(width, dtype=np.float32) - x * width)[None, :] * step
-        self._rows = (np.arange(height, dtype=np.float32) - y * height)[:, None] * step
+        self._columns = (_coarse(width) - np.float32(x * width))[None, :] * step
+        self._rows = (_coarse(height) - np.float32(y * height))[:, None] * step
         self._nose = nose
         chin = float(source.jaw[len(source.jaw) // 2][1] - nose[1])
         neck = np.clip((chin + 62 * ZOOM - self._rows) / (58 * ZOOM), 0, 1)
@@ -89,9 +94,21 @@ class Person:
         to_x += self._depth * (4.5 * ZOOM * yaw) + (x + self._nose[0] + 2.5 * ZOOM * sway)
         to_y = self._head * (sin * x + cos * y + 0.7 * shift * down)
         to_y += self._depth * (3 * ZOOM * pitch) + (self._rows + self._nose[1] + ZOOM * rise)
-        return cv2.remap(
-            self._rgba, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-        )
+        maps = self._fine(to_x), self._fine(to_y)
+        return cv2.remap(self._rgba, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+    def _fine(self, coarse: np.ndarray) -> np.ndarray:
+        """(height, width) from values at `_coarse` positions."""
+        width, height = self._size
+        rows, columns = coarse.shape
+        big = cv2.resize(coarse, (columns * _CELL, rows * _CELL), interpolation=cv2.INTER_LINEAR)
+        return big[_CELL : _CELL + height, _CELL : _CELL + width]
+
+
+def _coarse(length: int) -> np.ndarray:
+    """Centres of cells of _CELL pixels that cover 0..length with one more at each end."""
+    cells = -(-length // _CELL)
+    return ((np.arange(-1, cells + 1) + 0.5) * _CELL - 0.5).astype(np.float32)
 
 
 def _face_centre(source: Portrait) -> np.ndarray:
@@ -114,7 +131,7 @@ class Camera:
         picture = cv2.transform(picture, colour_matrix(look))
         self._backdrop = np.clip(picture, 0, 255).astype(np.uint8)
         self._side = np.linspace(-1, 1, width, dtype=np.float32)[:, None]
-        self._exposure = float(rng.uniform(0.92, 1.06))
+        self._exposure = float(rng.uniform(0.88, 1.02))
         self._light, self._warmth, self._lamp = (Wander.draw(rng, 0.9) for _ in range(3))
         grain = rng.standard_normal((height + 48, width + 48, 1)).astype(np.float32)
         grain = cv2.GaussianBlur(grain, (0, 0), 0.6) * np.float32(1.7 * look.grain)

@@ -19,6 +19,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _MOTION = "motion_modules.0.temporal_transformer."
 _POSITION = _MOTION + "transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
 _CROSS = "attn2.to_k.weight"
+_TWICE = ["Temporal_Self", "Temporal_Self"]
 
 
 def config_from_reference(reference: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +44,16 @@ def config_from_reference(reference: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{key} = {reference[key]!r} is not supported, only {value!r}")
     moving = bool(reference.get("use_motion_module", False))
     motion = reference.get("motion_module_kwargs", {})
+    kinds = list(motion.get("attention_block_types", _TWICE))
+    unlike = {
+        "add_audio_layer": (reference.get("add_audio_layer", True), True),
+        "temporal_position_encoding": (motion.get("temporal_position_encoding", True), True),
+        "temporal_attention_dim_div": (motion.get("temporal_attention_dim_div", 1), 1),
+        "attention_block_types": (kinds, _TWICE),
+    }
+    for key, (value, only) in unlike.items():
+        if value != only:
+            raise ValueError(f"{key} = {value!r} is not supported, only {only!r}")
     return {
         "in_channels": reference["in_channels"],
         "out_channels": reference["out_channels"],
@@ -60,6 +71,7 @@ def config_from_reference(reference: Mapping[str, Any]) -> dict[str, Any]:
         "motion_decoder_only": bool(reference.get("motion_module_decoder_only", False)),
         "motion_mid_block": moving and bool(reference.get("motion_module_mid_block", False)),
         "motion_heads": motion.get("num_attention_heads", 8),
+        "motion_layers": motion.get("num_transformer_block", 1),
         "motion_max_frames": motion.get("temporal_position_encoding_max_len", 24),
     }
 
@@ -101,7 +113,11 @@ def infer_config(shapes: Shapes) -> dict[str, Any]:
         "motion_mid_block": "mid_block." + _MOTION + "norm.weight" in shapes,
     }
     if moving:
-        config["motion_max_frames"] = shapes[up[moving[0]] + _POSITION][1]
+        first = up[moving[0]]
+        config["motion_max_frames"] = shapes[first + _POSITION][1]
+        config["motion_layers"] = sum(
+            key.startswith(first + _MOTION) and key.endswith(".ff_norm.weight") for key in shapes
+        )
     return config
 
 
@@ -156,15 +172,7 @@ def unet_from_reference(state: StateDict, config: Mapping[str, Any] | None = Non
     if problem:
         raise ModelFileError(f"this is no LatentSync U-Net of the expected size: {problem}")
     unet.load_state_dict(entries, assign=True)
-    restore_buffers(unet)
     return unet
-
-
-def restore_buffers(unet: LipSyncUNet) -> None:
-    """Give back what the meta device took from attributes that no checkpoint holds."""
-    left = [key for key, value in unet.state_dict().items() if value.is_meta]
-    if left:
-        raise ModelFileError(f"the checkpoint holds no values for {left[0]}")
 
 
 def unet_to_reference(unet: LipSyncUNet, global_step: int = 0) -> dict[str, Any]:

@@ -4,12 +4,13 @@ Values are Stable Diffusion's; the mixed noise is PYoCo's (arXiv 2305.10474), us
 alpha = 1 by LatentSync (section 3.4), where the one-step estimate is equation 3's.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from diffusers import DDIMScheduler
 
-PredictionType = Literal["epsilon", "sample"]
+from models.latentsync_config import PredictionType
+
 TRAIN_STEPS = 1000
 
 

@@ -8,17 +8,18 @@ window of aligned faces in, a window of aligned faces out.
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from models.audio_encoders import build_audio_encoder
 from models.autoencoder import build_autoencoder
-from models.diffusion import PredictionType, make_scheduler, one_step_x0
+from models.diffusion import make_scheduler, one_step_x0
 from models.files import ModelFileError
+from models.latentsync_config import LatentSyncConfig
 from models.latentsync_files import CONFIG, read_config, read_part, write_model
 from models.mask import face_mask, latent_mask, soft_edge
 from models.unet import LipSyncUNet
@@ -27,37 +28,6 @@ PARTS = ("unet", "autoencoder", "audio_encoder")
 """The networks of a bundle, each a safetensors file of its name."""
 EDGE = 64
 """The soft edge's radius is the resolution over this: 2 pixels at 128, 4 at 256."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentSyncConfig:
-    """Everything needed to build the networks again."""
-
-    resolution: int = 256
-    """Side of the aligned face in pixels."""
-    num_frames: int = 16
-    """Frames per window."""
-    audio: Literal["mel", "whisper"] = "whisper"
-    """The audio encoder."""
-    latent_channels: int = 4
-    """Channels of the autoencoder's latents."""
-    scaling_factor: float = 0.18215
-    """What brings the latents of a "kl" autoencoder to unit variance."""
-    prediction_type: PredictionType = "epsilon"
-    """What the U-Net predicts: the noise, or the sample itself."""
-    unet: dict[str, Any] = field(default_factory=dict)
-    """`LipSyncUNet` arguments; its channels and audio width follow from the other parts."""
-    autoencoder: dict[str, Any] = field(default_factory=dict)
-    """`kind`, "kl" or "patch", and that one's arguments."""
-    audio_encoder: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the audio encoder."""
-
-    def __post_init__(self) -> None:
-        if self.unet.get("residual") and self.prediction_type != "sample":
-            raise ValueError(
-                "a residual U-Net starts from a guess of the sample, so prediction_type must be "
-                f"'sample', got {self.prediction_type!r}"
-            )
 
 
 class LatentSync(nn.Module):
@@ -97,7 +67,11 @@ class LatentSync(nn.Module):
         edge = soft_edge(mask, config.resolution // EDGE)
         self.register_buffer("alpha", edge, persistent=False)
         self.register_buffer("latent_mask", latent_mask(mask, (side, side)), persistent=False)
-        self.to(memory_format=torch.channels_last)
+        self.channels_last()
+
+    def channels_last(self) -> Self:
+        """Convolution weights in the memory order that the U-Net's states have."""
+        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def unet_options(self) -> dict[str, Any]:
         """All arguments of the U-Net: the configuration's, and what the other parts imply."""
@@ -278,10 +252,12 @@ class LatentSync(nn.Module):
         if guidance == 1:
             return self.predict(latents, timesteps, tokens, masked, reference)
         # One pass over twice the batch: first without audio, then with it.
-        both = (torch.cat([x, x]) for x in (latents, timesteps))
-        audio = torch.cat([torch.zeros_like(tokens), tokens])
-        pictures = (torch.cat([x, x]) for x in (masked, reference))
-        without, with_audio = self.predict(*both, audio, *pictures).chunk(2)
+        latents, timesteps, masked, reference = (
+            torch.cat([each, each]) for each in (latents, timesteps, masked, reference)
+        )
+        tokens = torch.cat([torch.zeros_like(tokens), tokens])
+        output = self.predict(latents, timesteps, tokens, masked, reference)
+        without, with_audio = output.chunk(2)
         return without + guidance * (with_audio - without)
 
     def _check(self, pixels: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor) -> None:
@@ -319,4 +295,4 @@ class LatentSync(nn.Module):
             raise ModelFileError(f"{folder / CONFIG} describes no model: {error}") from error
         for name in PARTS:
             read_part(folder, name, getattr(model, name))
-        return model.to(device, memory_format=torch.channels_last).eval()
+        return model.channels_last().to(device).eval()

@@ -58,7 +58,7 @@ class FrameAttention(Attention):
         make_plain(self)
         self.pos_encoder = FramePosition(channels, max_frames)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(b, frames, channels) -> the same."""
         return super().forward(self.pos_encoder(tokens))
 

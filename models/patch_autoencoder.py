@@ -41,7 +41,7 @@ def colour_basis(patch: int, channels: int) -> torch.Tensor:
     axes: tuple[list[torch.Tensor], ...] = ([], [], [])
     for axis, colour in zip(axes, (luma, first, second), strict=True):
         axis.extend(torch.outer(colour, wave).flatten() for wave in waves)
-    picked = []
+    picked: list[torch.Tensor] = []
     while len(picked) < channels:
         # Of 8 channels: 6 of brightness and one of each colour axis.
         place = len(picked) % 8
@@ -65,8 +65,8 @@ class GridBlock(nn.Module):
 def _branch(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
     """Convolutions on the grid whose output starts at zero."""
     last = nn.Conv2d(width, outputs, 1)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
     blocks = (GridBlock(width) for _ in range(depth))
     return nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), *blocks, nn.SiLU(), last)
 
@@ -74,9 +74,9 @@ def _branch(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
 class PatchAutoencoder(nn.Module):
     """Pixels to latents on a grid of patches, and back.
 
-    `forward` in training mode updates the mean and the standard deviation of every latent
-    channel. Latents are normalised with them and the decoder undoes it, so they come out at
-    about unit variance and the reconstruction hardly depends on it.
+    In training mode and with gradients on, each encoded batch updates the mean and the
+    standard deviation of every latent channel. Latents are normalised with them and the
+    decoder undoes it, so they come out at about unit variance.
 
     Args:
         latent_channels: channels of the latents.
@@ -133,7 +133,11 @@ class PatchAutoencoder(nn.Module):
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) in [-1, 1] -> (n, latent_channels, h / patch, w / patch)."""
-        return (self._raw(pixels) - self.mean[:, None, None]) / self._scale()
+        patches = F.pixel_unshuffle(pixels, self.factor)
+        raw = self.to_latents(patches) + self.encoder(patches)
+        if self.training and torch.is_grad_enabled():
+            self._observe(raw.detach())
+        return (raw - self.mean[:, None, None]) / self._scale()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """The way back; values may leave [-1, 1] a little."""
@@ -141,15 +145,8 @@ class PatchAutoencoder(nn.Module):
         return F.pixel_shuffle(self.to_pixels(raw) + self.decoder(latents), self.factor)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels and back; in training mode the latents' statistics follow the batch."""
-        raw = self._raw(pixels)
-        if self.training:
-            self._observe(raw.detach())
-        return self.decode((raw - self.mean[:, None, None]) / self._scale())
-
-    def _raw(self, pixels: torch.Tensor) -> torch.Tensor:
-        patches = F.pixel_unshuffle(pixels, self.factor)
-        return self.to_latents(patches) + self.encoder(patches)
+        """Pixels and back."""
+        return self.decode(self.encode(pixels))
 
     def _scale(self) -> torch.Tensor:
         """(latent_channels, 1, 1): what stands for unit deviation in each channel."""

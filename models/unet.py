@@ -138,8 +138,8 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         self.conv_norm_out = ClipGroupNorm(norm_num_groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
         if residual:
-            nn.init.zeros_(self.conv_out.weight)
-            nn.init.zeros_(self.conv_out.bias)
+            for parameter in self.conv_out.parameters():
+                nn.init.zeros_(parameter)
             nn.init.zeros_(self.conv_in.weight[:, :out_channels])
 
     def forward(

@@ -7,6 +7,7 @@ states are ((b frames), c, h, w) with channels last in memory: a window is then 
 and its norm needs no copy. Parameter names are those of the reference checkpoint.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -176,6 +177,8 @@ class Stage(nn.Module):
     """A row of ResNet blocks, each followed by its attention and its motion module."""
 
     gradient_checkpointing = False
+    # Set by diffusers' ModelMixin together with the above.
+    _gradient_checkpointing_func: Callable[..., torch.Tensor]
 
     def __init__(self, stage: StageConfig, config: BlockConfig) -> None:
         super().__init__()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from models.checkpoint_files import read_state_dict
 from models.files import ModelFileError
-from models.latentsync import LatentSync, LatentSyncConfig
+from models.latentsync import LatentSync
+from models.latentsync_config import LatentSyncConfig
 from tasks.checkpoints import CHECKPOINT, trained_weights
 from tasks.published import weight_file
 from tasks.recipes import Recipe, UNetConfig

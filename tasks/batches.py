@@ -17,7 +17,7 @@ from torch import Tensor
 from datasets.clips import Clip, ClipStore
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
-from datasets.windows import rng_for
+from datasets.windows import rng_for, two_starts
 from models.audio_encoders import AudioEncoder
 from models.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram
 from tasks.augment import change_sound, draw_colours, draw_shift, shifted
@@ -91,20 +91,6 @@ def long_enough(clips: list[Clip], frames: int) -> list[Clip]:
             f"longest of {len(clips)} clips has {longest}"
         )
     return kept
-
-
-def two_starts(
-    rng: np.random.Generator, num_frames: int, length: int, distance: int
-) -> tuple[int, int]:
-    """Starts of two windows of `length` frames in a clip, at least `distance` frames apart.
-
-    The first is uniform over those that leave room for a second, the second uniform
-    over that room.
-    """
-    starts = np.arange(num_frames - length + 1)
-    gaps = np.abs(starts[:, None] - starts[None]) >= distance
-    first = int(rng.choice(np.flatnonzero(gaps.any(1))))
-    return first, int(rng.choice(np.flatnonzero(gaps[first])))
 
 
 def autoencoder_batch(

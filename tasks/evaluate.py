@@ -27,6 +27,8 @@ __all__ = ["EvaluationConfig", "evaluate", "read_evaluation"]
 
 EVALUATION = "evaluation.json"
 DETAILS = "details.json"
+CONTACT_SHEET = "contact_sheet.png"
+PLOTS = "plots.png"
 WORK = "generated"
 REFERENCE_DISTANCE = 16
 """Frames between what is reconstructed and the window that shows who it is."""
@@ -279,5 +281,5 @@ def _write_pictures(
                     writer.write(frame)
             rows.append((clip.clip_id, kind, frames))
         rows.insert(len(rows) - 2, (clip.clip_id, "input", real))
-    contact_sheet(output / "contact_sheet.png", rows[: 3 * 6])
-    evaluation_page(output / "plots.png", metrics, details)
+    contact_sheet(output / CONTACT_SHEET, rows[: 3 * 6])
+    evaluation_page(output / PLOTS, metrics, details)

@@ -102,7 +102,8 @@ class Scores:
         Returns:
             What was found for this clip, as JSON.
         """
-        real = store.frames(clip.clip_id)[: clip.frames]
+        # A copy of our own: torch warns about arrays that it may not write to.
+        real = np.array(store.frames(clip.clip_id)[: clip.frames])
         own, foreign = store.audio(clip.clip_id), driving_audio(store, clip)
         row: dict[str, float] = {}
         curves = {

@@ -41,7 +41,7 @@ class Stage(ABC):
 
     def setup(self) -> None:
         """Load heavy things, once per worker. Raising here ends the run."""
-        return None
+        return
 
     @abstractmethod
     def process(self, item: Any) -> Any:

@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from datasets.errors import Reason, SourceError
 from tasks.executor import Outcome, Stage, StageProgress, StageSetupError
 from tasks.failures import causes, describe, for_the_user, is_disk_full, one_line
-from tasks.ray_runtime import die_with_parent
+from tasks.guard import die_with_parent
 
 SETUP_DEADLINE_S = 600.0
 """Seconds that a stage's `setup` may take, model loading on a slow disk included."""
@@ -78,7 +78,9 @@ def _fatal(error: Exception) -> Exception | None:
         if for_the_user(each):
             return type(each)(one_line(each))  # type: ignore[return-value]
         if is_disk_full(each):
-            return OSError(*(getattr(each, name, None) for name in ("errno", "strerror", "filename")))
+            return OSError(
+                *(getattr(each, name, None) for name in ("errno", "strerror", "filename"))
+            )
     return None
 
 
@@ -237,9 +239,7 @@ class Pool:
         self.mean_s = 0.8 * self.mean_s + 0.2 * reply.seconds if known else reply.seconds
         self._report(task, reply.value, reply.reason, reply.detail, reply.seconds)
 
-    def _report(
-        self, task: _Task, value: Any, reason: Reason, detail: str, seconds: float
-    ) -> None:
+    def _report(self, task: _Task, value: Any, reason: Reason, detail: str, seconds: float) -> None:
         self.done += 1
         attempts = task.attempts + 1
         self.on_outcome(Outcome(task.key, value, reason, detail, attempts, seconds))

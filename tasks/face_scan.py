@@ -129,7 +129,7 @@ def scan_faces(
             times.append(frame.time_s)
             shots.add(frame.rgb)
             found.append([_small(face) for face in detector.detect(frame.rgb)])
-            progress(len(times), max(expected, len(times)))
+            progress(len(times), max(expected, len(times) + 1))
     cuts = [0, *shots.cuts(), len(times)]
     scan = FaceScan(
         np.array(times), _end(times, info.fps), [0] * len(times), [None] * len(times)

@@ -21,13 +21,19 @@ COLUMNS = 10
 """Frames per row of a contact sheet."""
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """A figure without a window system, and its axes as an array (rows, columns)."""
+def _blank(width: float, height: float, layout: str | None = None) -> Any:
+    """A figure that needs no window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A figure and its axes as an array (rows, columns)."""
+    figure = _blank(width, height, "constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
@@ -54,17 +60,19 @@ def contact_sheet(
         rows: name of the clip, what the row shows, uint8 (t, h, w, 3).
         columns: frames per row, evenly spread over the video.
     """
-    figure, axes = _figure(columns * 1.15 + 0.9, len(rows) * 1.17 + 0.1, len(rows), columns)
-    for line, (name, kind, frames) in zip(axes, rows, strict=True):
-        chosen = np.linspace(0, len(frames) - 1, columns).astype(int)
-        for axis, index in zip(line, chosen, strict=True):
+    label, cell, gap = 1.1, 1.15, 0.03
+    width, height = label + columns * cell, len(rows) * cell
+    figure = _blank(width, height)
+    for line, (name, kind, frames) in enumerate(rows):
+        short = name if len(name) <= 16 else f"…{name[-15:]}"
+        y = 1 - (line + 0.5) * cell / height
+        figure.text(0.05 / width, y, f"{kind}\n{short}", fontsize=6.5, color=INK, va="center")
+        for column, index in enumerate(np.linspace(0, len(frames) - 1, columns).astype(int)):
+            left, bottom = (label + column * cell) / width, 1 - (line + 1) * cell / height
+            box = (left, bottom, (cell - gap) / width, (cell - gap) / height)
+            axis = figure.add_axes(box)
             axis.imshow(frames[index], interpolation="none")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            for spine in axis.spines.values():
-                spine.set_visible(False)
-        short = name if len(name) <= 18 else f"…{name[-17:]}"
-        line[0].set_ylabel(f"{kind}\n{short}", fontsize=6.5, color=INK)
+            axis.set_axis_off()
     write_atomic(path, png(figure, 110))
 
 
@@ -174,7 +182,15 @@ def loss_curves(curves: dict[str, list[dict[str, float]]]) -> bytes:
                 axis.plot(steps, values, marker, color=colour, label=name, markersize=3)
         if stage == "syncnet":
             axis.axhline(np.log(2), color=GREY, linestyle=":", linewidth=1)
-            axis.text(0, np.log(2), " ln 2: knows nothing", fontsize=7, color=GREY, va="bottom")
+            axis.annotate(
+                "ln 2: knows nothing",
+                (0.99, np.log(2)),
+                xycoords=axis.get_yaxis_transform(),
+                fontsize=7,
+                color=GREY,
+                ha="right",
+                va="bottom",
+            ).set_in_layout(False)
         elif points and min(each["loss"] for each in points) > 0:
             axis.set_yscale("log")
         axis.set_title(stage, fontsize=9.5)
@@ -191,7 +207,7 @@ def mouth_curves(times_s: np.ndarray, courses: dict[str, np.ndarray]) -> bytes:
         times_s: (t,).
         courses: name -> (t,), drawn in order, each scaled to itself.
     """
-    figure, axes = _figure(9.5, 1.15 * len(courses) + 0.3, len(courses), 1)
+    figure, axes = _figure(9.5, 1.3 * len(courses) + 0.5, len(courses), 1)
     colours = (ACCENT, SECOND, GREY, THIRD)
     for axis, (name, values), colour in zip(axes[:, 0], courses.items(), colours, strict=False):
         axis.plot(times_s[: len(values)], values, color=colour, linewidth=1.2)

@@ -1,24 +1,24 @@
 """Ray, started quietly on this machine or joined on a cluster, and nothing left behind.
 
-Linux kills every process started here when the one that started it dies: Ray does so for
-its own servers, `die_with_parent` for the workers. So even `kill -9` of the driver leaves
-no orphan.
+Linux kills processes when the one that started them dies, if asked: Ray asks so for its own
+servers, `die_with_parent` for workers; `tasks.guard` looks after Ray's agents, which nobody
+can ask. So even `kill -9` of the driver leaves no orphan.
 """
 
-import ctypes
 import logging
 import os
 import signal
-import sys
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets.errors import UserError
+from tasks.guard import descendants, guarded
 
 OBJECT_STORE_BYTES = 200 << 20
 """Shared memory of a local Ray. Items and results are small; frames never enter it."""
-PR_SET_PDEATHSIG = 1
+CONNECT_S = 5.0
 ROOT = Path(__file__).resolve().parents[1]
 
 _QUIET = {
@@ -27,17 +27,6 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies. Elsewhere nothing happens."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        # The parent died before the request was made, so no signal will come.
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
@@ -71,11 +60,15 @@ def ray_session(
         yield
         return
     sigterm = signal.getsignal(signal.SIGTERM)
+    before = descendants()
     _init(address, num_cpus, num_gpus, temp_dir)
     try:
-        yield
+        with guarded(descendants() - before):
+            try:
+                yield
+            finally:
+                ray.shutdown()
     finally:
-        ray.shutdown()
         with suppress(ValueError):
             # Ray puts its own handler there; only the main thread may put the old one back.
             signal.signal(signal.SIGTERM, sigterm or signal.SIG_DFL)
@@ -90,6 +83,8 @@ def _init(
     import ray
     from ray.job_config import JobConfig
 
+    if address is not None:
+        _require_answer(address)
     try:
         if address is not None:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
@@ -107,10 +102,25 @@ def _init(
             job_config=JobConfig(_py_driver_sys_path=[str(ROOT)]),
         )
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
-        if address is None:
-            first = str(error).strip().partition("\n")[0]
-            raise UserError(f"the local Ray could not be started: {first}") from error
-        raise UserError(
-            f"no Ray cluster answers at {address!r}: start one with 'ray start --head', "
-            "or leave the address out to work on this machine"
-        ) from error
+        if address is not None:
+            raise UserError(_nobody(address)) from error
+        first = str(error).strip().partition("\n")[0]
+        raise UserError(f"the local Ray could not be started: {first}") from error
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for minutes before it says that nobody listens at an address."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(_nobody(address)) from error
+
+
+def _nobody(address: str) -> str:
+    return (
+        f"no Ray cluster answers at {address!r}: start one with 'ray start --head', "
+        "or leave the address out to work on this machine"
+    )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from models.latentsync import LatentSyncConfig
+from models.latentsync_config import LatentSyncConfig
 from tasks.evaluation_config import EvaluationConfig
 from tasks.recipes import AutoencoderConfig, LossWeights, Recipe, SyncNetConfig, UNetConfig
 
@@ -36,6 +36,7 @@ def tiny() -> Recipe:
             "norm_num_groups": 8,
             "motion_resolutions": [],
             "motion_heads": 4,
+            "motion_norm_groups": 8,
             "ff_mult": 2,
             "residual": True,
         },

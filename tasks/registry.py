@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -352,7 +351,7 @@ def set_alias(model_name: str, alias: str, version: int, uri: str) -> None:
 
 
 def record_evaluation(
-    model_name: str, version: int, uri: str, evaluation: dict[str, Any], keys: Sequence[str] = ()
+    model_name: str, version: int, uri: str, evaluation: dict[str, Any], judge: str = ""
 ) -> None:
     """Keep an evaluation as tags of a version, for `promotion`.
 
@@ -361,11 +360,13 @@ def record_evaluation(
         version: which one was evaluated.
         uri: of the store.
         evaluation: content of the `evaluation.json` that `evaluate` wrote.
-        keys: metrics that also become tags of their own; empty: all.
+        judge: address of the model whose sync network judged, if not its own.
     """
     metrics: dict[str, Any] = evaluation["metrics"]
-    values = {name: metrics[name]["value"] for name in keys or metrics}
+    values = {name: entry["value"] for name, entry in metrics.items()}
     tags = {f"metric.{name}": f"{value:.6g}" for name, value in values.items() if value is not None}
     kept = {name: evaluation[name] for name in ("protocol_digest", "metrics")}
+    if judge:
+        kept["judge"] = judge
     tags[EVALUATION_TAG] = json.dumps(kept, sort_keys=True)
     Registry(uri).set_tags(model_name, version, tags)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from datasets.media import SAMPLES_PER_FRAME
+
 MAX_SHIFT = 15
 BATCH = 64
 
@@ -22,14 +24,17 @@ class SyncCurve:
     """What a search over shifts of the sound finds for one clip."""
 
     distances: np.ndarray
-    """(31,) mean distance for the sound taken -15 to +15 frames later."""
+    """(31,) mean distance for the sound taken -15 to +15 frames later; NaN when the clip is
+    too short for the search."""
     agreement: float
     """Share of windows that the network calls in sync; NaN where it has no such verdict."""
 
     @property
-    def offset(self) -> int:
+    def offset(self) -> float:
         """Frames at 25 fps by which the audio is late, as in the ledger."""
-        return int(np.argmin(self.distances)) - MAX_SHIFT
+        if np.isnan(self.distances).any():
+            return float("nan")
+        return float(np.argmin(self.distances)) - MAX_SHIFT
 
     @property
     def distance(self) -> float:
@@ -65,8 +70,10 @@ class SyncNetJudge:
 
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         from models.sync_distance import mean_distances
-        from models.syncnet import clip_features
+        from models.syncnet import WINDOW_FRAMES, clip_features
 
+        if min(len(frames), len(audio) // SAMPLES_PER_FRAME) <= MAX_SHIFT + WINDOW_FRAMES:
+            return SyncCurve(np.full(2 * MAX_SHIFT + 1, np.nan), float("nan"))
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
         lips, sound = clip_features(self.network, pixels, torch.from_numpy(audio))
         return SyncCurve(mean_distances(lips, sound, MAX_SHIFT).numpy(), float("nan"))
@@ -87,12 +94,9 @@ class BundleJudge:
         from models.mel import mel_spectrogram, mel_window
 
         config = self.loaded.config
-        count = min(len(frames), len(audio) // 640) - config.num_frames + 1
+        count = min(len(frames), len(audio) // SAMPLES_PER_FRAME) - config.num_frames + 1
         if count <= MAX_SHIFT:
-            raise ValueError(
-                f"the sync network needs {config.num_frames + MAX_SHIFT} frames with sound, got "
-                f"{len(frames)} frames and {len(audio)} samples"
-            )
+            return SyncCurve(np.full(2 * MAX_SHIFT + 1, np.nan), float("nan"))
         half = self._lower_halves(frames)
         mel = mel_spectrogram(torch.from_numpy(audio))
         vision, sound = [], []

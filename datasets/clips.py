@@ -1,0 +1,167 @@
+"""The clips of a dataset, by name: random access into its shards.
+
+Training draws windows from many clips in any order, so members are found once by their
+offsets in the tar files and decoded when wanted; the last decoded ones stay in memory.
+"""
+
+import io
+import json
+import tarfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from datasets._media_read import to_rgb
+from datasets.errors import UserError
+from datasets.media import SAMPLES_PER_FRAME, fitted
+from datasets.shards import FOLDER, read_index
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One accepted clip."""
+
+    clip_id: str
+    speaker: str
+    split: str
+    num_frames: int
+    path: str
+    """The source video, relative to the input folder."""
+    meta: dict[str, Any]
+    """Everything in the sample's JSON."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    shard: Path
+    offset: int
+    size: int
+
+
+class ClipStore:
+    """Decoded clips of a dataset.
+
+    Args:
+        dataset_dir: folder with `index.json`.
+        split: `train`, `test`, or None for both.
+        resolution: side to which frames (and landmarks) are scaled; None keeps the stored.
+        memory_bytes: of decoded frames that stay in memory, at least one clip.
+
+    Raises:
+        UserError: no dataset, a missing shard, or no clip in that split.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: Path,
+        split: str | None = None,
+        resolution: int | None = None,
+        memory_bytes: int = 2 << 30,
+    ) -> None:
+        self.dataset_dir = Path(dataset_dir)
+        index = read_index(self.dataset_dir)
+        self.digest: str = index["digest"]
+        self.index = index
+        self._members: dict[str, dict[str, _Member]] = {}
+        for entry in index["shards"]:
+            if split is None or entry["split"] == split:
+                self._scan(self.dataset_dir / FOLDER / entry["name"])
+        metas = {key: json.loads(self._bytes(key, "json")) for key in self._members}
+        self.clips = [
+            Clip(key, meta["speaker"], meta["split"], meta["num_frames"], meta["path"], meta)
+            for key, meta in sorted(metas.items())
+        ]
+        if not self.clips:
+            which = f"the {split} split of " if split else ""
+            raise UserError(
+                f"there is no clip in {which}{self.dataset_dir}: look into its ledger for the "
+                "reasons of refusals, or add videos"
+            )
+        self._metas = metas
+        self.resolution: int = resolution or self.clips[0].meta["resolution"]
+        self.memory_bytes = memory_bytes
+        self._kept: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+
+    def _scan(self, shard: Path) -> None:
+        """Note where each member of a shard begins."""
+        try:
+            with tarfile.open(shard, "r:") as tar:
+                for member in tar:
+                    key, _, extension = member.name.partition(".")
+                    place = _Member(shard, member.offset_data, member.size)
+                    self._members.setdefault(key, {})[extension] = place
+        except (OSError, tarfile.TarError) as error:
+            raise UserError(
+                f"the shard {shard} cannot be read ({error}): refresh the dataset again"
+            ) from error
+
+    def _bytes(self, clip_id: str, extension: str) -> bytes:
+        try:
+            member = self._members[clip_id][extension]
+        except KeyError:
+            raise KeyError(f"no member {clip_id}.{extension} in {self.dataset_dir}") from None
+        with member.shard.open("rb") as file:
+            file.seek(member.offset)
+            return file.read(member.size)
+
+    def video_bytes(self, clip_id: str) -> bytes:
+        """The clip's mp4 as stored."""
+        return self._bytes(clip_id, "mp4")
+
+    def frames(self, clip_id: str) -> NDArray[np.uint8]:
+        """(t, R, R, 3) aligned face. The array is shared: do not write into it."""
+        if clip_id not in self._kept:
+            frames = np.stack(list(_decode(self._bytes(clip_id, "mp4"))))
+            expected = self._metas[clip_id]["num_frames"]
+            if len(frames) != expected:
+                raise UserError(
+                    f"clip {clip_id} of {self.dataset_dir} has {len(frames)} frames where its "
+                    f"record says {expected}: refresh the dataset again"
+                )
+            self._keep(clip_id, _scaled(frames, self.resolution))
+        self._kept.move_to_end(clip_id)
+        return self._kept[clip_id]
+
+    def _keep(self, clip_id: str, frames: NDArray[np.uint8]) -> None:
+        frames.setflags(write=False)
+        self._kept[clip_id] = frames
+        while len(self._kept) > 1 and sum(f.nbytes for f in self._kept.values()) > (
+            self.memory_bytes
+        ):
+            self._kept.popitem(last=False)
+
+    def audio(self, clip_id: str) -> NDArray[np.float32]:
+        """(t * 640,) at 16 kHz, corrected for the offset."""
+        audio, _ = soundfile.read(io.BytesIO(self._bytes(clip_id, "flac")), dtype="float32")
+        return fitted(audio, self._metas[clip_id]["num_frames"] * SAMPLES_PER_FRAME)
+
+    def landmarks(self, clip_id: str) -> NDArray[np.float32]:
+        """(t, 478, 2) in pixels of the aligned face at `resolution`."""
+        points = np.load(io.BytesIO(self._bytes(clip_id, "npy")), allow_pickle=False)
+        scale = self.resolution / self._metas[clip_id]["resolution"]
+        return (points * scale).astype(np.float32)
+
+
+def _decode(mp4: bytes) -> Iterator[NDArray[np.uint8]]:
+    with av.open(io.BytesIO(mp4), "r") as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for frame in container.decode(stream):
+            yield to_rgb(frame)
+
+
+def _scaled(frames: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if frames.shape[1] == side:
+        return frames
+    import cv2
+
+    shrinks = side < frames.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(frame, (side, side), interpolation=method) for frame in frames])

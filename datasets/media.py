@@ -1,0 +1,34 @@
+"""Video and audio files, read and written by timestamps.
+
+Everything after ingestion is 25 frames and 16000 samples per second. Time zero of a source
+is its first video frame: containers often start audio and video at different times, and
+only a common zero keeps them in sync. Reading streams; a video is never in memory whole.
+"""
+
+from datasets._media_read import (
+    FPS,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    Frame,
+    MediaInfo,
+    fitted,
+    probe,
+    read_audio,
+    read_frames,
+)
+from datasets._media_write import VideoWriter, shift_audio, write_flac
+
+__all__ = [
+    "FPS",
+    "SAMPLES_PER_FRAME",
+    "SAMPLE_RATE",
+    "Frame",
+    "MediaInfo",
+    "VideoWriter",
+    "fitted",
+    "probe",
+    "read_audio",
+    "read_frames",
+    "shift_audio",
+    "write_flac",
+]

@@ -1,0 +1,196 @@
+"""A command line for a flow, made from the flow's own signature and docstring.
+
+    if __name__ == "__main__":
+        raise SystemExit(run(refresh_dataset))
+
+Parameters become options of the same name with dashes. A parameter without a default can
+be given by its place too. What the user can mend ends in one sentence and exit code 2.
+"""
+
+import argparse
+import inspect
+import logging
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from flows.runtime import prefect_server
+from tasks.failures import causes, one_line, sentence_for
+
+MISTAKE = 2
+INTERRUPTED = 130
+
+
+def run(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
+    """Run a flow with the command line's parameters.
+
+    Args:
+        flow_fn: a function, made a flow by Prefect or not.
+        argv: arguments; None: those of this process.
+
+    Returns:
+        Exit code: 0, 2 for what the user can mend, 130 after Ctrl-C, 1 for a defect, which
+        shows its traceback.
+    """
+    parameters = parse(flow_fn, argv)
+    try:
+        with _interruptible(), prefect_server():
+            _quieten_prefect()
+            flow_fn(**parameters)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            sys.excepthook(type(error), error, error.__traceback__)
+            return 1
+        print(sentence, file=sys.stderr)
+        return MISTAKE
+    return 0
+
+
+def parse(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """The flow's parameters from the command line; what was not given is left out."""
+    inner = getattr(flow_fn, "fn", flow_fn)
+    signature = inspect.signature(inner)
+    hints = get_type_hints(inner)
+    helps = argument_helps(inspect.getdoc(inner) or "")
+    parser = _Parser(
+        prog=_program(inner),
+        description=(inspect.getdoc(inner) or "").partition("\n\n")[0],
+        argument_default=argparse.SUPPRESS,
+    )
+    required = []
+    for name, parameter in signature.parameters.items():
+        text = helps.get(name, "").replace("%", "%%")
+        kind = _value_type(hints[name])
+        if parameter.default is inspect.Parameter.empty:
+            required.append(name)
+            parser.add_argument(name, nargs="?", metavar=name.upper(), type=kind, help=text)
+            _add_option(parser, name, kind, hints[name], "the same, as an option")
+        else:
+            default = "" if parameter.default is None else f" (default: {parameter.default})"
+            default = default.replace("%", "%%")
+            _add_option(parser, name, kind, hints[name], text + default)
+    given = vars(parser.parse_intermixed_args(argv))
+    missing = [name.upper() for name in required if name not in given]
+    if missing:
+        parser.error(f"{' and '.join(missing)} must be given")
+    return given
+
+
+def argument_helps(doc: str) -> dict[str, str]:
+    """Texts of the parameters in the `Args:` section of a docstring."""
+    _, _, section = doc.partition("\nArgs:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if not line.strip():
+            continue
+        indent = len(line) - len(line.lstrip())
+        if indent == 0:
+            break
+        if indent == 4 and ": " in line:
+            name, _, text = line.strip().partition(": ")
+            found[name] = text
+        elif name:
+            found[name] += " " + line.strip()
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence instead of a page."""
+        print(f"{self.prog}: {message}; --help shows every option", file=sys.stderr)
+        raise SystemExit(MISTAKE)
+
+
+def _program(inner: Callable[..., Any]) -> str:
+    module = inner.__module__
+    if module == "__main__":
+        module = f"flows.{Path(sys.argv[0]).stem}"
+    return f"python -m {module}"
+
+
+def _add_option(
+    parser: argparse.ArgumentParser, name: str, kind: type, hint: Any, text: str
+) -> None:
+    flag = "--" + name.replace("_", "-")
+    if kind is bool:
+        parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=text)
+    elif _is_list(hint):
+        text += "; may be given several times"
+        parser.add_argument(flag, dest=name, action="append", type=kind, metavar="VALUE", help=text)
+    else:
+        parser.add_argument(flag, dest=name, type=kind, metavar=kind.__name__.upper(), help=text)
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [each for each in get_args(hint) if each is not type(None)]
+        return kinds[0] if len(kinds) == 1 else hint
+    return hint
+
+
+def _is_list(hint: Any) -> bool:
+    return get_origin(_without_none(hint)) is list
+
+
+def _value_type(hint: Any) -> type:
+    kind = _without_none(hint)
+    if get_origin(kind) is list:
+        kind = get_args(kind)[0]
+    if kind not in (str, int, float, bool, Path):
+        raise TypeError(f"a flow's parameter of type {hint} has no form on the command line")
+    return kind  # type: ignore[no-any-return]
+
+
+def _sentence(error: BaseException) -> str | None:
+    sentence = sentence_for(error)
+    if sentence is None and any(type(each).__name__ == "ConnectError" for each in causes(error)):
+        return f"Prefect's server at {os.environ.get('PREFECT_API_URL', '')} does not answer"
+    if sentence is None and one_line(error).startswith("Failed to reach API"):
+        return f"{one_line(error).rstrip('.')}: start that server, or unset PREFECT_API_URL"
+    return sentence
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """The first Ctrl-C ends the work in order; a second one ends the process at once.
+
+    Nothing stays behind in either case: all processes started here die with this one.
+    """
+
+    def first(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, second)
+        raise KeyboardInterrupt
+
+    def second(signum: int, frame: object) -> None:
+        os._exit(INTERRUPTED)
+
+    before = signal.getsignal(signal.SIGINT)
+    with suppress(ValueError):
+        # Only the main thread may; in others Ctrl-C is somebody else's concern.
+        signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, before)
+
+
+def _quieten_prefect() -> None:
+    """Keep Prefect's own lines about runs off the terminal; its server has them all."""
+
+    def shown(record: logging.LogRecord) -> bool:
+        own = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
+        return not (own and "prefect" in Path(record.pathname).parts)
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(shown)

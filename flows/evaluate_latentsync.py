@@ -1,0 +1,132 @@
+"""Evaluate a model on clips of speakers that it was not trained on.
+
+    python -m flows.evaluate_latentsync --model models:/latentsync@candidate --dataset runs/dataset
+
+writes videos, contact sheet, plots and numbers to the output folder and to MLflow. The
+numbers become tags of the registered version: promote-model decides by them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from flows.cli import run
+from flows.runtime import local_environment
+
+local_environment(None)
+
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import create_table_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
+from tasks.evaluation_config import EvaluationConfig  # noqa: E402
+from tasks.evaluation_record import log_evaluation, table, with_judge  # noqa: E402
+from tasks.registry import ModelVersion, find, record_evaluation, resolve  # noqa: E402
+from tasks.tracking import checked_uri, default_uri  # noqa: E402
+
+
+@task(name="generate-and-measure", cache_policy=NO_CACHE)
+def generate_and_measure(
+    bundle: Path, dataset: Path, output: Path, config: EvaluationConfig, device: str
+) -> dict[str, Any]:
+    """Videos, numbers and pictures in the output folder; returns `evaluation.json`."""
+    evaluate(bundle, dataset, output, config, device, say)
+    return read_evaluation(output)
+
+
+@task(name="log-evaluation", cache_policy=NO_CACHE)
+def log_results(
+    evaluation: dict[str, Any],
+    output: Path,
+    uri: str,
+    experiment: str,
+    version: ModelVersion | None,
+    judge: str,
+) -> str:
+    """MLflow run, tags of the version and a table in Prefect; returns the run's id."""
+    run_id = log_evaluation(evaluation, output, uri, experiment, version)
+    if version is not None:
+        record_evaluation(version.name, version.version, uri, evaluation, judge)
+    create_table_artifact(
+        key="latentsync-evaluation",
+        table=table(evaluation["metrics"]),
+        description=f"{len(evaluation['clips'])} test clips, {output}",
+    )
+    return run_id
+
+
+@flow(name="evaluate-latentsync")
+def evaluate_latentsync(
+    model: str = "models:/latentsync@candidate",
+    dataset: str = "runs/dataset",
+    output: str = "runs/evaluation",
+    device: str = "cpu",
+    clips: int = 30,
+    frames_per_clip: int = 125,
+    steps: int = 20,
+    guidance: float = 1.5,
+    seed: int = 1247,
+    clip_list: str = "",
+    syncnet_weights: str = "",
+    inception_weights: str = "",
+    i3d_weights: str = "",
+    tracking_uri: str | None = None,
+) -> dict[str, Any]:
+    """Generate videos of unseen speakers and measure them.
+
+    Args:
+        model: registered model such as models:/latentsync@candidate, or a bundle folder.
+        dataset: folder that refresh-dataset wrote.
+        output: folder for videos, plots and numbers.
+        device: cpu, cuda, cuda:N or mps.
+        clips: clips of the test split at most.
+        frames_per_clip: longest part of a clip that is generated, at 25 fps.
+        steps: of the sampler.
+        guidance: weight of the audio against none.
+        seed: of the initial noise.
+        clip_list: clips.json of an earlier evaluation, to use the same clips.
+        syncnet_weights: file or name of syncnet_v2; without it a model's own network judges.
+        inception_weights: file or name of Inception-2015; without it a seeded network.
+        i3d_weights: file or name of I3D; without it a seeded network.
+        tracking_uri: MLflow's store; by default a SQLite file under runs.
+
+    Returns:
+        metrics (name -> value, label, n), clips, output, run_id and version.
+    """
+    uri = checked_uri(tracking_uri or default_uri())
+    version = find(model, uri)
+    bundle = resolve(model, uri)
+    config = EvaluationConfig(
+        clips=clips,
+        frames_per_clip=frames_per_clip,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        clip_list=clip_list,
+        syncnet_weights=syncnet_weights,
+        inception_weights=inception_weights,
+        i3d_weights=i3d_weights,
+    )
+    judge = ""
+    if version is not None:
+        config, judge = with_judge(config, version.name, uri)
+    folder = Path(output).resolve()
+    evaluation = generate_and_measure(bundle, Path(dataset).resolve(), folder, config, device)
+    experiment = version.name if version else "latentsync"
+    run_id = log_results(evaluation, folder, uri, experiment, version, judge)
+    return {
+        "metrics": evaluation["metrics"],
+        "clips": evaluation["clips"],
+        "output": str(folder),
+        "run_id": run_id,
+        "version": version.version if version else None,
+    }
+
+
+def say(line: str) -> None:
+    """One line for the person who waits."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(evaluate_latentsync))

@@ -1,0 +1,101 @@
+"""Give the person in a video other words.
+
+    python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --model models:/latentsync@champion
+
+The output has the input's size, frame rate and surroundings and lasts as long as the
+audio; a shorter video runs forth and back. Frames without a face stay as they are.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from flows.cli import run
+from flows.runtime import local_environment
+
+local_environment(None)
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from tasks.lipsync_video import LipSyncResult, lip_sync_video  # noqa: E402
+from tasks.progress import Progress  # noqa: E402
+from tasks.registry import resolve  # noqa: E402
+from tasks.tracking import checked_uri, default_uri  # noqa: E402
+
+
+@task(name="repaint", cache_policy=NO_CACHE)
+def repaint(
+    video: Path,
+    audio: Path,
+    output: Path,
+    bundle: Path,
+    device: str,
+    steps: int,
+    guidance: float,
+    seed: int,
+) -> LipSyncResult:
+    """Find the face, repaint it, and write the video."""
+    return lip_sync_video(
+        video,
+        audio,
+        output,
+        bundle,
+        device=device,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        progress=Progress(say),
+    )
+
+
+@flow(name="lip-sync")
+def lip_sync(
+    video: str,
+    audio: str,
+    output: str,
+    model: str = "models:/latentsync@champion",
+    device: str = "cpu",
+    steps: int = 20,
+    guidance: float = 1.5,
+    seed: int = 1247,
+    tracking_uri: str | None = None,
+) -> dict[str, Any]:
+    """Make the lips of a video follow other speech.
+
+    Args:
+        video: with a face that looks towards the camera.
+        audio: the speech; any file with sound.
+        output: mp4 to write.
+        model: registered model such as models:/latentsync@champion, or a bundle folder.
+        device: cpu, cuda, cuda:N or mps.
+        steps: of the sampler; 20 to 50 as published.
+        guidance: weight of the audio; 1 to 3 as published.
+        seed: of the initial noise.
+        tracking_uri: MLflow's store; by default a SQLite file under runs.
+
+    Returns:
+        output, frames, faces_found and seconds.
+    """
+    uri = checked_uri(tracking_uri or default_uri())
+    result = repaint(
+        Path(video), Path(audio), Path(output), resolve(model, uri), device, steps, guidance, seed
+    )
+    say(
+        f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "
+        f"in {result.seconds:.0f} s"
+    )
+    return {
+        "output": str(result.output.resolve()),
+        "frames": result.frames,
+        "faces_found": result.faces_found,
+        "seconds": result.seconds,
+    }
+
+
+def say(line: str) -> None:
+    """One line for the person who waits."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(lip_sync))

@@ -1,0 +1,70 @@
+"""Decide whether the candidate becomes champion.
+
+    python -m flows.promote_model --model-name latentsync
+
+A candidate that is as good as the champion on the same clips gets the alias champion, the
+old champion becomes previous. Otherwise nothing moves, and the reasons are printed and
+kept. Asking again about the same numbers gives the same answer.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from flows.cli import run
+from flows.runtime import local_environment
+
+local_environment(None)
+
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import create_markdown_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from tasks.promotion import Decision, promote  # noqa: E402
+from tasks.tracking import checked_uri, default_uri  # noqa: E402
+
+
+@task(name="decide", cache_policy=NO_CACHE)
+def decide(model_name: str, uri: str, output: Path, version: int | None) -> Decision:
+    """Apply the policy, record the decision and move the aliases."""
+    return promote(model_name, uri, output, version, on_line=say)
+
+
+@flow(name="promote-model")
+def promote_model(
+    model_name: str = "latentsync",
+    tracking_uri: str | None = None,
+    output: str = "runs/promotion",
+    version: int | None = None,
+) -> dict[str, Any]:
+    """Compare the candidate with the champion and promote or refuse it.
+
+    Args:
+        model_name: name in the model registry.
+        tracking_uri: MLflow's store; by default a SQLite file under runs.
+        output: folder for decision.json.
+        version: of the model; by default the one called candidate.
+
+    Returns:
+        The decision: verdict, candidate, champion_before, reasons and comparisons.
+    """
+    uri = checked_uri(tracking_uri or default_uri())
+    decision = decide(model_name, uri, Path(output).resolve(), version)
+    say(f"{model_name} version {decision.candidate}: {decision.verdict}")
+    for reason in decision.reasons:
+        say(f"  {reason}")
+    create_markdown_artifact(key="latentsync-decision", markdown=_markdown(decision))
+    return decision.as_dict()
+
+
+def _markdown(decision: Decision) -> str:
+    reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
+    return f"**{decision.model} version {decision.candidate}: {decision.verdict}**\n\n{reasons}\n"
+
+
+def say(line: str) -> None:
+    """One line for the person who waits."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(promote_model))

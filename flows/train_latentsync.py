@@ -1,0 +1,145 @@
+"""Train on a dataset: autoencoder, sync network, U-Net stages 1 and 2, evaluation, candidate.
+
+    python -m flows.train_latentsync DATASET --output runs/train --recipe tiny
+
+Interrupted at any moment, the same command goes on from the last checkpoints. With
+nothing changed it ends at once with the result it had.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.cli import run
+from flows.runtime import local_environment
+
+local_environment(None)
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from tasks import train_run  # noqa: E402
+from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
+from tasks.ray_train import train_with_ray  # noqa: E402
+from tasks.recipes import parse_overrides  # noqa: E402
+from tasks.recipes import recipe as make_recipe  # noqa: E402
+from tasks.registry import record_evaluation  # noqa: E402
+from tasks.registry import register as register_bundle  # noqa: E402
+from tasks.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.train_bundle import run_metrics, save_bundle  # noqa: E402
+from tasks.training import TrainingJob, check, remaining  # noqa: E402
+
+
+@task(name="train-stages", cache_policy=NO_CACHE)
+def train_stages(job: TrainingJob, workers: int, ray_address: str | None) -> list[str]:
+    """Train what remains in one Ray Train worker group; returns the stages' names."""
+    todo = remaining(job)
+    if todo:
+        say(f"training {', '.join(todo)} on {job.device} (recipe {job.recipe.name})")
+        train_with_ray(job, workers=workers, ray_address=ray_address, on_line=say)
+    else:
+        say("training: all stages were done before, nothing has changed")
+    return todo
+
+
+@task(name="save-bundle", cache_policy=NO_CACHE)
+def bundle(job: TrainingJob) -> Path:
+    """One folder with everything that inference needs."""
+    return save_bundle(job)
+
+
+@task(name="evaluate", cache_policy=NO_CACHE)
+def evaluation(job: TrainingJob, folder: Path) -> dict[str, Any]:
+    """The recipe's short evaluation of the trained bundle: name -> value, label, n."""
+    metrics: dict[str, Any] = dict(
+        evaluate(
+            folder,
+            job.dataset,
+            job.output / "evaluation",
+            job.recipe.evaluation,
+            job.device,
+            say,
+        )
+    )
+    return metrics
+
+
+@task(name="register-candidate", cache_policy=NO_CACHE)
+def registered(job: TrainingJob, folder: Path, model_name: str, run_id: str) -> int:
+    """Register the bundle with its evaluation; returns the version, now called candidate."""
+    tags = {"recipe": job.recipe.name}
+    version = register_bundle(folder, model_name, job.tracking_uri, run_id, tags)
+    content = read_evaluation(job.output / "evaluation")
+    record_evaluation(model_name, version, job.tracking_uri, content)
+    say(f"registered {model_name} version {version} as candidate")
+    return version
+
+
+@flow(name="train-latentsync")
+def train_latentsync(
+    dataset: str,
+    output: str = "runs/train",
+    recipe: str = "tiny",
+    device: str = "cpu",
+    overrides: list[str] | None = None,
+    tracking_uri: str | None = None,
+    model_name: str = "latentsync",
+    register: bool = True,
+    workers: int = 1,
+    ray_address: str | None = None,
+) -> dict[str, Any]:
+    """Train a lip-sync model, evaluate it and register it as candidate.
+
+    Args:
+        dataset: folder that refresh-dataset wrote.
+        output: folder for checkpoints, curves, bundle and evaluation.
+        recipe: tiny, debug, paper-256, paper-512 or stage2-efficient.
+        device: cpu, cuda, cuda:N or mps.
+        overrides: changes of the recipe, each like stage1.steps=20.
+        tracking_uri: MLflow's store; by default a SQLite file under runs.
+        model_name: name in the model registry.
+        register: whether to register the result as candidate.
+        workers: processes that train together, each with its own GPU on cuda.
+        ray_address: of a running Ray cluster; by default one is started here.
+
+    Returns:
+        run_id, model_version, bundle, metrics and seconds by stage.
+    """
+    chosen = make_recipe(recipe, parse_overrides(overrides or []))
+    uri = checked_uri(tracking_uri or default_uri())
+    job = TrainingJob(Path(dataset).resolve(), Path(output).resolve(), chosen, device, uri)
+    check(job)
+    if earlier := train_run.earlier_result(job, model_name, register):
+        say("training: this run was finished before, nothing has changed")
+        return earlier
+    began = time.monotonic()
+    tracked = train_run.start_runs(job, model_name)
+    job = tracked.job
+    with train_run.closing_runs(tracked):
+        train_stages(job, workers, ray_address)
+        folder = bundle(job)
+        metrics, seconds = run_metrics(job)
+        before = time.monotonic()
+        metrics["evaluation"] = evaluation(job, folder)
+        seconds["evaluation"] = time.monotonic() - before
+        train_run.log_results(tracked, metrics)
+        version = registered(job, folder, model_name, tracked.run_id) if register else None
+    seconds["total"] = time.monotonic() - began
+    result = {
+        "run_id": tracked.run_id,
+        "model_version": version,
+        "bundle": str(folder),
+        "metrics": metrics,
+        "seconds": seconds,
+    }
+    train_run.keep_result(job, model_name, result)
+    return result
+
+
+def say(line: str) -> None:
+    """One line for the person who waits."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(train_latentsync))

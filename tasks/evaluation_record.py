@@ -1,0 +1,90 @@
+"""An evaluation in MLflow, and whose sync network judges.
+
+Two models' Sync-C compare only when the same network judged both. Without syncnet_v2 that
+is the one that judged the champion; a first model is judged by its own.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tasks.evaluate import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
+from tasks.evaluation_clips import CLIP_LIST
+from tasks.evaluation_config import EvaluationConfig
+from tasks.registry import CHAMPION, EVALUATION_TAG, ModelVersion, Registry, resolve
+from tasks.tracking import Tracker
+
+
+def judge_reference(registry: Registry, model_name: str) -> str:
+    """The model whose sync network judged the champion; empty when there is no champion."""
+    number = registry.alias(model_name, CHAMPION)
+    if number is None:
+        return ""
+    recorded = registry.version(model_name, number).json_tag(EVALUATION_TAG) or {}
+    return str(recorded.get("judge") or f"models:/{model_name}/{number}")
+
+
+def with_judge(
+    config: EvaluationConfig, model_name: str, uri: str
+) -> tuple[EvaluationConfig, str]:
+    """The configuration with the judge that makes the numbers comparable.
+
+    Returns:
+        The configuration, and the judge's address; empty when the model judges itself or
+        syncnet_v2 or another judge was asked for.
+    """
+    if config.syncnet_weights or config.judge_bundle:
+        return config, ""
+    reference = judge_reference(Registry(uri), model_name)
+    if not reference:
+        return config, ""
+    return replace(config, judge_bundle=str(resolve(reference, uri))), reference
+
+
+def table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The metrics as rows: metric, value, n, measured by."""
+    return [
+        {
+            "metric": name,
+            "value": None if entry["value"] is None else round(entry["value"], 4),
+            "n": entry["n"],
+            "measured by": entry["label"],
+        }
+        for name, entry in metrics.items()
+    ]
+
+
+def log_evaluation(
+    evaluation: dict[str, Any],
+    output: Path,
+    uri: str,
+    experiment: str,
+    version: ModelVersion | None = None,
+) -> str:
+    """A run of its own with numbers, labels and pictures.
+
+    Args:
+        evaluation: content of `evaluation.json`.
+        output: its folder.
+        uri: of the store.
+        experiment: of the run: the model's name.
+        version: the registered version that was evaluated; its training run is the parent.
+
+    Returns:
+        The run's id.
+    """
+    tracker = Tracker(uri, experiment)
+    name = f"evaluate version {version.version}" if version else "evaluate"
+    run_id = tracker.start_run(
+        name,
+        parent=version.run_id or None if version else None,
+        tags={"kind": "evaluation", "protocol_digest": evaluation["protocol_digest"]},
+    )
+    tracker.log_params({**evaluation["config"], "clips_used": len(evaluation["clips"])})
+    metrics = evaluation["metrics"]
+    tracker.log({key: each["value"] for key, each in metrics.items() if each["value"] is not None})
+    tracker.log_table(table(metrics), "metrics.json")
+    for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS):
+        tracker.log_artifact(output / file)
+    tracker.end_run()
+    return run_id

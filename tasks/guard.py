@@ -1,0 +1,73 @@
+"""No process outlives the one that needed it, however that one went.
+
+`die_with_parent` is for code that runs in the process itself. `guarded` is for processes
+that a library starts and nobody can tell: Ray's agents, for one, stay for a minute after a
+`kill -9` of the driver. The guard is a small process that waits for the end of a pipe.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+
+PR_SET_PDEATHSIG = 1
+SAME_S = 2.0
+"""Two start times closer than this, of one process id, are one process."""
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies. Elsewhere nothing happens."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        # The parent died before the request was made, so no signal will come.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def descendants() -> set[psutil.Process]:
+    """Every process that descends from this one now."""
+    return set(psutil.Process().children(recursive=True))
+
+
+@contextmanager
+def guarded(processes: Iterable[psutil.Process]) -> Iterator[None]:
+    """Kill these processes when the block ends, or this process, whichever comes first."""
+    guard = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import sys; sys.path[:] = sys.argv[1:]\n" + _MAIN, *sys.path],
+        stdin=subprocess.PIPE,
+        text=True,
+        # Neither Ctrl-C nor the end of the process group may take the guard along.
+        start_new_session=True,
+    )
+    assert guard.stdin is not None
+    with suppress(BrokenPipeError):
+        for each in processes:
+            with suppress(psutil.NoSuchProcess):
+                guard.stdin.write(f"{each.pid} {each.create_time()}\n")
+        guard.stdin.flush()
+    try:
+        yield
+    finally:
+        with suppress(BrokenPipeError):
+            guard.stdin.close()
+        guard.wait()
+
+
+_MAIN = "from tasks.guard import watch; watch()"
+
+
+def watch() -> None:
+    """The guard's own process: read the list, wait for the end of the pipe, kill."""
+    lines = [line.split() for line in sys.stdin if line.strip()]
+    for pid, began in lines:
+        with suppress(psutil.Error):
+            process = psutil.Process(int(pid))
+            if abs(process.create_time() - float(began)) < SAME_S:
+                process.kill()

@@ -1,0 +1,61 @@
+"""What is measured on every clip, whatever the thresholds of the day make of it."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from datasets.landmarks import yaw_deg
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Scores of a clip; the fields are columns of the ledger."""
+
+    face_px: float
+    """Median side of the face's bounding box in the source, pixels."""
+    coverage: float
+    """Share of frames on which the face was found, not filled in."""
+    sharpness: float
+    """Variance of the Laplacian of the aligned face in grey levels, median over frames."""
+    yaw_deg: float
+    """Median absolute yaw, degrees."""
+    brightness: float
+    """Mean grey level of the aligned face, 0 to 255."""
+
+
+@dataclass
+class QualityMeter:
+    """Collects a few numbers per frame."""
+
+    _sides: list[float] = field(default_factory=list)
+    _found: list[bool] = field(default_factory=list)
+    _sharp: list[float] = field(default_factory=list)
+    _yaw: list[float] = field(default_factory=list)
+    _bright: list[float] = field(default_factory=list)
+
+    def add(self, face: np.ndarray, landmarks: np.ndarray, found: bool) -> None:
+        """Measure a frame.
+
+        Args:
+            face: aligned, uint8 (r, r, 3).
+            landmarks: (478, 2) in pixels of the source.
+            found: whether they were detected and not filled in.
+        """
+        grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
+        width, height = np.ptp(landmarks, axis=0)
+        self._sides.append(float(np.sqrt(width * height)))
+        self._found.append(found)
+        self._sharp.append(float(cv2.Laplacian(grey, cv2.CV_32F).var()))
+        self._yaw.append(float(abs(yaw_deg(landmarks[None])[0])))
+        self._bright.append(float(grey.mean()))
+
+    def result(self) -> Quality:
+        """Scores of the frames so far; at least one is needed."""
+        return Quality(
+            face_px=float(np.median(self._sides)),
+            coverage=float(np.mean(self._found)),
+            sharpness=float(np.median(self._sharp)),
+            yaw_deg=float(np.median(self._yaw)),
+            brightness=float(np.mean(self._bright)),
+        )

@@ -1,0 +1,153 @@
+"""A training run as the flow drives it: one MLflow run with a child per stage, and a result.
+
+`output/run.json` remembers which MLflow runs belong to this output, so that a run that
+was interrupted goes on in the same ones; `output/result.json` lets a repetition of what
+is already done end at once.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datasets.manifest import config_digest, write_atomic
+from tasks.tracking import Tracker
+from tasks.training import TrainingJob, dataset_digest, stage_digests, stage_names
+
+RUN = "run.json"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """The MLflow runs of a training run."""
+
+    run_id: str
+    """The parent's."""
+    job: TrainingJob
+    """With the ids of the stages' runs."""
+
+
+def run_key(job: TrainingJob, model_name: str) -> str:
+    """A digest of what makes two training runs the same one."""
+    return config_digest(
+        {
+            "stages": stage_digests(job.recipe, dataset_digest(job.dataset)),
+            "evaluation": asdict(job.recipe.evaluation),
+            "recipe": job.recipe.name,
+            "tracking": job.tracking_uri,
+            "model": model_name,
+        }
+    )
+
+
+def earlier_result(job: TrainingJob, model_name: str, registered: bool) -> dict[str, Any] | None:
+    """What the same run gave when it was finished before.
+
+    Args:
+        registered: whether the result must name a registered version.
+    """
+    content = _read(job.output / RESULT)
+    if content.get("key") != run_key(job, model_name):
+        return None
+    found: dict[str, Any] = content["result"]
+    if registered and found.get("model_version") is None:
+        return None
+    return found if Path(found["bundle"]).is_dir() else None
+
+
+def keep_result(job: TrainingJob, model_name: str, result: dict[str, Any]) -> None:
+    """Remember the result of a finished run."""
+    content = {"key": run_key(job, model_name), "result": result}
+    write_atomic(job.output / RESULT, json.dumps(content, indent=1))
+
+
+def start_runs(job: TrainingJob, model_name: str) -> TrackedRun:
+    """Start the MLflow runs of a job, or find those that it had before it was interrupted."""
+    key = run_key(job, model_name)
+    known = _read(job.output / RUN)
+    if known.get("key") != key:
+        known = _new_runs(job, model_name, key)
+        job.output.mkdir(parents=True, exist_ok=True)
+        write_atomic(job.output / RUN, json.dumps(known, indent=1))
+    runs = tuple((str(name), str(run)) for name, run in known["stages"].items())
+    return TrackedRun(str(known["run_id"]), replace(job, runs=runs))
+
+
+def _new_runs(job: TrainingJob, model_name: str, key: str) -> dict[str, Any]:
+    tracker = Tracker(job.tracking_uri, model_name)
+    tags = {"recipe": job.recipe.name, "dataset_digest": dataset_digest(job.dataset)}
+    parent = tracker.start_run(f"train {job.recipe.name}", tags=tags)
+    tracker.log_params({"device": job.device, "seed": job.recipe.seed, "dataset": job.dataset})
+    stages = {}
+    for name in stage_names(job.recipe):
+        stages[name] = tracker.start_run(name, parent=parent)
+        tracker.log_params(_flat(asdict(job.recipe.stage(name))))  # type: ignore[arg-type]
+    return {"key": key, "run_id": parent, "stages": stages}
+
+
+@contextmanager
+def closing_runs(tracked: TrackedRun) -> Iterator[None]:
+    """Close the runs at the end, with what became of them."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+        _close(tracked, "KILLED" if stopped else "FAILED")
+        raise
+    _close(tracked, "FINISHED")
+
+
+def _close(tracked: TrackedRun, status: str) -> None:
+    from tasks.training import result
+
+    for name, run in tracked.job.runs:
+        done = result(tracked.job, name) is not None
+        Tracker.attach(tracked.job.tracking_uri, run).end_run("FINISHED" if done else status)
+    Tracker.attach(tracked.job.tracking_uri, tracked.run_id).end_run(status)
+
+
+def log_results(tracked: TrackedRun, metrics: dict[str, dict[str, Any]]) -> None:
+    """Put the numbers of all stages and of the evaluation on the parent run."""
+    tracker = Tracker.attach(tracked.job.tracking_uri, tracked.run_id)
+    numbers = {
+        f"{group}.{name}": float(value)
+        for group, values in metrics.items()
+        for name, value in _values(values).items()
+    }
+    tracker.log(numbers)
+    tracker.log_json(metrics, "metrics.json")
+    tracker.flush()
+
+
+def _values(values: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a group: plain ones, and `value` of labelled ones."""
+    plain = {
+        name: value["value"] if isinstance(value, dict) else value for name, value in values.items()
+    }
+    return {
+        name: value
+        for name, value in plain.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

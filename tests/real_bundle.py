@@ -1,0 +1,31 @@
+"""A bundle with real, untrained networks of the debug recipe's size."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from models.latentsync import LatentSync
+from tasks.assemble import model_config
+from tasks.recipes import recipe
+from tasks.train_syncnet import build_syncnet, save_syncnet
+
+
+def make_real_bundle(folder: Path, seed: int = 0) -> Path:
+    """Write it and return the folder. Other seeds give other U-Nets, but the same judge."""
+    chosen = recipe("debug")
+    torch.manual_seed(1)
+    syncnet = build_syncnet(chosen.syncnet.network, chosen.syncnet.options)
+    save_syncnet(folder / "syncnet", syncnet, chosen.syncnet, 0.5)
+    torch.manual_seed(seed)
+    LatentSync(model_config(chosen, "stage2")).save(folder)
+    about = {
+        "recipe": "debug",
+        "resolution": chosen.resolution,
+        "dataset_digest": "d" * 64,
+        "mask": "latentsync-1.5",
+        "audio": chosen.model.audio,
+        "code_version": "1",
+    }
+    (folder / "bundle.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder

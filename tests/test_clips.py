@@ -1,0 +1,71 @@
+"""Clips by name, out of shards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.clips import ClipStore
+from datasets.errors import UserError
+from datasets.shards import write_index, write_shards
+from tests.small_dataset import write_small_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_dataset(tmp_path_factory.mktemp("small"), num_frames=40)
+
+
+def test_everything_of_a_clip(dataset: Path) -> None:
+    store = ClipStore(dataset)
+    assert len(store.clips) == 6
+    clip = store.clips[0]
+    assert (clip.clip_id, clip.speaker, clip.num_frames) == ("speaker_00-0", "speaker_00", 40)
+    frames = store.frames(clip.clip_id)
+    assert frames.shape == (40, 64, 64, 3)
+    assert store.audio(clip.clip_id).shape == (40 * 640,)
+    assert store.landmarks(clip.clip_id).shape == (40, 478, 2)
+    # The mouth is where the landmarks say: dark at the lips' middle when it is open.
+    points = store.landmarks(clip.clip_id)
+    gap = points[:, 14, 1] - points[:, 13, 1]
+    widest = int(np.argmax(gap))
+    x, y = points[widest, 13:15].mean(0).astype(int)
+    assert frames[widest, y, x].mean() < 70
+
+
+def test_splits_share_no_speaker(dataset: Path) -> None:
+    train, test = ClipStore(dataset, "train"), ClipStore(dataset, "test")
+    assert len(train.clips) + len(test.clips) == 6
+    assert not {clip.speaker for clip in train.clips} & {clip.speaker for clip in test.clips}
+
+
+def test_scaled(dataset: Path) -> None:
+    store, half = ClipStore(dataset), ClipStore(dataset, resolution=32)
+    name = store.clips[0].clip_id
+    assert half.frames(name).shape == (40, 32, 32, 3)
+    whole = store.frames(name).reshape(40, 32, 2, 32, 2, 3).mean((2, 4))
+    assert np.abs(whole - half.frames(name)).mean() < 1
+    assert np.allclose(half.landmarks(name) * 2, store.landmarks(name))
+
+
+def test_memory_is_bounded_and_results_stay_the_same(dataset: Path) -> None:
+    one = 40 * 64 * 64 * 3
+    small, large = ClipStore(dataset, memory_bytes=2 * one), ClipStore(dataset)
+    for clip in [*large.clips, large.clips[0]]:
+        assert np.array_equal(small.frames(clip.clip_id), large.frames(clip.clip_id))
+        assert sum(frames.nbytes for frames in small._kept.values()) <= 2 * one
+
+
+def test_mistakes_are_said(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no dataset"):
+        ClipStore(tmp_path)
+    write_index(tmp_path, [], {})
+    with pytest.raises(UserError, match="no clip"):
+        ClipStore(tmp_path)
+    shards = write_shards([("a", {"json": b"{}"})], tmp_path / "shards", "train")
+    write_index(tmp_path, shards, {})
+    (tmp_path / "shards" / shards[0].name).unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        ClipStore(tmp_path)
+    with pytest.raises(KeyError, match="nobody"):
+        ClipStore(dataset).audio("nobody")

@@ -1,0 +1,138 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.errors import UserError
+from datasets.media import probe
+from models.files import ModelFileError
+from tasks.evaluate import evaluate, generate, read_evaluation
+from tasks.evaluation_config import EvaluationConfig
+from tests.fake_generator import Brightener
+from tests.real_bundle import make_real_bundle
+from tests.small_dataset import write_small_dataset
+
+CONFIG = EvaluationConfig(clips=2, frames_per_clip=40, steps=1)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_dataset(tmp_path_factory.mktemp("data"), speakers=4, clips_per_speaker=2)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_real_bundle(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def output(
+    dataset: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    evaluate(bundle, dataset, folder, CONFIG)
+    return folder
+
+
+def test_every_number_has_a_label_and_a_count(output: Path) -> None:
+    metrics = read_evaluation(output)["metrics"]
+    assert {"fid", "fvd", "ssim", "sync_c", "sync_d", "mouth_offset", "lmd"} <= set(metrics)
+    for name, entry in metrics.items():
+        assert set(entry) == {"value", "label", "n"}
+        assert entry["label"], name
+    assert "not the official weights" in metrics["fid"]["label"]
+    assert "FrameSyncNet (not syncnet_v2)" in metrics["sync_c"]["label"]
+    assert 0 < metrics["ssim_mouth"]["value"] < metrics["ssim"]["value"] < 1
+    assert metrics["fid"]["n"] == 80
+    assert metrics["fvd"]["n"] == 4
+    # No face is to be found in these drawings, and no number is made up for it.
+    assert metrics["lmd"] == {
+        "value": None,
+        "label": "FaceMesh lips, % of eye distance, reconstruction",
+        "n": 0,
+    }
+
+
+def test_videos_lists_and_pictures_are_written(output: Path) -> None:
+    listed = json.loads((output / "clips.json").read_text())
+    assert listed["split"] == "test"
+    names = [clip["clip_id"] for clip in listed["clips"]]
+    assert len(names) == 2
+    for kind in ("reconstruction", "cross"):
+        for name in names:
+            about = probe(output / kind / f"{name}.mp4")
+            assert (about.width, about.height, about.fps) == (64, 64, 25)
+            assert about.has_audio
+    assert (output / "contact_sheet.png").stat().st_size > 1000
+    assert (output / "plots.png").stat().st_size > 1000
+    assert not (output / "generated").exists()
+
+
+def test_the_same_again_is_read_back(output: Path, dataset: Path, bundle: Path) -> None:
+    before = (output / "evaluation.json").stat().st_mtime_ns
+    lines: list[str] = []
+    again = evaluate(bundle, dataset, output, CONFIG, progress=lines.append)
+    assert again == read_evaluation(output)["metrics"]
+    assert (output / "evaluation.json").stat().st_mtime_ns == before
+    assert "nothing has changed" in lines[0]
+
+
+def test_what_was_generated_before_an_interruption_is_kept(
+    dataset: Path, bundle: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.evaluate._measure_all", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(bundle, dataset, tmp_path, CONFIG)
+    assert len(list((tmp_path / "generated").rglob("*.npy"))) == 4
+    lines: list[str] = []
+    metrics = evaluate(bundle, dataset, tmp_path, CONFIG, progress=lines.append)
+    assert not any("frames" in line for line in lines)
+    assert metrics == read_evaluation(output)["metrics"]
+
+
+def test_another_model_is_compared_by_the_same_protocol(
+    dataset: Path, bundle: Path, output: Path, tmp_path: Path
+) -> None:
+    other = make_real_bundle(tmp_path / "other", seed=5)
+    evaluate(other, dataset, tmp_path / "same", CONFIG)
+    evaluate(other, dataset, tmp_path / "steps", replace(CONFIG, steps=2))
+    first, same = read_evaluation(output), read_evaluation(tmp_path / "same")
+    assert same["protocol_digest"] == first["protocol_digest"]
+    assert same["model_digest"] != first["model_digest"]
+    assert read_evaluation(tmp_path / "steps")["protocol_digest"] != first["protocol_digest"]
+
+
+def test_reconstruction_does_not_see_what_it_is_to_make() -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Watcher(Brightener):
+        def window(self, faces, references, tokens):  # type: ignore[no-untyped-def]
+            seen.append((int(faces[0, 0, 0, 0]), int(references[0, 0, 0, 0])))
+            return super().window(faces, references, tokens)
+
+    frames = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    audio = np.zeros(60 * 640, np.float32)
+    generate(Watcher(1), frames, audio, apart=True)
+    assert all(abs(target - reference) >= 16 for target, reference in seen)
+    seen.clear()
+    generate(Watcher(1), frames, audio, apart=False)
+    assert all(target == reference for target, reference in seen)
+
+
+def test_mistakes_are_one_sentence(dataset: Path, bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not there"):
+        evaluate(bundle, dataset, tmp_path, CONFIG, device="cuda:99")
+    with pytest.raises(UserError, match="there is no file nothing"):
+        evaluate(bundle, dataset, tmp_path, replace(CONFIG, i3d_weights="nothing.pt"))
+    with pytest.raises(UserError, match="is no list of clips"):
+        evaluate(bundle, dataset, tmp_path, replace(CONFIG, clip_list=str(tmp_path)))
+    with pytest.raises(ModelFileError, match="is no model bundle"):
+        evaluate(tmp_path, dataset, tmp_path, CONFIG)
+    with pytest.raises(UserError, match="holds no evaluation"):
+        read_evaluation(tmp_path / "nothing")

@@ -1,0 +1,42 @@
+"""The guard kills what it was given, when its owner ends, and nothing else."""
+
+import subprocess
+import sys
+import textwrap
+
+import psutil
+
+from tasks.guard import descendants, guarded
+
+SLEEP = [sys.executable, "-c", "import threading; threading.Event().wait()"]
+
+
+def test_what_is_left_at_the_end_of_the_block_is_killed() -> None:
+    left = subprocess.Popen(SLEEP)
+    with guarded(descendants()):
+        later = subprocess.Popen(SLEEP)
+        assert left.poll() is None
+    try:
+        assert left.wait(timeout=30) < 0
+        assert later.poll() is None
+    finally:
+        later.kill()
+        later.wait()
+
+
+def test_a_killed_owner_takes_them_along() -> None:
+    code = textwrap.dedent(
+        f"""
+        import os, signal, subprocess
+        from tasks.guard import descendants, guarded
+        child = subprocess.Popen({SLEEP!r}, start_new_session=True)
+        with guarded(descendants()):
+            print(child.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=False)
+    pid = int(done.stdout)
+    if psutil.pid_exists(pid):
+        psutil.Process(pid).wait(timeout=30)
+    assert not psutil.pid_exists(pid)

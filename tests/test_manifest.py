@@ -1,0 +1,46 @@
+"""Atomic files and the memory of finished work."""
+
+from pathlib import Path
+
+import pytest
+
+from datasets.manifest import Manifest, config_digest, content_digest, write_atomic
+
+
+def test_values_come_back(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path / "m")
+    assert manifest.get("a/ü.mp4") is None
+    manifest.put("a/ü.mp4", {"x": [1, 2.5, None]})
+    manifest.put("b", {})
+    assert Manifest(tmp_path / "m").get("a/ü.mp4") == {"x": [1, 2.5, None]}
+    assert list(manifest.keys()) == ["a/ü.mp4", "b"]
+    manifest.put("b", {"y": 1})
+    assert manifest.get("b") == {"y": 1}
+
+
+def test_foreign_and_half_written_files_are_no_entries(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path)
+    manifest.put("a", {"x": 1})
+    path = next(tmp_path.glob("*.json"))
+    path.write_text(path.read_text()[:10])
+    (tmp_path / "other.json").write_text("[1]")
+    assert manifest.get("a") is None
+    assert list(manifest.keys()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_atomic(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "\ud800")
+    with pytest.raises(TypeError):
+        write_atomic(path, 5)  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_digests(tmp_path: Path) -> None:
+    assert config_digest({"a": 1, "b": [2]}) == config_digest({"b": [2], "a": 1})
+    assert config_digest({"a": 1}) != config_digest({"a": 2})
+    (tmp_path / "x").write_bytes(b"abc")
+    assert content_digest(tmp_path / "x").startswith("ba7816bf")

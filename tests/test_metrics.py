@@ -1,0 +1,84 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.metrics import (
+    LIPS,
+    landmark_distance,
+    landmarks_of,
+    mean_metric,
+    median_metric,
+    metric,
+    psnr,
+)
+
+
+def test_numbers_carry_label_and_count() -> None:
+    assert mean_metric([1.0, math.nan, 3.0], "x") == {"value": 2.0, "label": "x", "n": 2}
+    assert median_metric([1.0, 9.0, 2.0], "x")["value"] == 2.0
+    assert metric(math.nan, "x", 3) == {"value": None, "label": "x", "n": 3}
+    assert mean_metric([], "x") == {"value": None, "label": "x", "n": 0}
+
+
+def test_psnr_is_that_of_the_masked_part() -> None:
+    first = np.full((2, 8, 8, 3), 100, np.uint8)
+    second = first.copy()
+    second[:, 4:] += 10
+    mask = np.zeros((8, 8), bool)
+    mask[4:] = True
+    assert psnr(first, second, mask) == pytest.approx(10 * math.log10(255**2 / 100))
+    assert psnr(first, second) == pytest.approx(10 * math.log10(255**2 / 50))
+    assert psnr(first, second, ~mask) == math.inf
+
+
+def face(frames: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform(0, 100, (frames, 478, 2))
+    landmarks[:, 33], landmarks[:, 263] = (20, 30), (70, 30)
+    return landmarks
+
+
+def test_landmark_distance_is_about_the_mouth_alone() -> None:
+    first = face()
+    assert landmark_distance(first, first + 7) == pytest.approx(0.0, abs=1e-9)
+    opened = first.copy()
+    opened[:, LIPS] += (0, 5)
+    assert landmark_distance(first, opened) == pytest.approx(10.0)
+    assert landmark_distance(2 * first, 2 * opened) == pytest.approx(10.0)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> tuple[np.ndarray, np.ndarray]:
+    """The aligned face of scikit-image's portrait, uint8 (128, 128, 3), and its landmarks."""
+    from skimage.data import astronaut
+
+    from datasets.alignment import Aligner, align, align_points
+    from datasets.landmarks import FaceMeshDetector
+
+    image = astronaut()
+    with FaceMeshDetector(max_faces=1) as detector:
+        found = detector.detect(image)[0]
+    matrix = Aligner(128).matrix(found.landmarks)
+    return align(image, matrix, 128), align_points(found.landmarks, matrix, 128)
+
+
+def test_a_face_is_found_in_its_aligned_crop(portrait: tuple[np.ndarray, np.ndarray]) -> None:
+    face, expected = portrait
+    frames = np.stack([face, np.zeros_like(face), face])
+    landmarks, share = landmarks_of(frames)
+    assert share == pytest.approx(2 / 3)
+    assert np.abs(landmarks[0] - expected)[list(LIPS)].mean() < 1.5
+    assert np.abs(landmarks[1] - landmarks[0]).max() < 4
+
+
+def test_no_face_is_no_number() -> None:
+    landmarks, share = landmarks_of(np.zeros((2, 64, 64, 3), np.uint8))
+    assert share == 0
+    assert np.isnan(landmarks).all()
+
+
+def test_nothing_is_written_anywhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    landmarks_of(np.zeros((1, 64, 64, 3), np.uint8))
+    assert capfd.readouterr().err == ""

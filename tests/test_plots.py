@@ -1,0 +1,74 @@
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.metrics import metric
+from tasks.plots import (
+    contact_sheet,
+    evaluation_page,
+    loss_curves,
+    mouth_curves,
+    offset_histogram,
+    read_curve,
+)
+
+
+def picture(content: bytes) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def test_a_contact_sheet_shows_the_frames_in_order(tmp_path: Path) -> None:
+    red, blue = (np.zeros((20, 16, 16, 3), np.uint8) for _ in range(2))
+    red[:, ..., 0] = 255
+    blue[10:, ..., 2] = 255
+    path = tmp_path / "sheet.png"
+    contact_sheet(path, [("clip", "input", red), ("clip", "cross", blue)], columns=4)
+    shown = picture(path.read_bytes())
+    height, width = shown.shape[:2]
+    assert shown[height // 4, width * 3 // 4].tolist() == [255, 0, 0]
+    # The second row turns from black to blue half way.
+    row = shown[height * 3 // 4]
+    assert ((row == (0, 0, 255)).all(1)).argmax() > ((row == (0, 0, 0)).all(1)).argmax()
+    again = path.read_bytes()
+    contact_sheet(path, [("clip", "input", red), ("clip", "cross", blue)], columns=4)
+    assert path.read_bytes() == again
+
+
+def detail(value: float | None) -> dict[str, Any]:
+    kinds = ("real", "reconstruction", "cross")
+    values: dict[str, float | None] = {"ssim": value, "ssim_mouth": value}
+    for name in ("sync_c", "mouth_z"):
+        values |= {f"{name}_{kind}": value for kind in kinds}
+    return {"clip_id": "c", "values": values, "distances": dict.fromkeys(kinds, [1.0] * 31)}
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_page_of_an_evaluation_takes_missing_numbers(tmp_path: Path, count: int) -> None:
+    details = [detail(0.5)] * (count - 1) + [detail(None)]
+    evaluation_page(tmp_path / "page.png", {"sync_c": metric(1, "judge", 1)}, details)
+    assert picture((tmp_path / "page.png").read_bytes()).std() > 0
+
+
+def test_curves_are_read_up_to_where_the_run_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 1, "loss": 2.0}) + "\n" + '{"step": 2, "lo')
+    assert read_curve(path) == [{"step": 1, "loss": 2.0}]
+    assert read_curve(tmp_path / "absent") == []
+
+
+def test_plots_are_pictures() -> None:
+    points: list[dict[str, float]] = [{"step": 1, "loss": 0.7, "heldout_loss": 0.69}]
+    for content in (
+        loss_curves({"syncnet": points, "stage1": points}),
+        loss_curves({"stage1": []}),
+        offset_histogram([1.0, float("nan")]),
+        offset_histogram([1, 2, 3], [1, 2, 4]),
+        mouth_curves(np.arange(10) / 25, {"a": np.arange(10.0), "b": np.ones(8)}),
+    ):
+        assert picture(content).std() > 0

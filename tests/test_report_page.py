@@ -1,0 +1,61 @@
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from tasks.report_page import Report, number_text, render
+from tests.fake_report import make_report
+
+VOID = {"meta", "img", "br"}
+
+
+class Balance(HTMLParser):
+    """Fails on tags that do not match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path: Path) -> None:
+    page = render(make_report(tmp_path))
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert len(parser.sources) == 5
+    assert all(source.startswith("data:") for source in parser.sources)
+    assert "http" not in re.sub(r"base64,[^']*", "", page)
+    video = re.search(r"data:video/mp4;base64,([^']*)", page)
+    assert video
+    assert base64.b64decode(video[1]) == (tmp_path / "in.mp4").read_bytes()
+
+
+def test_numbers_labels_and_reasons_are_shown_as_text(tmp_path: Path) -> None:
+    page = render(make_report(tmp_path))
+    assert "seeded-inception (not the official weights)" in page
+    assert "sync_c (by &lt;somebody&gt;) is 1.000" in page
+    assert "LatentSync &amp; friends" in page
+    assert "against champion version 1" in page
+
+
+def test_what_is_empty_is_left_out() -> None:
+    page = render(Report("title", "lead"))
+    assert "<section>" not in page
+
+
+def test_numbers_read_well() -> None:
+    assert [number_text(value) for value in (None, 1.23456, 1234.5, -0.5)] == [
+        "–",
+        "1.235",
+        "1234.5",
+        "-0.500",
+    ]

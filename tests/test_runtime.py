@@ -1,0 +1,80 @@
+"""Prefect's settings without a server of the user's, and a server that leaves nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.runtime import HOME, has_server, local_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No Prefect setting in the environment, and a home of one's own."""
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def test_without_a_server_prefect_lives_under_runs() -> None:
+    local_environment(None)
+    assert os.environ["PREFECT_HOME"] == str(HOME.absolute())
+    assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+
+
+def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
+    local_environment(None)
+    assert "PREFECT_HOME" not in os.environ
+
+
+@pytest.mark.parametrize(("active", "found"), [("work", True), ("none", False)])
+def test_a_profile_with_a_server_counts(tmp_path: Path, active: str, found: bool) -> None:
+    assert not has_server()
+    folder = tmp_path / ".prefect"
+    folder.mkdir()
+    text = f'active = "{active}"\n[profiles.work]\nPREFECT_API_URL = "http://x/api"\n'
+    (folder / "profiles.toml").write_text(text + "[profiles.none]\n", encoding="utf-8")
+    assert has_server() is found
+
+
+def test_the_server_dies_with_a_killed_flow(tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        """
+        import sys
+        from flows.runtime import local_environment, prefect_server
+        local_environment(None)
+        from prefect.settings import PREFECT_API_URL
+        with prefect_server():
+            print(PREFECT_API_URL.value(), flush=True)
+            sys.stdin.read()
+        """
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    url = owner.stdout.readline().strip()
+    with urllib.request.urlopen(f"{url}/health", timeout=30) as answer:
+        assert answer.read() == b"true"
+    family = psutil.Process(owner.pid).children(recursive=True)
+    assert family
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.communicate()
+    assert not psutil.wait_procs(family, timeout=30)[1]
+    assert (tmp_path / "prefect" / "prefect.db").is_file()

@@ -1,0 +1,84 @@
+"""Shards: the same bytes every time, readable by webdataset, described by an index."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import UserError
+from datasets.shards import Sample, read_index, verify, write_index, write_shards
+
+
+def samples(count: int) -> list[Sample]:
+    return [
+        (f"clip-{number:03d}", {"json": json.dumps({"n": number}).encode(), "bin": bytes(700)})
+        for number in range(count)
+    ]
+
+
+def test_order_and_time_of_writing_do_not_matter(tmp_path: Path) -> None:
+    first = write_shards(samples(7), tmp_path / "a", "train", max_bytes=6000)
+    second = write_shards(reversed(samples(7)), tmp_path / "b", "train", max_bytes=6000)
+    assert first == second
+    assert [shard.samples for shard in first] == [2, 2, 2, 1]
+    for shard in first:
+        content = (tmp_path / "a" / shard.name).read_bytes()
+        assert content == (tmp_path / "b" / shard.name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == shard.sha256
+        assert len(content) == shard.bytes
+
+
+def test_files_and_bytes_are_the_same_members(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"hello")
+    by_path = write_shards([("k", {"bin": path})], tmp_path / "a", "train")
+    assert by_path == write_shards([("k", {"bin": b"hello"})], tmp_path / "b", "train")
+
+
+def test_plain_webdataset_reads_them(tmp_path: Path) -> None:
+    import webdataset
+
+    write_shards(samples(5), tmp_path, "train", max_samples=2)
+    urls = sorted(str(path) for path in tmp_path.glob("*.tar"))
+    loaded = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+    assert [sample["__key__"] for sample in loaded] == [key for key, _ in samples(5)]
+    assert [sample["json"]["n"] for sample in loaded] == list(range(5))
+
+
+@pytest.mark.parametrize("keys", [["a", "a"], ["a.b"], [""], ["a/b"]])
+def test_keys_that_tar_readers_would_confuse_are_refused(tmp_path: Path, keys: list[str]) -> None:
+    with pytest.raises(ValueError, match="key"):
+        write_shards([(key, {"x": b""}) for key in keys], tmp_path, "train")
+
+
+def test_the_index_names_a_version(tmp_path: Path) -> None:
+    shards = write_shards(samples(4), tmp_path / "shards", "train", max_samples=2)
+    digest = write_index(tmp_path, shards, {"resolution": 64})
+    assert write_index(tmp_path, shards, {"resolution": 64}) == digest
+    assert write_index(tmp_path, shards, {"resolution": 128}) != digest
+    index = read_index(tmp_path)
+    assert index["counts"] == {"train": 4}
+    assert verify(tmp_path) == []
+    (tmp_path / "shards" / shards[0].name).write_bytes(b"damaged")
+    assert verify(tmp_path) == [shards[0].name]
+
+
+def test_shards_of_an_older_version_go_only_once_the_new_one_is_there(tmp_path: Path) -> None:
+    shards = write_shards(samples(4), tmp_path / "shards", "train", max_samples=1)
+    write_index(tmp_path, shards, {})
+    fewer = write_shards(samples(2), tmp_path / "shards", "train", max_samples=1)
+    assert len(list((tmp_path / "shards").glob("*.tar"))) == 4
+    write_index(tmp_path, fewer, {})
+    assert len(list((tmp_path / "shards").glob("*.tar"))) == 2
+
+
+def test_a_folder_that_is_no_dataset_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no dataset"):
+        read_index(tmp_path)
+    (tmp_path / "index.json").write_text("{}")
+    with pytest.raises(UserError, match="refresh"):
+        read_index(tmp_path)
+    (tmp_path / "index.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_index(tmp_path)
