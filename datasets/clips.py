@@ -18,9 +18,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datasets._media_read import to_rgb
 from datasets.errors import UserError
-from datasets.media import SAMPLES_PER_FRAME, fitted
+from datasets.media import SAMPLES_PER_FRAME, fitted, to_rgb
 from datasets.shards import FOLDER, read_index
 
 

@@ -5,18 +5,10 @@ is its first video frame: containers often start audio and video at different ti
 only a common zero keeps them in sync. Reading streams; a video is never in memory whole.
 """
 
-from datasets._media_read import (
-    FPS,
-    SAMPLE_RATE,
-    SAMPLES_PER_FRAME,
-    Frame,
-    MediaInfo,
-    fitted,
-    probe,
-    read_audio,
-    read_frames,
-)
-from datasets._media_write import VideoWriter, shift_audio, write_flac
+from datasets._media_audio import fitted, read_audio, shift_audio, write_flac
+from datasets._media_open import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, MediaInfo, probe
+from datasets._media_video import Frame, read_frames, to_rgb
+from datasets._media_write import VideoWriter
 
 __all__ = [
     "FPS",
@@ -30,5 +22,6 @@ __all__ = [
     "read_audio",
     "read_frames",
     "shift_audio",
+    "to_rgb",
     "write_flac",
 ]

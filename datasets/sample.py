@@ -14,15 +14,18 @@ import multiprocessing
 import os
 import signal
 import threading
-import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
+from datasets.manifest import write_atomic
+from datasets.sample_looks import DRIVING_VOICE, LOOKS
 from datasets.sample_plan import ClipPlan, plan_clip
+from datasets.sample_render import write_clip
 from datasets.sample_voice import Speech, Voice, room_noise, speak
 
 RECIPE = 1
@@ -82,17 +85,9 @@ def speech(
 
 def make_driving_speech(path: Path, seconds: float = 16.0, seed: int = 999) -> Path:
     """Writes a 16 kHz mono wav of a voice that speaks in no sample clip."""
-    from datasets.sample_looks import DRIVING_VOICE
-
     audio, _ = speech(seconds, seed, DRIVING_VOICE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    with wave.open(str(unfinished), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes((audio * 32767).astype("<i2").tobytes())
-    unfinished.replace(path)
+    soundfile.write(path, audio, 16000, subtype="PCM_16")
     return path
 
 
@@ -113,15 +108,13 @@ def truth(plan: ClipPlan, spoken: Speech) -> dict[str, object]:
         ],
         "kind": plan.kind,
         "frames": plan.frames,
-        "size": [plan.width, plan.height],
+        "size": list(plan.size),
         "made_by": _signature(plan),
     }
 
 
 def speech_of(plan: ClipPlan) -> Speech:
     """What is spoken in this clip."""
-    from datasets.sample_looks import LOOKS
-
     return speak(plan.seconds, plan.seed * 100_003 + plan.index, LOOKS[plan.speaker].voice)
 
 
@@ -140,19 +133,12 @@ def _is_finished(plan: ClipPlan, path: Path) -> bool:
 
 def _make_clip(job: tuple[ClipPlan, Path]) -> Path:
     plan, path = job
-    from datasets.sample_render import write_clip
-
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        stale.unlink()
     spoken = speech_of(plan)
-    unfinished = path.with_name(path.name + ".tmp")
-    try:
-        write_clip(unfinished, plan, spoken, _sound(plan, spoken))
-        unfinished.replace(path)
-        facts = unfinished.with_name(path.stem + ".json.tmp")
-        facts.write_text(json.dumps(truth(plan, spoken), indent=1) + "\n", encoding="utf-8")
-        facts.replace(path.with_suffix(".json"))
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_clip(path, plan, spoken, _sound(plan, spoken))
+    facts = json.dumps(truth(plan, spoken), indent=1)
+    write_atomic(path.with_suffix(".json"), facts + "\n")
     return path
 
 

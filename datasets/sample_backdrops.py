@@ -167,9 +167,7 @@ CUTAWAYS: tuple[tuple[Painter, Colour, Colour], ...] = (
 """What is shown while nobody is in the picture."""
 
 
-def paint(
-    scene: tuple[Painter, Colour, Colour], width: int, height: int, seed: int
-) -> np.ndarray:
+def paint(scene: tuple[Painter, Colour, Colour], width: int, height: int, seed: int) -> np.ndarray:
     """float32 (height, width, 3) RGB of one of the tables' entries."""
     painter, top, bottom = scene
     picture = painter(height, width, np.random.default_rng([seed, 11]), top, bottom)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.sample_looks import ZOOM, Portrait, over
+from datasets.sample_portrait import ZOOM, Portrait, over
 
 MAX_OPENING = 0.42
 """Gap between the lips of a fully open mouth, as a share of the mouth's width at rest."""
@@ -25,9 +25,7 @@ def _at(points: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.interp(x, points[:, 0], points[:, 1]).astype(np.float32)
 
 
-def _stretch(
-    rows: np.ndarray, targets: list[np.ndarray], sources: list[np.ndarray]
-) -> np.ndarray:
+def _stretch(rows: np.ndarray, targets: list[np.ndarray], sources: list[np.ndarray]) -> np.ndarray:
     """(h, w) source row of every pixel: curve `targets[k]` (w,) shows `sources[k]` (w,)."""
     last = np.maximum.accumulate(np.stack(targets), axis=0).astype(np.float32)
     first = np.stack(sources).astype(np.float32)
@@ -54,7 +52,7 @@ class Face:
     def __init__(self, portrait: Portrait) -> None:
         self.portrait = portrait
         self._shape: tuple[float, float] | None = None
-        outer_top, inner_top, inner_bottom, outer_bottom = portrait.lips
+        outer_top, inner_top, _, _ = portrait.lips
         z = ZOOM
         self._left, self._right = float(outer_top[0, 0]), float(outer_top[-1, 0])
         self._centre = (self._left + self._right) / 2

@@ -7,10 +7,12 @@ silent person, and one has a track without speech or no track at all.
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
-from datasets.sample_looks import FACE_WIDTH, LOOKS
+from datasets.sample_looks import LOOKS
+from datasets.sample_portrait import FACE_WIDTH
 
 SIZES = ((640, 360), (480, 480), (512, 288), (640, 360), (720, 576), (512, 384))
 RATES = (Fraction(25), Fraction(30000, 1001), Fraction(25), Fraction(30))
@@ -40,14 +42,14 @@ class Shot:
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip. `offset_frames` are of 1/25 s, positive when the audio is late."""
+    """One clip. `offset_frames` are of 1/25 s, positive when the audio is late;
+    `size` is (width, height)."""
 
     index: int
     seed: int
     speaker: int
     kind: str
-    width: int
-    height: int
+    size: tuple[int, int]
     fps: Fraction
     frames: int
     audio: str
@@ -83,9 +85,9 @@ def plan_clip(index: int, seed: int, seconds: tuple[float, float]) -> ClipPlan:
     rng = np.random.default_rng([seed, index, 2])
     kind = SPECIAL.get(index % 16, "plain")
     speaker = index % len(LOOKS)
-    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    size = SIZES[int(rng.integers(len(SIZES)))]
     if kind == "two_faces":
-        width, height = 640, 360
+        size = (640, 360)
     fps = RATES[(index + index // 4) % len(RATES)]
     frames = round(float(rng.uniform(*seconds)) * fps)
     audio = ("silent", "noise", "none")[index // 16 % 3] if kind == "audio" else "speech"
@@ -96,15 +98,14 @@ def plan_clip(index: int, seed: int, seconds: tuple[float, float]) -> ClipPlan:
         seed=seed,
         speaker=speaker,
         kind=kind,
-        width=width,
-        height=height,
+        size=size,
         fps=fps,
         frames=frames,
         audio=audio,
         audio_rate=AUDIO_RATES[int(rng.integers(len(AUDIO_RATES)))],
         channels=int(rng.integers(1, 3)),
         offset_frames=shifts[index * 7 % len(shifts)] if shifted else 0,
-        shots=tuple(_shots(kind, index, frames, fps, (width, height), rng)),
+        shots=tuple(_shots(kind, index, frames, fps, size, rng)),
     )
 
 
@@ -122,7 +123,7 @@ def _shots(
         close = int(rng.integers(2))
         return [
             _framed(first, last, size, rng, (k + close) % 2)
-            for k, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+            for k, (first, last) in enumerate(pairwise(bounds))
         ]
     if kind == "faceless":
         away = round(min(1.2, 0.2 * frames / fps) * fps)
@@ -145,7 +146,7 @@ def _framed(
 ) -> Shot:
     """A shot of one person: `close` 1 near, 0 far, -1 any. Measures of the portrait: hair
     starts 110 pixels above the face's centre, an open chin ends 70 below it."""
-    width, height = size
+    height = size[1]
     low, high = max(92.0, 0.22 * height), min(200.0, 0.51 * height)
     span = {-1: (0.0, 1.0), 0: (0.0, 0.15), 1: (0.8, 1.0)}[close]
     face = low + (high - low) * float(rng.uniform(*span))

@@ -7,9 +7,9 @@ import numpy as np
 
 from datasets.sample_backdrops import BACKDROPS, CUTAWAYS, paint
 from datasets.sample_face import Face
-from datasets.sample_looks import FACE_WIDTH, ZOOM, Look, Portrait, colour_matrix, portrait
+from datasets.sample_looks import Look
 from datasets.sample_plan import Shot
-
+from datasets.sample_portrait import FACE_WIDTH, ZOOM, Portrait, colour_matrix, portrait
 
 _CELL = 4
 """Motion is computed once per so many pixels and interpolated: it is smooth."""
@@ -115,7 +115,8 @@ def _face_centre(source: Portrait) -> np.ndarray:
     """float32 (2,): between the cheeks, half way from brow to chin."""
     middle = source.jaw[len(source.jaw) // 2]
     eyes = np.concatenate([*source.lids[0], *source.lids[1]]).mean(axis=0)
-    return np.float32([(source.jaw[0, 0] + source.jaw[-1, 0]) / 2, (eyes[1] * 2 + middle[1]) / 3])
+    across = (source.jaw[0, 0] + source.jaw[-1, 0]) / 2
+    return np.array([across, (eyes[1] * 2 + middle[1]) / 3], np.float32)
 
 
 class Camera:

@@ -195,9 +195,7 @@ class Speech:
         after = after.astype(np.float32)
         shape = np.zeros_like(after)
         formants = self._formants(beats).astype(np.float32)
-        for index, (gain, width) in enumerate(
-            zip(_FORMANT_GAINS, _FORMANT_WIDTHS_HZ, strict=True)
-        ):
+        for index, (gain, width) in enumerate(zip(_FORMANT_GAINS, _FORMANT_WIDTHS_HZ, strict=True)):
             angle = (2 * np.pi * formants[:, index : index + 1]) * after
             shape += float(gain) * np.exp(after * float(-np.pi * width)) * np.sin(angle)
         shape *= loudness[:, None].astype(np.float32)

@@ -148,7 +148,7 @@ def _value_type(hint: Any) -> type:
         kind = get_args(kind)[0]
     if kind not in (str, int, float, bool, Path):
         raise TypeError(f"a flow's parameter of type {hint} has no form on the command line")
-    return kind  # type: ignore[no-any-return]
+    return kind
 
 
 def _sentence(error: BaseException) -> str | None:

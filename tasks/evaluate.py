@@ -237,16 +237,18 @@ def _measure_all(
     device: str,
     say: Line,
 ) -> tuple[dict[str, Metric], list[dict[str, Any]]]:
+    from datasets.landmarks import FaceMeshDetector
     from tasks.evaluation_scores import Scores
     from tasks.training import resolve_device
 
-    scores = Scores(judge_bundle, config, resolve_device(device), tests)
     details = []
-    for number, clip in enumerate(tests.clips):
-        reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
-        cross = np.load(work / f"{number:03d}-cross.npy")
-        details.append(scores.add(store, clip, reconstruction, cross))
-        say(f"evaluation: measured {number + 1}/{len(tests.clips)} clips")
+    with FaceMeshDetector(max_faces=1) as detector:
+        scores = Scores(judge_bundle, config, resolve_device(device), tests, detector)
+        for number, clip in enumerate(tests.clips):
+            reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
+            cross = np.load(work / f"{number:03d}-cross.npy")
+            details.append(scores.add(store, clip, reconstruction, cross))
+            say(f"evaluation: measured {number + 1}/{len(tests.clips)} clips")
     return scores.metrics(), details
 
 

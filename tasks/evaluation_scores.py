@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from datasets.clips import ClipStore
+from datasets.landmarks import FaceDetector
 from models.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.frechet import GaussianStatistics, frechet_distance
 from models.mask import face_mask
@@ -64,6 +65,7 @@ class Scores:
         config: of the evaluation.
         device: where networks run.
         tests: the frozen list.
+        detector: finds the faces whose mouths are judged.
 
     Raises:
         UserError: a file of weights is not there.
@@ -71,7 +73,12 @@ class Scores:
     """
 
     def __init__(
-        self, judge_bundle: Path, config: EvaluationConfig, device: torch.device, tests: ClipList
+        self,
+        judge_bundle: Path,
+        config: EvaluationConfig,
+        device: torch.device,
+        tests: ClipList,
+        detector: FaceDetector,
     ) -> None:
         from tasks.published import weight_file
 
@@ -84,6 +91,7 @@ class Scores:
         )
         self.fvd = _Frechet(video_extractor(file(config.i3d_weights), device), config.video_windows)
         self.scorer = get_scorer("mouth-audio")
+        self.detector = detector
         self.count = len(tests.clips)
         self.note = tests.note
         self.rows: list[dict[str, float]] = []
@@ -139,9 +147,9 @@ class Scores:
         foreign: np.ndarray,
     ) -> None:
         """What FaceMesh sees of the lips, and whether they follow the speech."""
-        truth, seen_real = landmarks_of(real)
-        again, seen_again = landmarks_of(reconstruction)
-        moved, seen_moved = landmarks_of(cross)
+        truth, seen_real = landmarks_of(real, self.detector)
+        again, seen_again = landmarks_of(reconstruction, self.detector)
+        moved, seen_moved = landmarks_of(cross, self.detector)
         row["faces_found"] = min(seen_again, seen_moved)
         row["lmd"] = math.nan
         if min(seen_real, seen_again) >= MIN_FACES:

@@ -4,8 +4,8 @@ In each shot the face that fills most of it is followed. What is kept per frame 
 small matrix, so hours of video fit.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ import numpy as np
 from datasets.alignment import Aligner, three_points
 from datasets.landmarks import Face, FaceMeshDetector
 from datasets.media import probe, read_frames
+from tasks.shots import ShotDetector
+from tasks.tracks import Tracker
 
 MAX_GAP = 8
 """Frames that may be missed in a row; the face is taken to move evenly between."""
-MIN_OVERLAP = 0.2
-"""Intersection over union of the boxes of one face in frames that follow each other."""
 
 
 @dataclass
@@ -39,69 +39,27 @@ class FaceScan:
         return sum(matrix is not None for matrix in self.matrices)
 
 
-@dataclass
-class _Track:
-    """One face through a shot."""
-
-    boxes: dict[int, np.ndarray] = field(default_factory=dict)
-    points: dict[int, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def last(self) -> int:
-        return max(self.boxes)
-
-    @property
-    def weight(self) -> float:
-        """Total area."""
-        return float(sum((box[2] - box[0]) * (box[3] - box[1]) for box in self.boxes.values()))
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boxes (x0, y0, x1, y1)."""
-    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
-    shared = float(np.prod(np.clip(high - low, 0, None)))
-    areas = [float(np.prod(box[2:] - box[:2])) for box in (first, second)]
-    return shared / max(sum(areas) - shared, 1e-9)
-
-
-def main_track(faces: list[list[tuple[np.ndarray, np.ndarray]]]) -> dict[int, np.ndarray]:
-    """The points of the face that fills most of a shot, gaps of a few frames filled.
+def main_track(faces: Sequence[list[Face]]) -> dict[int, np.ndarray]:
+    """Where the face is that fills most of a shot, gaps of a few frames filled.
 
     Args:
-        faces: per frame of the shot the boxes (4,) and points (3, 2) of all faces.
+        faces: per frame of the shot all faces; their landmarks may be any points, of which
+            the first two are the brows.
 
     Returns:
-        frame of the shot -> points (3, 2).
+        frame of the shot -> the face's points.
     """
-    tracks: list[_Track] = []
+    tracker = Tracker(max_gap=MAX_GAP)
+    tracks: dict[int, dict[int, np.ndarray]] = {}
     for index, found in enumerate(faces):
-        open_tracks = [track for track in tracks if index - track.last <= MAX_GAP + 1]
-        for box, points in found:
-            scores = [
-                0.0 if track.last == index else overlap(track.boxes[track.last], box)
-                for track in open_tracks
-            ]
-            best = int(np.argmax(scores)) if scores else -1
-            if best >= 0 and scores[best] >= MIN_OVERLAP:
-                track = open_tracks[best]
-            else:
-                track = _Track()
-                tracks.append(track)
-            track.boxes[index], track.points[index] = box, points
-    if not tracks:
-        return {}
-    return _filled(max(tracks, key=lambda track: track.weight).points)
+        for sighting in tracker.add(index, found)[0]:
+            tracks.setdefault(sighting.track, {})[sighting.index] = sighting.landmarks
+    return max(tracks.values(), key=_weight, default={})
 
 
-def _filled(points: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """Points with short gaps filled in a straight line."""
-    known = sorted(points)
-    filled = dict(points)
-    for before, after in zip(known, known[1:], strict=False):
-        for index in range(before + 1, after):
-            share = (index - before) / (after - before)
-            filled[index] = (1 - share) * points[before] + share * points[after]
-    return filled
+def _weight(points: dict[int, np.ndarray]) -> float:
+    """Area of a face summed over its frames, up to a factor."""
+    return float(sum(((each[1] - each[0]) ** 2).sum() for each in points.values()))
 
 
 def scan_faces(
@@ -117,12 +75,10 @@ def scan_faces(
     Raises:
         SourceError: the video cannot be read.
     """
-    from tasks.shots import ShotDetector
-
     info = probe(path)
     expected = max(1, round(info.duration_s * info.fps))
     times: list[float] = []
-    found: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    found: list[list[Face]] = []
     shots = ShotDetector(info.fps)
     with FaceMeshDetector(max_faces=4) as detector:
         for frame in read_frames(path, fps=None):
@@ -147,9 +103,9 @@ def scan_faces(
     return scan
 
 
-def _small(face: Face) -> tuple[np.ndarray, np.ndarray]:
-    """What is kept of a face: box and three points."""
-    return np.asarray(face.box, float), three_points(face.landmarks)
+def _small(face: Face) -> Face:
+    """The face with its three points instead of the whole mesh."""
+    return Face(face.box, three_points(face.landmarks), face.score)
 
 
 def _end(times: list[float], fps: float) -> float:

@@ -7,6 +7,8 @@ from typing import TypedDict
 import cv2
 import numpy as np
 
+from datasets.landmarks import FaceDetector
+
 LIPS = (
     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
     78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
@@ -68,29 +70,27 @@ def psnr(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) 
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def landmarks_of(frames: np.ndarray) -> tuple[np.ndarray, float]:
-    """FaceMesh landmarks of aligned faces.
+def landmarks_of(frames: np.ndarray, detector: FaceDetector) -> tuple[np.ndarray, float]:
+    """Landmarks of aligned faces.
 
     Args:
         frames: uint8 (t, R, R, 3).
+        detector: looks for the face.
 
     Returns:
         float32 (t, 478, 2) in pixels of R, in between where no face was found, and the
         share of frames in which it was. Without any face: NaN and 0.
     """
-    from datasets.landmarks import FaceMeshDetector
-
     side = frames.shape[1]
     margin = round(BORDER * side)
     scale = DETECTION_SIDE / (side + 2 * margin)
     found = np.full((len(frames), 478, 2), np.nan, np.float32)
-    with FaceMeshDetector(max_faces=1) as detector:
-        for index, frame in enumerate(frames):
-            framed = cv2.copyMakeBorder(frame, *[margin] * 4, cv2.BORDER_REPLICATE)
-            framed = cv2.resize(framed, (DETECTION_SIDE, DETECTION_SIDE))
-            faces = detector.detect(framed)
-            if faces:
-                found[index] = np.asarray(faces[0].landmarks)[:478] / scale - margin
+    detector.reset()
+    for index, frame in enumerate(frames):
+        framed = cv2.copyMakeBorder(frame, *[margin] * 4, cv2.BORDER_REPLICATE)
+        faces = detector.detect(cv2.resize(framed, (DETECTION_SIDE, DETECTION_SIDE)))
+        if faces:
+            found[index] = faces[0].landmarks / scale - margin
     seen = np.isfinite(found[:, 0, 0])
     if seen.any():
         positions = np.arange(len(frames))

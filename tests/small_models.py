@@ -22,13 +22,22 @@ UNET: dict[str, Any] = {
     "motion_norm_groups": 4,
 }
 
+# Heads and groups of the published networks, which the shapes of a checkpoint do not tell.
+PUBLISHED: dict[str, Any] = {
+    "block_out_channels": [32, 32],
+    "layers_per_block": 1,
+    "attention": ["full", "none"],
+    "cross_attention_dim": 12,
+    "motion_resolutions": [1, 2],
+}
+
 
 def shaken(network: nn.Module) -> nn.Module:
     """The network with every weight moved, so that no output is zero by initialisation."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in network.parameters():
-            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+            weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
     return network
 
 

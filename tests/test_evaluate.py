@@ -15,6 +15,7 @@ from tests.real_bundle import make_real_bundle
 from tests.small_dataset import write_small_dataset
 
 CONFIG = EvaluationConfig(clips=2, frames_per_clip=40, steps=1)
+SHORT = EvaluationConfig(clips=1, frames_per_clip=16, steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +48,6 @@ def test_every_number_has_a_label_and_a_count(output: Path) -> None:
     assert 0 < metrics["ssim_mouth"]["value"] < metrics["ssim"]["value"] < 1
     assert metrics["fid"]["n"] == 80
     assert metrics["fvd"]["n"] == 4
-    # No face is to be found in these drawings, and no number is made up for it.
-    assert metrics["lmd"] == {
-        "value": None,
-        "label": "FaceMesh lips, % of eye distance, reconstruction",
-        "n": 0,
-    }
 
 
 def test_videos_lists_and_pictures_are_written(output: Path) -> None:
@@ -80,7 +75,7 @@ def test_the_same_again_is_read_back(output: Path, dataset: Path, bundle: Path) 
 
 
 def test_what_was_generated_before_an_interruption_is_kept(
-    dataset: Path, bundle: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -88,24 +83,29 @@ def test_what_was_generated_before_an_interruption_is_kept(
     with monkeypatch.context() as patched:
         patched.setattr("tasks.evaluate._measure_all", killed)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(bundle, dataset, tmp_path, CONFIG)
-    assert len(list((tmp_path / "generated").rglob("*.npy"))) == 4
+            evaluate(bundle, dataset, tmp_path, SHORT)
+    assert len(list((tmp_path / "generated").rglob("*.npy"))) == 2
     lines: list[str] = []
-    metrics = evaluate(bundle, dataset, tmp_path, CONFIG, progress=lines.append)
-    assert not any("frames" in line for line in lines)
-    assert metrics == read_evaluation(output)["metrics"]
+    evaluate(bundle, dataset, tmp_path, SHORT, progress=lines.append)
+    assert lines == ["evaluation: measured 1/1 clips"]
 
 
 def test_another_model_is_compared_by_the_same_protocol(
-    dataset: Path, bundle: Path, output: Path, tmp_path: Path
+    dataset: Path, bundle: Path, tmp_path: Path
 ) -> None:
     other = make_real_bundle(tmp_path / "other", seed=5)
-    evaluate(other, dataset, tmp_path / "same", CONFIG)
-    evaluate(other, dataset, tmp_path / "steps", replace(CONFIG, steps=2))
-    first, same = read_evaluation(output), read_evaluation(tmp_path / "same")
+    for name, model, config in (
+        ("first", bundle, SHORT),
+        ("same", other, SHORT),
+        ("steps", other, replace(SHORT, steps=2)),
+    ):
+        evaluate(model, dataset, tmp_path / name, config)
+    first, same, steps = (read_evaluation(tmp_path / name) for name in ("first", "same", "steps"))
     assert same["protocol_digest"] == first["protocol_digest"]
     assert same["model_digest"] != first["model_digest"]
-    assert read_evaluation(tmp_path / "steps")["protocol_digest"] != first["protocol_digest"]
+    assert steps["protocol_digest"] != first["protocol_digest"]
+    # Too short for a search over shifts: no number instead of a wrong one.
+    assert first["metrics"]["sync_c"]["value"] is None
 
 
 def test_reconstruction_does_not_see_what_it_is_to_make() -> None:

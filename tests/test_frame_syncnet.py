@@ -43,7 +43,8 @@ def test_a_still_picture_behind_the_motion_does_not_matter() -> None:
 def test_gradient_reaches_the_frames() -> None:
     network = FrameSyncNet().eval()
     frames = torch.rand(1, 16, 3, 64, 128, requires_grad=True)
-    cosine_loss(*network(frames, torch.randn(1, 1, 80, 52)), torch.ones(1)).backward()
+    vision, audio = network(frames, torch.randn(1, 1, 80, 52))
+    cosine_loss(vision, audio, torch.ones(1)).backward()
     assert frames.grad is not None
     assert torch.isfinite(frames.grad).all()
     assert float(frames.grad.abs().max()) > 0
@@ -63,7 +64,8 @@ def test_it_learns() -> None:
     frames, mel, y = pairs(128, seed=0)
     for _ in range(60):
         optimizer.zero_grad()
-        cosine_loss(*network(frames, mel), y).backward()
+        vision, audio = network(frames, mel)
+        cosine_loss(vision, audio, y).backward()
         optimizer.step()
     network.eval()
     frames, mel, y = pairs(128, seed=1)

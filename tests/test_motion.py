@@ -43,5 +43,5 @@ def test_order_of_frames_matters() -> None:
 
 
 def test_too_long_a_window() -> None:
-    with pytest.raises(ValueError, match="9 frames was given.*8 positions"):
+    with pytest.raises(ValueError, match=r"9 frames was given.*8 positions"):
         module(8)(torch.randn(9, 16, 2, 2), 9)

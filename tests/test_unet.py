@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from models.unet import LipSyncUNet
 from tests.parity import case_unet
 from tests.small_models import small_unet, unet_inputs
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "unet_stage1": {"motion_resolutions": []},
     "unet_stage2": {},
     "unet_stage2_efficient": {"motion_decoder_only": True},

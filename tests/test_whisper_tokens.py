@@ -92,10 +92,9 @@ def test_too_little_sound_is_refused() -> None:
 
 def openai_weights(encoder: WhisperTokens) -> dict[str, torch.Tensor]:
     """The encoder's weights under OpenAI's names."""
-    names = {
-        new: old for old, new in zip(OPENAI, convert_openai(dict.fromkeys(OPENAI)), strict=True)
-    }  # type: ignore[arg-type]
-    return {names[key]: value for key, value in encoder.encoder.state_dict().items()}
+    own = encoder.encoder.state_dict()
+    positions = convert_openai({name: torch.tensor(i) for i, name in enumerate(OPENAI)})
+    return {OPENAI[int(position)]: own[key] for key, position in positions.items()}
 
 
 def _openai_names() -> list[str]:

@@ -1,0 +1,277 @@
+"""Opening containers, and decoding a stream of one as far as it can be decoded."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+
+from datasets.errors import Reason, SourceError
+
+log = logging.getLogger(__name__)
+
+FPS = 25
+SAMPLE_RATE = 16000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+FORMATS = (
+    "mov,mp4,m4a,3gp,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,mxf,nut,dv,rm,"
+    "h264,hevc,ivf,yuv4mpegpipe,wav,w64,flac,mp3,aac,ac3,aiff,au,caf,amr"
+)
+"""Demuxers that may be used. Left out are playlists, which would open other files, and
+those that take pictures or plain text for video."""
+BEGINNINGS = (b"RIFF", b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"\0\0\x01\xba", b"\0\0\x01\xb3")
+"""First bytes of containers other than mp4."""
+LONGEST_GAP_S = 60.0
+"""Timestamps that jump further ahead are taken for broken: the stream just goes on."""
+LONGEST_REPEAT_S = 1.0
+"""The same for timestamps that jump back."""
+FASTEST = 1000.0
+"""Frame rates beyond are no rates but clocks."""
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a container says of itself, and the time of its first video frame."""
+
+    path: Path
+    duration_s: float
+    """Length of the video from its first frame, 0 where the container does not say."""
+    width: int
+    """Pixels, after rotation."""
+    height: int
+    """Pixels, after rotation."""
+    fps: float
+    """Average frame rate."""
+    video_codec: str
+    start_s: float
+    """Container time of the first video frame: zero of our timeline."""
+    has_audio: bool
+    audio_rate: int
+    """Samples per second; 0 without audio."""
+    audio_channels: int
+    audio_codec: str
+    """Empty without audio."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """A container for reading. Nothing but this one file is touched.
+
+    Raises:
+        SourceError: EMPTY_FILE, NOT_MEDIA or UNREADABLE.
+    """
+    if not path.is_file():
+        raise SourceError(Reason.UNREADABLE, "no regular file")
+    if path.stat().st_size == 0:
+        raise SourceError(Reason.EMPTY_FILE, "0 bytes")
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:
+        # An absolute path, since `name:rest.mp4` would be taken for a protocol.
+        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
+    except (OSError, ValueError) as error:
+        raise _why_not_opened(path, error) from error
+    with container:
+        yield container
+
+
+def _why_not_opened(path: Path, error: Exception) -> SourceError:
+    """Tells damaged media from what is something else."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as denied:
+        return SourceError(Reason.UNREADABLE, one_line(denied))
+    if head[4:8] == b"ftyp" or head.startswith(BEGINNINGS):
+        return SourceError(Reason.UNREADABLE, f"the container is damaged: {one_line(error)}")
+    return SourceError(Reason.NOT_MEDIA, f"no video or audio format, begins with {head[:8]!r}")
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's text for a column of a table."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())[:200]
+
+
+def video_stream(container: InputContainer) -> Any:
+    """The first video stream that is no cover picture, ready to be decoded on all cores.
+
+    Raises:
+        SourceError: NO_VIDEO, or UNREADABLE where nothing decodes its codec.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise SourceError(Reason.UNREADABLE, "no decoder for the video's codec")
+            stream.thread_type = "AUTO"
+            return stream
+    if not container.streams:
+        raise SourceError(Reason.NOT_MEDIA, "no stream")
+    kinds = {
+        stream.type: "a cover picture" if stream.type == "video" else stream.type
+        for stream in container.streams
+    }
+    raise SourceError(Reason.NO_VIDEO, f"no video stream, only {', '.join(kinds.values())}")
+
+
+def audio_stream(container: InputContainer) -> Any:
+    """The first audio stream that can be decoded.
+
+    Raises:
+        SourceError: NO_AUDIO.
+    """
+    for stream in container.streams.audio:
+        if stream.codec_context is not None:
+            return stream
+    raise SourceError(Reason.NO_AUDIO, "no audio stream that can be decoded")
+
+
+def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
+    """Frames of a stream in order of presentation, as far as they can be decoded.
+
+    What is damaged is left out and logged.
+    """
+    damaged = 0
+    problem = ""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except OSError as error:
+            problem = one_line(error)
+            packet = None
+        if packet is None:
+            break
+        try:
+            frames = packet.decode()
+        except (OSError, ValueError):
+            damaged += 1
+            continue
+        yield from frames
+    if problem:
+        yield from _kept_back(stream)
+    if problem or damaged:
+        log.warning(
+            "%s is damaged: %d packets of its %s cannot be decoded%s",
+            Path(container.name or "a file").name,
+            damaged,
+            stream.type,
+            f", and it ends early ({problem})" if problem else "",
+        )
+
+
+def _kept_back(stream: Any) -> list[Any]:
+    """What the decoder holds at the end."""
+    try:
+        return list(stream.decode(None))
+    except (OSError, ValueError):
+        return []
+
+
+def timed(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
+    """(container time, frame) with times that strictly increase.
+
+    MPEG streams and old AVI files may lack timestamps: such a frame follows the one before
+    by 1 / `rate`, and so it does where timestamps jump.
+    """
+    last: float | None = None
+    shift = 0.0
+    dropped = 0
+    for frame in frames:
+        if frame.time is None:
+            time = 0.0 if last is None else last + 1 / rate
+        else:
+            time = frame.time + shift
+        if last is not None:
+            if not last - LONGEST_REPEAT_S <= time <= last + LONGEST_GAP_S:
+                shift += last + 1 / rate - time
+                time = last + 1 / rate
+            elif time <= last:
+                dropped += 1
+                continue
+        last = time
+        yield time, frame
+    if dropped:
+        log.warning("%d frames without a time of their own are left out", dropped)
+
+
+def frame_rate(stream: Any) -> float:
+    """Average frames per second; 25 where the container does not say."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and 0 < rate <= FASTEST:
+            return float(rate)
+    return float(FPS)
+
+
+def first_of(frames: Iterator[tuple[float, Any]]) -> tuple[float, Any]:
+    """Container time of the first video frame, and the frame.
+
+    Raises:
+        SourceError: UNREADABLE, there is none.
+    """
+    first = next(frames, None)
+    if first is None:
+        raise SourceError(Reason.UNREADABLE, "no frame of the video can be decoded")
+    return first
+
+
+def first_frame(container: InputContainer) -> tuple[float, Any]:
+    """`first_of` the container's video stream."""
+    stream = video_stream(container)
+    return first_of(timed(decoded(container, stream), frame_rate(stream)))
+
+
+def video_zero(path: Path) -> float | None:
+    """Container time of the first video frame; None for a file with sound alone."""
+    with opened(path) as container:
+        try:
+            return first_frame(container)[0]
+        except SourceError:
+            return None
+
+
+def is_turned(frame: Any) -> bool:
+    """Whether the display matrix turns the picture by a quarter."""
+    return round(frame.rotation / 90) % 2 == 1
+
+
+def probe(path: Path) -> MediaInfo:
+    """Look at a file without decoding more than its first frame.
+
+    Raises:
+        SourceError: EMPTY_FILE, NOT_MEDIA, NO_VIDEO or UNREADABLE.
+    """
+    with opened(path) as container:
+        stream = video_stream(container)
+        start, frame = first_frame(container)
+        width, height = frame.width, frame.height
+        if is_turned(frame):
+            width, height = height, width
+        audio = next(iter(container.streams.audio), None)
+        context = audio.codec_context if audio else None
+        return MediaInfo(
+            path=path,
+            duration_s=_duration(container, stream, start),
+            width=width,
+            height=height,
+            fps=frame_rate(stream),
+            video_codec=stream.codec_context.name,
+            start_s=start,
+            has_audio=audio is not None,
+            audio_rate=context.sample_rate if context else 0,
+            audio_channels=context.channels if context else 0,
+            audio_codec=context.name if context else "",
+        )
+
+
+def _duration(container: InputContainer, stream: Any, start: float) -> float:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if container.duration:
+        first = (container.start_time or 0) / av.time_base
+        return max(0.0, container.duration / av.time_base - (start - first))
+    return 0.0

@@ -1,0 +1,137 @@
+"""Another file's sound, pulled into an mp4 in step with its pictures."""
+
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from numpy.typing import NDArray
+
+from datasets._media_audio import Piece, pcm
+from datasets._media_open import audio_stream, opened, video_zero
+
+COPIED = ("aac", "mp3", "alac", "ac3", "eac3")
+"""Codecs that an mp4 holds as they are."""
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+AAC_BITS = (96_000, 5.0)
+"""Bits per second and channel: at most that many, and at most so many per sample."""
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+"""Channels that stay as they are; others are mixed to stereo."""
+
+Packets = Generator[tuple[float, Any], None, None]
+"""Seconds after time zero, and a packet."""
+
+
+class SoundTrack:
+    """The sound of `path` from its own first video frame (or its beginning) on.
+
+    Copied where an mp4 holds it, otherwise AAC at the same rate with the same channels.
+
+    Args:
+        path: the file with the sound.
+        output: the container that gets it.
+
+    Raises:
+        SourceError: the file has no sound.
+    """
+
+    def __init__(self, path: Path, output: OutputContainer) -> None:
+        self.output = output
+        self.opening = opened(path)
+        self.container = self.opening.__enter__()
+        try:
+            self.source = audio_stream(self.container)
+            self.zero = video_zero(path) if self.container.streams.video else None
+            copied = self.source.codec_context.name in COPIED
+            self.stream: Any = (
+                output.add_stream_from_template(self.source) if copied else self._encoder()
+            )
+            self.packets: Packets = self._copied() if copied else self._encoded()
+        except BaseException:
+            self.opening.__exit__(None, None, None)
+            raise
+        self.waiting: tuple[float, Any] | None = None
+
+    def write_until(self, time_s: float) -> None:
+        """Mux what is heard before `time_s`."""
+        while True:
+            if self.waiting is None:
+                self.waiting = next(self.packets, None)
+            if self.waiting is None or self.waiting[0] >= time_s:
+                return
+            self.output.mux(self.waiting[1])
+            self.waiting = None
+
+    def close(self) -> None:
+        """Let go of the source."""
+        self.packets.close()
+        self.opening.__exit__(None, None, None)
+
+    def _copied(self) -> Packets:
+        base = self.source.time_base
+        offset: int | None = None
+        if self.zero is not None:
+            offset = round(self.zero / base)
+        last: int | None = None
+        for packet in self.container.demux(self.source):
+            if packet.pts is None or not packet.size:
+                continue
+            if offset is None:
+                # Packets before the stream's start only prepare the decoder.
+                offset = max(packet.pts, self.source.start_time or 0)
+            # The packet before the first that is heard prepares the decoder for it.
+            if packet.pts + 2 * (packet.duration or 0) <= offset:
+                continue
+            packet.pts -= offset
+            if last is not None and packet.pts <= last:
+                continue
+            last = packet.pts
+            packet.dts = packet.pts
+            packet.stream = self.stream
+            yield float(packet.pts * base), packet
+
+    def _encoder(self) -> Any:
+        own = self.source.codec_context
+        rate = next((rate for rate in AAC_RATES if rate >= own.sample_rate), AAC_RATES[-1])
+        stream: Any = self.output.add_stream("aac", rate=rate)
+        context = stream.codec_context
+        # By their number, since a wav file need not say which channels it has.
+        context.layout = LAYOUTS.get(own.layout.nb_channels, "stereo")
+        context.bit_rate = round(min(AAC_BITS[0], AAC_BITS[1] * rate) * context.layout.nb_channels)
+        context.thread_count = 1
+        return stream
+
+    def _encoded(self) -> Packets:
+        context = self.stream.codec_context
+        rate, layout = self.stream.rate, context.layout.name
+        cursor = 0
+        for part in _gapless(pcm(self.container, self.source, rate, self.zero, layout), rate):
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            frame.sample_rate = rate
+            frame.time_base = Fraction(1, rate)
+            frame.pts = cursor
+            cursor += part.shape[1]
+            yield from self._tagged(context.encode(frame))
+        yield from self._tagged(context.encode(None))
+
+    def _tagged(self, packets: list[Any]) -> Packets:
+        for packet in packets:
+            packet.stream = self.stream
+            yield float(packet.pts * packet.time_base), packet
+
+
+def _gapless(pieces: Iterator[Piece], rate: int) -> Iterator[NDArray[np.float32]]:
+    """The pieces (channels, n) from position 0 on, with silence in between."""
+    cursor = 0
+    for position, sound in pieces:
+        while position > cursor:
+            count = min(position - cursor, rate)
+            yield np.zeros((len(sound), count), np.float32)
+            cursor += count
+        kept = sound[:, cursor - position :]
+        if kept.shape[1]:
+            yield np.ascontiguousarray(kept)
+            cursor += kept.shape[1]

@@ -1,0 +1,148 @@
+"""Pictures out of a video, at a constant rate or as they are."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from datasets._media_open import FPS, decoded, first_of, frame_rate, opened, timed, video_stream
+
+log = logging.getLogger(__name__)
+
+MISSING_S = 0.5
+"""A video that ends that much earlier than its container says was cut off."""
+TINY_S = 1e-6
+"""Well below any frame's duration, well above what floats lose."""
+
+Timed = tuple[float, Any]
+"""Seconds after the first video frame, and a decoded frame."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded picture."""
+
+    index: int
+    """At a constant rate `round(time_s * fps)`; otherwise the position among the frames
+    that were asked for, from 0."""
+    time_s: float
+    """Seconds after the first video frame: k / fps at a constant rate, otherwise the
+    source's own."""
+    rgb: NDArray[np.uint8]
+    """(h, w, 3). Frames that repeat share it: copy before writing into it."""
+
+
+def to_rgb(frame: Any) -> NDArray[np.uint8]:
+    """(h, w, 3), turned as the display matrix says."""
+    rgb = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
+def read_frames(
+    path: Path,
+    fps: float | None = FPS,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+) -> Iterator[Frame]:
+    """Decode a video as a stream of pictures; never more than two are held.
+
+    Frames that are not shown are never converted to RGB.
+
+    Args:
+        path: the file.
+        fps: constant rate to resample to, by timestamps: at each moment the nearest frame
+            of the source is shown. None gives every frame of the source with its own time.
+        start_s, end_s: part of the video, in seconds after its first frame; `end_s` itself
+            is outside.
+
+    Raises:
+        SourceError: the file cannot be opened, or none of its frames decoded. A damaged
+            end only ends the stream, and is logged.
+    """
+    with opened(path) as container:
+        stream = video_stream(container)
+        step = 1 / frame_rate(stream)
+        source = _from(path, container, stream, start_s)
+        shown = source if fps is None else _resampled(source, fps, step)
+        last: Any = None
+        count = 0
+        for time, frame in shown:
+            if time < start_s - TINY_S:
+                continue
+            if end_s is not None and time >= end_s - TINY_S:
+                return
+            if frame is not last:
+                last, rgb = frame, to_rgb(frame)
+            yield Frame(count if fps is None else round(time * fps), time, rgb)
+            count += 1
+        _tell_if_cut_off(path, stream, time if count else start_s)
+
+
+def _tell_if_cut_off(path: Path, stream: Any, end_s: float) -> None:
+    """Log it when the container promises more than there was to decode."""
+    promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if promised > end_s + MISSING_S:
+        log.warning("%s ends at %.1f s of %.1f s", path.name, end_s, promised)
+
+
+def _from(path: Path, container: InputContainer, stream: Any, start_s: float) -> Iterator[Timed]:
+    """Frames from the first one on, or from a little before `start_s`."""
+    rate = frame_rate(stream)
+    frames = timed(decoded(container, stream), rate)
+    zero, frame = first_of(frames)
+    # Two frames early, since the nearest frame may lie before the start.
+    target = zero + start_s - 2 / rate
+    if target <= zero:
+        yield 0.0, frame
+        yield from _since(zero, frames)
+        return
+    if frame.time is not None:
+        container.seek(int(target / stream.time_base), stream=stream)
+        frames = timed(decoded(container, stream), rate)
+        first = next(frames, None)
+        if first and first[0] <= target and first[1].time is not None:
+            yield from _since(zero, chain([first], frames))
+            return
+    # Some containers cannot be entered in the middle, or only behind the target.
+    with opened(path) as again:
+        yield from _since(zero, timed(decoded(again, video_stream(again)), rate))
+
+
+def _since(zero: float, frames: Iterable[Timed]) -> Iterator[Timed]:
+    for time, frame in frames:
+        yield time - zero, frame
+
+
+def _resampled(source: Iterator[Timed], fps: float, step: float) -> Iterator[Timed]:
+    """For each k the source frame nearest to k / fps; the last one lasts its own duration,
+    or one `step`."""
+    index = 0
+    earlier: Timed | None = None
+    for time, frame in source:
+        if earlier is None:
+            index = max(0, ceil(time * fps - TINY_S))
+        else:
+            middle = (earlier[0] + time) / 2
+            while index / fps < middle:
+                yield index / fps, earlier[1]
+                index += 1
+        earlier = (time, frame)
+    if earlier is not None:
+        end = max(round((earlier[0] + _lasting(earlier[1], step)) * fps), 1)
+        for last in range(index, end):
+            yield last / fps, earlier[1]
+
+
+def _lasting(frame: Any, step: float) -> float:
+    """Seconds that a frame is shown; old containers claim nonsense, which `step` bounds."""
+    if frame.duration and frame.time_base:
+        return min(float(frame.duration * frame.time_base), 2 * step)
+    return step

@@ -1,0 +1,165 @@
+"""The aligned clips of one face track, encoded while the video is being decoded.
+
+Frames pass through: no more than half a longest clip of aligned faces is held back, which is
+what it takes to end a long track in two clips of equal length instead of a long and a short one.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.alignment import Aligner, align, align_points
+from datasets.media import FPS, VideoWriter
+from tasks.quality import Quality, QualityMeter
+from tasks.tracks import Sighting
+
+PRESET = "veryfast"
+
+
+@dataclass(frozen=True)
+class TrackClip:
+    """A stretch of a track that is one clip, or too short to be one."""
+
+    track: int
+    number: int
+    """Of the clip in its track, from 0."""
+    start: int
+    """First frame in the source."""
+    landmarks: np.ndarray
+    """float32 (t, 478, 2), pixels of the source."""
+    aligned: np.ndarray
+    """The same in pixels of the aligned face."""
+    quality: Quality
+    video: Path | None
+    """The encoded faces; None when the track was too short."""
+
+    @property
+    def frames(self) -> int:
+        return len(self.landmarks)
+
+
+@dataclass(frozen=True)
+class _Held:
+    face: np.ndarray
+    landmarks: np.ndarray
+    aligned: np.ndarray
+    found: bool
+
+
+class TrackWriter:
+    """Cuts a track into clips of `min_frames` to `max_frames` and encodes them.
+
+    Args:
+        track: number of the track.
+        name: called with a clip's number, gives the path of its video.
+        resolution: side of the aligned faces.
+        min_frames, max_frames: length of a clip; the longest at least twice the shortest.
+        crf: x264's quality.
+        on_clip: called with every clip once its video is complete.
+    """
+
+    def __init__(
+        self,
+        track: int,
+        name: Callable[[int], Path],
+        *,
+        resolution: int,
+        min_frames: int,
+        max_frames: int,
+        crf: int,
+        on_clip: Callable[[TrackClip], None],
+    ) -> None:
+        self._track, self._name = track, name
+        self._resolution, self._crf = resolution, crf
+        self._min, self._max = min_frames, max_frames
+        self._hold = max(min_frames, max_frames // 2)
+        self._on_clip = on_clip
+        self._aligner = Aligner(resolution)
+        self._waiting: deque[_Held] = deque()
+        self._start = -1
+        self._number = 0
+        self._begin_clip()
+
+    def _begin_clip(self) -> None:
+        self._writer: VideoWriter | None = None
+        self._meter = QualityMeter()
+        self._landmarks: list[np.ndarray] = []
+        self._aligned: list[np.ndarray] = []
+
+    def add(self, sighting: Sighting, rgb: np.ndarray) -> None:
+        """The track's next frame."""
+        if self._start < 0:
+            self._start = sighting.index
+        matrix = self._aligner.matrix(sighting.landmarks)
+        points = align_points(sighting.landmarks, matrix, self._resolution)
+        face = align(rgb, matrix, self._resolution)
+        self._waiting.append(_Held(face, sighting.landmarks, points, sighting.found))
+        if len(self._waiting) > self._hold:
+            self._encode_one()
+            if len(self._landmarks) == self._max:
+                self._finish_clip()
+
+    def close(self) -> None:
+        """The track is over: give out what is left of it, evenly if it is two clips."""
+        left = len(self._landmarks) + len(self._waiting)
+        if left == 0:
+            return
+        if left < self._min:
+            self._give_out_short()
+            return
+        if left > self._max:
+            first = max(len(self._landmarks), left // 2)
+            while len(self._landmarks) < first:
+                self._encode_one()
+            self._finish_clip()
+        while self._waiting:
+            self._encode_one()
+        self._finish_clip()
+
+    def discard(self) -> None:
+        """Drop a clip that is being encoded."""
+        if self._writer is not None:
+            self._writer.__exit__(RuntimeError, None, None)
+            self._writer = None
+
+    def _encode_one(self) -> None:
+        held = self._waiting.popleft()
+        if self._writer is None:
+            side = self._resolution
+            path = self._name(self._number)
+            self._writer = VideoWriter(path, side, side, FPS, crf=self._crf, preset=PRESET)
+        self._writer.write(held.face)
+        self._note(held)
+
+    def _note(self, held: _Held) -> None:
+        self._meter.add(held.face, held.landmarks, held.found)
+        self._landmarks.append(held.landmarks)
+        self._aligned.append(held.aligned)
+
+    def _finish_clip(self) -> None:
+        assert self._writer is not None
+        self._writer.close()
+        self._give_out(self._name(self._number))
+
+    def _give_out_short(self) -> None:
+        while self._waiting:
+            self._note(self._waiting.popleft())
+        self._give_out(None)
+
+    def _give_out(self, video: Path | None) -> None:
+        clip = TrackClip(
+            track=self._track,
+            number=self._number,
+            start=self._start,
+            landmarks=np.stack(self._landmarks),
+            aligned=np.stack(self._aligned),
+            quality=self._meter.result(),
+            video=video,
+        )
+        self._start += clip.frames
+        self._number += 1
+        self._begin_clip()
+        self._on_clip(clip)

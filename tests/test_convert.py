@@ -1,0 +1,168 @@
+"""`python -m models.convert`: every known kind, back again, and clear refusals."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+
+from models.convert import convert, main
+from models.convert_unet import unet_to_reference
+from models.files import ModelFileError
+from models.unet import LipSyncUNet
+from tests.small_models import PUBLISHED, shaken
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    unet = LipSyncUNet(**PUBLISHED)
+    shaken(unet)
+    path = tmp_path / "latentsync_unet.pt"
+    torch.save(unet_to_reference(unet, 5), path)
+    return path
+
+
+def test_unet_there_and_back(checkpoint: Path, tmp_path: Path) -> None:
+    assert main([str(checkpoint), str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+    ]
+    assert LipSyncUNet.from_pretrained(tmp_path / "out").config.motion_resolutions == [1, 2]
+    assert main([str(tmp_path / "out"), str(tmp_path / "back.pt")]) == 0
+    before = torch.load(checkpoint, weights_only=True)["state_dict"]
+    after = torch.load(tmp_path / "back.pt", weights_only=True)["state_dict"]
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_stable_diffusion(tmp_path: Path) -> None:
+    theirs = UNet2DConditionModel(
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=8,
+    )
+    save_file(theirs.state_dict(), tmp_path / "sd.safetensors")
+    said = convert(tmp_path / "sd.safetensors", tmp_path / "out")
+    assert "384 wide, text tokens 16" in said
+    unet = LipSyncUNet.from_pretrained(tmp_path / "out")
+    assert (unet.config.in_channels, unet.config.cross_attention_dim) == (13, 384)
+
+
+def test_syncnet_there_and_back(tmp_path: Path) -> None:
+    from models.syncnet import SyncNet
+
+    state = SyncNet().state_dict()
+    torch.save(state, tmp_path / "syncnet_v2.model")
+    convert(tmp_path / "syncnet_v2.model", tmp_path / "out")
+    convert(tmp_path / "out", tmp_path / "back.model")
+    after = torch.load(tmp_path / "back.model", weights_only=True)["state_dict"]
+    assert after.keys() == state.keys()
+    assert all(torch.equal(after[key], state[key]) for key in state)
+
+
+class Hostile:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("owned",)
+
+
+def hostile(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"state_dict": {"conv_in.weight": Hostile()}}))
+
+
+def hostile_zip(path: Path) -> None:
+    torch.save({"state_dict": {"conv_in.weight": Hostile()}}, path)
+
+
+def truncated(path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"conv_in.weight": torch.zeros(100, 100)}}, buffer)
+    path.write_bytes(buffer.getvalue()[:-2000])
+
+
+def unknown(path: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, path)
+
+
+def no_weights(path: Path) -> None:
+    torch.save([1, 2], path)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda path: None, "is not there"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_bytes(b"<html>"), "web page"),
+        (hostile, "refused|no weight file"),
+        (hostile_zip, "refused"),
+        (truncated, "truncated"),
+        (unknown, "of no known kind"),
+        (no_weights, "holds list"),
+    ],
+)
+def test_one_sentence_for_each_bad_file(
+    make: object,
+    match: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "file.pt"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(ModelFileError, match=match):
+        convert(path, tmp_path / "out")
+    assert main([str(path), str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "owned").exists()
+
+
+def test_mismatched_unet_leaves_nothing_behind(checkpoint: Path, tmp_path: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"].pop("conv_norm_out.weight")
+    torch.save(content, checkpoint)
+    with pytest.raises(ModelFileError, match=r"latentsync_unet\.pt.*conv_norm_out"):
+        convert(checkpoint, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
+
+
+def test_existing_targets_are_kept(checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "mine.txt").write_text("mine")
+    with pytest.raises(ModelFileError, match="is there already"):
+        convert(checkpoint, target)
+    assert (target / "mine.txt").read_text() == "mine"
+
+
+def test_folders_that_are_no_models(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ModelFileError, match="no converted model"):
+        convert(tmp_path / "a", tmp_path / "a.pt")
+    (tmp_path / "a" / "config.json").write_text('{"kind": "bread"}')
+    with pytest.raises(ModelFileError, match="no model that can be written"):
+        convert(tmp_path / "a", tmp_path / "a.pt")
+
+
+def test_help() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "models.convert", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert "latentsync_unet.pt" in done.stdout

@@ -1,0 +1,180 @@
+"""The whole model: what it keeps, what it repaints, and that it comes back from disk."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.latentsync import LatentSync
+from models.latentsync_config import LatentSyncConfig
+from tests.small_models import shaken, small_config, small_model
+
+
+def window(seed: int, frames: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, frames, 3, 64, 64, generator=generator) * 2 - 1
+
+
+def speech(model: LatentSync, frames: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return model.tokens(0.3 * torch.randn(16_000, generator=generator), frames)[None]
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def test_windows_and_frames_keep_their_places() -> None:
+    model = small_model()
+    pixels = torch.cat([window(0), window(1)])
+    latents = model.encode_window(pixels)
+    assert latents.shape == (2, 8, 4, 8, 8)
+    torch.testing.assert_close(latents[1, :, 2], model.encode(pixels[1, 2:3])[0])
+    torch.testing.assert_close(
+        model.decode_window(latents)[1, 2], model.decode(latents[1:, :, 2])[0]
+    )
+
+
+def test_masked_picture_is_grey_where_repainted() -> None:
+    model = small_model()
+    masked = model.masked(window(0))
+    covered = (model.mask[0] == 0).expand_as(masked)
+    assert (masked[covered] == 0).all()
+    assert torch.equal(masked[~covered], window(0)[~covered])
+
+
+def test_untrained_it_pastes_the_reference() -> None:
+    model = small_model()
+    pixels, reference = window(0), window(1)
+    painted = model.generate(pixels, reference, speech(model), steps=2, generator=seeded())
+    guess = model.guess(model.encode_window(model.masked(pixels)), model.encode_window(reference))
+    expected = model.blend(pixels, model.decode_window(guess))
+    torch.testing.assert_close(painted, expected, rtol=0, atol=1e-5)
+
+
+def test_kept_pixels_are_untouched_and_hidden_ones_unseen() -> None:
+    model = small_model()
+    shaken(model.unet)
+    pixels, reference = window(0), window(1)
+    other = torch.where(model.mask[0] == 1, pixels, window(5))
+    results = [
+        model.generate(each, reference, speech(model), steps=2, generator=seeded())
+        for each in (pixels, other)
+    ]
+    kept = (model.mask[0] == 1).expand_as(pixels)
+    assert torch.equal(results[0][kept], pixels[kept])
+    assert not torch.equal(results[0][~kept], pixels[~kept])
+    deep = (model.alpha[0] == 1).expand_as(pixels)
+    assert deep.any()
+    torch.testing.assert_close(results[0][deep], results[1][deep], rtol=0, atol=1e-5)
+
+
+def test_repeats_with_its_generator_and_shares_noise_over_frames() -> None:
+    # Without motion modules, frames of the same picture and sound differ by noise alone.
+    unet = {**small_config().unet, "residual": False, "motion_resolutions": []}
+    model = small_model(prediction_type="epsilon", unet=unet)
+    shaken(model.unet)
+    pixels = window(0)[:, :1].expand(-1, 4, -1, -1, -1)
+    tokens = speech(model)[:, :1].expand(-1, 4, -1, -1)
+    first, second = (
+        model.generate(pixels, pixels, tokens, steps=3, generator=seeded()) for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first[:, 0], first[:, 3], rtol=0, atol=1e-4)
+    other = model.generate(
+        pixels, pixels, tokens, steps=3, generator=torch.Generator().manual_seed(9)
+    )
+    assert not torch.equal(first, other)
+
+
+def test_guidance_scales_what_audio_changes() -> None:
+    model = small_model()
+    shaken(model.unet)
+    pixels, reference, tokens = window(0), window(1), speech(model)
+    masked = model.encode_window(model.masked(pixels))
+    other = model.encode_window(reference)
+    noise = torch.randn(1, 8, 1, 8, 8, generator=seeded())
+    start = noise.expand(masked.shape)
+    timestep = torch.tensor([999])
+    with torch.no_grad():
+        heard = model.predict(start, timestep, tokens, masked, other)
+        deaf = model.predict(start, timestep, torch.zeros_like(tokens), masked, other)
+        expected = model.blend(pixels, model.decode_window(deaf + 3 * (heard - deaf)))
+    painted = model.generate(pixels, reference, tokens, steps=1, guidance=3, noise=noise)
+    assert (heard - deaf).abs().max() > 1e-3
+    torch.testing.assert_close(painted, expected, rtol=0, atol=1e-3)
+    plain = model.generate(pixels, reference, tokens, steps=1, guidance=1, noise=noise)
+    torch.testing.assert_close(
+        plain, model.blend(pixels, model.decode_window(heard)), rtol=0, atol=1e-3
+    )
+
+
+def test_one_step_estimate_for_both_prediction_types() -> None:
+    noisy, latents = torch.randn(2, 8, 4, 8, 8), torch.randn(2, 8, 4, 8, 8)
+    timesteps = torch.tensor([10, 900])
+    plain = {**small_config().unet, "residual": False}
+    for kind in ("sample", "epsilon"):
+        model = small_model(prediction_type=kind, unet=plain)
+        shaken(model.unet)
+        tokens = speech(model).expand(2, -1, -1, -1)
+        with torch.no_grad():
+            output = model.predict(noisy, timesteps, tokens, latents, latents)
+            estimate = model.predict_x0(noisy, timesteps, tokens, latents, latents)
+        if kind == "sample":
+            assert torch.equal(estimate, output)
+        else:
+            noised = model.scheduler.add_noise(estimate, output, timesteps)
+            torch.testing.assert_close(noised, noisy, rtol=1e-3, atol=1e-3)
+
+
+def test_progress_is_told() -> None:
+    model, told = small_model(), []
+    model.generate(
+        window(0),
+        window(1),
+        speech(model),
+        steps=3,
+        on_step=lambda done, steps: told.append((done, steps)),
+    )
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_saved_model_gives_the_same_pictures(tmp_path: Path) -> None:
+    model = small_model()
+    shaken(model)
+    model.save(tmp_path / "bundle")
+    loaded = LatentSync.load(tmp_path / "bundle")
+    assert loaded.config == model.config
+    assert not loaded.training
+    arguments = (window(0), window(1), speech(model))
+    expected = model.generate(*arguments, steps=2, generator=seeded())
+    assert torch.equal(loaded.generate(*arguments, steps=2, generator=seeded()), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"pixels": window(0)[..., :32]}, "pixels must be"),
+        ({"reference": window(0, frames=3)}, "differ"),
+        ({"tokens": torch.zeros(1, 3, 7, 88)}, "tokens must be for"),
+        ({"steps": 0}, "steps must be at least 1"),
+    ],
+)
+def test_inputs_that_do_not_fit(change: dict, match: str) -> None:
+    model = small_model()
+    arguments = {
+        "pixels": window(0),
+        "reference": window(1),
+        "tokens": speech(model),
+        "steps": 1,
+        **change,
+    }
+    with pytest.raises(ValueError, match=match):
+        model.generate(**arguments)
+
+
+def test_parts_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="prediction_type must be 'sample', got 'epsilon'"):
+        LatentSyncConfig(unet={"residual": True})
+    with pytest.raises(ValueError, match="60 is no multiple of 8"):
+        LatentSync(small_config(resolution=60))
