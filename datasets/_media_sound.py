@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datasets._media_audio import Piece, pcm
 from datasets._media_open import audio_stream, opened, video_zero
 
-COPIED = ("aac", "mp3", "alac", "ac3", "eac3")
+COPIED = ("aac", "mp3", "mp3float", "alac", "ac3", "eac3")
 """Codecs that an mp4 holds as they are."""
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_BITS = (96_000, 5.0)

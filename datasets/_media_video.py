@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def read_frames(
                 last, rgb = frame, to_rgb(frame)
             yield Frame(count if fps is None else round(time * fps), time, rgb)
             count += 1
-        _tell_if_cut_off(path, stream, time if count else start_s)
+        _tell_if_cut_off(path, stream, (time if count else start_s) + step)
 
 
 def _tell_if_cut_off(path: Path, stream: Any, end_s: float) -> None:
@@ -136,7 +136,7 @@ def _resampled(source: Iterator[Timed], fps: float, step: float) -> Iterator[Tim
                 index += 1
         earlier = (time, frame)
     if earlier is not None:
-        end = max(round((earlier[0] + _lasting(earlier[1], step)) * fps), 1)
+        end = max(floor((earlier[0] + _lasting(earlier[1], step)) * fps + 0.5 + TINY_S), 1)
         for last in range(index, end):
             yield last / fps, earlier[1]
 

@@ -63,9 +63,10 @@ class VideoWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         self._sound: SoundTrack | None = None
-        # File names could hold what mp4 muxers take for a pattern or a protocol.
+        # The sound's start is stored in the movie's clock, whose milliseconds are too coarse.
+        options = {"fflags": "+bitexact", "movie_timescale": str(CLOCK)}
         self._container = av.open(
-            str(self._temporary.absolute()), "w", format="mp4", options={"fflags": "+bitexact"}
+            str(self._temporary.absolute()), "w", format="mp4", options=options
         )
         try:
             self._stream = self._video_stream(crf, preset)
@@ -113,7 +114,9 @@ class VideoWriter:
         """
         expected = (self.height, self.width, 3)
         if rgb.shape != expected or rgb.dtype != np.uint8:
-            raise ValueError(f"a picture of {rgb.dtype} {rgb.shape} is no uint8 {expected}")
+            raise ValueError(
+                f"a picture of {rgb.dtype} {rgb.shape} does not fit a video of uint8 {expected}"
+            )
         time = Fraction(self.count) / self.rate if time_s is None else Fraction(time_s)
         pts = round(time * CLOCK)
         if pts <= self._last_pts:
@@ -123,18 +126,23 @@ class VideoWriter:
             format=self._stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG"
         )
         picture.pts, picture.time_base = pts, Fraction(1, CLOCK)
-        picture.duration = round(CLOCK / self.rate)
-        self._container.mux(self._stream.encode(picture))
+        self._mux(self._stream.encode(picture))
         self.count += 1
         self._last_pts = pts
         self.end_s = float(time + 1 / self.rate)
         if self._sound:
             self._sound.write_until(float(time))
 
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            # x264 knows no durations; without one the last picture would flash by.
+            packet.duration = round(1 / (self.rate * packet.time_base))
+            self._container.mux(packet)
+
     def close(self) -> None:
         """Finish the file and put it in place."""
         try:
-            self._container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None))
             if self._sound:
                 self._sound.write_until(self.end_s)
                 self._sound.close()

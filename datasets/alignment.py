@@ -194,14 +194,14 @@ def _edge_width(inside: np.ndarray) -> int:
 
 
 def _soft_edge(inside: np.ndarray, edge: int) -> np.ndarray:
-    """A mask shrunk by twice the edge's width, then blurred over it."""
+    """A mask shrunk by the edge's width on each side, then blurred over twice that."""
     if edge < 1:
         return inside
     # Beyond the frame there is nothing to blend with: only the face's own border is soft.
     pad = 2 * edge
     padded = cv2.copyMakeBorder(inside, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    shrunk = cv2.erode(padded, np.ones((2 * edge, 2 * edge), np.uint8))
     kernel = 2 * edge + 1
+    shrunk = cv2.erode(padded, np.ones((kernel, kernel), np.uint8))
     sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
     blurred = cv2.GaussianBlur(shrunk, (kernel, kernel), sigma)
     return blurred[pad:-pad, pad:-pad]

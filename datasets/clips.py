@@ -8,7 +8,6 @@ import io
 import json
 import tarfile
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,13 +68,13 @@ class ClipStore:
         self.digest: str = index["digest"]
         self.index = index
         self._members: dict[str, dict[str, _Member]] = {}
+        self._metas: dict[str, dict[str, Any]] = {}
         for entry in index["shards"]:
             if split is None or entry["split"] == split:
                 self._scan(self.dataset_dir / FOLDER / entry["name"])
-        metas = {key: json.loads(self._bytes(key, "json")) for key in self._members}
         self.clips = [
             Clip(key, meta["speaker"], meta["split"], meta["num_frames"], meta["path"], meta)
-            for key, meta in sorted(metas.items())
+            for key, meta in sorted(self._metas.items())
         ]
         if not self.clips:
             which = f"the {split} split of " if split else ""
@@ -83,20 +82,22 @@ class ClipStore:
                 f"there is no clip in {which}{self.dataset_dir}: look into its ledger for the "
                 "reasons of refusals, or add videos"
             )
-        self._metas = metas
         self.resolution: int = resolution or self.clips[0].meta["resolution"]
         self.memory_bytes = memory_bytes
         self._kept: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
 
     def _scan(self, shard: Path) -> None:
-        """Note where each member of a shard begins."""
+        """Note where each member of a shard begins, and what its clips are."""
         try:
             with tarfile.open(shard, "r:") as tar:
                 for member in tar:
                     key, _, extension = member.name.partition(".")
                     place = _Member(shard, member.offset_data, member.size)
                     self._members.setdefault(key, {})[extension] = place
-        except (OSError, tarfile.TarError) as error:
+                    if extension == "json":
+                        content = tar.extractfile(member)
+                        self._metas[key] = json.load(content) if content else {}
+        except (OSError, tarfile.TarError, ValueError) as error:
             raise UserError(
                 f"the shard {shard} cannot be read ({error}): refresh the dataset again"
             ) from error
@@ -117,16 +118,34 @@ class ClipStore:
     def frames(self, clip_id: str) -> NDArray[np.uint8]:
         """(t, R, R, 3) aligned face. The array is shared: do not write into it."""
         if clip_id not in self._kept:
-            frames = np.stack(list(_decode(self._bytes(clip_id, "mp4"))))
-            expected = self._metas[clip_id]["num_frames"]
-            if len(frames) != expected:
-                raise UserError(
-                    f"clip {clip_id} of {self.dataset_dir} has {len(frames)} frames where its "
-                    f"record says {expected}: refresh the dataset again"
-                )
-            self._keep(clip_id, _scaled(frames, self.resolution))
+            self._keep(clip_id, self._decode(clip_id))
         self._kept.move_to_end(clip_id)
         return self._kept[clip_id]
+
+    def _decode(self, clip_id: str) -> NDArray[np.uint8]:
+        content = io.BytesIO(self._bytes(clip_id, "mp4"))
+        expected = self._metas[clip_id]["num_frames"]
+        side = self.resolution
+        frames = np.empty((expected, side, side, 3), np.uint8)
+        count = 0
+        try:
+            with av.open(content, "r") as container:
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                for count, frame in enumerate(container.decode(stream), start=1):
+                    if count <= expected:
+                        frames[count - 1] = _scaled(to_rgb(frame), side)
+        except (OSError, ValueError, IndexError) as error:
+            raise UserError(
+                f"clip {clip_id} of {self.dataset_dir} cannot be decoded ({error}): refresh the "
+                "dataset again"
+            ) from error
+        if count != expected:
+            raise UserError(
+                f"clip {clip_id} of {self.dataset_dir} has {count} frames where its record says "
+                f"{expected}: refresh the dataset again"
+            )
+        return frames
 
     def _keep(self, clip_id: str, frames: NDArray[np.uint8]) -> None:
         frames.setflags(write=False)
@@ -148,19 +167,10 @@ class ClipStore:
         return (points * scale).astype(np.float32)
 
 
-def _decode(mp4: bytes) -> Iterator[NDArray[np.uint8]]:
-    with av.open(io.BytesIO(mp4), "r") as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        for frame in container.decode(stream):
-            yield to_rgb(frame)
-
-
-def _scaled(frames: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    if frames.shape[1] == side:
-        return frames
+def _scaled(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if frame.shape[0] == side:
+        return frame
     import cv2
 
-    shrinks = side < frames.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(frame, (side, side), interpolation=method) for frame in frames])
+    method = cv2.INTER_AREA if side < frame.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(frame, (side, side), interpolation=method)

@@ -14,8 +14,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -67,9 +68,10 @@ def make_sample(
     report = progress or (lambda finished, total: None)
     report(done, clips)
     workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
-    finished = _in_processes(jobs, workers) if workers > 1 else map(_make_clip, jobs)
-    for count, _ in enumerate(finished, start=done + 1):
-        report(count, clips)
+    making = _in_processes(jobs, workers) if workers > 1 else (_make_clip(job) for job in jobs)
+    with closing(making):
+        for count, _ in enumerate(making, start=done + 1):
+            report(count, clips)
     return paths
 
 
@@ -154,14 +156,20 @@ def _sound(plan: ClipPlan, spoken: Speech) -> np.ndarray | None:
     return spoken.audio(-plan.offset_frames / TRUTH_FPS, plan.seconds, plan.audio_rate)
 
 
-def _in_processes(jobs: list[tuple[ClipPlan, Path]], workers: int) -> Iterator[Path]:
+def _in_processes(jobs: list[tuple[ClipPlan, Path]], workers: int) -> Generator[Path, None, None]:
     """Makes clips in fresh processes; on any error or Ctrl-C they are gone before it leaves.
     Jobs of one speaker follow each other, since a process keeps the portraits it made."""
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_follow_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
+    # A blocked signal stays blocked in children: Ctrl-C is this process's business alone.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        ordered = sorted(jobs, key=lambda job: (job[0].speaker, job[0].index))
-        for future in as_completed([pool.submit(_make_clip, job) for job in ordered]):
+        try:
+            ordered = sorted(jobs, key=lambda job: (job[0].speaker, job[0].index))
+            futures = [pool.submit(_make_clip, job) for job in ordered]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for future in as_completed(futures):
             yield future.result()
     except BaseException:
         for process in list(pool._processes.values()):
@@ -171,9 +179,8 @@ def _in_processes(jobs: list[tuple[ClipPlan, Path]], workers: int) -> Iterator[P
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _follow_parent() -> None:
-    """In a worker: Ctrl-C is the parent's business, and without the parent there is no work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with_parent() -> None:
+    """In a worker: when the parent is gone, however it went, there is no more to do."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -186,7 +193,9 @@ def _follow_parent() -> None:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m datasets.sample", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.sample", description="Make sample videos."
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)

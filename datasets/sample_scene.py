@@ -132,7 +132,7 @@ class Camera:
         picture = cv2.transform(picture, colour_matrix(look))
         self._backdrop = np.clip(picture, 0, 255).astype(np.uint8)
         self._side = np.linspace(-1, 1, width, dtype=np.float32)[:, None]
-        self._exposure = float(rng.uniform(0.88, 1.02))
+        self._exposure = float(rng.uniform(0.92, 1.03))
         self._light, self._warmth, self._lamp = (Wander.draw(rng, 0.9) for _ in range(3))
         grain = rng.standard_normal((height + 48, width + 48, 1)).astype(np.float32)
         grain = cv2.GaussianBlur(grain, (0, 0), 0.6) * np.float32(1.7 * look.grain)

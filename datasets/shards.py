@@ -1,14 +1,16 @@
 """WebDataset shards: plain tar files whose bytes depend on their samples alone.
 
 A shard holds samples one after another, each as members `key.ext`, sorted, with no times
-and no owners. `index.json` names the shards with counts, sizes and sha256, and its digest
-names the version of the dataset. Plain `webdataset` reads them.
+and no owners; its name ends in its content's digest. So a new version never writes over a
+shard of the old one, and who reads the old one is not disturbed until `index.json` is
+replaced. The index names the shards with counts, sizes and sha256, and its digest names the
+version of the dataset. Plain `webdataset` reads the shards.
 """
 
-import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +24,8 @@ INDEX = "index.json"
 FOLDER = "shards"
 VERSION = 1
 BLOCK = 512
+OUR_NAME = re.compile(r".+-\d{6}-[0-9a-f]{8}\.tar|\..+-\d{6}\.tar\.tmp")
+"""Finished and unfinished shards; other files in their folder are not ours to remove."""
 
 Sample = tuple[str, Mapping[str, bytes | Path]]
 """Key, and for each extension the content or the file that holds it."""
@@ -47,10 +51,10 @@ def write_shards(
     max_bytes: int = 256 << 20,
     max_samples: int = 10_000,
 ) -> list[ShardInfo]:
-    """Pack samples, in the order of their keys, into `out_dir/PREFIX-000000.tar` and so on.
+    """Pack samples, in the order of their keys, into `out_dir/PREFIX-000000-DIGEST.tar` etc.
 
     A shard is closed before the sample that would make it larger than `max_bytes` or fuller
-    than `max_samples`. An existing file of the same content is left as it is.
+    than `max_samples`. Content that is given as paths is never in memory whole.
 
     Raises:
         ValueError: two samples have the same key, or a key has a dot or a slash.
@@ -84,24 +88,25 @@ def _padded(length: int) -> int:
 
 
 def _write_shard(group: list[Sample], out_dir: Path, prefix: str, number: int) -> ShardInfo:
-    name = f"{prefix}-{number:06d}.tar"
-    path = out_dir / name
-    temporary = out_dir / f".{name}.tmp"
+    temporary = out_dir / f".{prefix}-{number:06d}.tar.tmp"
     try:
         with temporary.open("wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            # PAX is plain USTAR but for names of more than 100 bytes.
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 for key, members in group:
                     for extension in sorted(members):
                         _add(tar, f"{key}.{extension}", members[extension])
             file.flush()
             os.fsync(file.fileno())
         digest = content_digest(temporary)
-        temporary.replace(path)
-        sync_folder(out_dir)
+        name = f"{prefix}-{number:06d}-{digest[:8]}.tar"
+        size = temporary.stat().st_size
+        temporary.replace(out_dir / name)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return ShardInfo(name, prefix, len(group), path.stat().st_size, digest)
+    sync_folder(out_dir)
+    return ShardInfo(name, prefix, len(group), size, digest)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes | Path) -> None:
@@ -137,8 +142,8 @@ def write_index(out_dir: Path, shards: list[ShardInfo], meta: Mapping[str, Any])
     text = json.dumps({**body, "digest": digest}, indent=1, sort_keys=True)
     write_atomic(out_dir / INDEX, text + "\n")
     current = {shard.name for shard in shards}
-    for path in (out_dir / FOLDER).glob("*.tar"):
-        if path.name not in current:
+    for path in (out_dir / FOLDER).glob("*"):
+        if path.name not in current and OUR_NAME.fullmatch(path.name):
             path.unlink()
     return digest
 
@@ -169,11 +174,6 @@ def verify(dataset: Path) -> list[str]:
     bad = []
     for entry in read_index(dataset)["shards"]:
         path = dataset / FOLDER / entry["name"]
-        if not path.is_file() or _sha256(path) != entry["sha256"]:
+        if not path.is_file() or content_digest(path) != entry["sha256"]:
             bad.append(entry["name"])
     return bad
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -48,6 +48,9 @@ class ProgressReport:
         now = self.clock()
         if self._first is None:
             self._first = done
+            if done >= total:
+                # All was there before: nothing is in progress.
+                return
         if now - self._last < EVERY_S and done < total:
             return
         self._last = now

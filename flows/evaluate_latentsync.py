@@ -18,6 +18,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from flows.artifacts import say  # noqa: E402
 from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
 from tasks.evaluation_config import EvaluationConfig  # noqa: E402
 from tasks.evaluation_record import log_evaluation, table, with_judge  # noqa: E402
@@ -121,11 +122,6 @@ def evaluate_latentsync(
         "run_id": run_id,
         "version": version.version if version else None,
     }
-
-
-def say(line: str) -> None:
-    """One line for the person who waits."""
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

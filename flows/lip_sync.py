@@ -17,6 +17,7 @@ local_environment(None)
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from flows.artifacts import say  # noqa: E402
 from tasks.lipsync_video import LipSyncResult, lip_sync_video  # noqa: E402
 from tasks.progress import Progress  # noqa: E402
 from tasks.registry import resolve  # noqa: E402
@@ -90,11 +91,6 @@ def lip_sync(
         "faces_found": result.faces_found,
         "seconds": result.seconds,
     }
-
-
-def say(line: str) -> None:
-    """One line for the person who waits."""
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

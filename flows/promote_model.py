@@ -19,6 +19,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from flows.artifacts import say  # noqa: E402
 from tasks.promotion import Decision, promote  # noqa: E402
 from tasks.tracking import checked_uri, default_uri  # noqa: E402
 
@@ -59,11 +60,6 @@ def promote_model(
 def _markdown(decision: Decision) -> str:
     reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
     return f"**{decision.model} version {decision.candidate}: {decision.verdict}**\n\n{reasons}\n"
-
-
-def say(line: str) -> None:
-    """One line for the person who waits."""
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from tasks import dataset_pack  # noqa: E402
 from tasks.executor import Outcome, StageProgress, run_stage  # noqa: E402
 from tasks.ingest import IngestConfig, IngestStage  # noqa: E402
 from tasks.ingest_journal import Entry, Journal  # noqa: E402
+from tasks.locks import only_run  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.sync_score import get_scorer  # noqa: E402
 from tasks.verdicts import Thresholds, judge  # noqa: E402
@@ -125,8 +126,11 @@ def publish(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
     if digest:
         say("publish: nothing has changed")
     else:
+        gone = dataset_pack.ledger_paths(refresh.output) - {row["path"] for row in rows}
+        if gone:
+            say(f"publish: {len(gone)} files are gone from the source and leave the dataset")
         clips = {
-            clip["clip_id"]: {kind: journal.staging / name for kind, name in clip["files"].items()}
+            clip["clip_id"]: {kind: journal.clips / name for kind, name in clip["files"].items()}
             for entry in entries
             for clip in entry["clips"]
         }
@@ -206,9 +210,10 @@ def refresh_dataset(
     )
     if sample_clips < 1:
         raise UserError(f"a sample of {sample_clips} videos is none: give 1 or more")
-    items = list_sources(source, Path(input) if input else None, refresh, sample_clips)
-    ingest(items, refresh)
-    result = publish(items, refresh)
+    with only_run(refresh.output / dataset_pack.STAGING):
+        items = list_sources(source, Path(input) if input else None, refresh, sample_clips)
+        ingest(items, refresh)
+        result = publish(items, refresh)
     _conclude(result)
     return result
 

@@ -10,6 +10,7 @@ and only then imports prefect. Someone who has set `PREFECT_API_URL`, or a profi
 keeps their own server and settings.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -99,7 +100,10 @@ def prefect_server() -> Iterator[None]:
         url = f"http://127.0.0.1:{port}/api"
         _wait_until_healthy(server, url, log)
         with temporary_settings({PREFECT_API_URL: url}):
-            yield
+            try:
+                yield
+            finally:
+                _send_last_logs()
     finally:
         server.terminate()
         try:
@@ -117,6 +121,13 @@ import uvicorn
 uvicorn.run("prefect.server.api.server:create_app", factory=True, host="127.0.0.1",
             port=int(sys.argv[1]), log_level="error", lifespan="on")
 """
+
+
+def _send_last_logs() -> None:
+    """Prefect sends logs in the background and complains when its server has gone."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            handler.flush()
 
 
 def _free_port() -> int:

@@ -91,7 +91,9 @@ class SyncNet(nn.Module):
 
     def forward_lip(self, frames: torch.Tensor) -> torch.Tensor:
         """(b, 3, 5, 224, 224), BGR in 0..255 -> (b, 1024)."""
-        return self.netfclip(self.netcnnlip(frames.flatten(1, 2)).flatten(1))
+        # Channels last: a third less time on CPUs, mostly in the pooling.
+        folded = frames.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        return self.netfclip(self.netcnnlip(folded).flatten(1))
 
     def forward_audio(self, steps: torch.Tensor) -> torch.Tensor:
         """(b, 1, 13, 20) MFCC -> (b, 1024)."""

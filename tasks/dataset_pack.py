@@ -149,6 +149,18 @@ def _samples(
         yield row["clip_id"], members
 
 
+def ledger_paths(output: Path) -> set[str]:
+    """Paths of the files in the published ledger; empty when there is none."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(output / LEDGER, columns=["path"])
+    except (OSError, pyarrow.ArrowInvalid):
+        return set()
+    return set(table["path"].to_pylist())
+
+
 def ledger_bytes(rows: Sequence[Row]) -> bytes:
     """The ledger as a Parquet file, columns as `datasets.records.COLUMNS`."""
     import pyarrow

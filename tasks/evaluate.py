@@ -170,7 +170,13 @@ def _work_folder(output: Path, key: str) -> Path:
 
 
 def _generate_all(
-    bundle: Path, store: Any, clips: Any, work: Path, config: EvaluationConfig, device: str, say: Line
+    bundle: Path,
+    store: Any,
+    clips: Any,
+    work: Path,
+    config: EvaluationConfig,
+    device: str,
+    say: Line,
 ) -> None:
     """Write reconstruction and cross frames of every clip that are not there yet."""
     from tasks.evaluation_clips import driving_audio

@@ -24,9 +24,7 @@ def judge_reference(registry: Registry, model_name: str) -> str:
     return str(recorded.get("judge") or f"models:/{model_name}/{number}")
 
 
-def with_judge(
-    config: EvaluationConfig, model_name: str, uri: str
-) -> tuple[EvaluationConfig, str]:
+def with_judge(config: EvaluationConfig, model_name: str, uri: str) -> tuple[EvaluationConfig, str]:
     """The configuration with the judge that makes the numbers comparable.
 
     Returns:

@@ -87,9 +87,7 @@ def scan_faces(
             found.append([_small(face) for face in detector.detect(frame.rgb)])
             progress(len(times), max(expected, len(times) + 1))
     cuts = [0, *shots.cuts(), len(times)]
-    scan = FaceScan(
-        np.array(times), _end(times, info.fps), [0] * len(times), [None] * len(times)
-    )
+    scan = FaceScan(np.array(times), _end(times, info.fps), [0] * len(times), [None] * len(times))
     for number, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
         scan.shots[start:stop] = [number] * (stop - start)
         aligner = Aligner(resolution)

@@ -107,6 +107,7 @@ class FaceGenerator:
         self.model: Any = LatentSync.load(bundle, self.device).eval()
         self.resolution: int = self.model.config.resolution
         self.num_frames: int = self.model.config.num_frames
+        self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()
         self.steps, self.guidance, self.seed = steps, guidance, seed
 
     def speech(self, audio: np.ndarray) -> SpeechTokens:

@@ -255,4 +255,4 @@ def _run(
     painted = generator.stream(faces(), times, speech)
     for each, face in zip(part, painted, strict=True):
         frame, matrix = held.popleft()
-        yield paste_back(frame, face, matrix), each.time_s, True
+        yield paste_back(frame, face, matrix, generator.region), each.time_s, True

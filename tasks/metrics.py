@@ -87,7 +87,7 @@ def landmarks_of(frames: np.ndarray, detector: FaceDetector) -> tuple[np.ndarray
     found = np.full((len(frames), 478, 2), np.nan, np.float32)
     detector.reset()
     for index, frame in enumerate(frames):
-        framed = cv2.copyMakeBorder(frame, *[margin] * 4, cv2.BORDER_REPLICATE)
+        framed = cv2.copyMakeBorder(frame, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
         faces = detector.detect(cv2.resize(framed, (DETECTION_SIDE, DETECTION_SIDE)))
         if faces:
             found[index] = faces[0].landmarks / scale - margin

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ COLUMNS = 10
 """Frames per row of a contact sheet."""
 
 
-def _blank(width: float, height: float, layout: str | None = None) -> Any:
+def _blank(width: float, height: float, layout: Literal["constrained"] | None = None) -> Any:
     """A figure that needs no window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -118,9 +118,7 @@ class Verdict:
     comparisons: tuple[dict[str, Any], ...]
 
 
-def judge(
-    policy: Policy, candidate: dict[str, Any], champion: dict[str, Any] | None
-) -> Verdict:
+def judge(policy: Policy, candidate: dict[str, Any], champion: dict[str, Any] | None) -> Verdict:
     """Apply the rules.
 
     Args:
@@ -135,7 +133,9 @@ def judge(
             f"{champion['protocol_digest'][:8]}): evaluate both alike"
         )
         return Verdict(False, (reason,), ())
-    good, bad, comparisons = [], [], []
+    good: list[str] = []
+    bad: list[str] = []
+    comparisons = []
     for rule in policy.rules:
         holds, sentence, comparison = _apply(rule, candidate, champion)
         (good if holds else bad).append(sentence)
@@ -291,7 +291,7 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     return Decision(
         candidate.name,
         candidate.version,
-        champion and champion.version,
+        None if champion is None else champion.version,
         verdict.promoted,
         verdict.reasons,
         verdict.comparisons,

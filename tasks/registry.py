@@ -74,7 +74,9 @@ class Registry:
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, oldest first; none when it is not known."""
         found = self._client.search_model_versions(f"name='{name}'")
-        return [self.version(name, number) for number in sorted(int(each.version) for each in found)]
+        return [
+            self.version(name, number) for number in sorted(int(each.version) for each in found)
+        ]
 
     def version(self, name: str, version: int) -> ModelVersion:
         """One version.

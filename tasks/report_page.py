@@ -104,9 +104,7 @@ def render(report: Report) -> str:
         _section(
             "Time",
             "",
-            _bars(
-                [(name, value, f"{value:.0f} s", "") for name, value in report.seconds.items()]
-            ),
+            _bars([(name, value, f"{value:.0f} s", "") for name, value in report.seconds.items()]),
         ),
         _paths(report.paths),
     ]

@@ -62,9 +62,7 @@ def ssim_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return values.mean(1).numpy()
 
 
-def ssim(
-    first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None
-) -> np.ndarray:
+def ssim(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Structural similarity per frame.
 
     Args:

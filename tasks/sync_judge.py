@@ -104,9 +104,7 @@ class BundleJudge:
             firsts = range(start, min(start + BATCH, count))
             windows = torch.stack([half[first : first + config.num_frames] for first in firsts])
             columns = torch.stack([mel_window(mel, first) for first in firsts])
-            pair = self.loaded.network(
-                windows.to(self.device), columns[:, None].to(self.device)
-            )
+            pair = self.loaded.network(windows.to(self.device), columns[:, None].to(self.device))
             vision.append(pair[0].float().cpu())
             sound.append(pair[1].float().cpu())
         seen, heard = torch.cat(vision), torch.cat(sound)

@@ -61,6 +61,9 @@ class UNetObjective(Objective):
             )
             timesteps = self._timesteps(len(clean))
             noisy = model.scheduler.add_noise(clean, noise, timesteps)
+        # torch 2.13 on a CPU crashes in the backward of a channels-last GroupNorm whose
+        # weights learn but whose input does not come from a weight that learns.
+        noisy.requires_grad_()
         prediction = model.predict(noisy, timesteps, batch.tokens, masked, reference)
         goal = clean if model.config.prediction_type == "sample" else noise
         error = (prediction.float() - goal.float()).square()

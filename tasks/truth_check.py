@@ -24,10 +24,10 @@ class TruthCheck:
     offset_within_1: float | None
     """Share of them whose offset was found within one frame; None without any."""
     cut_error_frames_max: float | None
-    """Largest distance of a true cut from the nearest found one, frames at 25 fps; None
-    where no video has a cut."""
+    """Largest distance of a true cut from the nearest start of a shot, frames at 25 fps; None
+    where no decoded video has a cut."""
     cuts_invented: int
-    """Found cuts that are none: farther than `EDGE` frames from every true one."""
+    """Starts of shots farther than `EDGE` frames from every true cut."""
     tracks_spanning_cuts: int
     """Rows whose time span has a true cut inside."""
     speakers_shared: tuple[str, ...]
@@ -51,7 +51,6 @@ def read_truths(folder: Path) -> dict[str, dict[str, Any]]:
 def check_truth(
     rows: Sequence[Mapping[str, Any]],
     truths: Mapping[str, Mapping[str, Any]],
-    cuts: Mapping[str, Sequence[float]],
     splits: Mapping[str, str],
 ) -> TruthCheck:
     """Compare.
@@ -59,7 +58,6 @@ def check_truth(
     Args:
         rows: of the ledger.
         truths: path -> truth.
-        cuts: path -> times in seconds at which a cut was found.
         splits: clip_id -> train or test, for the clips in the shards.
     """
     known = [row for row in rows if row["path"] in truths]
@@ -68,16 +66,18 @@ def check_truth(
         (float(truths[row["path"]]["offset_frames"]), float(row["av_offset_frames"]))
         for row in accepted
     )
+    cuts = {path: found_cuts(known, path) for path in {row["path"] for row in known}}
+    decoded = {row["path"] for row in known if row["shot"] >= 0}
     errors = [
-        FPS * min((abs(cut - found) for found in cuts.get(path, ())), default=np.inf)
-        for path, truth in truths.items()
-        for cut in truth["cuts_s"]
+        FPS * min((abs(cut - found) for found in cuts[path]), default=np.inf)
+        for path in sorted(decoded)
+        for cut in truths[path]["cuts_s"]
     ]
     invented = [
         found
-        for path, truth in truths.items()
-        for found in cuts.get(path, ())
-        if all(FPS * abs(found - cut) > EDGE for cut in truth["cuts_s"])
+        for path in sorted(decoded)
+        for found in cuts[path]
+        if all(FPS * abs(found - cut) > EDGE for cut in truths[path]["cuts_s"])
     ]
     speakers: dict[str, set[str]] = {"train": set(), "test": set()}
     for row in accepted:
@@ -94,6 +94,15 @@ def check_truth(
         speakers_shared=tuple(sorted(speakers["train"] & speakers["test"])),
         offsets=offsets,
     )
+
+
+def found_cuts(rows: Sequence[Mapping[str, Any]], path: str) -> list[float]:
+    """When each shot but the first begins, seconds, as far as rows tell of it."""
+    starts: dict[int, float] = {}
+    for row in rows:
+        if row["path"] == path and row["shot"] > 0:
+            starts[row["shot"]] = min(row["start_s"], starts.get(row["shot"], np.inf))
+    return [starts[shot] for shot in sorted(starts)]
 
 
 def _spans(row: Mapping[str, Any], truth: Mapping[str, Any]) -> bool:

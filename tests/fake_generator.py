@@ -12,13 +12,15 @@ class Brightener(FaceGenerator):
     def __init__(self, resolution: int = 8) -> None:
         self.resolution, self.num_frames = resolution, 16
         self.windows = 0
+        # Everything but a rim, so that a part of the aligned face is kept.
+        self.region = np.zeros((resolution, resolution), np.float32)
+        inner = slice(resolution // 4, resolution - resolution // 4)
+        self.region[inner, inner] = 1
 
     def _tokens(self, wave: np.ndarray, count: int) -> torch.Tensor:
         return torch.zeros(count, 1, 1)
 
-    def window(
-        self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor
-    ) -> np.ndarray:
+    def window(self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor) -> np.ndarray:
         assert len(faces) == len(references) == len(tokens) == self.num_frames
         self.windows += 1
         return faces.astype(np.float32) + 9 + self.windows

@@ -1,5 +1,8 @@
 """Clips by name, out of shards."""
 
+import json
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +72,52 @@ def test_mistakes_are_said(dataset: Path, tmp_path: Path) -> None:
         ClipStore(tmp_path)
     with pytest.raises(KeyError, match="nobody"):
         ClipStore(dataset).audio("nobody")
+
+
+def sample(clip_id: str, video: bytes, num_frames: int) -> tuple[str, dict[str, bytes | Path]]:
+    facts = {
+        "clip_id": clip_id,
+        "speaker": "s",
+        "split": "train",
+        "path": "s/x.mp4",
+        "num_frames": num_frames,
+        "resolution": 64,
+    }
+    return clip_id, {"json": json.dumps(facts).encode(), "mp4": video}
+
+
+def test_a_damaged_clip_is_named(dataset: Path, tmp_path: Path) -> None:
+    whole = ClipStore(dataset)
+    video = whole.video_bytes(whole.clips[0].clip_id)
+    samples = [sample("noise", bytes(3000), 40), sample("short", video, 41)]
+    write_index(tmp_path, write_shards(samples, tmp_path / "shards", "train"), {})
+    store = ClipStore(tmp_path)
+    with pytest.raises(UserError, match="noise .* cannot be decoded"):
+        store.frames("noise")
+    with pytest.raises(UserError, match="40 frames where its record says 41"):
+        store.frames("short")
+
+
+def test_a_shard_that_is_cut_off_is_said(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "copy")
+    shard = next((tmp_path / "copy" / "shards").iterdir())
+    content = shard.read_bytes()
+    shard.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"shard .* cannot be read"):
+        ClipStore(tmp_path / "copy")
+
+
+def test_a_store_travels_to_other_processes(dataset: Path) -> None:
+    store = ClipStore(dataset, "train")
+    name = store.clips[0].clip_id
+    copy = pickle.loads(pickle.dumps(store))
+    assert np.array_equal(copy.frames(name), store.frames(name))
+
+
+def test_sound_and_lips_move_together(dataset: Path) -> None:
+    store = ClipStore(dataset)
+    for clip in store.clips:
+        points = store.landmarks(clip.clip_id)
+        gap = points[:, 14, 1] - points[:, 13, 1]
+        loudness = np.abs(store.audio(clip.clip_id)).reshape(-1, 640).mean(1)
+        assert np.corrcoef(gap, loudness)[0, 1] > 0.9

@@ -29,9 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def output(
-    dataset: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def output(dataset: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
     evaluate(bundle, dataset, folder, CONFIG)
     return folder

@@ -1,10 +1,14 @@
 """Atomic files and the memory of finished work."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from datasets.manifest import Manifest, config_digest, content_digest, write_atomic
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_values_come_back(tmp_path: Path) -> None:
@@ -44,3 +48,20 @@ def test_digests(tmp_path: Path) -> None:
     assert config_digest({"a": 1}) != config_digest({"a": 2})
     (tmp_path / "x").write_bytes(b"abc")
     assert content_digest(tmp_path / "x").startswith("ba7816bf")
+
+
+def test_many_processes_may_write_the_same_entry(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from datasets.manifest import Manifest\n"
+        "for turn in range(60): Manifest(Path(sys.argv[1])).put('k', {'v': sys.argv[2] * 9000})"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), letter], cwd=ROOT)
+        for letter in "ab"
+    ]
+    manifest = Manifest(tmp_path)
+    while any(writer.poll() is None for writer in writers):
+        value = manifest.get("k")
+        assert value is None or value["v"] in ("a" * 9000, "b" * 9000)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]

@@ -82,4 +82,3 @@ def test_no_face_is_no_number(detector: FaceMeshDetector) -> None:
     landmarks, share = landmarks_of(np.zeros((2, 64, 64, 3), np.uint8), detector)
     assert share == 0
     assert np.isnan(landmarks).all()
-

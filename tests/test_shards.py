@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,41 @@ def test_a_folder_that_is_no_dataset_is_said(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         read_index(tmp_path)
+
+
+def test_a_new_version_does_not_touch_the_old_one_before_its_index(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    write_index(tmp_path, write_shards(samples(4), folder, "train"), {})
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    newer = write_shards(samples(3), folder, "train")
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert verify(tmp_path) == []
+    write_index(tmp_path, newer, {})
+    assert verify(tmp_path) == []
+    assert not before.keys() & {path.name for path in folder.iterdir()}
+
+
+def test_only_our_own_files_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for name in ("mine.tar", "notes.txt", ".train-000007.tar.tmp", "train-000007-0123abcd.tar"):
+        (folder / name).write_text("x")
+    write_index(tmp_path, write_shards(samples(1), folder, "test"), {})
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"mine.tar", "notes.txt"}
+    assert len(names) == 3
+
+
+def test_a_failed_shard_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_shards([("k", {"a": b"1", "b": tmp_path / "missing"})], tmp_path / "out", "train")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_long_and_foreign_names(tmp_path: Path) -> None:
+    key = "ü" * 80
+    first = write_shards([(key, {"json": b"{}"})], tmp_path / "a", "train")
+    second = write_shards([(key, {"json": b"{}"})], tmp_path / "b", "train")
+    assert first == second
+    with tarfile.open(tmp_path / "a" / first[0].name) as tar:
+        assert tar.getnames() == [f"{key}.json"]

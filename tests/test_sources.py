@@ -1,5 +1,6 @@
 """Listing a folder of videos."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,38 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     with pytest.raises(UserError, match="is a file"):
         list_folder(tmp_path / "f")
+
+
+def test_a_linked_folder_is_entered_once_and_by_its_own_name_first(tmp_path: Path) -> None:
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "1.mp4").write_text("x")
+    (tmp_path / "a").symlink_to(tmp_path / "z")
+    elsewhere = tmp_path / "outside"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "deep" / "2.mp4").write_text("x")
+    folder = tmp_path / "z" / "linked"
+    folder.symlink_to(elsewhere)
+    assert [item.relative for item in list_folder(tmp_path / "z")] == [
+        "1.mp4",
+        "linked/deep/2.mp4",
+    ]
+    names = [item.relative for item in list_folder(tmp_path)]
+    assert names == ["outside/deep/2.mp4", "z/1.mp4"]
+
+
+def test_names_that_are_no_text_can_still_be_written_down(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
+    try:
+        path.write_text("x")
+    except OSError:
+        pytest.skip("this file system allows only names in UTF-8")
+    [item] = list_folder(tmp_path)
+    assert item.key == item.relative == "\\xff.mp4"
+    assert item.speaker == "\\xff"
+    assert item.path.read_text() == "x"
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "a.mp4").write_text("x")
+    assert [item.key for item in list_folder(tmp_path)] == ["a.mp4"]

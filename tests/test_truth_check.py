@@ -12,6 +12,7 @@ def row(path: str, **values: Any) -> dict[str, Any]:
         "path": path,
         "clip_id": path,
         "speaker": path[0],
+        "shot": 0,
         "start_s": 0.0,
         "end_s": 3.0,
         "av_offset_frames": 0.0,
@@ -29,11 +30,11 @@ def test_offsets_and_cuts_are_measured_in_frames() -> None:
     rows = [
         row("a/1.mp4", av_offset_frames=3.6),
         row("b/1.mp4", av_offset_frames=-1.2),
-        row("b/1.mp4", verdict="rejected", av_offset_frames=14.0, start_s=3.0, end_s=6.0),
+        row("b/1.mp4", verdict="rejected", shot=1, start_s=3.04, end_s=6.0),
         row("unknown.mp4"),
     ]
     splits = {"a/1.mp4": "train", "b/1.mp4": "test"}
-    found = check_truth(rows, TRUTHS, {"b/1.mp4": [3.04], "a/1.mp4": []}, splits)
+    found = check_truth(rows, TRUTHS, splits)
     assert found.offset_within_1 == 0.5
     assert found.offsets == ((3.0, 3.6), (0.0, -1.2))
     assert found.cut_error_frames_max == pytest.approx(1.0)
@@ -43,17 +44,27 @@ def test_offsets_and_cuts_are_measured_in_frames() -> None:
 
 
 def test_faults_are_seen() -> None:
-    rows = [row("b/1.mp4", start_s=0.5, end_s=5.0, speaker="a"), row("a/1.mp4")]
+    rows = [
+        row("b/1.mp4", start_s=0.5, end_s=5.0, speaker="a"),
+        row("b/1.mp4", shot=1, start_s=1.0, end_s=2.0, verdict="rejected"),
+        row("a/1.mp4"),
+    ]
     splits = {"a/1.mp4": "train", "b/1.mp4": "test"}
-    found = check_truth(rows, TRUTHS, {"b/1.mp4": [1.0]}, splits)
+    found = check_truth(rows, TRUTHS, splits)
     assert found.tracks_spanning_cuts == 1
     assert found.cut_error_frames_max == pytest.approx(50.0)
     assert found.cuts_invented == 1
     assert found.speakers_shared == ("a",)
 
 
+def test_a_file_that_was_not_decoded_tells_nothing_of_cuts() -> None:
+    found = check_truth([row("b/1.mp4", shot=-1, verdict="rejected")], TRUTHS, {})
+    assert found.cut_error_frames_max is None
+    assert found.cuts_invented == 0
+
+
 def test_nothing_known_is_no_number() -> None:
-    found = check_truth([row("x.mp4")], {}, {}, {})
+    found = check_truth([row("x.mp4")], {}, {})
     assert found.offset_within_1 is None
     assert found.cut_error_frames_max is None
 

@@ -46,3 +46,10 @@ def test_clips_without_room_are_said(store: ClipStore) -> None:
         WindowSampler(store, num_frames=30, min_distance=16)
     with pytest.raises(ValueError, match="no room"):
         two_starts(np.random.default_rng(0), 20, 16, 16)
+
+
+def test_positions_have_random_numbers_of_their_own() -> None:
+    places = [(seed, step, index) for seed in range(3) for step in range(3) for index in range(3)]
+    drawn = {place: int(rng_for(*place).integers(1 << 60)) for place in places}
+    assert len(set(drawn.values())) == len(places)
+    assert drawn[2, 1, 0] == int(rng_for(2, 1, 0).integers(1 << 60))

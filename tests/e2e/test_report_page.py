@@ -65,9 +65,7 @@ def test_the_browser_shows_the_whole_page(chromium: str, tmp_path: Path) -> None
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("width", [1280, 500])
-def test_the_page_fits_large_and_small_windows(
-    chromium: str, tmp_path: Path, width: int
-) -> None:
+def test_the_page_fits_large_and_small_windows(chromium: str, tmp_path: Path, width: int) -> None:
     from PIL import Image
 
     page = tmp_path / "report.html"

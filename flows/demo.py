@@ -1,0 +1,237 @@
+"""The whole loop by one command: videos in, a talking face out, everything in between.
+
+    python -m flows.demo                       # 48 generated videos; `make demo`
+    python -m flows.demo --data MY_VIDEOS      # your own; one folder per speaker
+
+About 10 minutes on 2 cores. Interrupted, the same command goes on; with nothing changed it
+only says so again.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from flows.cli import run
+from flows.runtime import local_environment
+
+local_environment(None)
+
+from prefect import flow  # noqa: E402
+
+from datasets.errors import UserError  # noqa: E402
+from flows.artifacts import say  # noqa: E402
+from flows.evaluate_latentsync import evaluate_latentsync  # noqa: E402
+from flows.lip_sync import lip_sync  # noqa: E402
+from flows.promote_model import promote_model  # noqa: E402
+from flows.refresh_dataset import refresh_dataset  # noqa: E402
+from flows.train_latentsync import train_latentsync  # noqa: E402
+from tasks import demo_parts as parts  # noqa: E402
+from tasks.demo_steps import Steps, folder_digest  # noqa: E402
+from tasks.recipes import recipe as make_recipe  # noqa: E402
+from tasks.report import RunFiles, write_report  # noqa: E402
+from tasks.summary import as_text, write_summary  # noqa: E402
+from tasks.tracking import default_uri  # noqa: E402
+
+MODEL = "latentsync"
+CHAMPION = f"models:/{MODEL}@champion"
+DRIVING_SECONDS = 10.0
+MINUTES = {"ingest": "2 minutes", "train": "7 minutes", "train_worse": "1 minute"}
+"""What the sample and the tiny recipe take on 2 cores."""
+
+
+@flow(name="demo")
+def demo(
+    data: str | None = None, output: str = "runs/demo", recipe: str = "tiny", clips: int = 48
+) -> dict[str, Any]:
+    """Run the whole workflow and show what it did.
+
+    Args:
+        data: folder with your own videos, one folder per speaker; by default videos are
+            generated.
+        output: folder for everything.
+        recipe: tiny or debug on a CPU.
+        clips: how many videos are generated.
+
+    Returns:
+        The content of summary.json.
+    """
+    work = _Demo(data, Path(output).resolve(), recipe, clips)
+    work.ingest()
+    work.train()
+    first = work.promote("promote")
+    work.lip_sync(first)
+    work.train_worse()
+    second = work.promote("promote_worse")
+    return work.conclude([first, second])
+
+
+class _Demo:
+    """The steps of one demo, each of them a flow of its own that is skipped when done."""
+
+    def __init__(self, data: str | None, output: Path, recipe: str, clips: int) -> None:
+        self.data = Path(data).resolve() if data else None
+        self.output, self.recipe, self.clips = output, recipe, clips
+        self.chosen = make_recipe(recipe)
+        self.dataset, self.trained = output / "dataset", output / "train"
+        self.worse = output / "train-worse"
+        self.uri = default_uri(output)
+        self.steps = Steps(output, say)
+        say(f"Everything goes to {output}")
+
+    def _takes(self, step: str) -> str:
+        """How long a step is expected to take, where that is known."""
+        known = self.recipe == "tiny" and (self.data is None or step == "train_worse")
+        return f", about {MINUTES[step]} on 2 cores" if known else ""
+
+    def ingest(self) -> None:
+        """Videos to shards."""
+        if self.data is not None and not self.data.is_dir():
+            raise UserError(f"there is no folder {self.data}: give one with videos in it")
+        given = folder_digest(self.data) if self.data else self.clips
+        self.ingested = self.steps.run(
+            "ingest",
+            "videos -> shots, faces, audio offsets, shards" + self._takes("ingest"),
+            {"data": str(self.data), "given": given, "resolution": self.chosen.resolution},
+            lambda: refresh_dataset(
+                source="folder" if self.data else "sample",
+                input=str(self.data) if self.data else None,
+                output=str(self.dataset),
+                resolution=self.chosen.resolution,
+                sample_clips=self.clips,
+            ),
+            [self.dataset / "index.json"],
+        )
+        self.videos = self.data or self.dataset / "sample_videos"
+
+    def train(self) -> None:
+        """Shards to a registered candidate with its evaluation."""
+        self.candidate = self.steps.run(
+            "train",
+            "autoencoder, sync network, U-Net stages 1 and 2, evaluation" + self._takes("train"),
+            {"dataset": self.ingested["digest"], "recipe": self.recipe},
+            lambda: self._train(self.trained, []),
+            [self.trained / "bundle" / "bundle.json", self.trained / "evaluation"],
+        )
+
+    def train_worse(self) -> None:
+        """The same with far too few steps of the U-Net, which promotion must notice."""
+        overrides = parts.worse(self.chosen)
+        parts.reuse_stages(self.trained, self.worse, ("autoencoder", "syncnet"))
+        self.refused = self.steps.run(
+            "train_worse",
+            f"a worse model, {' '.join(overrides)}" + self._takes("train_worse"),
+            {"dataset": self.ingested["digest"], "recipe": self.recipe, "overrides": overrides},
+            lambda: self._train(self.worse, overrides),
+            [self.worse / "bundle" / "bundle.json", self.worse / "evaluation"],
+        )
+
+    def _train(self, output: Path, overrides: list[str]) -> dict[str, Any]:
+        trained: dict[str, Any] = train_latentsync(
+            dataset=str(self.dataset),
+            output=str(output),
+            recipe=self.recipe,
+            overrides=overrides,
+            tracking_uri=self.uri,
+            model_name=MODEL,
+        )
+        config = self.chosen.evaluation
+        evaluation = evaluate_latentsync(
+            model=f"models:/{MODEL}/{trained['model_version']}",
+            dataset=str(self.dataset),
+            output=str(output / "evaluation"),
+            clips=config.clips,
+            frames_per_clip=config.frames_per_clip,
+            steps=config.steps,
+            guidance=config.guidance,
+            seed=config.seed,
+            tracking_uri=self.uri,
+        )
+        return {**trained, "evaluation": evaluation["metrics"]}
+
+    def promote(self, step: str) -> dict[str, Any]:
+        """Decide about a trained version."""
+        first = step == "promote"
+        version = (self.candidate if first else self.refused)["model_version"]
+        bundles = [parts.digest_of(self.trained)]
+        if not first:
+            bundles.append(parts.digest_of(self.worse))
+        decision: dict[str, Any] = self.steps.run(
+            step,
+            f"is version {version} good enough to be champion?",
+            {"version": version, "bundles": bundles},
+            lambda: promote_model(
+                model_name=MODEL,
+                tracking_uri=self.uri,
+                output=str(self.output / step),
+                version=version,
+            ),
+        )
+        return decision
+
+    def lip_sync(self, decision: dict[str, Any]) -> None:
+        """The first model at work on a video of a speaker it has never seen."""
+        model = CHAMPION
+        if not decision["promoted"]:
+            model = f"models:/{MODEL}/{decision['candidate']}"
+            say(f"There is no champion, so {model} is shown, which was refused")
+        self.material = parts.choose_material(
+            self.dataset, self.videos, self.output, self.data is None, DRIVING_SECONDS
+        )
+        self.result = self.output / "lip_sync.mp4"
+        config = self.chosen.evaluation
+        self.steps.run(
+            "lip_sync",
+            f"{self.material.source.name} with other words, about a minute",
+            {
+                "source": parts.file_digest(self.material.source),
+                "driving": parts.file_digest(self.material.driving),
+                "model": [model, parts.digest_of(self.trained)],
+            },
+            lambda: lip_sync(
+                video=str(self.material.source),
+                audio=str(self.material.driving),
+                output=str(self.result),
+                model=model,
+                steps=config.steps,
+                guidance=config.guidance,
+                seed=config.seed,
+                tracking_uri=self.uri,
+            ),
+            [self.result],
+        )
+
+    def conclude(self, decisions: list[dict[str, Any]]) -> dict[str, Any]:
+        """Check against the truth, score the output, write summary and report."""
+        files = RunFiles(
+            self.dataset, self.trained, self.material.source, self.material.driving, self.result
+        )
+        measured = self.steps.run(
+            "measure",
+            "how well all this worked",
+            {
+                "dataset": self.ingested["digest"],
+                "output": parts.file_digest(self.result),
+                "driving": parts.file_digest(self.material.driving),
+            },
+            lambda: parts.measure(self.videos, files),
+        )
+        truth, score = parts.measured(measured)
+        summary = parts.summarise(
+            self.ingested, self.candidate, decisions, truth, score, self.steps.seconds, self.uri
+        )
+        page, numbers = self.output / "report.html", self.output / "summary.json"
+        write_report(page, summary, decisions, truth, score, files)
+        write_summary(numbers, summary)
+        outputs = [
+            ("lip-synced video", str(self.result)),
+            ("report", str(page)),
+            ("summary", str(numbers)),
+            ("runs and models", self.uri),
+        ]
+        say(as_text(summary, self.ingested["reasons"], outputs))
+        for fault in parts.check_claims(truth):
+            say(f"CHECK FAILED: {fault}")
+        return summary
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(demo))

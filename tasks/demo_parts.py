@@ -1,0 +1,216 @@
+"""The demo's own pieces, besides the flows that it runs one after the other."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.clips import Clip, ClipStore
+from datasets.errors import UserError
+from datasets.manifest import content_digest
+from datasets.media import SAMPLE_RATE, write_flac
+from tasks.bundle import bundle_digest
+from tasks.lipsync_score import LipSyncScore, score_lip_sync
+from tasks.recipes import Recipe
+from tasks.registry import CANDIDATE, CHAMPION, Registry
+from tasks.report import RunFiles, read_ledger
+from tasks.summary import build
+from tasks.truth_check import TruthCheck, check_truth, read_truths
+
+WORSE_SHARE = 0.02
+"""Share of the U-Net's steps that the worse model gets."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the champion is to work on."""
+
+    source: Path
+    """Video of a speaker that was not trained on."""
+    driving: Path
+    """Speech that was not trained on."""
+    speaker: str
+
+
+def worse(recipe: Recipe) -> list[str]:
+    """Overrides that leave the U-Net all but untrained."""
+    return [
+        f"{stage}.steps={max(1, round(WORSE_SHARE * getattr(recipe, stage).steps))}"
+        for stage in ("stage1", "stage2")
+    ]
+
+
+def reuse_stages(source: Path, target: Path, stages: Sequence[str]) -> None:
+    """Give a second training what the first one has finished; it checks whether that fits."""
+    for stage in stages:
+        if (source / stage).is_dir() and not (target / stage).exists():
+            unfinished = target / f"{stage}.copy"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(source / stage, unfinished)
+            unfinished.rename(target / stage)
+
+
+def digest_of(trained: Path) -> str:
+    """Of the bundle that a training left."""
+    return bundle_digest(trained / "bundle")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    return content_digest(path)
+
+
+def choose_material(
+    dataset: Path, videos: Path, output: Path, generated: bool, seconds: float
+) -> Material:
+    """A video of the test split and speech to go with it.
+
+    Args:
+        dataset: what refresh-dataset wrote.
+        videos: the folder that it was made from.
+        output: where the speech is written.
+        generated: whether speech of a voice that is in no video can be generated; otherwise
+            another speaker's clip is used.
+        seconds: of speech.
+
+    Raises:
+        UserError: no source video of an accepted clip is there any more.
+    """
+    everything = ClipStore(dataset, memory_bytes=0).clips
+    clip = _source_clip(dataset, everything, videos)
+    if generated:
+        from datasets.sample import make_driving_speech
+
+        driving = output / "driving_speech.wav"
+        if not driving.is_file():
+            make_driving_speech(driving, seconds)
+    else:
+        driving = output / "driving_speech.flac"
+        audio = _foreign_speech(dataset, everything, clip)[: round(seconds * SAMPLE_RATE)]
+        write_flac(driving, audio, SAMPLE_RATE)
+    return Material(videos / clip.path, driving, clip.speaker)
+
+
+def _source_clip(dataset: Path, clips: Sequence[Clip], videos: Path) -> Clip:
+    """The longest test clip of a video that shows nobody else and has no cuts, if any."""
+    rows: dict[str, int] = {}
+    for row in read_ledger(dataset):
+        rows[row["path"]] = rows.get(row["path"], 0) + 1
+    there = [clip for clip in clips if (videos / clip.path).is_file()]
+    if not there:
+        raise UserError(f"none of the videos that {dataset} was made from is in {videos} any more")
+    return min(
+        there,
+        key=lambda clip: (clip.split != "test", rows[clip.path], -clip.num_frames, clip.clip_id),
+    )
+
+
+def _foreign_speech(dataset: Path, clips: Sequence[Clip], clip: Clip) -> np.ndarray:
+    """Audio of the longest other clip, of another speaker where there is one."""
+    others = [each for each in clips if each.clip_id != clip.clip_id] or [clip]
+    longest = min(
+        others, key=lambda each: (each.speaker == clip.speaker, -each.num_frames, each.clip_id)
+    )
+    return ClipStore(dataset, memory_bytes=0).audio(longest.clip_id)
+
+
+def measure(videos: Path, files: RunFiles) -> dict[str, Any]:
+    """The truth check, where there is a truth, and the score of the output, as JSON."""
+    truths = read_truths(videos)
+    splits = {clip.clip_id: clip.split for clip in ClipStore(files.dataset, memory_bytes=0).clips}
+    truth = check_truth(read_ledger(files.dataset), truths, splits) if truths else None
+    score = score_lip_sync(files.output_video, files.driving_audio, files.source_video)
+    openings = ("output_opening", "input_opening")
+    return {
+        "truth": asdict(truth) if truth else None,
+        "score": {
+            name: value.round(5).tolist() if name in openings else value
+            for name, value in vars(score).items()
+        },
+    }
+
+
+def measured(content: Mapping[str, Any]) -> tuple[TruthCheck | None, LipSyncScore]:
+    """What `measure` returned, as objects again."""
+    truth = content["truth"]
+    score: dict[str, Any] = {
+        name: np.array(value) if isinstance(value, list) else value
+        for name, value in content["score"].items()
+    }
+    return (TruthCheck(**truth) if truth else None), LipSyncScore(**score)
+
+
+def summarise(
+    ingested: Mapping[str, Any],
+    trained: Mapping[str, Any],
+    decisions: Sequence[Mapping[str, Any]],
+    truth: TruthCheck | None,
+    score: LipSyncScore,
+    seconds: Mapping[str, float],
+    uri: str,
+) -> dict[str, Any]:
+    """The summary.
+
+    Args:
+        ingested: result of refresh-dataset.
+        trained: result of the first train-latentsync, with its `evaluation`.
+        decisions: of the promotions.
+        truth: comparison with the truth, for generated videos.
+        score: of the output.
+        seconds: of each step.
+        uri: of the MLflow store.
+    """
+    registry = Registry(uri)
+    model = decisions[0]["model"]
+    stages = {name: value for name, value in trained["seconds"].items() if name != "total"}
+    parts = {name: value for name, value in seconds.items() if name != "train"}
+    rest = seconds["train"] - sum(stages.values())
+    metrics = trained["metrics"]
+    return build(
+        ingest={
+            "inputs": ingested["inputs"],
+            "clips_accepted": ingested["clips_accepted"],
+            "clips_rejected": ingested["clips_rejected"],
+            "offset_within_1": truth.offset_within_1 if truth else None,
+            "cut_error_frames_max": truth.cut_error_frames_max if truth else None,
+        },
+        syncnet=metrics["syncnet"],
+        autoencoder=metrics.get("autoencoder", {"psnr_db": None}),
+        lip_sync={
+            "offset_frames": score.offset_frames,
+            "z": score.z,
+            "input_offset_z": score.input_offset_z,
+        },
+        evaluation=trained["evaluation"],
+        registry={
+            "candidate": registry.alias(model, CANDIDATE),
+            "champion": registry.alias(model, CHAMPION),
+            "decisions": [
+                {
+                    "candidate": each["candidate"],
+                    "champion_before": each["champion_before"],
+                    "verdict": each["verdict"],
+                    "reasons": list(each["reasons"]),
+                }
+                for each in decisions
+            ],
+        },
+        seconds={**parts, **stages, "train_other": max(0.0, rest), "total": sum(seconds.values())},
+    )
+
+
+def check_claims(truth: TruthCheck | None) -> list[str]:
+    """What must hold of ingestion and does not, in sentences."""
+    if truth is None:
+        return []
+    faults = []
+    if truth.tracks_spanning_cuts:
+        faults.append(f"{truth.tracks_spanning_cuts} tracks span a cut")
+    if truth.speakers_shared:
+        faults.append(f"speakers in both train and test: {', '.join(truth.speakers_shared)}")
+    if truth.cuts_invented:
+        faults.append(f"{truth.cuts_invented} cuts were found where there are none")
+    return faults

@@ -1,0 +1,151 @@
+"""Gathers what a run left behind into the report's page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.manifest import write_atomic
+from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio
+from tasks.evaluate import CONTACT_SHEET, PLOTS
+from tasks.lipsync_score import LipSyncScore
+from tasks.plots import loss_curves, mouth_curves, offset_histogram, read_curve
+from tasks.recipes import STAGES
+from tasks.report_page import Report, number_text, render
+from tasks.truth_check import TruthCheck
+
+LEDGER = "ledger.parquet"
+METRICS = "metrics.jsonl"
+BIG_VIDEO = 24 << 20
+"""Videos larger than this, bytes, stay out of the page."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where the parts of a run are."""
+
+    dataset: Path
+    train: Path
+    source_video: Path
+    driving_audio: Path
+    output_video: Path
+
+
+def read_ledger(dataset: Path) -> list[dict[str, Any]]:
+    """The ledger's rows."""
+    frame = pd.read_parquet(dataset / LEDGER)
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def write_report(
+    path: Path,
+    summary: Mapping[str, Any],
+    decisions: Sequence[Mapping[str, Any]],
+    truth: TruthCheck | None,
+    score: LipSyncScore,
+    files: RunFiles,
+) -> None:
+    """Write `report.html`.
+
+    Args:
+        path: of the page.
+        summary: what `summary.build` gave.
+        decisions: of the promotions, whole.
+        truth: comparison with the truth, for generated videos.
+        score: of the lip-synced video.
+        files: where everything else is.
+    """
+    rows = read_ledger(files.dataset)
+    seconds = {name: value for name, value in summary["seconds"].items() if name != "total"}
+    evaluation = files.train / "evaluation"
+    report = Report(
+        title="LatentSync from videos to a talking face",
+        lead=f"What one run of the whole workflow did in {summary['seconds']['total'] / 60:.1f} "
+        "minutes: it cleaned videos, trained, measured and chose a model, and used it.",
+        cards=_cards(summary),
+        videos=_videos(files),
+        mouth_plot=_mouths(score, files.driving_audio),
+        funnel=_funnel(summary["ingest"], rows),
+        offsets=_offsets(rows, truth),
+        curves=loss_curves(_curves(files.train)),
+        metrics=dict(summary["evaluation"]),
+        evaluation_plots=(evaluation / PLOTS).read_bytes(),
+        contact_sheet=(evaluation / CONTACT_SHEET).read_bytes(),
+        decisions=[dict(decision) for decision in decisions],
+        seconds=seconds,
+        paths=[(name.replace("_", " "), str(place)) for name, place in vars(files).items()],
+    )
+    write_atomic(path, render(report))
+
+
+def _cards(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    ingest, sync, lips = summary["ingest"], summary["syncnet"], summary["lip_sync"]
+    cards = [(str(ingest["clips_accepted"]), f"clips from {ingest['inputs']} files")]
+    if ingest["offset_within_1"] is not None:
+        cards.append((f"{ingest['offset_within_1']:.0%}", "audio offsets within 1 frame of truth"))
+    where = f"sync accuracy on {sync['heldout_speakers']} unseen speakers"
+    return [
+        *cards,
+        (f"{sync['accuracy']:.2f}", where),
+        (f"{number_text(summary['autoencoder']['psnr_db'])} dB", "autoencoder on unseen clips"),
+        (f"z {lips['z']:.1f}", f"mouth follows new speech, {lips['offset_frames']:+.1f} frames"),
+        (f"z {lips['input_offset_z']:.1f}", "the same mouth against the input's own speech"),
+    ]
+
+
+def _videos(files: RunFiles) -> list[tuple[str, Path]]:
+    videos = [("Input", files.source_video), ("Output, with new speech", files.output_video)]
+    # Browsers play H.264 in mp4; a user's own input may be anything.
+    return [
+        (caption, path)
+        for caption, path in videos
+        if path.suffix == ".mp4" and path.stat().st_size <= BIG_VIDEO
+    ]
+
+
+def _mouths(score: LipSyncScore, driving: Path) -> bytes:
+    audio = read_audio(driving)
+    frames = len(audio) // SAMPLES_PER_FRAME
+    pieces = audio[: frames * SAMPLES_PER_FRAME].reshape(frames, SAMPLES_PER_FRAME)
+    loudness = np.sqrt((pieces**2).mean(1))
+    length = max(frames, len(score.output_opening))
+    return mouth_curves(
+        np.arange(length) / FPS,
+        {
+            "loudness of the driving speech": loudness,
+            "opening of the output's mouth": score.output_opening,
+            "opening of the input's mouth": score.input_opening[:length],
+        },
+    )
+
+
+def _funnel(
+    ingest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, int, str]]:
+    reasons: dict[str, int] = {}
+    for row in rows:
+        if row["reason"]:
+            reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+    refused = [(name, count, "bad") for name, count in sorted(reasons.items())]
+    return [
+        ("input files", int(ingest["inputs"]), ""),
+        ("clips and shots looked at", len(rows), ""),
+        ("clips accepted", int(ingest["clips_accepted"]), "good"),
+        *refused,
+    ]
+
+
+def _offsets(rows: Sequence[Mapping[str, Any]], truth: TruthCheck | None) -> bytes:
+    if truth is not None and truth.offsets:
+        known, found = zip(*truth.offsets, strict=True)
+        return offset_histogram(found, known)
+    accepted = [row["av_offset_frames"] for row in rows if row["verdict"] == "accepted"]
+    return offset_histogram(accepted)
+
+
+def _curves(train: Path) -> dict[str, list[dict[str, float]]]:
+    curves = {stage: read_curve(train / stage / METRICS) for stage in STAGES}
+    return {stage: points for stage, points in curves.items() if points}

@@ -1,0 +1,159 @@
+"""The affine alignment: published numbers, geometry, and the way back."""
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.alignment import (
+    CROP_SIZE,
+    FILL,
+    TEMPLATE,
+    Aligner,
+    align,
+    align_points,
+    crop_size,
+    invert,
+    paste_back,
+    three_points,
+)
+
+POINTS = np.array([[423.0, 308.0], [520.0, 297.0], [473.0, 372.0]])
+
+
+def smooth_image(height: int = 480, width: int = 640) -> np.ndarray:
+    noise = np.random.default_rng(0).uniform(0, 255, (height // 16, width // 16, 3))
+    image = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def test_published_matrices() -> None:
+    # First frame of the reference's own output, with and without its smoothing.
+    plain = Aligner(256, smooth=False).matrix_of_points(POINTS)
+    assert plain == pytest.approx(
+        np.array([[1.0388364, -0.08748532, -356.83969], [0.08748532, 1.0388365, -304.94077]]),
+        rel=1e-5,
+    )
+    smooth = Aligner(256).matrix_of_points(POINTS)
+    assert smooth[:, 2] == pytest.approx([-356.86472, -305.20404], rel=1e-5)
+
+
+def test_smoothing_carries_a_fifth_over_and_forgets_at_reset() -> None:
+    aligner = Aligner(256)
+    first = aligner.matrix_of_points(POINTS)
+    moved = POINTS + [[0, 0], [0, 0], [6, -4]]
+    second = aligner.matrix_of_points(moved)
+    alone = Aligner(256).matrix_of_points(moved)
+    bias_before = first - Aligner(256, smooth=False).matrix_of_points(POINTS)
+    bias_alone = alone - Aligner(256, smooth=False).matrix_of_points(moved)
+    assert second - alone == pytest.approx(0.2 * (bias_before - bias_alone), abs=1e-9)
+    aligner.reset()
+    assert aligner.matrix_of_points(moved) == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("resolution", [64, 128, 256, 512])
+def test_template_maps_onto_itself(resolution: int) -> None:
+    turn = np.deg2rad(20)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = 1.7 * TEMPLATE @ rotation.T + [300, 80]
+    matrix = Aligner(resolution, smooth=False).matrix_of_points(points)
+    back = points @ matrix[:, :2].T + matrix[:, 2]
+    assert back == pytest.approx(TEMPLATE * resolution / 256, abs=1e-6)
+
+
+def test_mirrored_points_give_a_rotation_not_a_reflection() -> None:
+    mirrored = POINTS * [-1, 1] + [900, 0]
+    matrix = Aligner(256).matrix_of_points(mirrored)
+    assert np.linalg.det(matrix[:, :2]) > 0
+
+
+def test_useless_points_are_refused() -> None:
+    with pytest.raises(ValueError, match="three different points"):
+        Aligner(256).matrix_of_points(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="resolution 4"):
+        Aligner(4)
+
+
+def test_three_points_are_brow_brow_nose() -> None:
+    mesh = np.zeros((478, 2), np.float32)
+    mesh[[70, 63, 105, 66, 107, 46, 53, 52, 65, 55]] = (10, 20)
+    mesh[[300, 293, 334, 296, 336, 276, 283, 282, 295, 285]] = (50, 22)
+    mesh[[197, 195, 5, 4]] = (30, 45)
+    assert three_points(mesh).tolist() == [[10, 20], [50, 22], [30, 45]]
+
+
+def test_aligned_points_lie_where_the_pixels_do() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    spot = np.array([330.0, 260.0])
+    cv2.circle(image, (330, 260), 6, (255, 255, 255), -1)
+    points = np.array([[300.0, 220.0], [370.0, 215.0], [335.0, 255.0]])
+    for resolution in (128, 256):
+        matrix = Aligner(resolution).matrix_of_points(points)
+        face = align(image, matrix, resolution).astype(float)[..., 0]
+        rows, columns = np.nonzero(face > 128)
+        where = align_points(spot[None], matrix, resolution)[0]
+        assert where == pytest.approx([columns.mean(), rows.mean()], abs=0.6)
+
+
+def test_outside_of_the_image_is_grey() -> None:
+    matrix = Aligner(256).matrix_of_points(POINTS - [420, 290])
+    assert (align(smooth_image(), matrix, 256)[:20, :20] == FILL).all()
+
+
+def test_crop_and_inverse() -> None:
+    assert crop_size(256) == CROP_SIZE
+    assert crop_size(512) == (420, 560)
+    matrix = Aligner(256).matrix_of_points(POINTS)
+    both = invert(matrix) @ np.vstack([matrix, [0, 0, 1]])
+    assert both == pytest.approx(np.eye(3)[:2], abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 2.5])
+def test_an_unchanged_face_comes_back_unchanged(scale: float) -> None:
+    image = smooth_image()
+    middle = np.array([320.0, 200.0])
+    points = (TEMPLATE - TEMPLATE.mean(axis=0)) * scale / 2 + middle
+    matrix = Aligner(256).matrix_of_points(points)
+    back = paste_back(image, align(image, matrix, 256), matrix)
+    assert np.abs(back.astype(int) - image).max() <= 12
+    assert np.abs(back.astype(int) - image).mean() < 0.5
+
+
+def test_only_the_face_changes() -> None:
+    image = smooth_image()
+    before = image.copy()
+    points = np.array([[290.0, 200.0], [350.0, 198.0], [321.0, 230.0]])
+    matrix = Aligner(256).matrix_of_points(points)
+    out = paste_back(image, np.full((256, 256, 3), 255, np.uint8), matrix)
+    assert (image == before).all()
+    changed = np.argwhere((out != image).any(axis=2))[:, ::-1]
+    inside = changed @ matrix[:, :2].T + matrix[:, 2]
+    assert (inside > -0.5).all()
+    assert (inside < np.array(CROP_SIZE) - 0.5).all()
+    middle = invert(matrix) @ [105, 140, 1]
+    assert (out[round(middle[1]), round(middle[0])] == 255).all()
+    steps = np.abs(np.diff((out.astype(int) - image)[round(middle[1]), :, 0]))
+    assert steps.max() < 160, "the edge must be soft"
+
+
+def test_a_region_limits_what_changes() -> None:
+    image = smooth_image()
+    matrix = Aligner(256).matrix_of_points(
+        np.array([[290.0, 200.0], [350.0, 198.0], [321.0, 230.0]])
+    )
+    region = np.zeros((256, 256), np.float32)
+    region[128:] = 1
+    out = paste_back(image, np.full((256, 256, 3), 255, np.uint8), matrix, region)
+    changed = np.argwhere((out != image).any(axis=2))[:, ::-1]
+    assert len(changed) > 500
+    rows = align_points(changed.astype(float), matrix, 256)[:, 1]
+    assert rows.min() > 125
+
+
+def test_a_face_beyond_the_border() -> None:
+    image = smooth_image()
+    for shift in ([-330, -200], [300, 260], [5000, 0]):
+        points = np.array([[290.0, 200.0], [350.0, 198.0], [321.0, 230.0]]) + shift
+        matrix = Aligner(256).matrix_of_points(points)
+        out = paste_back(image, np.full((256, 256, 3), 255, np.uint8), matrix)
+        assert out.shape == image.shape
+        assert (out != image).any() == (shift[0] < 1000)

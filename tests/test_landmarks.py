@@ -1,0 +1,106 @@
+"""FaceMesh on a real portrait, and the measures taken on landmarks."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.landmarks import FaceMeshDetector, face_size, mouth_opening, yaw_deg
+from tests.portrait import blank, portrait
+
+
+@pytest.fixture(scope="module")
+def detector() -> Iterator[FaceMeshDetector]:
+    with FaceMeshDetector(max_faces=2) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _fresh(detector: FaceMeshDetector) -> None:
+    detector.reset()
+
+
+def test_finds_the_face(detector: FaceMeshDetector) -> None:
+    (face,) = detector.detect(portrait())
+    assert face.landmarks.shape == (478, 2)
+    assert face.landmarks.dtype == np.float32
+    left, top, right, bottom = face.box
+    assert face.landmarks[:, 0].min() == pytest.approx(left)
+    assert face.landmarks[:, 1].max() == pytest.approx(bottom)
+    assert right - left > 80
+    assert bottom - top > 80
+    brow, nose, chin = (face.landmarks[point, 1] for point in (10, 4, 152))
+    assert brow < nose < chin
+
+
+def test_a_picture_without_a_face(detector: FaceMeshDetector) -> None:
+    assert detector.detect(blank()) == []
+
+
+def test_two_faces_largest_first(detector: FaceMeshDetector) -> None:
+    small = cv2.resize(portrait(), (240, 240), interpolation=cv2.INTER_AREA)
+    pair = np.full((320, 560, 3), 90, np.uint8)
+    pair[40:280, :240] = small
+    pair[:, 240:] = portrait()
+    first, second = detector.detect(pair)
+    assert first.box[0] > 240 > second.box[2]
+
+
+def test_scaled_search_gives_pixels_of_the_frame(detector: FaceMeshDetector) -> None:
+    with FaceMeshDetector(max_faces=2, max_side=200) as scaled:
+        (small,) = scaled.detect(portrait())
+    (full,) = detector.detect(portrait())
+    assert np.abs(small.landmarks - full.landmarks).mean() < 3
+
+
+def test_reset_forgets_the_face(detector: FaceMeshDetector) -> None:
+    (before,) = detector.detect(portrait())
+    moved = np.roll(portrait(), 60, axis=1)
+    detector.reset()
+    (after,) = detector.detect(moved)
+    shift = (after.landmarks - before.landmarks).mean(axis=0)
+    assert shift == pytest.approx([60, 0], abs=4)
+
+
+def test_refuses_no_faces() -> None:
+    with pytest.raises(ValueError, match="max_faces is 0"):
+        FaceMeshDetector(max_faces=0)
+
+
+def test_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    with FaceMeshDetector() as made:
+        made.detect(portrait())
+        made.reset()
+        made.detect(portrait())
+    assert capfd.readouterr().err == ""
+
+
+def test_mouth_opening_follows_the_mouth(detector: FaceMeshDetector) -> None:
+    (face,) = detector.detect(portrait())
+    still = np.repeat(face.landmarks[None], 3, axis=0)
+    wide = still.copy()
+    lower = [14, 87, 317, 178, 402]
+    wide[1, lower, 1] += 5
+    wide[2, lower, 1] += 10
+    opening = mouth_opening(wide)
+    assert opening.shape == (3,)
+    assert opening[0] < opening[1] < opening[2]
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    assert mouth_opening(3 * wide @ turn.T + 50) == pytest.approx(opening, rel=1e-3)
+
+
+def test_yaw_of_a_turned_head() -> None:
+    # A head seen from the front and turned by known angles, projected orthographically.
+    mesh = np.zeros((1, 478, 3))
+    mesh[0, 4] = (0, 0, 1.3)
+    mesh[0, 234], mesh[0, 454] = (-1, 0, 0), (1, 0, 0)
+    for angle in (-40, 0, 15, 30):
+        turn = np.deg2rad(angle)
+        x = mesh[..., 0] * np.cos(turn) + mesh[..., 2] * np.sin(turn)
+        seen = np.stack([x, mesh[..., 1]], axis=-1) * 100 + 200
+        assert yaw_deg(seen)[0] == pytest.approx(angle, abs=0.1)
+
+
+def test_face_size_is_never_zero() -> None:
+    assert (face_size(np.zeros((2, 478, 2))) > 0).all()

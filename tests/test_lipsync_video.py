@@ -1,0 +1,167 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from datasets.errors import UserError
+from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
+from tasks import lipsync_video
+from tasks.lipsync_video import Shown, frames_in_order, lip_sync_video, timeline
+from tests.fake_generator import Brightener
+
+RATE = 44100
+
+
+def test_a_timeline_runs_forth_and_back() -> None:
+    shown = timeline(np.array([0.0, 0.1, 0.2]), 0.3, 0.75)
+    assert [each.source for each in shown] == [0, 1, 2, 2, 1, 0, 0, 1]
+    assert [each.time_s for each in shown] == pytest.approx(np.arange(8) / 10)
+    assert [each.source for each in timeline(np.array([0.0, 0.1, 0.2]), 0.3, 0.2)] == [0, 1]
+
+
+def test_irregular_times_are_mirrored() -> None:
+    shown = timeline(np.array([0.0, 0.3]), 0.4, 0.8)
+    assert [each.source for each in shown] == [0, 1, 1, 0]
+    assert [each.time_s for each in shown] == pytest.approx([0.0, 0.3, 0.4, 0.5])
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 frames at 29.97 fps: a moving portrait, whose face is away in frames 12 to 17."""
+    path = tmp_path_factory.mktemp("video") / "portrait.mp4"
+    image = cv2.resize(astronaut(), (300, 300))
+    rng = np.random.default_rng(0)
+    with VideoWriter(path, 300, 240, 30000 / 1001, crf=6) as writer:
+        for index in range(30):
+            frame = np.roll(image, index // 3, axis=1)[:240].copy()
+            if 12 <= index < 18:
+                frame[:] = rng.integers(80, 100, (240, 300, 3))
+            writer.write(frame)
+    return path
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audio") / "speech.flac"
+    tone = 0.3 * np.sin(np.arange(round(1.6 * RATE)) / 20)
+    write_flac(path, tone.astype(np.float32), RATE)
+    return path
+
+
+def test_backwards_is_the_same_as_forwards_reversed(portrait: Path) -> None:
+    frames = [frame.rgb for frame in read_frames(portrait, fps=None)]
+    times = np.array([frame.time_s for frame in read_frames(portrait, fps=None)])
+    order = [Shown(index, 0.0) for index in [*range(30), *range(29, -1, -1), 0, 1]]
+    again = list(frames_in_order(portrait, order, times))
+    assert len(again) == len(order)
+    for shown, frame in zip(order, again, strict=True):
+        assert (frame == frames[shown.source]).all()
+
+
+@pytest.fixture
+def brightener(monkeypatch: pytest.MonkeyPatch) -> Brightener:
+    fake = Brightener(64)
+    monkeypatch.setattr(lipsync_video, "FaceGenerator", lambda *_: fake)
+    return fake
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[np.ndarray]]:
+    """The frames before they are encoded."""
+    frames: list[np.ndarray] = []
+
+    class Recorder(VideoWriter):
+        def write(self, rgb: np.ndarray, time_s: float | None = None) -> None:
+            frames.append(rgb.copy())
+            super().write(rgb, time_s)
+
+    monkeypatch.setattr(lipsync_video, "VideoWriter", Recorder)
+    return iter([frames])
+
+
+def test_only_the_face_changes_and_the_rest_stays_bit_for_bit(
+    portrait: Path,
+    speech: Path,
+    brightener: Brightener,
+    written: Iterator[list[np.ndarray]],
+    tmp_path: Path,
+) -> None:
+    frames = next(written)
+    output = tmp_path / "out.mp4"
+    result = lip_sync_video(portrait, speech, output, tmp_path)
+    about = probe(output)
+    assert (about.width, about.height) == (300, 240)
+    assert about.fps == pytest.approx(30000 / 1001, abs=0.01)
+    assert about.audio_rate == RATE
+    assert about.duration_s == pytest.approx(1.6, abs=0.04)
+    assert result.frames == len(frames) == 48
+    originals = [frame.rgb for frame in read_frames(portrait, fps=None)]
+    order = timeline(np.arange(30) * 1001 / 30000, 30 * 1001 / 30000, 1.6)
+    changed = []
+    for shown, frame in zip(order, frames, strict=True):
+        different = (frame != originals[shown.source]).any(-1)
+        changed.append(bool(different.any()))
+        if not changed[-1]:
+            continue
+        rows, columns = np.flatnonzero(different.any(1)), np.flatnonzero(different.any(0))
+        # The region of the fake is the middle of the aligned face, about 80 pixels here.
+        assert rows[-1] - rows[0] < 70
+        assert columns[-1] - columns[0] < 60
+        assert (frame[different].mean() - originals[shown.source][different].mean()) > 5
+    without = {index for index, each in enumerate(order) if 12 <= each.source < 18}
+    assert {index for index, value in enumerate(changed) if not value} == without
+    assert result.faces_found == 48 - len(without)
+
+
+def test_the_sound_is_the_driving_sound(
+    portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    lip_sync_video(portrait, speech, output, tmp_path)
+    given, heard = read_audio(speech), read_audio(output)
+    count = min(len(given), len(heard)) - 1600
+    assert np.corrcoef(given[:count], heard[:count])[0, 1] > 0.99
+
+
+def test_progress_is_told(
+    portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    lip_sync_video(
+        portrait,
+        speech,
+        tmp_path / "out.mp4",
+        tmp_path,
+        progress=lambda *values: told.append(values),
+    )
+    assert {step for step, _, _ in told} == {"finding the face", "repainting faces"}
+    assert told[-1] == ("repainting faces", 48, 48)
+
+
+def test_mistakes_are_one_sentence(
+    portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
+) -> None:
+    silent = tmp_path / "silent.mp4"
+    with VideoWriter(silent, 64, 64, 25) as writer:
+        for _ in range(5):
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    output = tmp_path / "out.mp4"
+    with pytest.raises(UserError, match="no face was found in any of the 5 frames"):
+        lip_sync_video(silent, speech, output, tmp_path)
+    with pytest.raises(UserError, match=r"the audio .*silent.mp4 cannot be used: no audio"):
+        lip_sync_video(portrait, silent, output, tmp_path)
+    with pytest.raises(UserError, match=r"the video .*text.mp4 cannot be used"):
+        lip_sync_video(text, speech, output, tmp_path)
+    with pytest.raises(UserError, match=r"the video .*nothing cannot be used"):
+        lip_sync_video(tmp_path / "nothing", speech, output, tmp_path)
+    with pytest.raises(UserError, match="is one of the inputs"):
+        lip_sync_video(silent, speech, silent, tmp_path)
+    assert not output.exists()
+    with av.open(str(silent)) as container:
+        assert container.streams.video[0].frames == 5

@@ -1,0 +1,42 @@
+"""An output folder belongs to one run at a time."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import UserError
+from tasks.locks import only_run
+
+ROOT = Path(__file__).resolve().parents[1]
+HOLD = """
+import sys
+from pathlib import Path
+from tasks.locks import only_run
+with only_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="another run is working"), only_run(tmp_path):
+        pytest.fail("two at once")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    with only_run(tmp_path):
+        pass
+    with only_run(tmp_path):
+        pass

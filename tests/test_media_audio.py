@@ -1,0 +1,260 @@
+"""Sound on the timeline of its video: reading, shifting, storing, going along."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from scipy.signal import correlate
+
+from datasets.errors import Reason, SourceError
+from datasets.media import (
+    FPS,
+    SAMPLE_RATE,
+    VideoWriter,
+    probe,
+    read_audio,
+    read_frames,
+    shift_audio,
+    write_flac,
+)
+
+MILLISECONDS = Fraction(1, 1000)
+BLACK = np.zeros((48, 64, 3), np.uint8)
+
+
+def write_black(path: Path, count: int, audio: Path | None = None) -> Path:
+    with VideoWriter(path, 64, 48, 25, preset="ultrafast", audio=audio) as writer:
+        for _ in range(count):
+            writer.write(BLACK)
+    return path
+
+
+def chirp(seconds: float, rate: int) -> NDArray[np.float64]:
+    """A rising tone: no stretch of it looks like another one."""
+    time = np.arange(round(seconds * rate)) / rate
+    return 0.5 * np.sin(2 * np.pi * (200 * time + 300 * time**2))
+
+
+def lag(heard: NDArray[np.float32], true: NDArray[np.float64], reach: int = 800) -> int:
+    """Samples by which `heard` is later than `true`."""
+    count = min(len(heard), len(true)) - 2 * reach
+    middle = heard[reach : reach + count]
+    fits = correlate(true[: count + 2 * reach], middle, mode="valid", method="fft")
+    return reach - int(np.argmax(fits))
+
+
+def test_sound_goes_along_and_keeps_its_time(tmp_path: Path) -> None:
+    wav, path = tmp_path / "click.wav", tmp_path / "a.mp4"
+    sound = np.zeros(44100 * 2, np.float32)
+    sound[44100:44500] = 0.8  # a click at one second
+    soundfile.write(wav, np.stack([sound, sound], axis=1), 44100)
+    with VideoWriter(path, 64, 48, 25, audio=wav) as writer:
+        for _ in range(40):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+    info = probe(path)
+    assert (info.audio_rate, info.audio_channels, info.audio_codec) == (44100, 2, "aac")
+    audio = read_audio(path)
+    assert len(audio) == pytest.approx(1.6 * SAMPLE_RATE, abs=1100)
+    loud = np.flatnonzero(np.abs(audio) > 0.3)
+    assert loud[0] == pytest.approx(SAMPLE_RATE, abs=80)
+    # Once more from there: now the stream is copied and not encoded a second time.
+    copy = tmp_path / "b.mp4"
+    with VideoWriter(copy, 64, 48, 25, audio=path) as writer:
+        for _ in range(40):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+    again = np.flatnonzero(np.abs(read_audio(copy)) > 0.3)
+    assert again[0] == pytest.approx(loud[0], abs=32)
+
+
+def test_sound_of_other_rates(tmp_path: Path) -> None:
+    for rate in (8000, 22050, 16000):
+        path = tmp_path / f"{rate}.wav"
+        time = np.arange(rate) / rate
+        soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * time), rate)
+        audio = read_audio(path)
+        assert len(audio) == pytest.approx(SAMPLE_RATE, abs=40)
+        spectrum = np.abs(np.fft.rfft(audio[:SAMPLE_RATE]))
+        assert np.argmax(spectrum) * SAMPLE_RATE / len(audio) == pytest.approx(440, abs=2)
+        assert len(read_audio(path, duration_s=1.5)) == 24000
+
+
+def test_a_video_without_sound_says_so(tmp_path: Path) -> None:
+    write_black(tmp_path / "a.mp4", 10)
+    with pytest.raises(SourceError) as caught:
+        read_audio(tmp_path / "a.mp4")
+    assert caught.value.reason is Reason.NO_AUDIO
+
+
+@pytest.mark.parametrize("frames", [-9, -0.5, 0, 3, 9])
+def test_shifts_are_exact_to_the_sample(frames: float) -> None:
+    audio = np.arange(20000, dtype=np.float32) / 20000
+    late = round(frames * 640)
+    moved = shift_audio(audio, frames)
+    assert len(moved) == len(audio)
+    middle = np.arange(6000, 14000)
+    assert np.array_equal(moved[middle], audio[middle + late])
+
+
+def test_flac_is_lossless_in_16_bits(tmp_path: Path) -> None:
+    audio = (np.random.default_rng(0).integers(-9999, 9999, 5000) / 32768).astype(np.float32)
+    write_flac(tmp_path / "a.flac", audio, SAMPLE_RATE)
+    assert np.array_equal(read_audio(tmp_path / "a.flac"), audio)
+
+
+@pytest.mark.real
+def test_the_video_that_starts_late_is_the_zero_of_its_sound(shared: Path) -> None:
+    path = shared / "clips" / "hamilton_multiscene_2997.mp4"
+    assert probe(path).start_s == pytest.approx(0.852, abs=0.001)
+    frames = sum(1 for _ in read_frames(path))
+    assert len(read_audio(path)) / SAMPLE_RATE == pytest.approx(frames / FPS, abs=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_as_many_channels_as_there_are_the_loudness_stays(tmp_path: Path, channels: int) -> None:
+    sound = 0.95 * np.sin(2 * np.pi * 440 * np.arange(44100) / 44100)
+    soundfile.write(tmp_path / "a.wav", np.stack([sound] * channels, axis=1), 44100)
+    assert np.abs(read_audio(tmp_path / "a.wav")[800:-800]).max() == pytest.approx(0.95, abs=0.01)
+
+
+def test_surround_is_mixed_and_not_wrapped(tmp_path: Path) -> None:
+    sound = np.zeros((48000, 6))
+    sound[:, 2] = 0.5 * np.sin(2 * np.pi * 440 * np.arange(48000) / 48000)
+    soundfile.write(tmp_path / "a.wav", sound, 48000)
+    centre = np.abs(read_audio(tmp_path / "a.wav")).max()
+    assert 0.3 < centre < 0.6
+    sound[:] = 0.9
+    soundfile.write(tmp_path / "b.wav", sound, 48000)
+    assert read_audio(tmp_path / "b.wav").max() <= 1
+
+
+@pytest.mark.parametrize(("video_ms", "audio_ms"), [(0, 500), (840, 0), (0, 0), (600, 600)])
+def test_whichever_stream_starts_first_zero_is_the_first_picture(
+    tmp_path: Path, video_ms: int, audio_ms: int
+) -> None:
+    path = tmp_path / "a.mkv"
+    sound = chirp(3, SAMPLE_RATE)
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio: Any = container.add_stream("pcm_s16le", rate=SAMPLE_RATE)
+        audio.codec_context.layout = "mono"
+        for index in range(50):
+            picture = av.VideoFrame.from_ndarray(BLACK)
+            for packet in video.encode(picture):
+                packet.pts = packet.dts = index * 40 + video_ms
+                packet.time_base = MILLISECONDS
+                container.mux(packet)
+            block = (32767 * sound[index * 640 : (index + 1) * 640]).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+            frame.sample_rate = SAMPLE_RATE
+            for packet in audio.encode(frame):
+                packet.pts = packet.dts = index * 40 + audio_ms
+                packet.time_base = MILLISECONDS
+                container.mux(packet)
+    assert len(list(read_frames(path))) == 50
+    heard = read_audio(path)
+    late = (audio_ms - video_ms) * SAMPLE_RATE // 1000
+    assert len(heard) == pytest.approx(2 * SAMPLE_RATE + late, abs=32)
+    if late > 0:
+        assert not heard[: late - 32].any()
+    expected = np.concatenate([np.zeros(max(0, late)), sound[max(0, -late) :]])
+    assert np.abs(heard[:16000] - expected[:16000]).max() < 0.01
+
+
+def test_holes_become_silence_and_overlaps_do_not_push(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    sound = chirp(3, SAMPLE_RATE)
+    starts = [0, 40, 80, 400, 440, 480, 490, 36_000_000, 36_000_040]
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("pcm_s16le", rate=SAMPLE_RATE)
+        stream.codec_context.layout = "mono"
+        for at in starts:
+            true = at if at < 1000 else at - 36_000_000 + 530
+            first = true * SAMPLE_RATE // 1000
+            block = (32767 * sound[first : first + 640]).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+            frame.sample_rate = SAMPLE_RATE
+            for packet in stream.encode(frame):
+                packet.pts = packet.dts = at
+                packet.time_base = MILLISECONDS
+                container.mux(packet)
+    heard = read_audio(path)
+    assert len(heard) == 610 * 16
+    expected = sound[: len(heard)].copy()
+    expected[120 * 16 : 400 * 16] = 0
+    assert np.abs(heard - expected).max() < 0.02
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 44100, 48000])
+def test_sound_that_goes_along_is_not_moved(tmp_path: Path, rate: int) -> None:
+    true = chirp(3, SAMPLE_RATE)
+    soundfile.write(tmp_path / "a.wav", chirp(3, rate), rate)
+    once = write_black(tmp_path / "once.mp4", 50, tmp_path / "a.wav")
+    twice = write_black(tmp_path / "twice.mp4", 50, once)
+    for path in (once, twice):
+        info = probe(path)
+        assert (info.audio_rate, info.audio_channels, info.start_s) == (rate, 1, 0.0)
+        heard = read_audio(path)
+        assert len(heard) / SAMPLE_RATE == pytest.approx(2, abs=0.07)
+        assert abs(lag(heard, true)) <= 1
+
+
+@pytest.mark.real
+def test_sound_goes_along_from_its_own_first_picture(tmp_path: Path, shared: Path) -> None:
+    source = shared / "clips" / "hamilton_multiscene_2997.mp4"
+    path = write_black(tmp_path / "a.mp4", 100, source)
+    true = read_audio(source).astype(np.float64)
+    assert abs(lag(read_audio(path), true)) <= 1
+    assert probe(path).audio_codec == "aac"
+
+
+def test_bytes_with_sound_are_the_same_every_time(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", chirp(3, 44100), 44100)
+    write_flac(tmp_path / "a.flac", chirp(1, SAMPLE_RATE).astype(np.float32), SAMPLE_RATE)
+    write_flac(tmp_path / "b.flac", chirp(1, SAMPLE_RATE).astype(np.float32), SAMPLE_RATE)
+    first = write_black(tmp_path / "a.mp4", 50, tmp_path / "a.wav")
+    second = write_black(tmp_path / "b.mp4", 50, tmp_path / "a.wav")
+    assert first.read_bytes() == second.read_bytes()
+    assert (tmp_path / "a.flac").read_bytes() == (tmp_path / "b.flac").read_bytes()
+
+
+def test_a_file_without_sound_cannot_go_along(tmp_path: Path) -> None:
+    silent = write_black(tmp_path / "silent.mp4", 5)
+    with pytest.raises(SourceError) as caught:
+        write_black(tmp_path / "a.mp4", 5, silent)
+    assert caught.value.reason is Reason.NO_AUDIO
+    assert [path.name for path in tmp_path.iterdir()] == ["silent.mp4"]
+
+
+REAL = ("grid_bbaf2n.mpg", "retalk_1.mp4", "syncnet_example.avi", "clearvoice_001_2faces.avi")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", REAL)
+def test_real_sound_is_as_long_as_its_video(shared: Path, name: str) -> None:
+    path = shared / "clips" / name
+    seconds = sum(1 for _ in read_frames(path)) / FPS
+    assert len(read_audio(path)) / SAMPLE_RATE == pytest.approx(seconds, abs=1.5 / FPS)
+
+
+@pytest.mark.real
+def test_a_track_of_silence_is_silence(shared: Path) -> None:
+    heard = read_audio(shared / "clips" / "liveportrait_d18_silent_track_30fps.mp4")
+    assert len(heard) > 7 * SAMPLE_RATE
+    assert not heard.any()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["jfk.flac", "LJ001-0001.wav", "retalk_1.wav"])
+def test_real_sound_alone(shared: Path, name: str) -> None:
+    path = shared / "audio" / name
+    raw, rate = soundfile.read(path, always_2d=True)
+    heard = read_audio(path)
+    assert len(heard) == pytest.approx(len(raw) * SAMPLE_RATE / rate, abs=1)
+    own = read_audio(path, rate=rate)
+    assert np.abs(own - raw.mean(1)).max() < 1e-4

@@ -1,0 +1,64 @@
+"""At most one face is kept for each moment."""
+
+from datasets.errors import Reason
+from datasets.records import ClipRow
+from tasks.speaker_choice import refuse_other_faces
+
+
+def row(track: int, start: float, end: float, confidence: float, px: float = 100.0) -> ClipRow:
+    return ClipRow(
+        path="a.mp4",
+        clip_id=f"a-t{track:02d}-{start:g}",
+        track=track,
+        start_s=start,
+        end_s=end,
+        face_px=px,
+        sync_confidence=confidence,
+    )
+
+
+def test_the_face_in_sync_wins_over_a_larger_one() -> None:
+    small, large = row(0, 0, 8, 5.0, px=80), row(1, 0, 8, 1.5, px=200)
+    refuse_other_faces([large, small])
+    assert small.reason == ""
+    assert large.reason == Reason.NOT_THE_SPEAKER
+    assert large.stage == "faces"
+    assert small.clip_id in large.detail
+
+
+def test_without_a_sure_one_the_largest_face_wins() -> None:
+    small, large = row(0, 0, 8, 2.5, px=80), row(1, 0, 8, 1.5, px=200)
+    refuse_other_faces([small, large])
+    assert [small.reason, large.reason] == [Reason.NOT_THE_SPEAKER, ""]
+
+
+def test_two_sure_faces_the_surer_one_wins() -> None:
+    first, second = row(0, 0, 8, 4.0, px=300), row(1, 0, 8, 6.0, px=100)
+    refuse_other_faces([first, second])
+    assert [first.reason, second.reason] == [Reason.NOT_THE_SPEAKER, ""]
+
+
+def test_clips_of_different_times_and_of_one_track_stay() -> None:
+    rows = [row(0, 0, 5, 4), row(0, 5, 10, 1), row(1, 10, 15, 2), row(1, 14.5, 19, 2)]
+    refuse_other_faces(rows)
+    assert not any(each.reason for each in rows)
+
+
+def test_a_slight_overlap_is_allowed() -> None:
+    rows = [row(0, 0, 5, 4), row(1, 4.5, 10, 4)]
+    refuse_other_faces(rows)
+    assert not any(each.reason for each in rows)
+
+
+def test_what_is_out_already_excludes_nobody() -> None:
+    short, kept = row(0, 0, 1, 9), row(1, 0, 8, 1)
+    short.reason = Reason.TOO_SHORT.value
+    refuse_other_faces([short, kept])
+    assert kept.reason == ""
+    assert short.reason == Reason.TOO_SHORT
+
+
+def test_unmeasured_confidence_counts_as_none() -> None:
+    measured, unmeasured = row(0, 0, 8, 4, px=50), row(1, 0, 8, float("nan"), px=300)
+    refuse_other_faces([unmeasured, measured])
+    assert [measured.reason, unmeasured.reason] == ["", Reason.NOT_THE_SPEAKER]

@@ -1,0 +1,77 @@
+"""Tracks: continuity, gaps, cuts and faces that are found twice."""
+
+import numpy as np
+import pytest
+
+from datasets.landmarks import Face
+from tasks.tracks import MAX_GAP, Sighting, Tracker, overlap
+
+
+def face(x: float, y: float = 50.0, side: float = 40.0) -> Face:
+    landmarks = np.linspace([x, y], [x + side, y + side], 478).astype(np.float32)
+    return Face((x, y, x + side, y + side), landmarks)
+
+
+def follow(frames: list[list[Face]], tracker: Tracker | None = None) -> list[Sighting]:
+    tracker = tracker or Tracker()
+    return [sight for index, faces in enumerate(frames) for sight in tracker.add(index, faces)[0]]
+
+
+def test_a_moving_face_is_one_track() -> None:
+    seen = follow([[face(3.0 * index)] for index in range(20)])
+    assert {sight.track for sight in seen} == {0}
+    assert [sight.index for sight in seen] == list(range(20))
+    assert all(sight.found for sight in seen)
+
+
+def test_two_faces_keep_their_numbers_whatever_the_order() -> None:
+    frames = [
+        [face(10), face(200)] if index % 2 else [face(200), face(10)] for index in range(10)
+    ]
+    seen = follow(frames)
+    left = {sight.track for sight in seen if sight.landmarks[0, 0] < 100}
+    right = {sight.track for sight in seen if sight.landmarks[0, 0] > 100}
+    assert len(left) == len(right) == 1
+    assert left != right
+
+
+def test_short_gaps_are_filled_in_a_line() -> None:
+    frames = [[face(0)], *[[] for _ in range(MAX_GAP)], [face(12)]]
+    seen = follow(frames)
+    assert [sight.index for sight in seen] == list(range(MAX_GAP + 2))
+    assert [sight.found for sight in seen] == [True] + [False] * MAX_GAP + [True]
+    starts = [float(sight.landmarks[0, 0]) for sight in seen]
+    assert starts == pytest.approx(np.linspace(0, 12, MAX_GAP + 2))
+
+
+def test_longer_gaps_end_a_track() -> None:
+    tracker = Tracker()
+    tracker.add(0, [face(0)])
+    for index in range(1, MAX_GAP + 2):
+        assert tracker.add(index, [])[1] == []
+    seen, ended = tracker.add(MAX_GAP + 2, [face(0)])
+    assert ended == [0]
+    assert [sight.track for sight in seen] == [1]
+
+
+def test_a_jump_is_another_face() -> None:
+    assert [sight.track for sight in follow([[face(0)], [face(100)]])] == [0, 1]
+
+
+def test_cuts_end_all_tracks() -> None:
+    tracker = Tracker()
+    tracker.add(0, [face(0), face(100)])
+    assert tracker.cut() == [0, 1]
+    assert tracker.cut() == []
+    assert [sight.track for sight in tracker.add(1, [face(0)])[0]] == [2]
+
+
+def test_one_face_found_twice_is_one() -> None:
+    assert len(follow([[face(0), face(2)]])) == 1
+
+
+def test_overlap() -> None:
+    assert overlap((0, 0, 10, 10), (0, 0, 10, 10)) == pytest.approx(1)
+    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert overlap((0, 0, 10, 10), (20, 0, 30, 10)) == 0
+    assert overlap((0, 0, 0, 0), (0, 0, 0, 0)) == 0

@@ -1,0 +1,74 @@
+"""Thresholds decide where nothing was decided before, in a fixed order."""
+
+import math
+
+import pytest
+
+from datasets.errors import Reason
+from datasets.records import ClipRow
+from tasks.verdicts import Thresholds, judge
+
+GOOD = {
+    "face_px": 120.0,
+    "av_offset_frames": -2.0,
+    "sync_confidence": 5.0,
+    "coverage": 1.0,
+    "sharpness": 100.0,
+    "yaw_deg": -10.0,
+    "brightness": 120.0,
+}
+
+
+def row(**changes: float | str) -> dict[str, object]:
+    return ClipRow(path="a.mp4", clip_id="a").as_dict() | GOOD | changes
+
+
+def test_a_clip_that_meets_all_is_accepted() -> None:
+    judged = judge([row()], Thresholds())[0]
+    assert (judged["verdict"], judged["reason"], judged["detail"]) == ("accepted", "", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"face_px": 47.9}, Reason.FACE_TOO_SMALL),
+        ({"coverage": 0.5}, Reason.LOW_COVERAGE),
+        ({"brightness": 5.0}, Reason.DARK),
+        ({"brightness": 250.0}, Reason.DARK),
+        ({"sharpness": 1.0}, Reason.BLURRY),
+        ({"yaw_deg": -70.0}, Reason.TURNED_AWAY),
+        ({"sync_confidence": 2.9}, Reason.LOW_CONFIDENCE),
+        ({"sync_confidence": math.nan}, Reason.LOW_CONFIDENCE),
+        ({"av_offset_frames": -13.0}, Reason.OFFSET_TOO_LARGE),
+        ({"av_offset_frames": math.nan}, Reason.OFFSET_TOO_LARGE),
+        ({"sync_confidence": 0.0, "face_px": 1.0}, Reason.FACE_TOO_SMALL),
+    ],
+)
+def test_the_first_unmet_threshold_is_the_reason(changes: dict[str, float], reason: Reason) -> None:
+    judged = judge([row(**changes)], Thresholds())[0]
+    assert (judged["verdict"], judged["reason"], judged["stage"]) == ("rejected", reason, "verdict")
+    assert "wanted" in judged["detail"]
+
+
+def test_limits_themselves_are_met() -> None:
+    limit = Thresholds()
+    edge = row(sync_confidence=limit.min_confidence, av_offset_frames=limit.max_offset_frames)
+    assert judge([edge], limit)[0]["verdict"] == "accepted"
+
+
+def test_an_earlier_reason_stays_and_rows_are_not_changed() -> None:
+    before = row(reason="silent", stage="audio", detail="nothing")
+    judged = judge([before], Thresholds())[0]
+    assert judged == before | {"verdict": "rejected"}
+    good = row()
+    judge([good], Thresholds())
+    assert good == row()
+
+
+def test_other_thresholds_give_other_verdicts() -> None:
+    rows = [row(sync_confidence=value) for value in (1.0, 4.0, 7.0)]
+    counts = [
+        sum(each["verdict"] == "accepted" for each in judge(rows, Thresholds(min_confidence=limit)))
+        for limit in (0.0, 3.0, 6.0, 9.0)
+    ]
+    assert counts == [3, 2, 1, 0]
