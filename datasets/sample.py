@@ -201,13 +201,16 @@ def _main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int)
     arguments = parser.parse_args()
-    make_sample(
-        arguments.out,
-        arguments.clips,
-        arguments.seed,
-        arguments.workers,
-        progress=lambda done, total: print(f"\r{done}/{total} clips", end="", flush=True),
-    )
+    try:
+        make_sample(
+            arguments.out,
+            arguments.clips,
+            arguments.seed,
+            arguments.workers,
+            progress=lambda done, total: print(f"\r{done}/{total} clips", end="", flush=True),
+        )
+    except KeyboardInterrupt:
+        raise SystemExit("\ninterrupted: the same command goes on where it stopped") from None
     print()
 
 

@@ -18,8 +18,11 @@ local_environment(None)
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from flows.artifacts import say, show_table  # noqa: E402
 from tasks import train_run  # noqa: E402
 from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
+from tasks.evaluation_record import table, with_judge  # noqa: E402
+from tasks.locks import only_run  # noqa: E402
 from tasks.ray_train import train_with_ray  # noqa: E402
 from tasks.recipes import parse_overrides  # noqa: E402
 from tasks.recipes import recipe as make_recipe  # noqa: E402
@@ -49,28 +52,26 @@ def bundle(job: TrainingJob) -> Path:
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)
-def evaluation(job: TrainingJob, folder: Path) -> dict[str, Any]:
-    """The recipe's short evaluation of the trained bundle: name -> value, label, n."""
-    metrics: dict[str, Any] = dict(
-        evaluate(
-            folder,
-            job.dataset,
-            job.output / "evaluation",
-            job.recipe.evaluation,
-            job.device,
-            say,
-        )
-    )
-    return metrics
+def evaluation(job: TrainingJob, folder: Path, model_name: str) -> str:
+    """The recipe's short evaluation of the bundle, into `output/evaluation`.
+
+    Returns:
+        Address of the model whose sync network judged; empty for the bundle's own.
+    """
+    config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
+    output = job.output / train_run.EVALUATION
+    metrics = evaluate(folder, job.dataset, output, config, job.device, say)
+    show_table("train-latentsync-evaluation", table(dict(metrics)), f"`{output}`")
+    return judge
 
 
 @task(name="register-candidate", cache_policy=NO_CACHE)
-def registered(job: TrainingJob, folder: Path, model_name: str, run_id: str) -> int:
+def registered(job: TrainingJob, folder: Path, model_name: str, run_id: str, judge: str) -> int:
     """Register the bundle with its evaluation; returns the version, now called candidate."""
     tags = {"recipe": job.recipe.name}
     version = register_bundle(folder, model_name, job.tracking_uri, run_id, tags)
-    content = read_evaluation(job.output / "evaluation")
-    record_evaluation(model_name, version, job.tracking_uri, content)
+    content = read_evaluation(job.output / train_run.EVALUATION)
+    record_evaluation(model_name, version, job.tracking_uri, content, judge)
     say(f"registered {model_name} version {version} as candidate")
     return version
 
@@ -109,9 +110,19 @@ def train_latentsync(
     uri = checked_uri(tracking_uri or default_uri())
     job = TrainingJob(Path(dataset).resolve(), Path(output).resolve(), chosen, device, uri)
     check(job)
-    if earlier := train_run.earlier_result(job, model_name, register):
-        say("training: this run was finished before, nothing has changed")
-        return earlier
+    with only_run(job.output):
+        if earlier := train_run.earlier_result(job, model_name, register):
+            say("training: this run was finished before, nothing has changed")
+            return earlier
+        result = _train(job, model_name, register, workers, ray_address)
+        train_run.keep_result(job, model_name, result)
+    return result
+
+
+def _train(
+    job: TrainingJob, model_name: str, register: bool, workers: int, ray_address: str | None
+) -> dict[str, Any]:
+    """Everything that remains to be done, under one MLflow run."""
     began = time.monotonic()
     tracked = train_run.start_runs(job, model_name)
     job = tracked.job
@@ -120,25 +131,21 @@ def train_latentsync(
         folder = bundle(job)
         metrics, seconds = run_metrics(job)
         before = time.monotonic()
-        metrics["evaluation"] = evaluation(job, folder)
+        judge = evaluation(job, folder, model_name)
         seconds["evaluation"] = time.monotonic() - before
+        metrics["evaluation"] = read_evaluation(job.output / train_run.EVALUATION)["metrics"]
         train_run.log_results(tracked, metrics)
-        version = registered(job, folder, model_name, tracked.run_id) if register else None
+        version = None
+        if register:
+            version = registered(job, folder, model_name, tracked.run_id, judge)
     seconds["total"] = time.monotonic() - began
-    result = {
+    return {
         "run_id": tracked.run_id,
         "model_version": version,
         "bundle": str(folder),
         "metrics": metrics,
         "seconds": seconds,
     }
-    train_run.keep_result(job, model_name, result)
-    return result
-
-
-def say(line: str) -> None:
-    """One line for the person who waits."""
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The model of a run, put together from what its stages learned and from published weights."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.checkpoint_files import read_state_dict
+from models.convert_sd import is_stable_diffusion, start_from_stable_diffusion
 from models.files import ModelFileError
 from models.latentsync import LatentSync
 from models.latentsync_config import LatentSyncConfig
@@ -27,10 +28,11 @@ def model_config(recipe: Recipe, stage: str) -> LatentSyncConfig:
 def build_model(recipe: Recipe, stage: str, output: Path) -> LatentSync:
     """A model with fresh U-Net, and autoencoder and audio encoder as trained or published."""
     model = LatentSync(model_config(recipe, stage))
+    autoencoder: Any = model.autoencoder
     if recipe.autoencoder is not None:
-        model.autoencoder.load_state_dict(trained_weights(output / "autoencoder" / CHECKPOINT))
+        autoencoder.load_state_dict(trained_weights(output / "autoencoder" / CHECKPOINT))
     elif recipe.autoencoder_weights:
-        model.autoencoder.load_file(weight_file(recipe.autoencoder_weights))
+        autoencoder.load_file(weight_file(recipe.autoencoder_weights))
     if recipe.audio_weights:
         load_published_audio(model, weight_file(recipe.audio_weights))
     return model
@@ -45,8 +47,9 @@ def load_published_audio(model: LatentSync, path: Path) -> None:
     from models.whisper_tokens import WhisperTokens
 
     published = WhisperTokens.from_file(path)
+    encoder: Any = model.audio_encoder
     try:
-        model.audio_encoder.load_state_dict(published.state_dict())
+        encoder.load_state_dict(published.state_dict())
     except RuntimeError as error:
         raise ModelFileError(f"model file {path} is no Whisper of the recipe's size") from error
 
@@ -68,18 +71,27 @@ def load_earlier(unet: nn.Module, weights: dict[str, Tensor], where: str) -> Non
     unet.load_state_dict(weights, strict=False)
 
 
-def start_weights(stage: StageRun, config: UNetConfig, model: LatentSync) -> None:
-    """Give the U-Net what this stage starts from."""
+def start_weights(stage: StageRun, config: UNetConfig, model: LatentSync) -> list[str]:
+    """Give the U-Net what this stage starts from; returns remarks for the user.
+
+    Raises:
+        ModelFileError: the weights are of another network.
+    """
     if stage.name == "stage2":
         path = stage.output / "stage1" / CHECKPOINT
         load_earlier(model.unet, trained_weights(path), str(path))
-    elif config.weights:
-        path = weight_file(config.weights)
-        own = model.unet.state_dict()
-        state = published_unet(path, config.weights, own)
-        # A stage may have fewer motion modules than the checkpoint, or none yet.
-        kept = {key: v for key, v in state.items() if key in own or "motion_modules." not in key}
-        load_earlier(model.unet, kept, str(path))
+        return []
+    if not config.weights:
+        return []
+    path = weight_file(config.weights)
+    state = read_state_dict(path)
+    if is_stable_diffusion(state):
+        return start_from_stable_diffusion(model.unet, state)
+    own = model.unet.state_dict()
+    # A stage may have fewer motion modules than the checkpoint, or none yet.
+    kept = {key: v for key, v in state.items() if key in own or "motion_modules." not in key}
+    load_earlier(model.unet, kept, str(path))
+    return []
 
 
 def trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> LoadedSyncNet:

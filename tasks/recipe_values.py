@@ -29,7 +29,7 @@ def tiny() -> Recipe:
         scaling_factor=1.0,
         prediction_type="sample",
         unet={
-            "block_out_channels": [64, 128],
+            "block_out_channels": [32, 96],
             "layers_per_block": 1,
             "attention": ["cross", "cross"],
             "attention_heads": 4,

@@ -36,6 +36,7 @@ class AutoencoderObjective(Objective):
         worker: Worker,
     ) -> None:
         self.network, self.config, self.store = network, config, store
+        self.coder: Any = network
         self.seed, self.worker = seed, worker
 
     def batch(self, step: int) -> Tensor:
@@ -43,7 +44,7 @@ class AutoencoderObjective(Objective):
 
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         pixels = batch.to(self.worker.device)
-        error = (self.network.decode(self.network.encode(pixels)) - pixels).float()
+        error = (self.coder.decode(self.coder.encode(pixels)) - pixels).float()
         loss = error.square().mean()
         return loss, {"psnr_db": -10 * torch.log10(loss.detach() / 4)}
 
@@ -59,12 +60,12 @@ def some_frames(store: ClipStore, count: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def psnr(network: nn.Module, pixels: Tensor, device: torch.device) -> float:
+def psnr(network: Any, pixels: Tensor, device: torch.device) -> float:
     """Peak signal-to-noise ratio in decibels of coded frames (n, 3, R, R), as 8-bit pictures."""
     total = 0.0
     for part in pixels.split(CHUNK):
         part = part.to(device)
-        coded = network.decode(network.encode(part)).clamp(-1, 1)  # type: ignore[operator]
+        coded = network.decode(network.encode(part)).clamp(-1, 1)
         as_grey = [torch.round((each.double() + 1) * 127.5) for each in (coded, part)]
         total += float((as_grey[0] - as_grey[1]).square().sum())
     return 10 * math.log10(255**2 / max(1e-12, total / pixels.numel()))

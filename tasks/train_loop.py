@@ -5,14 +5,12 @@ So a run that was killed goes on from its checkpoint with exactly the losses tha
 never interrupted has; on a CPU bit for bit (tests/test_train_loop.py).
 """
 
-import json
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,13 +19,11 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from tasks.checkpoints import CHECKPOINT, load_state, save_state
+from tasks.curves import METRICS, Clock, Curve
 from tasks.recipes import StageConfig
 
-METRICS = "metrics.jsonl"
 AHEAD = 2
 """Batches that are prepared in the background while a step is computed."""
-PROGRESS_SECONDS = 4.0
-"""Time between two lines of progress."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -142,46 +138,6 @@ class _State:
             value.lerp_(current[name].detach().to(value.dtype), 1 - decay)
 
 
-@dataclass
-class _Curve:
-    """`metrics.jsonl`: one JSON object per logged step, cut to the checkpoint on resume."""
-
-    path: Path
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
-    recent: dict[str, float] = field(default_factory=dict)
-    """The last point."""
-
-    def cut(self, step: int) -> None:
-        kept = []
-        if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    break
-                if entry["step"] > step:
-                    break
-                kept.append(line + "\n")
-        self.path.write_text("".join(kept), encoding="utf-8")
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            detached = value.detach().float()
-            self.sums[name] = self.sums[name] + detached if name in self.sums else detached
-        self.count += 1
-
-    def point(self) -> dict[str, float]:
-        """Means since the last point."""
-        self.recent = {name: float(value) / self.count for name, value in self.sums.items()}
-        self.sums, self.count = {}, 0
-        return dict(self.recent)
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-
-
 def train(
     objective: Objective,
     config: StageConfig,
@@ -206,14 +162,14 @@ def train(
     path = folder / CHECKPOINT
     folder.mkdir(parents=True, exist_ok=True)
     state.restore(path, digest, seed)
-    curve = _Curve(folder / METRICS)
+    curve = Curve(folder / METRICS)
     if worker.leads:
         curve.cut(state.step)
         if state.step:
             reporter.progress(f"{stage}: going on from step {state.step}")
     if config.steps == 0 and worker.leads:
         state.save(path, digest, seed)
-    clock = _Clock(stage, config.steps, state.step)
+    clock = Clock(stage, config.steps, state.step)
     objective.network.train()
     with _batches(objective, state.step, config.steps) as batches:
         for batch in batches:
@@ -291,7 +247,7 @@ def _log(
     objective: Objective,
     config: StageConfig,
     state: _State,
-    curve: _Curve,
+    curve: Curve,
     stage: str,
     worker: Worker,
     reporter: Reporter,
@@ -339,24 +295,3 @@ def _batches(objective: Objective, start: int, stop: int) -> Iterator[Iterator[A
         yield stream()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _Clock:
-    """Says every few seconds how far the stage is and how long it will take."""
-
-    def __init__(self, stage: str, steps: int, start: int) -> None:
-        self.stage, self.steps, self.start = stage, steps, start
-        self.began = self.spoken = time.monotonic()
-
-    def line(self, step: int, curve: _Curve) -> str:
-        now = time.monotonic()
-        if now - self.spoken < PROGRESS_SECONDS and step < self.steps:
-            return ""
-        self.spoken = now
-        rate = (step - self.start) / max(1e-9, now - self.began)
-        left = (self.steps - step) / rate
-        loss = f"  loss {curve.recent['loss']:.4g}" if curve.recent else ""
-        return (
-            f"{self.stage}  {step}/{self.steps} steps{loss}  {rate:.2g} steps/s  "
-            f"{int(left) // 60} min {int(left) % 60:02d} s left"
-        )

@@ -18,6 +18,8 @@ from tasks.training import TrainingJob, dataset_digest, stage_digests, stage_nam
 
 RUN = "run.json"
 RESULT = "result.json"
+EVALUATION = "evaluation"
+"""Folder of the run's evaluation."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def log_results(tracked: TrackedRun, metrics: dict[str, dict[str, Any]]) -> None
     }
     tracker.log(numbers)
     tracker.log_json(metrics, "metrics.json")
+    tracker.log_artifact(tracked.job.output / EVALUATION / "evaluation.json", EVALUATION)
     tracker.flush()
 
 

@@ -16,10 +16,11 @@ from models.diffusion import mixed_noise, one_step_x0
 from models.latentsync import LatentSync
 from tasks.assemble import build_model, start_weights, trained_syncnet
 from tasks.batches import TokenCache, UNetBatch, unet_batch
+from tasks.curves import METRICS
 from tasks.pixel_losses import PixelLosses
 from tasks.recipes import LossWeights, UNetConfig
 from tasks.stage_run import StageRun
-from tasks.train_loop import METRICS, Objective, train
+from tasks.train_loop import Objective, train
 
 
 class UNetObjective(Objective):
@@ -139,20 +140,21 @@ def run(stage: StageRun) -> dict[str, Any]:
     device = stage.worker.device
     torch.manual_seed(stage.seed)
     model = build_model(stage.recipe, stage.name, stage.output)
-    start_weights(stage, config, model)
+    notes = start_weights(stage, config, model)
     model.to(device).eval()
     model.requires_grad_(False)
     count = choose_trained(model.unet, config.trains)
     if config.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
-        if config.losses.decodes and hasattr(model.autoencoder, "enable_gradient_checkpointing"):
-            model.autoencoder.enable_gradient_checkpointing()
+        autoencoder: Any = model.autoencoder
+        if config.losses.decodes and hasattr(autoencoder, "enable_gradient_checkpointing"):
+            autoencoder.enable_gradient_checkpointing()
     syncnet = None
     if config.losses.sync:
         syncnet = trained_syncnet(stage.recipe, stage.output, device)
     losses = PixelLosses(config, syncnet, device)
     if stage.worker.leads:
-        for note in losses.notes:
+        for note in [*notes, *losses.notes]:
             stage.reporter.progress(f"{stage.name}: {note}")
     train(
         UNetObjective(model, config, stage, losses),

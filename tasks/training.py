@@ -214,9 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(argv)
     chosen = recipe(options.recipe, parse_overrides(options.set))
-    job = TrainingJob(
-        options.dataset.resolve(), options.output.resolve(), chosen, options.device
-    )
+    job = TrainingJob(options.dataset.resolve(), options.output.resolve(), chosen, options.device)
     check(job)
     worker = Worker(resolve_device(options.device))
     run_stages(job, worker, PrintReporter(), options.stages.split(","))

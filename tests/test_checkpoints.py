@@ -64,7 +64,7 @@ def test_missing_damaged_and_hostile_files_are_refused(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
 
     class Hostile:
-        def __reduce__(self) -> tuple:  # type: ignore[type-arg]
+        def __reduce__(self) -> tuple:
             return (Path.touch, (marker,))
 
     path.write_bytes(pickle.dumps(Hostile()))

@@ -92,7 +92,7 @@ def test_a_damaged_clip_is_named(dataset: Path, tmp_path: Path) -> None:
     samples = [sample("noise", bytes(3000), 40), sample("short", video, 41)]
     write_index(tmp_path, write_shards(samples, tmp_path / "shards", "train"), {})
     store = ClipStore(tmp_path)
-    with pytest.raises(UserError, match="noise .* cannot be decoded"):
+    with pytest.raises(UserError, match=r"noise .* cannot be decoded"):
         store.frames("noise")
     with pytest.raises(UserError, match="40 frames where its record says 41"):
         store.frames("short")

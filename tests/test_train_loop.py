@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from tasks.checkpoints import load_state, save_state, trained_weights
+from tasks.curves import METRICS
 from tasks.recipes import StageConfig
-from tasks.train_loop import METRICS, Objective, Worker, learning_rate, share_gradients, train
+from tasks.train_loop import Objective, Worker, learning_rate, share_gradients, train
 
 CPU = Worker(torch.device("cpu"))
 
@@ -80,9 +81,7 @@ def config(**changes: Any) -> StageConfig:
 
 def run(toy: Objective, folder: Path, chosen: StageConfig, digest: str = "d") -> Lines:
     reporter = Lines()
-    train(
-        toy, chosen, folder, stage="toy", digest=digest, seed=7, worker=CPU, reporter=reporter
-    )
+    train(toy, chosen, folder, stage="toy", digest=digest, seed=7, worker=CPU, reporter=reporter)
     return reporter
 
 
