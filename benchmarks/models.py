@@ -44,7 +44,7 @@ FULL = Size((320, 640, 1280, 1280), 384, 32, 16)
 def ours(size: Size) -> nn.Module:
     return LipSyncUNet(
         block_out_channels=list(size.widths), cross_attention_dim=size.audio_width
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ).to(memory_format=torch.channels_last)
 
 
 def theirs(size: Size) -> nn.Module:

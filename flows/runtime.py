@@ -69,17 +69,20 @@ def has_server() -> bool:
 
 
 @contextmanager
-def prefect_server() -> Iterator[None]:
+def prefect_server() -> Iterator[str | None]:
     """A Prefect server for the time of the block, unless the user has one.
 
     Prefect would start one itself, but one that ends at the same Ctrl-C as the flow, which
     then cannot report its end, and that stays behind after a `kill -9`.
 
+    Yields:
+        its address; None where the user's own is used.
+
     Raises:
         UserError: it did not start; its log says why.
     """
     if has_server():
-        yield
+        yield None
         return
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
@@ -101,7 +104,7 @@ def prefect_server() -> Iterator[None]:
         _wait_until_healthy(server, url, log)
         with temporary_settings({PREFECT_API_URL: url}):
             try:
-                yield
+                yield url
             finally:
                 _send_last_logs()
     finally:

@@ -6,6 +6,7 @@ small matrix, so hours of video fit.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def scan_faces(
             progress(len(times), max(expected, len(times) + 1))
     cuts = [0, *shots.cuts(), len(times)]
     scan = FaceScan(np.array(times), _end(times, info.fps), [0] * len(times), [None] * len(times))
-    for number, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for number, (start, stop) in enumerate(pairwise(cuts)):
         scan.shots[start:stop] = [number] * (stop - start)
         aligner = Aligner(resolution)
         points = main_track(found[start:stop])

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,11 +173,9 @@ class Registry:
                 return known.version
         source = self._upload(bundle, about, digest, run_id)
         if name not in self.names():
-            try:
+            # Another process may be faster; any other cause shows in the next call.
+            with suppress(MlflowException):
                 self._client.create_registered_model(name)
-            except MlflowException:
-                # Another process was faster; any other cause shows in the next call.
-                pass
         described = {key: str(value) for key, value in about.items() if not _is_nested(value)}
         all_tags = {**described, "bundle_digest": digest, **(tags or {})}
         made = self._client.create_model_version(name, source, run_id, tags=all_tags)

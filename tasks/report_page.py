@@ -164,8 +164,9 @@ def _bars(rows: Sequence[tuple[str, float, str, str]]) -> str:
         return ""
     longest = max(max(value for _, value, _, _ in rows), 1e-9)
     items = "".join(
-        f"<span>{escape(name)}</span><div class='bar {kind}' style='width:{100 * value / longest:.1f}%'>"
-        f"</div><span>{escape(text)}</span>"
+        f"<span>{escape(name)}</span>"
+        f"<div class='bar {kind}' style='width:{100 * value / longest:.1f}%'></div>"
+        f"<span>{escape(text)}</span>"
         for name, value, text, kind in rows
     )
     return f"<div class='bars'>{items}</div>"

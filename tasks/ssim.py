@@ -6,7 +6,7 @@ frames and with the map kept, so that only the repainted part of a face can be j
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 WINDOW = 11
 SIGMA = 1.5

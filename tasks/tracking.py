@@ -50,7 +50,7 @@ def checked_uri(uri: str) -> str:
         UserError: it is a folder or of an unknown kind.
     """
     scheme = uri.partition(":")[0].partition("+")[0]
-    if scheme not in SCHEMES or "://" not in uri and scheme != "databricks":
+    if scheme not in SCHEMES or ("://" not in uri and scheme != "databricks"):
         raise UserError(
             f"{uri!r} cannot keep runs and models: give sqlite:///FILE.db or the address of an "
             "MLflow server"

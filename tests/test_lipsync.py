@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ def test_windows_cover_every_frame_and_overlap(count: int) -> None:
     assert covered >= set(range(count))
     assert starts == sorted(set(starts))
     assert starts[0] == 0
-    assert all(after - before <= 12 for before, after in zip(starts, starts[1:], strict=False))
+    assert all(after - before <= 12 for before, after in pairwise(starts))
     assert count < 16 or starts[-1] + 16 == count
 
 

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.errors import UserError
+from tasks.evaluation_clips import (
+    driving_audio,
+    freeze,
+    open_test_clips,
+    read_clip_list,
+    write_clip_list,
+)
+from tests.small_dataset import write_small_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_dataset(tmp_path_factory.mktemp("data"), speakers=5, resolution=32)
+
+
+def test_the_choice_is_frozen_and_of_the_test_split(dataset: Path) -> None:
+    store, split = open_test_clips(dataset, 32)
+    assert split == "test"
+    chosen = freeze(store, split, 2, 50)
+    assert chosen == freeze(store, split, 2, 50)
+    assert len(chosen.clips) == 2
+    assert {clip.split for clip in store.clips} == {"test"}
+    assert chosen.note == ""
+    assert chosen.digest != freeze(store, split, 1, 50).digest
+    assert chosen.digest != freeze(store, split, 2, 49).digest
+
+
+def test_speech_comes_from_another_speaker_where_there_is_one(dataset: Path) -> None:
+    store, split = open_test_clips(dataset, 32)
+    chosen = freeze(store, split, 99, 50).clips
+    speakers = {clip.clip_id: clip.speaker for clip in chosen}
+    assert len(set(speakers.values())) > 1
+    for clip in chosen:
+        assert speakers[clip.driver] != clip.speaker
+        audio = driving_audio(store, clip)
+        assert len(audio) == clip.cross_frames * 640
+        assert np.array_equal(audio, store.audio(clip.driver)[: len(audio)])
+
+
+def test_a_lone_clip_is_driven_by_its_own_speech_at_another_time(dataset: Path) -> None:
+    store, split = open_test_clips(dataset, 32)
+    (clip,) = freeze(store, split, 1, 60).clips
+    own = store.audio(clip.clip_id)
+    assert clip.driver == clip.clip_id
+    assert np.array_equal(driving_audio(store, clip), np.roll(own, len(own) // 2)[: 60 * 640])
+
+
+def test_a_list_can_be_used_again(dataset: Path, tmp_path: Path) -> None:
+    store, split = open_test_clips(dataset, 32)
+    chosen = freeze(store, split, 2, 50)
+    write_clip_list(tmp_path / "clips.json", chosen)
+    wanted = read_clip_list(tmp_path / "clips.json")
+    assert freeze(store, split, 99, 50, wanted) == chosen
+    with pytest.raises(UserError, match="the first is absent"):
+        freeze(store, split, 99, 50, ["absent"])
+
+
+def test_one_speaker_alone_is_said_to_be_trained_on(tmp_path: Path) -> None:
+    store, split = open_test_clips(write_small_dataset(tmp_path, speakers=1, resolution=32), 32)
+    assert split == "train"
+    assert "TRAINING clips" in freeze(store, split, 2, 50).note
+
+
+def test_short_clips_are_refused(tmp_path: Path) -> None:
+    folder = write_small_dataset(tmp_path, speakers=2, resolution=32, num_frames=40)
+    store, split = open_test_clips(folder, 32)
+    with pytest.raises(UserError, match="no clip of the test split has 48 frames"):
+        freeze(store, split, 2, 50)
