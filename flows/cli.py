@@ -24,6 +24,8 @@ from tasks.failures import causes, one_line, sentence_for
 
 MISTAKE = 2
 INTERRUPTED = 130
+PREFECT_OWN = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILogWorker")
+"""Loggers through which Prefect speaks about runs, and about its own sending of that."""
 
 
 def run(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
@@ -189,7 +191,7 @@ def _quieten_prefect() -> None:
     """Keep Prefect's own lines about runs off the terminal; its server has them all."""
 
     def shown(record: logging.LogRecord) -> bool:
-        own = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
+        own = record.name.startswith(PREFECT_OWN)
         return not (own and "prefect" in Path(record.pathname).parts)
 
     for handler in logging.getLogger().handlers:

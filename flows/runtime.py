@@ -27,7 +27,8 @@ from datasets.errors import UserError
 
 HOME = Path("runs/prefect")
 """Kept across runs: making Prefect's SQLite file takes longer than starting its server."""
-STARTUP_S = 120.0
+STARTUP_S = 300.0
+"""The first start makes the SQLite file; on a machine that is busy otherwise that takes long."""
 ROOT = Path(__file__).resolve().parents[1]
 
 _SETTINGS = {
@@ -149,6 +150,8 @@ def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) 
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
+    if server.poll() is None:
+        raise UserError(f"Prefect's own server did not answer within {STARTUP_S:g} s: see {log}")
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
-    raise UserError(f"Prefect's own server did not start ({last}): see {log}")
+    raise UserError(f"Prefect's own server ended at its start ({last}): see {log}")

@@ -85,7 +85,7 @@ def train_latentsync(
     overrides: list[str] | None = None,
     tracking_uri: str | None = None,
     model_name: str = "latentsync",
-    register: bool = True,
+    register_candidate: bool = True,
     workers: int = 1,
     ray_address: str | None = None,
 ) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def train_latentsync(
         overrides: changes of the recipe, each like stage1.steps=20.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
         model_name: name in the model registry.
-        register: whether to register the result as candidate.
+        register_candidate: whether to register the result as candidate.
         workers: processes that train together, each with its own GPU on cuda.
         ray_address: of a running Ray cluster; by default one is started here.
 
@@ -111,10 +111,10 @@ def train_latentsync(
     job = TrainingJob(Path(dataset).resolve(), Path(output).resolve(), chosen, device, uri)
     check(job)
     with only_run(job.output):
-        if earlier := train_run.earlier_result(job, model_name, register):
+        if earlier := train_run.earlier_result(job, model_name, register_candidate):
             say("training: this run was finished before, nothing has changed")
             return earlier
-        result = _train(job, model_name, register, workers, ray_address)
+        result = _train(job, model_name, register_candidate, workers, ray_address)
         train_run.keep_result(job, model_name, result)
     return result
 

@@ -19,7 +19,7 @@ from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.windows import rng_for, two_starts
 from models.audio_encoders import AudioEncoder
-from models.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram
+from models.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram, mel_window
 from tasks.augment import change_sound, draw_colours, draw_shift, shifted
 from tasks.recipes import AutoencoderConfig, SyncNetConfig, UNetConfig
 
@@ -29,6 +29,9 @@ MOUTH_MARGIN = 0.35
 """Added to each side of the lips' box, as a share of its width: the skin that moves along."""
 CONTEXT = 6
 """Video frames of sound on either side of a window that its tokens may depend on."""
+GRID = 5
+"""Every fifth video frame begins with a mel column, so slices that begin there have the
+columns of the whole clip."""
 CACHED_CLIPS = 64
 """Clips whose audio tokens are kept."""
 
@@ -270,19 +273,18 @@ def _window_sound(
     num_frames: int,
 ) -> tuple[Tensor, Tensor]:
     """Tokens (num_frames, n, width) and mel (1, 80, 52) of a window's own sound."""
-    lead = min(start, CONTEXT)
     audio = store.audio(clip.clip_id)
-    first, last = start - lead, start + num_frames + CONTEXT
+    first = max(0, start - CONTEXT) // GRID * GRID
+    last = start + num_frames + CONTEXT
     sound = audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
     if config.sound_augment > 0:
         sound = change_sound(sound, rng, config.sound_augment)
-        heard = tokens.changed(sound, lead, num_frames)
+        heard = tokens.changed(sound, start - first, num_frames)
     else:
         heard = tokens.unchanged(store, clip, start, num_frames)
-    # The column that the whole clip's spectrogram would begin with, in the slice's own.
-    begin = MEL_RATE * start // FPS - MEL_RATE * first / FPS
-    columns = sampled_columns(mel_spectrogram(sound).numpy(), begin + np.arange(WINDOW_COLUMNS))
-    return heard, torch.from_numpy(columns)[None]
+    begin = MEL_RATE * start // FPS - MEL_RATE * first // FPS
+    mel = mel_window(mel_spectrogram(sound), 0, begin + WINDOW_COLUMNS)[:, begin:]
+    return heard, mel[None]
 
 
 def mouth_boxes(landmarks: NDArray[np.float32], side: int) -> NDArray[np.float32]:

@@ -179,6 +179,7 @@ def _generate_all(
     say: Line,
 ) -> None:
     """Write reconstruction and cross frames of every clip that are not there yet."""
+    from datasets.landmarks import mouth_opening
     from tasks.evaluation_clips import driving_audio
     from tasks.lipsync import FaceGenerator
 
@@ -195,22 +196,25 @@ def _generate_all(
             own = kind == "reconstruction"
             frames = store.frames(clip.clip_id)[: clip.frames if own else clip.cross_frames]
             audio = store.audio(clip.clip_id) if own else driving_audio(store, clip)
-            painted = generate(generator, frames, audio, own)
+            opening = mouth_opening(store.landmarks(clip.clip_id)[: len(frames)])
+            painted = generate(generator, frames, audio, None if own else int(opening.argmin()))
             _save_array(path, painted)
             say(f"evaluation: {kind} {number + 1}/{len(clips)}, {len(painted)} frames")
 
 
-def generate(generator: Any, frames: np.ndarray, audio: np.ndarray, apart: bool) -> np.ndarray:
+def generate(generator: Any, frames: np.ndarray, audio: np.ndarray, calm: int | None) -> np.ndarray:
     """A whole clip of aligned faces with new lips, uint8 (t, R, R, 3).
 
     Args:
         generator: a `FaceGenerator`.
         frames: uint8 (t, R, R, 3).
         audio: float32 (samples,) at 16 kHz.
-        apart: take the reference windows from another part of the clip, so that what is
-            to be reconstructed is not shown; otherwise each window is its own reference.
+        calm: the frame that is the reference of every window, as in lip-sync; None takes
+            windows from another part of the clip, as in training, so that what is to be
+            reconstructed is not shown.
     """
     from datasets.media import FPS
+    from tasks.lipsync import still
 
     length = generator.num_frames
     last = max(0, len(frames) - length)
@@ -221,9 +225,8 @@ def generate(generator: Any, frames: np.ndarray, audio: np.ndarray, apart: bool)
         return frames[np.minimum(away + np.arange(length), len(frames) - 1)]
 
     times = np.arange(len(frames)) / FPS
-    stream = generator.stream(
-        iter(frames), times, generator.speech(audio), reference if apart else None
-    )
+    references = reference if calm is None else still(frames[calm], length)
+    stream = generator.stream(iter(frames), times, generator.speech(audio), references)
     return np.stack(list(stream))
 
 

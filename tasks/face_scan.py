@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.alignment import Aligner, three_points
-from datasets.landmarks import Face, FaceMeshDetector
+from datasets.landmarks import Face, FaceMeshDetector, mouth_opening
 from datasets.media import probe, read_frames
 from tasks.shots import ShotDetector
 from tasks.tracks import Tracker
@@ -33,6 +33,8 @@ class FaceScan:
     """Number of the shot of every frame."""
     matrices: list[np.ndarray | None]
     """For every frame source -> crop, float64 (2, 3); None where no face is."""
+    openings: np.ndarray
+    """(n,) how far the mouth is open; infinite where no face is."""
 
     @property
     def faces(self) -> int:
@@ -88,7 +90,13 @@ def scan_faces(
             found.append([_small(face) for face in detector.detect(frame.rgb)])
             progress(len(times), max(expected, len(times) + 1))
     cuts = [0, *shots.cuts(), len(times)]
-    scan = FaceScan(np.array(times), _end(times, info.fps), [0] * len(times), [None] * len(times))
+    scan = FaceScan(
+        times_s=np.array(times),
+        duration_s=_end(times, info.fps),
+        shots=[0] * len(times),
+        matrices=[None] * len(times),
+        openings=np.full(len(times), np.inf),
+    )
     for number, (start, stop) in enumerate(pairwise(cuts)):
         scan.shots[start:stop] = [number] * (stop - start)
         aligner = Aligner(resolution)
@@ -97,14 +105,17 @@ def scan_faces(
         for index in sorted(points):
             if index != before + 1:
                 aligner.reset()
-            scan.matrices[start + index] = aligner.matrix_of_points(points[index])
+            scan.matrices[start + index] = aligner.matrix_of_points(points[index][:3])
+            scan.openings[start + index] = points[index][3, 0]
             before = index
     return scan
 
 
 def _small(face: Face) -> Face:
-    """The face with its three points instead of the whole mesh."""
-    return Face(face.box, three_points(face.landmarks), face.score)
+    """The face with its three points and (opening, 0) instead of the whole mesh."""
+    opening = np.array([[mouth_opening(face.landmarks[None])[0], 0.0]])
+    points = np.concatenate([three_points(face.landmarks), opening])
+    return Face(face.box, points, face.score)
 
 
 def _end(times: list[float], fps: float) -> float:

@@ -44,6 +44,18 @@ log = logging.getLogger(__name__)
 SILENCE = 1e-3
 """A clip whose loud frames stay below this root mean square (-60 dBFS) is silent."""
 FILES = ("mp4", "flac", "npy", "json")
+FACTS = (
+    "clip_id",
+    "path",
+    "speaker",
+    "num_frames",
+    "start_s",
+    "end_s",
+    "av_offset_frames",
+    "sync_confidence",
+    "scorer",
+)
+"""What a clip's json takes over from its row."""
 
 
 @dataclass(frozen=True)
@@ -246,9 +258,7 @@ class _FileRun:
         sound = audio_part(self.audio, clip.start, clip.frames, late)
         write_flac(base.with_suffix(".flac"), sound, SAMPLE_RATE)
         np.save(base.with_suffix(".npy"), clip.aligned)
-        facts = ("clip_id", "path", "speaker", "num_frames", "start_s", "end_s")
-        facts += ("av_offset_frames", "sync_confidence", "scorer")
-        known = {name: getattr(row, name) for name in facts}
+        known = {name: getattr(row, name) for name in FACTS}
         known["resolution"] = self.config.resolution
         base.with_suffix(".json").write_text(json.dumps(known, sort_keys=True), encoding="utf-8")
 

@@ -35,6 +35,20 @@ def window_starts(count: int, length: int, overlap: int = OVERLAP) -> list[int]:
     return [*starts, last]
 
 
+def still(face: np.ndarray, length: int) -> Callable[[int], np.ndarray]:
+    """The same reference for every window.
+
+    A reference that moves along with the face shows the very mouth that is to be replaced,
+    and a network that leans on it copies the input's speech.
+
+    Args:
+        face: uint8 (R, R, 3), best with a closed mouth.
+        length: frames of a window.
+    """
+    window = np.repeat(face[None], length, axis=0)
+    return lambda start: window
+
+
 class SpeechTokens:
     """Audio tokens at any time of a recording.
 

@@ -26,7 +26,7 @@ from datasets.media import (
     read_frames,
 )
 from tasks.face_scan import FaceScan, scan_faces
-from tasks.lipsync import FaceGenerator, SpeechTokens
+from tasks.lipsync import FaceGenerator, SpeechTokens, still
 
 CHUNK = 24
 """Frames that are held to show a stretch of video backwards."""
@@ -169,7 +169,7 @@ def lip_sync_video(
     frames = frames_in_order(video, order, scan.times_s)
     found = written = 0
     with VideoWriter(output, info.width, info.height, info.fps, crf=CRF, audio=audio) as writer:
-        for frame, at, repainted in _repainted(frames, order, scan, generator, wave):
+        for frame, at, repainted in _repainted(video, frames, order, scan, generator, wave):
             writer.write(frame, at)
             written += 1
             found += repainted
@@ -211,6 +211,7 @@ def _scan(video: Path, resolution: int, tell: Progress) -> FaceScan:
 
 
 def _repainted(
+    video: Path,
     frames: Iterator[np.ndarray],
     order: list[Shown],
     scan: FaceScan,
@@ -221,8 +222,9 @@ def _repainted(
     speech = generator.speech(wave)
     shots = [scan.shots[each.source] for each in order]
     with_face = [scan.matrices[each.source] is not None for each in order]
+    calm = _calm_faces(video, scan, generator.resolution)
     position = 0
-    for (_, has_face), run in groupby(zip(shots, with_face, strict=True)):
+    for (shot, has_face), run in groupby(zip(shots, with_face, strict=True)):
         count = len(list(run))
         part = order[position : position + count]
         position += count
@@ -230,7 +232,24 @@ def _repainted(
             for each in part:
                 yield next(frames), each.time_s, False
             continue
-        yield from _run(frames, part, scan, generator, speech)
+        yield from _run(frames, part, scan, generator, speech, calm[shot])
+
+
+def _calm_faces(video: Path, scan: FaceScan, resolution: int) -> dict[int, np.ndarray]:
+    """For every shot with a face the aligned one whose mouth is least open."""
+    best: dict[int, int] = {}
+    for index, (shot, matrix) in enumerate(zip(scan.shots, scan.matrices, strict=True)):
+        if matrix is not None and scan.openings[index] < scan.openings[best.get(shot, index)]:
+            best[shot] = index
+        elif matrix is not None:
+            best.setdefault(shot, index)
+    calm = {}
+    for shot, index in best.items():
+        matrix = scan.matrices[index]
+        assert matrix is not None
+        frame = next(_stretch(video, scan.times_s, index, index))
+        calm[shot] = align(frame, matrix, resolution)
+    return calm
 
 
 def _run(
@@ -239,8 +258,9 @@ def _run(
     scan: FaceScan,
     generator: FaceGenerator,
     speech: SpeechTokens,
+    calm: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, float, bool]]:
-    """Repaint a stretch of frames of one shot, all with a face."""
+    """Repaint a stretch of frames of one shot, all with a face; `calm` shows who it is."""
     held: deque[tuple[np.ndarray, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:
@@ -252,7 +272,8 @@ def _run(
             yield align(frame, matrix, generator.resolution)
 
     times = np.array([each.time_s for each in part])
-    painted = generator.stream(faces(), times, speech)
+    reference = still(calm, generator.num_frames)
+    painted = generator.stream(faces(), times, speech, reference)
     for each, face in zip(part, painted, strict=True):
         frame, matrix = held.popleft()
         yield paste_back(frame, face, matrix, generator.region), each.time_s, True

@@ -29,7 +29,7 @@ def tiny() -> Recipe:
         scaling_factor=1.0,
         prediction_type="sample",
         unet={
-            "block_out_channels": [32, 96],
+            "block_out_channels": [64, 64],
             "layers_per_block": 1,
             "attention": ["cross", "cross"],
             "attention_heads": 4,
@@ -48,7 +48,7 @@ def tiny() -> Recipe:
         resolution=128,
         model=model,
         autoencoder=AutoencoderConfig(
-            steps=500,
+            steps=300,
             batch_size=16,
             lr=2e-3,
             warmup=20,
@@ -61,7 +61,7 @@ def tiny() -> Recipe:
         syncnet=SyncNetConfig(
             network="frame",
             resolution=128,
-            steps=200,
+            steps=140,
             batch_size=48,
             windows_per_clip=8,
             lr=2e-3,
@@ -76,7 +76,7 @@ def tiny() -> Recipe:
             calibrate=True,
         ),
         stage1=UNetConfig(
-            steps=600,
+            steps=400,
             batch_size=16,
             frame_step=4,
             lr=1.5e-3,
@@ -91,7 +91,7 @@ def tiny() -> Recipe:
             losses=LossWeights(inside=4.0, mouth=20.0),
         ),
         stage2=UNetConfig(
-            steps=60,
+            steps=40,
             batch_size=4,
             lr=1e-4,
             warmup=5,

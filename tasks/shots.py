@@ -13,6 +13,9 @@ import numpy as np
 ADAPTIVE_THRESHOLD = 3.0
 """Change over the mean change of the neighbouring frames. The reference chain takes 2, which
 splits single shots of lively speakers."""
+LEAST_CHANGE = 18.0
+"""Change in grey levels that a cut has at least; PySceneDetect's 15 is at times reached by the
+noisy hues of a nearly grey picture at a key frame."""
 CONTENT_THRESHOLD = 27.0
 """Change in hue, saturation and brightness, grey levels."""
 SEARCH_SIDE = 256
@@ -41,7 +44,12 @@ class ShotDetector:
         self._count = 0
         self._cuts: set[int] = set()
         self._detectors: tuple[Any, ...] = (
-            AdaptiveDetector(adaptive_threshold, min_scene_len=0, window_width=LATENCY),
+            AdaptiveDetector(
+                adaptive_threshold,
+                min_scene_len=0,
+                window_width=LATENCY,
+                min_content_val=LEAST_CHANGE,
+            ),
             ContentDetector(content_threshold, min_scene_len=0),
         )
 

@@ -100,14 +100,24 @@ def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
                 "stage": name,
                 "config": config,
                 "seed": chosen.seed,
-                "resolution": chosen.resolution,
-                "model": asdict(chosen.model) if name != "syncnet" else None,
-                "weights": [chosen.autoencoder_weights, chosen.audio_weights],
+                "model": _model_part(chosen, name),
                 "dataset": dataset_digest,
                 "upstream": [digests[each] for each in UPSTREAM[name] if each in digests],
             }
         )
     return digests
+
+
+def _model_part(chosen: Recipe, stage: str) -> dict[str, Any]:
+    """What a stage uses of the recipe's model."""
+    model = chosen.model
+    if stage == "syncnet":
+        return {}
+    if stage == "autoencoder":
+        parts = [model.resolution, model.latent_channels, model.scaling_factor, model.autoencoder]
+        return {"autoencoder": parts}
+    published = [chosen.autoencoder_weights, chosen.audio_weights]
+    return {"model": asdict(model), "published": published}
 
 
 def dataset_digest(dataset: Path) -> str:

@@ -40,7 +40,7 @@ def test_published_matrices() -> None:
 def test_smoothing_carries_a_fifth_over_and_forgets_at_reset() -> None:
     aligner = Aligner(256)
     first = aligner.matrix_of_points(POINTS)
-    moved = POINTS + [[0, 0], [0, 0], [6, -4]]
+    moved = POINTS + np.array([[0, 0], [0, 0], [6, -4]])
     second = aligner.matrix_of_points(moved)
     alone = Aligner(256).matrix_of_points(moved)
     bias_before = first - Aligner(256, smooth=False).matrix_of_points(POINTS)

@@ -49,7 +49,7 @@ class Fixture:
             self.writer.add(Sighting(3, first + index, landmarks(), True), picture(index))
 
 
-@pytest.fixture()
+@pytest.fixture
 def made(tmp_path: Path) -> Fixture:
     return Fixture(tmp_path)
 

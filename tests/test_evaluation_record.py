@@ -53,4 +53,6 @@ def test_the_numbers_become_a_run_with_pictures(store_uri: str, tmp_path: Path) 
 
 def test_a_table_has_a_row_per_metric() -> None:
     rows = table(evaluation(fid=1.23456)["metrics"])
-    assert rows == [{"metric": "fid", "value": pytest.approx(1.2346), "n": 4, "measured by": "test"}]
+    assert rows == [
+        {"metric": "fid", "value": pytest.approx(1.2346), "n": 4, "measured by": "test"}
+    ]

@@ -75,7 +75,7 @@ class Pass:
         self.work.finish()
 
 
-@pytest.fixture()
+@pytest.fixture
 def made() -> Pass:
     return Pass()
 

@@ -15,7 +15,7 @@ def measure(face: np.ndarray, landmarks: np.ndarray, found: tuple[bool, ...] = (
     return meter.result()
 
 
-@pytest.fixture()
+@pytest.fixture
 def mesh() -> np.ndarray:
     points = np.zeros((478, 2), np.float32)
     points[0], points[1] = (100, 50), (200, 150)

@@ -58,6 +58,6 @@ def test_equals_scenedetect_itself(tmp_path_factory: pytest.TempPathFactory) -> 
     manager.detect_scenes(video)
     expected = [start.frame_num for start, _ in manager.get_scene_list()][1:]
     detector = ShotDetector()
-    for frame in read_frames(path):
-        detector.add(frame.rgb)
+    for decoded in read_frames(path):
+        detector.add(decoded.rgb)
     assert detector.cuts() == expected == [20, 40]

@@ -25,9 +25,7 @@ def test_a_moving_face_is_one_track() -> None:
 
 
 def test_two_faces_keep_their_numbers_whatever_the_order() -> None:
-    frames = [
-        [face(10), face(200)] if index % 2 else [face(200), face(10)] for index in range(10)
-    ]
+    frames = [[face(10), face(200)] if index % 2 else [face(200), face(10)] for index in range(10)]
     seen = follow(frames)
     left = {sight.track for sight in seen if sight.landmarks[0, 0] < 100}
     right = {sight.track for sight in seen if sight.landmarks[0, 0] > 100}

@@ -16,7 +16,9 @@ from tests.parity.draw import draw_input, read_case, relative_error
 
 PREFIX = "losses"
 _FORMULA = re.compile(
-    r"(?:(?P<scale>[-\d.e]+)\*)?input\((?P<name>\w+),\[(?P<shape>[\d, ]+)\]\)(?:(?P<add>[+-][\d.e]+))?"
+    r"(?:(?P<scale>[-\d.e]+)\*)?"
+    r"input\((?P<name>\w+),\[(?P<shape>[\d, ]+)\]\)"
+    r"(?:(?P<add>[+-][\d.e]+))?"
 )
 
 

@@ -1,0 +1,210 @@
+"""Ingestion of real footage: every clip of ../shared/clips, once, without Ray."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from datasets.media import SAMPLES_PER_FRAME, read_frames, shift_audio
+from datasets.sources import list_folder
+from tasks.ingest import IngestConfig, IngestStage
+from tasks.shots import ShotDetector
+from tasks.sync_score import DEFAULT_MIN_CONFIDENCE, MouthAudioScorer
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+
+KNOWN_OFFSETS = {
+    "syncnet_example.avi": -3,
+    "hdtf_WDA_AlexandriaOcasioCortez_000.mp4": 3,
+    "retalk_1.mp4": -2,
+    "retalk_2.mp4": 0,
+    "retalk_5.mp4": 0,
+    "latentsync_demo3_30fps.mp4": 2,
+    "grid_bbaf2n.mpg": 0,
+    "grid_brbk7n.mpg": 0,
+    "grid_lbax4n.mpg": 0,
+    "grid_lbbc2a.mpg": 0,
+    "grid_lrwp9a.mpg": 0,
+    "grid_lwbsza.mpg": 0,
+    "grid_pwij3p.mpg": 0,
+}
+"""Frames by which the audio is late, as far as it is known (about +-1)."""
+SHIFTS = (-9, -6, -3, 3, 6, 9)
+
+
+@dataclass(frozen=True)
+class RealClip:
+    """A clip that ingestion kept, read back."""
+
+    row: dict[str, Any]
+    landmarks: np.ndarray
+    audio: np.ndarray
+
+
+class Ingested:
+    """Results by file name."""
+
+    def __init__(self, clips: Path, staging: Path) -> None:
+        self.staging = staging
+        stage = IngestStage(IngestConfig(), staging)
+        stage.setup()
+        self.results = {item.relative: stage.process(item) for item in list_folder(clips)}
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        return self.results[name]["rows"]
+
+    def cuts(self, name: str) -> list[float]:
+        return [cut * 25 for cut in self.results[name]["cuts_s"]]
+
+    def clips(self) -> Iterator[RealClip]:
+        for result in self.results.values():
+            rows = {row["clip_id"]: row for row in result["rows"]}
+            for clip in result["clips"]:
+                files = {kind: self.staging / path for kind, path in clip["files"].items()}
+                audio, _ = soundfile.read(files["flac"], dtype="float32")
+                yield RealClip(rows[clip["clip_id"]], np.load(files["npy"]), audio)
+
+
+@pytest.fixture(scope="session")
+def ingested(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
+    return Ingested(shared / "clips", tmp_path_factory.mktemp("real"))
+
+
+@pytest.fixture(scope="session")
+def real_clips(ingested: Ingested) -> list[RealClip]:
+    return list(ingested.clips())
+
+
+def test_every_file_ends_as_clips_or_reasons(ingested: Ingested, shared: Path) -> None:
+    assert len(ingested.results) == len(list((shared / "clips").iterdir())) == 21
+    for name, result in ingested.results.items():
+        assert result["rows"], name
+        kept = {clip["clip_id"] for clip in result["clips"]}
+        assert kept == {row["clip_id"] for row in result["rows"] if not row["reason"]}, name
+        for row in result["rows"]:
+            assert row["detail"] if row["reason"] else np.isfinite(row["sync_confidence"]), row
+
+
+def test_hopeless_files_say_why(ingested: Ingested) -> None:
+    expected = {
+        "psd_testvideo_cuts_noaudio.mp4": "no_audio",
+        "iplap_129_noaudio_30fps.mp4": "no_audio",
+        "liveportrait_d18_silent_track_30fps.mp4": "silent",
+    }
+    for name, reason in expected.items():
+        assert [row["reason"] for row in ingested.rows(name)] == [reason]
+
+
+def test_all_others_give_clips(ingested: Ingested) -> None:
+    without = {name for name, result in ingested.results.items() if not result["clips"]}
+    assert without == {
+        "psd_testvideo_cuts_noaudio.mp4",
+        "iplap_129_noaudio_30fps.mp4",
+        "liveportrait_d18_silent_track_30fps.mp4",
+    }
+
+
+def test_cuts(ingested: Ingested) -> None:
+    found = ingested.cuts("composed_grid_6scenes_25fps.mp4")
+    assert found == pytest.approx([70, 140, 190, 260, 330])
+    # The truth counts native frames at 29.97 fps.
+    expected = [cut * 25 / 29.97 for cut in (20, 82, 211)]
+    assert ingested.cuts("hamilton_multiscene_2997.mp4") == pytest.approx(expected, abs=1.5)
+    single = set(ingested.results) - {
+        "composed_grid_6scenes_25fps.mp4",
+        "hamilton_multiscene_2997.mp4",
+    }
+    assert not [name for name in single if ingested.cuts(name)]
+
+
+def test_cuts_of_the_pyscenedetect_video(shared: Path) -> None:
+    detector = ShotDetector(29.97)
+    for frame in read_frames(shared / "clips/psd_testvideo_cuts_noaudio.mp4", fps=None):
+        detector.add(frame.rgb)
+    for cut in (30, 180, 394, 691):
+        assert min(abs(cut - found) for found in detector.cuts()) <= 1
+
+
+def test_no_clip_spans_a_cut(ingested: Ingested) -> None:
+    for name, result in ingested.results.items():
+        for row in result["rows"]:
+            inside = [
+                cut for cut in result["cuts_s"] if row["start_s"] < cut - 1e-6 < row["end_s"] - 1e-3
+            ]
+            assert not inside, (name, row)
+
+
+def test_faceless_and_two_face_shots(ingested: Ingested) -> None:
+    rows = ingested.rows("composed_grid_6scenes_25fps.mp4")
+    assert [row["reason"] for row in rows if row["shot"] == 2] == ["no_face"]
+    two = [row["reason"] for row in rows if row["shot"] == 4]
+    assert sorted(two) == ["", "not_the_speaker"]
+    pair = [row["reason"] for row in ingested.rows("clearvoice_001_2faces.avi")]
+    assert sorted(pair) == ["", "not_the_speaker"]
+
+
+def test_false_faces_do_not_break_the_main_track(ingested: Ingested) -> None:
+    kept = [row for row in ingested.rows("latentsync_demo1_25fps.mp4") if not row["reason"]]
+    assert [row["num_frames"] for row in kept] == [250]
+    assert kept[0]["coverage"] == 1
+
+
+def test_known_offsets(ingested: Ingested) -> None:
+    for name, known in KNOWN_OFFSETS.items():
+        kept = [row for row in ingested.rows(name) if not row["reason"]]
+        best = max(kept, key=lambda row: row["sync_confidence"])
+        assert abs(round(best["av_offset_frames"]) - known) <= 1, (name, best)
+    sure = [
+        max(row["sync_confidence"] for row in ingested.rows(name) if not row["reason"])
+        >= DEFAULT_MIN_CONFIDENCE
+        for name in KNOWN_OFFSETS
+    ]
+    assert np.mean(sure) >= 0.8
+
+
+def test_corrected_audio_is_in_sync(real_clips: list[RealClip]) -> None:
+    scorer = MouthAudioScorer()
+    sure = [clip for clip in real_clips if clip.row["sync_confidence"] >= DEFAULT_MIN_CONFIDENCE]
+    assert len(sure) >= 15
+    left = [scorer.score(clip.landmarks, clip.audio).offset_frames for clip in sure]
+    assert np.abs(left).max() <= 1
+
+
+def test_shifts_are_recovered(real_clips: list[RealClip]) -> None:
+    scorer = MouthAudioScorer()
+    right, sure, long = [], 0, 0
+    for clip in real_clips:
+        if len(clip.landmarks) < 125:
+            continue
+        before = scorer.score(clip.landmarks, clip.audio)
+        long += 1
+        if before.confidence < DEFAULT_MIN_CONFIDENCE:
+            continue
+        sure += 1
+        for shift in SHIFTS:
+            after = scorer.score(clip.landmarks, shift_audio(clip.audio, -shift))
+            right.append(abs(after.offset_frames - before.offset_frames - shift) <= 1)
+    assert sure >= 0.6 * long
+    assert np.mean(right) >= 0.9
+
+
+def test_audio_of_another_clip_is_rarely_sure(real_clips: list[RealClip]) -> None:
+    scorer = MouthAudioScorer()
+    sure = []
+    for clip in real_clips:
+        for other in real_clips:
+            if other.row["path"].split("_")[0] == clip.row["path"].split("_")[0]:
+                # Sentences of the GRID corpus share one rhythm, parts of a video one voice.
+                continue
+            length = min(len(clip.landmarks), len(other.landmarks))
+            if length < 100:
+                continue
+            part = other.audio[: length * SAMPLES_PER_FRAME]
+            score = scorer.score(clip.landmarks[:length], part)
+            sure.append(score.confidence >= DEFAULT_MIN_CONFIDENCE)
+    assert len(sure) > 50
+    assert np.mean(sure) <= 0.05

@@ -1,0 +1,114 @@
+"""Recipes are what METHOD says, and overrides are checked."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+from datasets.errors import UserError
+from tasks import recipes
+from tasks.recipe_values import RECIPES
+from tasks.recipes import STAGES, Recipe, StageConfig, parse_overrides, recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_carries_its_name_and_all_stages(name: str) -> None:
+    made = recipe(name)
+    assert made.name == name
+    assert made.resolution == made.model.resolution
+    assert isinstance(made.syncnet, StageConfig)
+    assert (made.autoencoder is None) == (made.model.audio == "whisper")
+    assert made.seed == 1247
+
+
+def test_the_paper_recipes_have_the_papers_values() -> None:
+    paper = recipe("paper-256")
+    assert [paper.stage(name).lr for name in STAGES[1:]] == [1e-5] * 3  # type: ignore[union-attr]
+    assert paper.stage1.batch_size == 24
+    assert paper.syncnet.batch_size == 256
+    losses = paper.stage2.losses
+    assert (losses.noise, losses.sync, losses.lpips, losses.trepa) == (1, 0.05, 0.1, 10)
+    assert not paper.stage1.losses.decodes
+    assert paper.stage2.motion["motion_resolutions"] == [1, 2, 4, 8]
+    assert (paper.stage1.trains, paper.stage2.trains) == ("all", "motion+attention")
+    assert (paper.stage2.min_distance, paper.model.num_frames) == (16, 16)
+    assert recipe("paper-512").resolution == 512
+    assert recipe("paper-512").syncnet.resolution == 256
+    efficient = recipe("stage2-efficient")
+    assert efficient.stage2.losses.trepa == 0
+    assert efficient.stage2.trains == "motion+attn2"
+    assert efficient.stage2.motion["motion_decoder_only"] is True
+
+
+def test_overrides_are_of_the_fields_type() -> None:
+    made = recipe(
+        "tiny",
+        {
+            "stage1.steps": "20",
+            "stage1.lr": "1",
+            "stage2.losses.sync": "0.1",
+            "syncnet.calibrate": "False",
+            "stage1.schedule": "constant",
+            "stage1.weights": "some/file.pt",
+            "model.unet.block_out_channels": "[16, 32]",
+            "seed": "3",
+        },
+    )
+    assert made.stage1.steps == 20
+    assert made.stage1.lr == 1.0
+    assert isinstance(made.stage1.lr, float)
+    assert made.stage2.losses.sync == 0.1
+    assert made.syncnet.calibrate is False
+    assert made.stage1.schedule == "constant"
+    assert made.stage1.weights == "some/file.pt"
+    assert made.model.unet["block_out_channels"] == [16, 32]
+    assert made.seed == 3
+    assert recipe("tiny").stage1.steps != 20
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("stage1.stepz", "20", "instead of 'stepz'"),
+        ("stage3.steps", "20", "instead of 'stage3'"),
+        ("stage1.steps", "many", r"stage1\.steps must be of type int, got 'many'"),
+        ("stage1.steps", "2.5", "must be of type int"),
+        ("stage1.steps", "true", "must be of type int"),
+        ("stage1.lr", "true", "must be of type float"),
+        ("syncnet.calibrate", "3", "must be of type bool"),
+        ("stage1.schedule", "linear", "one of constant, cosine"),
+        ("stage1.losses", "1", "group of fields"),
+        ("stage1.steps.more", "1", "goes deeper"),
+        ("model.unet.no_such_option", "1", "instead of 'no_such_option'"),
+        ("stage1.batch_size", "0", "batch_size of at least 1"),
+    ],
+)
+def test_wrong_overrides_end_in_a_sentence(path: str, value: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        recipe("tiny", {path: value})
+
+
+def test_an_unknown_recipe_lists_those_that_exist() -> None:
+    with pytest.raises(UserError, match="choose one of tiny, debug, paper-256"):
+        recipe("huge")
+
+
+def test_overrides_are_taken_apart_at_the_first_sign() -> None:
+    assert parse_overrides(["a.b=1", " c = x=y "]) == {"a.b": "1", "c": "x=y"}
+    with pytest.raises(UserError, match=r"stage1\.steps=20"):
+        parse_overrides(["stage1.steps"])
+
+
+def test_every_field_says_what_it_means() -> None:
+    """Field docstrings follow their field; a field without one would be nobody's to explain."""
+    source = inspect.getsource(recipes)
+    for kind in vars(recipes).values():
+        if dataclasses.is_dataclass(kind) and kind.__module__ == recipes.__name__:
+            for each in kind.__annotations__:
+                _, _, after = source.partition(f"    {each}: ")
+                assert after.partition("\n")[2].lstrip().startswith('"""'), (kind, each)
+
+
+def test_a_recipe_without_a_stage_says_so() -> None:
+    assert recipe("paper-256").stage("autoencoder") is None
+    assert isinstance(recipe("tiny"), Recipe)

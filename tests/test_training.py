@@ -1,0 +1,161 @@
+"""A whole run in this process: resumed exactly, skipped when done, redone when changed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.errors import UserError
+from tasks.checkpoints import load_state
+from tasks.curves import METRICS
+from tasks.recipes import STAGES, recipe
+from tasks.train_loop import Worker
+from tasks.training import (
+    PrintReporter,
+    TrainingJob,
+    check,
+    main,
+    remaining,
+    resolve_device,
+    result,
+    run_stages,
+    stage_digests,
+)
+from tests.talking_boxes import make_dataset
+
+CPU = Worker(torch.device("cpu"))
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+class Bomb(PrintReporter):
+    """Raises after a number of logged points."""
+
+    def __init__(self, fuse: int) -> None:
+        self.fuse = fuse
+        self.lines: list[str] = []
+
+    def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
+        self.fuse -= 1
+        if self.fuse == 0:
+            raise Killed
+
+    def progress(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "d")
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
+    """A run that was never interrupted."""
+    job = TrainingJob(dataset, tmp_path_factory.mktemp("whole"), recipe("debug"))
+    run_stages(job, CPU, PrintReporter())
+    return job
+
+
+def curve(job: TrainingJob, stage: str) -> str:
+    return (job.output / stage / METRICS).read_text(encoding="utf-8")
+
+
+def test_every_stage_is_finished_with_its_numbers(whole: TrainingJob) -> None:
+    assert remaining(whole) == []
+    done = {name: result(whole, name) for name in STAGES}
+    assert done["autoencoder"] is not None
+    assert done["autoencoder"]["metrics"]["psnr_db"] > 20
+    assert done["syncnet"] is not None
+    assert 0 <= done["syncnet"]["metrics"]["accuracy"] <= 1
+    assert done["syncnet"]["metrics"]["heldout_speakers"] == 1
+    for name in ("stage1", "stage2"):
+        each = done[name]
+        assert each is not None
+        assert each["metrics"]["loss"] > 0
+    names = json.loads(curve(whole, "stage2").splitlines()[-1]).keys()
+    assert {"step", "loss", "noise", "sync", "pixel", "lr"} <= set(names)
+
+
+def test_a_run_killed_in_every_stage_has_the_same_losses(
+    whole: TrainingJob, tmp_path: Path
+) -> None:
+    job = replace(whole, output=tmp_path)
+    for _ in STAGES:
+        with pytest.raises(Killed):
+            # Four points: the second checkpoint and, for the next start, one stage further.
+            run_stages(job, CPU, Bomb(5))
+    run_stages(job, CPU, PrintReporter())
+    for stage in STAGES:
+        assert curve(job, stage) == curve(whole, stage), stage
+        ours = load_state(job.output / stage / "checkpoint.pt")
+        theirs = load_state(whole.output / stage / "checkpoint.pt")
+        for name, value in theirs["network"].items():
+            assert torch.equal(ours["network"][name], value), (stage, name)
+
+
+def test_a_finished_run_is_not_touched(whole: TrainingJob) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.output.rglob("*") if path.is_file()}
+    run_stages(whole, CPU, Bomb(1))
+    after = {path: path.stat().st_mtime_ns for path in whole.output.rglob("*") if path.is_file()}
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"syncnet.lr": "0.001"}, ["syncnet", "stage2"]),
+        ({"autoencoder.steps": "7"}, ["autoencoder", "stage1", "stage2"]),
+        ({"stage2.steps": "5"}, ["stage2"]),
+        ({"model.unet.ff_mult": "1"}, ["stage1", "stage2"]),
+        ({"model.latent_channels": "4"}, ["autoencoder", "stage1", "stage2"]),
+        ({"stage1.checkpoint_every": "3", "syncnet.log_every": "2"}, []),
+        ({"seed": "8"}, list(STAGES)),
+    ],
+)
+def test_only_what_a_change_touches_is_trained_again(
+    whole: TrainingJob, change: dict[str, str], again: list[str]
+) -> None:
+    assert remaining(replace(whole, recipe=recipe("debug", change))) == again
+
+
+def test_another_dataset_is_another_training(dataset: Path) -> None:
+    chosen = recipe("debug")
+    first, second = stage_digests(chosen, "a"), stage_digests(chosen, "b")
+    assert all(first[name] != second[name] for name in STAGES)
+    assert list(stage_digests(recipe("paper-256"), "a")) == ["syncnet", "stage1", "stage2"]
+
+
+def test_devices_that_are_not_there_end_in_a_sentence() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    for name in ("cuda:99", "gpu", "tpu", "meta", ""):
+        with pytest.raises(UserError, match=name or "is no device"):
+            resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["paper-256", "paper-512", "stage2-efficient"])
+def test_missing_weights_are_named_before_anything_starts(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
+    with pytest.raises(UserError, match=r"sd-vae-ft-mse .*`make weights`"):
+        check(TrainingJob(dataset, tmp_path, recipe(name)))
+
+
+def test_a_missing_dataset_ends_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no dataset"):
+        check(TrainingJob(tmp_path / "none", tmp_path, recipe("debug")))
+
+
+def test_the_command_line_trains_one_stage(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--recipe", "debug", "--stages", "autoencoder", "--set", "autoencoder.steps=2"]
+    assert main([str(dataset), str(tmp_path), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "dB PSNR on clips of 1 held-out speakers" in printed
+    assert not (tmp_path / "syncnet").exists()
