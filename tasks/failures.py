@@ -4,6 +4,7 @@ Libraries wrap errors in their own, so the whole chain of causes is looked at.
 """
 
 import errno
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,13 @@ from datasets.errors import UserError
 from models.files import ModelFileError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_TEXT = re.compile(
+    "No space left on device"
+    "|Disk quota exceeded"
+    "|database or disk is full"  # SQLite
+    "|requested and [0-9]+ written"  # numpy
+    "|PytorchStreamWriter failed writing file"  # torch
+)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -38,7 +46,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether this very error says that no space is left."""
-    return getattr(error, "errno", None) in DISK_FULL
+    if getattr(error, "errno", None) in DISK_FULL:
+        return True
+    # Not every library keeps the system's number.
+    return not isinstance(error, UserError) and bool(FULL_TEXT.search(str(error)))
 
 
 def for_the_user(error: BaseException) -> bool:

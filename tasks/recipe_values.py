@@ -45,7 +45,6 @@ def tiny() -> Recipe:
     )
     return Recipe(
         name="tiny",
-        resolution=128,
         model=model,
         autoencoder=AutoencoderConfig(
             steps=300,
@@ -129,7 +128,6 @@ def debug() -> Recipe:
     return replace(
         base,
         name="debug",
-        resolution=64,
         model=model,
         autoencoder=replace(base.autoencoder, steps=6, batch_size=4, test_frames=4, **quick),
         syncnet=replace(
@@ -160,7 +158,6 @@ def paper_256() -> Recipe:
     }
     return Recipe(
         name="paper-256",
-        resolution=256,
         model=LatentSyncConfig(
             resolution=256,
             num_frames=16,
@@ -208,7 +205,6 @@ def paper_512() -> Recipe:
     return replace(
         base,
         name="paper-512",
-        resolution=512,
         model=replace(base.model, resolution=512),
         stage1=replace(base.stage1, batch_size=6),
         stage2=replace(base.stage2, batch_size=1),

@@ -166,8 +166,6 @@ class Recipe:
 
     name: str
     """What it was called before any override."""
-    resolution: int
-    """Side of the aligned face, pixels."""
     model: LatentSyncConfig
     """Networks of the bundle that is trained."""
     autoencoder: AutoencoderConfig | None
@@ -186,6 +184,11 @@ class Recipe:
     """The short evaluation at the end."""
     seed: int = 1247
     """Of weights, data and noise."""
+
+    @property
+    def resolution(self) -> int:
+        """Side of the aligned face, pixels."""
+        return self.model.resolution
 
     def stage(self, name: str) -> StageConfig | None:
         """The configuration of one of `STAGES`; None when the recipe has no such stage."""

@@ -27,7 +27,7 @@ class Thresholds:
     """Smallest face in the source, pixels."""
     min_coverage: float = 0.8
     """Smallest share of frames on which the face was found."""
-    min_sharpness: float = 8.0
+    min_sharpness: float = 4.0
     """Smallest variance of the Laplacian, grey levels squared."""
     max_yaw_deg: float = 55.0
     """Furthest turn of the head to a side; beyond it half the mouth is hidden."""

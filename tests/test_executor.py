@@ -161,4 +161,4 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_keys_must_differ_and_nothing_is_nothing() -> None:
     with pytest.raises(ValueError, match="must differ"):
         run_stage(Script(), [("a", 1), ("a", 2)], on_outcome=print)
-    run_stage(Script(), [], on_outcome=pytest.fail)
+    run_stage(Script(), [], on_outcome=lambda outcome: pytest.fail(outcome.key))

@@ -45,6 +45,25 @@ def test_a_full_disk_is_named_with_its_file() -> None:
     assert "/data/out.mp4" in text
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("106116 requested and 76768 written"),
+        RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/0: file write"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+        RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_known_without_the_systems_number(error: Exception) -> None:
+    assert sentence_for(error) == "the disk is full: free some space and run the same command again"
+
+
+def test_a_full_disk_is_really_full() -> None:
+    with pytest.raises(OSError, match="No space") as seen, open("/dev/full", "wb") as file:
+        file.write(bytes(1 << 16))
+    assert is_disk_full(seen.value)
+
+
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
     assert sentence_for(error) == f"{tmp_path} cannot be used: permission denied"

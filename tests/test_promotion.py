@@ -46,7 +46,7 @@ def test_later_ones_must_be_as_good_within_the_tolerance() -> None:
 
 
 def test_numbers_of_other_clips_are_not_compared() -> None:
-    verdict = judge(RULES, evaluation(**GOOD), evaluation(protocol="other", **GOOD))
+    verdict = judge(RULES, evaluation(**GOOD), evaluation(**GOOD) | {"protocol_digest": "other"})
     assert not verdict.promoted
     assert "not evaluated on the same clips" in verdict.reasons[0]
 

@@ -1,4 +1,4 @@
-"""The whole demo, small: one run, what it leaves behind, and a second run that has nothing to do."""
+"""The whole demo, small: one run, what it leaves behind, and a second one with nothing to do."""
 
 import json
 import os

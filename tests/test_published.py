@@ -1,0 +1,31 @@
+"""Published weights by name or path."""
+
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import UserError
+from tasks.published import weight_file
+
+
+def test_a_path_is_itself(tmp_path: Path) -> None:
+    path = tmp_path / "some.pt"
+    path.write_bytes(b"x")
+    assert weight_file(str(path)) == path
+
+
+def test_a_name_is_its_file_in_the_weights_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"whisper-tiny are not at .*tiny\.pt: `make weights`"):
+        weight_file("whisper-tiny")
+    file = tmp_path / "whisper" / "tiny.pt"
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    assert weight_file("whisper-tiny") == file
+
+
+def test_an_unknown_name_lists_those_that_exist() -> None:
+    with pytest.raises(UserError, match=r"no file nonsense, and .* choose one of latentsync-1"):
+        weight_file("nonsense")

@@ -1,0 +1,61 @@
+"""The autoencoder stage: what it measures is what it says."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tasks.recipes import recipe
+from tasks.stage_run import StageRun, Stores
+from tasks.train_autoencoder import psnr, run, some_frames
+from tasks.train_loop import Worker
+from tasks.training import PrintReporter
+from tests.talking_boxes import make_dataset
+
+CPU = torch.device("cpu")
+
+
+class Shifted(nn.Module):
+    """Codes every value with a constant error."""
+
+    def __init__(self, error: float) -> None:
+        super().__init__()
+        self.error = error
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return pixels
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents + self.error
+
+
+def test_psnr_is_that_of_8_bit_pictures() -> None:
+    pixels = torch.zeros(3, 3, 8, 8)
+    five_levels = Shifted(5 / 127.5)
+    assert psnr(five_levels, pixels, CPU) == pytest.approx(20 * math.log10(255 / 5), abs=0.01)
+    # An error that rounding hides is no error.
+    assert psnr(Shifted(0.1 / 127.5), pixels + 0.5 / 127.5, CPU) > 100
+
+
+def test_frames_are_spread_over_the_clips(tmp_path: Path) -> None:
+    store = Stores(make_dataset(tmp_path / "d", speakers=3, clips=2)).train(32)
+    frames = some_frames(store, 8, 0)
+    assert frames.shape == (8, 3, 32, 32)
+    assert torch.equal(frames, some_frames(store, 8, 0))
+    assert not torch.equal(frames, some_frames(store, 8, 1))
+    # Every clip's face has its own grey: two frames of each of the four clips.
+    assert len({tuple(frame[:, 0, 0].tolist()) for frame in frames}) == 4
+
+
+def test_training_lowers_the_error(tmp_path: Path) -> None:
+    stores = Stores(make_dataset(tmp_path / "d"))
+    psnrs = []
+    for steps in (0, 60):
+        changes = {"steps": str(steps), "warmup": "5", "augment": "0", "shift": "0"}
+        chosen = recipe("debug", {f"autoencoder.{name}": text for name, text in changes.items()})
+        output = tmp_path / str(steps)
+        stage = StageRun("autoencoder", output, "d", chosen, stores, Worker(CPU), PrintReporter())
+        psnrs.append(run(stage)["psnr_db"])
+    assert psnrs[1] > psnrs[0] + 1
