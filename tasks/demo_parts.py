@@ -166,8 +166,10 @@ def summarise(
     registry = Registry(uri)
     model = decisions[0]["model"]
     stages = {name: value for name, value in trained["seconds"].items() if name != "total"}
-    parts = {name: value for name, value in seconds.items() if name != "train"}
-    rest = seconds["train"] - sum(stages.values())
+    stages["train_other"] = max(0.0, seconds["train"] - sum(stages.values()))
+    spent: dict[str, float] = {}
+    for name, value in seconds.items():
+        spent |= stages if name == "train" else {name: value}
     metrics = trained["metrics"]
     return build(
         ingest={
@@ -198,7 +200,7 @@ def summarise(
                 for each in decisions
             ],
         },
-        seconds={**parts, **stages, "train_other": max(0.0, rest), "total": sum(seconds.values())},
+        seconds={**spent, "total": sum(seconds.values())},
     )
 
 

@@ -35,6 +35,8 @@ WINDOW = 16
 """Frames per video that FVD looks at."""
 MIN_FACES = 0.5
 """Share of frames with a face below which landmarks of a clip say nothing."""
+MIN_SPEECH = 46
+"""Frames of speech under which its course says nothing: the search alone spans 31."""
 
 
 class _Frechet:
@@ -161,7 +163,7 @@ class Scores:
         }
         for name, (landmarks, seen, audio) in pairs.items():
             row[f"mouth_offset_{name}"] = row[f"mouth_z_{name}"] = math.nan
-            if seen >= MIN_FACES:
+            if seen >= MIN_FACES and len(landmarks) >= MIN_SPEECH:
                 score = self.scorer.score(landmarks, audio)
                 row[f"mouth_offset_{name}"] = score.offset_frames
                 row[f"mouth_z_{name}"] = score.confidence

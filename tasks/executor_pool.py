@@ -5,6 +5,8 @@ that the way to the driver and back would show. Its own deque of calls says, in 
 what it is doing: first the two calls that make it ready, then items.
 """
 
+import errno
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -78,9 +80,8 @@ def _fatal(error: Exception) -> Exception | None:
         if for_the_user(each):
             return type(each)(one_line(each))  # type: ignore[return-value]
         if is_disk_full(each):
-            return OSError(
-                *(getattr(each, name, None) for name in ("errno", "strerror", "filename"))
-            )
+            name = getattr(each, "filename", None)
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
     return None
 
 

@@ -213,6 +213,6 @@ def mouth_curves(times_s: np.ndarray, courses: dict[str, np.ndarray]) -> bytes:
         axis.plot(times_s[: len(values)], values, color=colour, linewidth=1.2)
         axis.set_title(name, fontsize=8.5, loc="left")
         axis.set_yticks([])
-        axis.margins(x=0)
+        axis.set_xlim(times_s[0], times_s[-1])
     axes[-1, 0].set_xlabel("seconds", fontsize=8)
     return png(figure)

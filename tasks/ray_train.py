@@ -7,6 +7,7 @@ curves to MLflow, progress to a file that the caller's process prints.
 """
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from tasks.train_loop import Worker
 from tasks.training import TrainingJob, run_stages
 
 PROGRESS = "progress.log"
+RAY_FOLDER = "ray"
+"""What Ray Train writes about a group; of no use once it has ended."""
 RESTARTS = 2
 """How often a worker group may be started anew after it lost a worker."""
 POLL_SECONDS = 0.3
@@ -140,6 +143,7 @@ def _fit_in_background(
         if not alive:
             break
         thread.join(POLL_SECONDS)
+    shutil.rmtree(job.output / RAY_FOLDER, ignore_errors=True)
     if failures:
         raise _cause(failures[0]) from failures[0]
 
@@ -177,9 +181,9 @@ def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
             resources_per_worker={"CPU": cpus} | ({"GPU": 1} if uses_gpu else {}),
         ),
         run_config=RunConfig(
-            # Ray's own state of a run is of no use here; a fresh name keeps it apart.
+            # Under a name that it knows Ray would look for a state of its own to go on from.
             name=f"run-{time.time_ns()}",
-            storage_path=str(job.output / "ray"),
+            storage_path=str(job.output / RAY_FOLDER),
             failure_config=FailureConfig(max_failures=0),
         ),
     )

@@ -24,7 +24,7 @@ h2 { font-size: 19px; margin: 0 0 6px; }
 p.lead, p.note { color: var(--soft); margin: 0 0 14px; max-width: 75ch; }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
   padding: 22px 24px; margin-top: 18px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px;
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
   margin-top: 18px; }
 .card { background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
   padding: 14px 16px; }

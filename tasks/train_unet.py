@@ -103,12 +103,12 @@ def latent_weights(losses: LossWeights, keep: Tensor, batch: UNetBatch) -> Tenso
 
 
 def mouth_cells(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Boxes (b, f, 4) x0 y0 x1 y1 in shares of the side as (b, f, h, w) of zeros and ones."""
+    """The cells (b, f, h, w) that boxes (b, f, 4) x0 y0 x1 y1, shares of the side, overlap."""
     x = (torch.arange(width, device=boxes.device) + 0.5) / width
     y = (torch.arange(height, device=boxes.device) + 0.5) / height
     x0, y0, x1, y1 = (each[..., None] for each in boxes.unbind(-1))
-    across = (x >= x0 - 0.5 / width) & (x <= x1 + 0.5 / width)
-    down = (y >= y0 - 0.5 / height) & (y <= y1 + 0.5 / height)
+    across = (x > x0 - 0.5 / width) & (x < x1 + 0.5 / width)
+    down = (y > y0 - 0.5 / height) & (y < y1 + 0.5 / height)
     return (down[..., :, None] & across[..., None, :]).float()
 
 

@@ -63,6 +63,8 @@ class Script(Stage):
             threading.Event().wait()
         if item == "disk":
             raise OSError(errno.ENOSPC, "No space left on device", "/x/y")
+        if item == "numpy disk":
+            raise OSError("9 requested and 5 written")
         if item == "user":
             raise UserError("give another file")
         if item == "lock":
@@ -106,7 +108,12 @@ def test_workers_are_replaced_after_their_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("item", "kind", "text"), [("disk", OSError, "/x/y"), ("user", UserError, "another file")]
+    ("item", "kind", "text"),
+    [
+        ("disk", OSError, "/x/y"),
+        ("numpy disk", OSError, "No space left"),
+        ("user", UserError, "another file"),
+    ],
 )
 def test_what_would_fail_every_item_ends_the_run(
     item: str, kind: type[Exception], text: str

@@ -52,10 +52,10 @@ def test_frames_are_spread_over_the_clips(tmp_path: Path) -> None:
 def test_training_lowers_the_error(tmp_path: Path) -> None:
     stores = Stores(make_dataset(tmp_path / "d"))
     psnrs = []
-    for steps in (0, 60):
+    for steps in (0, 40):
         changes = {"steps": str(steps), "warmup": "5", "augment": "0", "shift": "0"}
         chosen = recipe("debug", {f"autoencoder.{name}": text for name, text in changes.items()})
         output = tmp_path / str(steps)
         stage = StageRun("autoencoder", output, "d", chosen, stores, Worker(CPU), PrintReporter())
-        psnrs.append(run(stage)["psnr_db"])
+        psnrs.append(run(stage)["train_psnr_db"])
     assert psnrs[1] > psnrs[0] + 1

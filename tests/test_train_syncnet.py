@@ -28,6 +28,7 @@ def test_it_learns_who_is_in_sync(stores: Stores, tmp_path: Path) -> None:
     steps = {
         "syncnet.steps": "40",
         "syncnet.batch_size": "16",
+        "syncnet.windows_per_clip": "8",
         "syncnet.augment": "0",
         "syncnet.sound_augment": "0",
         "syncnet.time_warp": "0",

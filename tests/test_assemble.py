@@ -1,0 +1,83 @@
+"""The model of a run: earlier stages and published weights fit or are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.files import ModelFileError
+from models.latentsync import LatentSync
+from models.unet import LipSyncUNet
+from tasks.assemble import load_earlier, model_config, start_weights
+from tasks.recipes import recipe
+from tasks.stage_run import StageRun, Stores
+from tasks.train_loop import Worker
+from tasks.training import PrintReporter
+
+DEBUG = recipe("debug")
+
+
+def model(stage: str) -> LatentSync:
+    return LatentSync(model_config(DEBUG, stage))
+
+
+def stage_run(folder: Path) -> StageRun:
+    worker = Worker(torch.device("cpu"))
+    return StageRun("stage1", folder, "d", DEBUG, Stores(folder), worker, PrintReporter())
+
+
+def test_stage_2_adds_motion_modules_that_change_nothing_yet() -> None:
+    first, second = model("stage1"), model("stage2")
+    with torch.no_grad():
+        first.unet.conv_out.weight.normal_(std=0.1)
+    load_earlier(second.unet, first.unet.state_dict(), "stage1")
+    assert any("motion_modules." in name for name in second.unet.state_dict())
+    sample, audio = torch.randn(1, 25, 16, 8, 8), torch.randn(1, 16, 7, 88)
+    with torch.no_grad():
+        before = first.unet(sample, torch.tensor([500]), audio)
+        after = second.unet(sample, torch.tensor([500]), audio)
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_of_another_size_are_refused() -> None:
+    unet = model("stage1").unet
+    weights = dict(unet.state_dict())
+    weights.pop("conv_in.weight")
+    with pytest.raises(ModelFileError, match=r"1 weights are missing .* such as conv_in\.weight"):
+        load_earlier(unet, weights, "there")
+    with pytest.raises(ModelFileError, match="1 do not fit"):
+        load_earlier(unet, unet.state_dict() | {"foreign": torch.zeros(1)}, "there")
+
+
+def test_a_published_checkpoint_may_have_more_motion_than_a_stage(tmp_path: Path) -> None:
+    published = model("stage2").unet
+    path = tmp_path / "latentsync_unet.pt"
+    torch.save({"global_step": 1, "state_dict": published.state_dict()}, path)
+    target = model("stage1")
+    config = replace(DEBUG.stage1, weights=str(path))
+    assert start_weights(stage_run(tmp_path), config, target) == []
+    for name, value in target.unet.state_dict().items():
+        assert torch.equal(value, published.state_dict()[name]), name
+
+
+def test_stable_diffusion_is_widened_and_says_what_is_fresh(tmp_path: Path) -> None:
+    options = {**model("stage1").unet_options(), "in_channels": 8, "residual": False}
+    torch.manual_seed(1)
+    picture = LipSyncUNet(**{**options, "cross_attention_dim": 48})
+    path = tmp_path / "sd.pt"
+    torch.save(dict(picture.state_dict()), path)
+    target = model("stage1")
+    notes = start_weights(stage_run(tmp_path), replace(DEBUG.stage1, weights=str(path)), target)
+    assert any("zero" in note for note in notes)
+    assert torch.equal(target.unet.conv_in.weight[:, :8], picture.conv_in.weight)
+    assert target.unet.conv_in.weight[:, 8:].abs().max() == 0
+
+
+def test_the_full_size_models_can_be_built_without_storage() -> None:
+    for name, stage in (("paper-256", "stage1"), ("paper-512", "stage2")):
+        chosen = recipe(name)
+        with torch.device("meta"):
+            unet = LipSyncUNet(**{"cross_attention_dim": 384, **model_config(chosen, stage).unet})
+        count = sum(weight.numel() for weight in unet.parameters())
+        assert count > (1.2e9 if stage == "stage2" else 0.8e9)

@@ -1,0 +1,95 @@
+"""Training in a Ray Train worker group: one, several, killed, and failing."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from datasets.errors import UserError
+from tasks.curves import METRICS
+from tasks.ray_runtime import ray_session
+from tasks.ray_train import train_with_ray
+from tasks.recipes import STAGES, recipe
+from tasks.tracking import client
+from tasks.train_run import start_runs
+from tasks.training import TrainingJob, remaining
+from tests.talking_boxes import make_dataset
+
+QUICK = {f"{stage}.steps": "1" for stage in STAGES}
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def ray_is_up() -> Iterator[None]:
+    with ray_session(num_cpus=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "d")
+
+
+def test_two_workers_train_every_stage_and_rank_0_logs(
+    ray_is_up: None, dataset: Path, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    job = TrainingJob(dataset, tmp_path / "out", recipe("debug", QUICK), tracking_uri=uri)
+    tracked = start_runs(job, "m")
+    lines: list[str] = []
+    train_with_ray(tracked.job, workers=2, on_line=lines.append)
+    assert remaining(job) == []
+    for stage, run in tracked.job.runs:
+        history = client(uri).get_metric_history(run, "loss")
+        assert [point.step for point in history] == [1], stage
+        assert len((job.output / stage / METRICS).read_text().splitlines()) == 1
+        assert sum(line.startswith(f"{stage}  1/1 steps") for line in lines) == 1
+    assert not (job.output / "ray").exists()
+
+
+def test_a_group_that_lost_its_worker_goes_on(
+    ray_is_up: None, dataset: Path, tmp_path: Path
+) -> None:
+    steps = {**QUICK, "syncnet.steps": "30", "syncnet.test_every": "0"}
+    job = TrainingJob(dataset, tmp_path / "out", recipe("debug", steps))
+    lines: list[str] = []
+    killed: list[int] = []
+
+    def watch(line: str) -> None:
+        lines.append(line)
+        if not killed and line.startswith("autoencoder: "):
+            killed.append(_train_worker())
+            os.kill(killed[0], signal.SIGKILL)
+
+    train_with_ray(job, on_line=watch)
+    assert killed
+    assert remaining(job) == []
+    assert sum(line.startswith("autoencoder: ") for line in lines) <= 2
+
+
+def _train_worker() -> int:
+    """The process that trains."""
+    children = psutil.Process().children(recursive=True)
+    return next(each.pid for each in children if "RayTrainWorker" in " ".join(each.cmdline()))
+
+
+def test_what_a_worker_says_to_the_user_arrives(ray_is_up: None, tmp_path: Path) -> None:
+    short = make_dataset(tmp_path / "d", frames=20)
+    job = TrainingJob(short, tmp_path / "out", recipe("debug", QUICK))
+    with pytest.raises(UserError, match="no clip of the dataset is long enough"):
+        train_with_ray(job, on_line=lambda line: None)
+
+
+def test_more_workers_than_the_cluster_has_are_refused(
+    ray_is_up: None, dataset: Path, tmp_path: Path
+) -> None:
+    job = TrainingJob(dataset, tmp_path / "out", recipe("debug"))
+    with pytest.raises(UserError, match="64 training workers need 64 CPUs, Ray has 2"):
+        train_with_ray(job, workers=64)
+    with pytest.raises(UserError, match="1 training workers need 1 GPUs, Ray has 0"):
+        train_with_ray(replace(job, device="cuda"))
