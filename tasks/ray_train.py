@@ -11,7 +11,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,14 +156,17 @@ def _fit(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> None:
             _trainer(job, workers, uses_gpu, cpus).fit()
             return
         except TrainingFailedError as error:
-            if attempt == RESTARTS or _raised(error):
+            if attempt == RESTARTS or not _lost_a_worker(error):
                 raise
 
 
-def _raised(error: BaseException) -> bool:
-    """Whether the train function itself raised, which it would do again."""
+def _lost_a_worker(error: BaseException) -> bool:
+    """Whether a worker's process went, rather than the train function raised.
+
+    Others in the group then raise too, about connections, so one such failure decides.
+    """
     failures = getattr(error, "worker_failures", {}) or {}
-    return any(hasattr(failure, "_base_exc") for failure in failures.values())
+    return any(type(failure).__module__.startswith("ray.") for failure in failures.values())
 
 
 def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
@@ -190,19 +192,10 @@ def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error that a worker raised for the user, out of Ray's wrappings."""
+    """The error that a worker raised for the user, out of Ray's wrapping."""
     from models.files import ModelFileError
 
-    failures = getattr(error, "worker_failures", None) or {}
-    for failure in failures.values():
-        seen: BaseException | None = failure
-        while seen is not None:
-            if isinstance(seen, UserError | ModelFileError | OSError):
-                return seen
-            with suppress(AttributeError):
-                inner = getattr(seen, "_base_exc", None) or getattr(seen, "cause", None)
-                if isinstance(inner, BaseException):
-                    seen = inner
-                    continue
-            seen = seen.__cause__
+    for failure in (getattr(error, "worker_failures", None) or {}).values():
+        if isinstance(failure, UserError | ModelFileError | OSError):
+            return failure
     return error

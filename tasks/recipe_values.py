@@ -75,7 +75,7 @@ def tiny() -> Recipe:
             calibrate=True,
         ),
         stage1=UNetConfig(
-            steps=400,
+            steps=300,
             batch_size=16,
             frame_step=4,
             lr=1.5e-3,

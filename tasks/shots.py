@@ -13,9 +13,9 @@ import numpy as np
 ADAPTIVE_THRESHOLD = 3.0
 """Change over the mean change of the neighbouring frames. The reference chain takes 2, which
 splits single shots of lively speakers."""
-LEAST_CHANGE = 18.0
+LEAST_CHANGE = 22.0
 """Change in grey levels that a cut has at least; PySceneDetect's 15 is at times reached by the
-noisy hues of a nearly grey picture at a key frame."""
+noisy hues of a nearly grey picture at a key frame, which reach 20."""
 CONTENT_THRESHOLD = 27.0
 """Change in hue, saturation and brightness, grey levels."""
 SEARCH_SIDE = 256

@@ -5,11 +5,13 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from datasets.errors import UserError
+from tasks import ray_train
 from tasks.curves import METRICS
 from tasks.ray_runtime import ray_session
 from tasks.ray_train import train_with_ray
@@ -78,11 +80,22 @@ def _train_worker() -> int:
     return next(each.pid for each in children if "RayTrainWorker" in " ".join(each.cmdline()))
 
 
-def test_what_a_worker_says_to_the_user_arrives(ray_is_up: None, tmp_path: Path) -> None:
+def test_what_a_worker_says_to_the_user_arrives(
+    ray_is_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[TrainingJob] = []
+    real = ray_train._trainer
+
+    def counted(job: TrainingJob, *rest: Any) -> Any:
+        made.append(job)
+        return real(job, *rest)
+
+    monkeypatch.setattr(ray_train, "_trainer", counted)
     short = make_dataset(tmp_path / "d", frames=20)
     job = TrainingJob(short, tmp_path / "out", recipe("debug", QUICK))
     with pytest.raises(UserError, match="no clip of the dataset is long enough"):
         train_with_ray(job, on_line=lambda line: None)
+    assert len(made) == 1
 
 
 def test_more_workers_than_the_cluster_has_are_refused(

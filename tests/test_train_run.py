@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_numbers_of_all_stages_are_on_the_parent(job: TrainingJob) -> None:
     (job.output / "evaluation").mkdir(parents=True, exist_ok=True)
     (job.output / "evaluation" / "evaluation.json").write_text("{}", encoding="utf-8")
     tracked = start_runs(job, "m")
-    metrics = {
+    metrics: dict[str, dict[str, Any]] = {
         "syncnet": {"accuracy": 0.9, "heldout_speakers": 2},
         "evaluation": {"ssim": {"value": 0.8, "label": "x", "n": 3}, "fid": {"value": None}},
     }
@@ -74,7 +75,12 @@ def test_numbers_of_all_stages_are_on_the_parent(job: TrainingJob) -> None:
 def test_a_result_is_found_again_only_for_the_same_run(job: TrainingJob, tmp_path: Path) -> None:
     bundle = job.output / "bundle"
     bundle.mkdir(parents=True, exist_ok=True)
-    result = {"run_id": "r", "model_version": None, "bundle": str(bundle), "metrics": {}}
+    result: dict[str, Any] = {
+        "run_id": "r",
+        "model_version": None,
+        "bundle": str(bundle),
+        "metrics": {},
+    }
     assert earlier_result(job, "m", False) is None
     keep_result(job, "m", result)
     assert earlier_result(job, "m", False) == result
