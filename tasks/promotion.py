@@ -69,7 +69,7 @@ class Policy:
         Rule("sync_c", "higher", 0.10, relative=True),
         Rule("sync_d", "lower", 0.05, relative=True),
         Rule("mouth_offset", "near_zero", 1.0, bar=2.0),
-        Rule("mouth_z", "higher", 0.20, relative=True, bar=2.0),
+        Rule("mouth_z", "higher", 0.20, relative=True, bar=1.5),
         Rule("ssim_mouth", "higher", 0.02, bar=0.2),
         Rule("lmd", "lower", 0.15, relative=True),
         Rule("fid", "lower", 0.15, relative=True),
