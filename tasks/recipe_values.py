@@ -104,7 +104,7 @@ def tiny() -> Recipe:
             motion={"motion_resolutions": [1, 2]},
             losses=LossWeights(sync=0.05, pixel=0.2, inside=4.0, mouth=20.0),
         ),
-        evaluation=EvaluationConfig(clips=4, frames_per_clip=64, steps=4, guidance=1.5),
+        evaluation=EvaluationConfig(clips=4, frames_per_clip=96, steps=4, guidance=1.5),
     )
 
 

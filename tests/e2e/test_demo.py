@@ -71,7 +71,7 @@ def test_the_registry_holds_two_versions_and_their_decisions(output: Path) -> No
 def test_the_video_and_the_report_are_there(output: Path) -> None:
     about = probe(output / "lip_sync.mp4")
     assert about.has_audio
-    assert about.duration_s == pytest.approx(10.0, abs=0.1)
+    assert about.duration_s == pytest.approx(15.0, abs=0.1)
     page = (output / "report.html").read_text(encoding="utf-8")
     assert page.count("data:video/mp4;base64,") == 2
     for title in ("Ingestion", "Training", "Evaluation", "Decisions"):
