@@ -76,8 +76,19 @@ def test_a_group_that_lost_its_worker_goes_on(
 
 def _train_worker() -> int:
     """The process that trains."""
-    children = psutil.Process().children(recursive=True)
-    return next(each.pid for each in children if "RayTrainWorker" in " ".join(each.cmdline()))
+    return next(
+        each.pid
+        for each in psutil.Process().children(recursive=True)
+        if "RayTrainWorker" in _command(each)
+    )
+
+
+def _command(process: psutil.Process) -> str:
+    """Its command line; empty when it has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def test_what_a_worker_says_to_the_user_arrives(
