@@ -20,7 +20,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets.errors import UserError
@@ -52,7 +52,11 @@ def local_environment(home: Path | None = None) -> None:
         return
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_HOME", str((home or HOME).absolute()))
+    folder = os.environ.setdefault("PREFECT_HOME", str((home or HOME).absolute()))
+    # Prefect warns instead of making the folders above its own; what else is wrong with the
+    # place it says itself.
+    with suppress(OSError):
+        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
 
 
 def has_server() -> bool:

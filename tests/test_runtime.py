@@ -32,6 +32,14 @@ def test_without_a_server_prefect_lives_under_runs() -> None:
         del os.environ[name]
 
 
+def test_folders_above_the_home_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "new" / "runs" / "prefect"))
+    local_environment(None)
+    assert (tmp_path / "new" / "runs" / "prefect").is_dir()
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+
+
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
     local_environment(None)
