@@ -31,7 +31,7 @@ def write_clip(path: Path, plan: ClipPlan, spoken: Speech, sound: np.ndarray | N
             channels = np.repeat(sound[:, None], plan.channels, axis=1)
             soundfile.write(wav, channels, plan.audio_rate, subtype="PCM_16")
         fps = float(plan.fps)
-        with VideoWriter(path, *plan.size, fps, crf=21, audio=wav, preset="veryfast") as writer:
+        with VideoWriter(path, *plan.size, fps, crf=21, audio=wav, preset="superfast") as writer:
             for picture in render(plan, spoken):
                 writer.write(picture)
 
