@@ -12,7 +12,7 @@ import soundfile
 
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, read_frames, write_flac
 from datasets.records import COLUMNS
-from datasets.sources import SourceItem
+from datasets.sources import SourceItem, local_item
 from tasks.ingest import IngestConfig, IngestStage, audio_part, clip_prefix, is_silent
 from tasks.sync_score import OffsetScore
 from tests.portrait import blank, moving
@@ -68,7 +68,7 @@ def write(folder: Path, name: str, frames: list[np.ndarray], level: float = 0.2)
 
 
 def item(path: Path) -> SourceItem:
-    return SourceItem(path.name, path, path.name, "somebody")
+    return local_item(path, path.name, "somebody")
 
 
 def reasons(result: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from datasets.errors import Reason
 from datasets.records import ClipRow
-from datasets.sources import SourceItem
+from datasets.sources import SourceItem, local_item
 from tasks.executor import Outcome
 from tasks.ingest import IngestConfig
 from tasks.ingest_journal import MAX_RUNS, Journal
@@ -22,7 +22,7 @@ CONFIG = IngestConfig()
 def item(tmp_path: Path) -> SourceItem:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"video")
-    return SourceItem("a.mp4", path, "a.mp4", "ann")
+    return local_item(path, "a.mp4", "ann")
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_names_that_are_no_utf8(tmp_path: Path, journal: Callable[..., Journal])
     name = os.fsdecode(b"caf\xe9.mp4")
     path = tmp_path / name
     path.write_bytes(b"video")
-    odd = SourceItem(name, path, name, name)
+    odd = local_item(path, name, name)
     finish(journal(), odd)
     entry = journal().finished(odd)
     assert entry is not None
