@@ -115,7 +115,7 @@ class ShardWriter:
         tars = self._tars.setdefault(split, [])
         if not tars or (tars[-1].keys and tars[-1].size + weight > self.max_bytes):
             self.scratch.mkdir(parents=True, exist_ok=True)
-            path = self.scratch / f"{split}-{self.group:06d}.{uuid.uuid4().hex[:8]}.tmp"
+            path = self.scratch / f".{split}-{self.group:06d}.{uuid.uuid4().hex[:8]}.tmp"
             tars.append(_Tar(path, path.open("w+b")))
         return tars[-1]
 

@@ -14,13 +14,13 @@ def speaker_hash(speaker: str, seed: str = "") -> float:
 
 
 def assign_splits(
-    speakers: Iterable[str], test_fraction: float, seed: str = ""
+    speakers: Iterable[str], test_fraction: float, seed: str = "", fill: bool = True
 ) -> dict[str, Split]:
     """A split for every speaker.
 
     A speaker whose hash is below `test_fraction` is for testing, so adding speakers moves
-    nobody else. Only when that leaves a split empty does the speaker of the lowest (or
-    highest) hash fill it; a single speaker is for training.
+    nobody else. Only when that leaves a split empty, and with `fill`, does the speaker of the
+    lowest (or highest) hash fill it; a single speaker is for training.
 
     Raises:
         ValueError: `test_fraction` is outside [0, 1).
@@ -31,6 +31,8 @@ def assign_splits(
     splits: dict[str, Split] = {
         name: "test" if speaker_hash(name, seed) < test_fraction else "train" for name in ranked
     }
+    if not fill:
+        return splits
     if len(ranked) < 2 or test_fraction == 0:
         return dict.fromkeys(ranked, "train")
     if "test" not in splits.values():

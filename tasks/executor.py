@@ -115,7 +115,7 @@ class Limits:
 
     deadline_s: float = 600.0
     """Seconds that one item may take before its worker is killed."""
-    max_attempts: int = 2
+    max_attempts: int = 3
     """How many workers an item may take down before it is given up."""
     recycle_after: int = 200
     """Items after which a worker is replaced, against leaks in libraries."""

@@ -1,8 +1,7 @@
 """The pools of Ray actors behind `tasks.executor`, and the loop that drives them.
 
-A worker has one batch at a time, and a second one waiting only where items are so short
-that the way to the driver and back would show. Its own deque of calls says, in order,
-what it is doing: first the two calls that make it ready, then items.
+A worker has one batch and one call at a time. With more on their way, a worker's death
+could not be laid to the item that caused it: answers that were given before get lost, too.
 """
 
 import errno
@@ -35,8 +34,6 @@ SETUP_DEADLINE_S = 600.0
 """Seconds that a stage's `setup` may take, model loading on a slow disk included."""
 SETUP_ATTEMPTS = 3
 """Workers in a row that may die before they are ready."""
-SHORT_S = 0.25
-"""Batches shorter than this are queued one ahead; longer ones would wait behind a slow one."""
 FINISH = ""
 """Stands where an item's key stands; no item has it."""
 TICK_S = 1.0
@@ -119,9 +116,9 @@ class _Work:
     answered: dict[str, Outcome] = field(default_factory=dict)
     """By the worker that has the batch now; void when that one dies."""
 
-    def left(self) -> list[tuple[str, Any]]:
-        """Items that are still worth working on."""
-        return [(key, item) for key, item in self.batch.items if key not in self.given_up]
+    def left(self) -> deque[tuple[str, Any]]:
+        """Items that are still worth working on, when the batch is begun (again)."""
+        return deque((key, item) for key, item in self.batch.items if key not in self.given_up)
 
     def outcome(self, value: Any) -> BatchOutcome:
         all_of_them = self.answered | self.given_up
@@ -132,14 +129,19 @@ class _Work:
 
 @dataclass
 class _Call:
-    """A call that a worker was sent: an item's, or one that makes the worker ready."""
+    """What a worker is doing: an item, or what makes it ready."""
 
     ref: Any
     deadline_s: float | None
-    work: _Work | None = None
     key: str = FINISH
     """Of the item; `FINISH` for the call that finishes the batch."""
-    last: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        if self.deadline_s is None:
+            return float("inf")
+        return self.since + self.deadline_s - time.monotonic()
 
 
 @dataclass
@@ -147,29 +149,14 @@ class _Slot:
     """One worker, seen from the driver."""
 
     actor: Any
-    calls: deque[_Call] = field(default_factory=deque)
-    since: float = field(default_factory=time.monotonic)
-    """When the first of `calls` began."""
+    call: _Call | None = None
+    work: _Work | None = None
+    """Its batch; None while it is made ready or has nothing to do."""
+    left: deque[tuple[str, Any]] = field(default_factory=deque)
+    """Items of the batch that it has not been given yet."""
+    said_hello: bool = False
     ready: bool = False
     taken: int = 0
-
-    def next(self) -> _Call:
-        self.since = time.monotonic()
-        return self.calls.popleft()
-
-    def left_s(self) -> float:
-        """Seconds until the running call's deadline."""
-        if not self.calls or self.calls[0].deadline_s is None:
-            return float("inf")
-        return self.since + self.calls[0].deadline_s - time.monotonic()
-
-    def works(self) -> list[_Work]:
-        """Batches it has, the running one first."""
-        found: list[_Work] = []
-        for call in self.calls:
-            if call.work is not None and (not found or found[-1] is not call.work):
-                found.append(call.work)
-        return found
 
 
 class Pool:
@@ -221,155 +208,147 @@ class Pool:
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting or being worked on."""
-        return not self.waiting and not any(slot.works() for slot in self.slots)
+        return not self.waiting and not self.running
 
     @property
     def running(self) -> int:
-        """Workers that are working."""
-        return sum(1 for slot in self.slots if slot.ready and slot.calls)
+        """Workers that have a batch."""
+        return sum(1 for slot in self.slots if slot.work)
 
     def fill(self) -> None:
-        """Give work to every worker that has room; replace those that are gone or spent."""
-        for slot in [each for each in self.slots if self._spent(each) and not each.calls]:
+        """Give work to every worker that is free; replace those that are gone or spent."""
+        for slot in [each for each in self.slots if self._spent(each) and not each.work]:
             self._drop(slot)
-        held = sum(len(slot.works()) for slot in self.slots)
-        while len(self.slots) < min(self.size, len(self.waiting) + held):
+        while len(self.slots) < min(self.size, len(self.waiting) + self.running):
             slot = _Slot(self.new_actor())
-            slot.calls.append(_Call(slot.actor.hello.remote(), None))
-            slot.calls.append(_Call(slot.actor.setup.remote(self.stage_ref), SETUP_DEADLINE_S))
+            slot.call = _Call(slot.actor.hello.remote(), None)
             self.slots.append(slot)
-        depth = 2 if self._mean_s < SHORT_S else 1
-        for level in range(depth):
-            for slot in self.slots:
-                free = slot.ready and len(slot.works()) == level and not self._spent(slot)
-                if free and self.waiting and self.may_start():
-                    self._send(slot, self.waiting.popleft())
+        for slot in self.slots:
+            if slot.ready and not slot.work and self.waiting and self.may_start():
+                slot.work = self.waiting.popleft()
+                slot.left = slot.work.left()
+                slot.taken += len(slot.left)
+                self._call_next(slot, first=True)
 
     def _spent(self, slot: _Slot) -> bool:
         return slot.taken >= self.limits.recycle_after
 
-    def _send(self, slot: _Slot, work: _Work) -> None:
-        if not slot.calls:
-            slot.since = time.monotonic()
-        left = work.left()
-        for place, (key, item) in enumerate(left):
-            ref = slot.actor.process.remote(work.batch.key, item, place == 0)
-            last = place == len(left) - 1 and not self._finishes
-            slot.calls.append(_Call(ref, self.limits.deadline_s, work, key, last))
-        if self._finishes:
-            ref = slot.actor.finish.remote(work.batch.key)
-            slot.calls.append(_Call(ref, self.limits.finish_s, work, last=True))
-        slot.taken += len(left)
+    def _call_next(self, slot: _Slot, first: bool = False) -> None:
+        """Give a worker the next item of its batch, or let it finish the batch."""
+        assert slot.work is not None
+        batch = slot.work.batch.key
+        if slot.left:
+            key, item = slot.left.popleft()
+            ref = slot.actor.process.remote(batch, item, first)
+            slot.call = _Call(ref, self.limits.deadline_s, key)
+        elif self._finishes:
+            slot.call = _Call(slot.actor.finish.remote(batch), self.limits.finish_s)
+        else:
+            self._end_batch(slot, None)
+
+    def _end_batch(self, slot: _Slot, value: Any) -> None:
+        assert slot.work is not None
+        work, slot.work, slot.call = slot.work, None, None
+        self.on_batch(work.outcome(value))
 
     def take(self, slot: _Slot) -> None:
-        """Take the first answer of a worker, which is there; the next wait finds the next."""
-        call = slot.calls[0]
+        """Take the answer of a worker, which is there."""
+        assert slot.call is not None
         try:
-            answer = ray.get(call.ref)
+            answer = ray.get(slot.call.ref)
         except RayTaskError as error:
             # Outside the stage's own code: an item or a result that cannot be pickled.
             text = one_line(error.cause or error)[:500]
-            if call.work is None:
+            if slot.work is None:
                 raise StageSetupError(text) from error
-            if call.key == FINISH:
-                raise StageError(f"{call.work.batch.key} could not be finished: {text}") from error
+            if slot.call.key == FINISH:
+                raise StageError(f"{slot.work.batch.key} could not be finished: {text}") from error
             answer = _Reply(None, Reason.INTERNAL, text, 0.0)
         except RayError as error:
             self._lost(slot, one_line(error)[:500])
             return
-        slot.next()
-        if call.work is not None:
-            self._answered(call, answer)
-        elif not slot.calls:
+        if slot.work is not None:
+            self._answered(slot, slot.work, slot.call.key, answer)
+        elif not slot.said_hello:
+            slot.said_hello = True
+            slot.call = _Call(slot.actor.setup.remote(self.stage_ref), SETUP_DEADLINE_S)
+        else:
             if answer is not None:
                 raise answer
-            slot.ready, self._failed_setups = True, 0
+            slot.call, slot.ready, self._failed_setups = None, True, 0
 
-    def _answered(self, call: _Call, reply: _Reply) -> None:
-        assert call.work is not None
+    def _answered(self, slot: _Slot, work: _Work, key: str, reply: _Reply) -> None:
         if reply.fatal is not None:
             raise reply.fatal
-        work, key = call.work, call.key
-        if key != FINISH:
-            work.answered[key] = self._outcome(work, key, reply)
-            self.done += 1
-        if call.last:
-            seconds = sum(each.seconds for each in work.answered.values())
-            known = self._mean_s != float("inf")
-            self._mean_s = 0.8 * self._mean_s + 0.2 * seconds if known else seconds
-            self.on_batch(work.outcome(reply.value if key == FINISH else None))
+        if key == FINISH:
+            self._end_batch(slot, reply.value)
+            return
+        work.answered[key] = self._outcome(work, key, reply)
+        self.done += 1
+        self._call_next(slot)
 
     def _outcome(self, work: _Work, key: str, reply: _Reply) -> Outcome:
         attempts = work.attempts.get(key, 0) + 1
         return Outcome(key, reply.value, reply.reason, reply.detail, attempts, reply.seconds)
 
     def _drop(self, slot: _Slot) -> None:
-        """Forget a worker; batches that it had not finished go back to the front."""
+        """Forget a worker; a batch that it had not finished goes back to the front."""
         self.slots.remove(slot)
-        works = slot.works()
-        for work in works:
-            self.done -= len(work.answered)
-            work.answered.clear()
-        self.waiting.extendleft(reversed(works))
+        if slot.work:
+            self.done -= len(slot.work.answered)
+            slot.work.answered.clear()
+            self.waiting.appendleft(slot.work)
         with suppress(RayError):
             ray.kill(slot.actor)
 
     def _lost(self, slot: _Slot, why: str) -> None:
         """A worker is gone with what it was doing."""
-        seconds = time.monotonic() - slot.since
-        call = slot.calls[0]
-        if call.work is None:
-            slot.calls.clear()
+        assert slot.call is not None
+        self._drop(slot)
+        if slot.work is None:
             self._failed_setups += 1
             if self._failed_setups >= SETUP_ATTEMPTS:
                 raise StageSetupError(
                     f"{self._failed_setups} workers in a row died before they were ready: {why}"
                 )
-            self._drop(slot)
             return
-        work, key = call.work, call.key
-        self._drop(slot)
+        work, key = slot.work, slot.call.key
         work.attempts[key] = count = work.attempts.get(key, 0) + 1
-        if count >= self.limits.max_attempts:
-            if key == FINISH:
-                raise StageError(f"{work.batch.key} could not be finished: {why}")
-            detail = f"the process that worked on it died, {count} time{'s'[: count > 1]}"
-            self._give_up(work, Outcome(key, None, Reason.WORKER_DIED, detail, count, seconds))
-        elif work in self.waiting:
+        if count < self.limits.max_attempts:
             # Last, so that a poisoned item does not hold up the others.
-            self.waiting.remove(work)
-            self.waiting.append(work)
+            self.waiting.rotate(-1)
+        elif key == FINISH:
+            raise StageError(f"{work.batch.key} could not be finished: {why}")
+        else:
+            detail = f"the process that worked on it died, {count} time{'s'[: count > 1]}"
+            seconds = time.monotonic() - slot.call.since
+            self._give_up(work, Outcome(key, None, Reason.WORKER_DIED, detail, count, seconds))
 
     def _give_up(self, work: _Work, outcome: Outcome) -> None:
-        """An item has ended without an answer; its batch goes on without it."""
+        """An item has ended without an answer; its batch, at the front, goes on without it."""
         work.given_up[outcome.key] = outcome
         self.done += 1
         if not work.left():
-            self.waiting.remove(work)
+            self.waiting.popleft()
             self.on_batch(work.outcome(None))
 
     def end_overdue(self) -> None:
         """Kill workers whose item has had its time."""
-        for slot in [each for each in self.slots if each.left_s() <= 0]:
-            ready, _ = ray.wait([slot.calls[0].ref], timeout=0)
+        for slot in [each for each in self.slots if each.call and each.call.left_s() <= 0]:
+            assert slot.call is not None
+            ready, _ = ray.wait([slot.call.ref], timeout=0)
             if ready:
                 continue
-            call = slot.calls[0]
-            if call.work is None:
-                slot.calls.clear()
-                self._drop(slot)
-                raise StageSetupError(f"a worker was not ready within {SETUP_DEADLINE_S:g} s")
-            if call.key == FINISH:
-                raise StageError(
-                    f"{call.work.batch.key} was not finished within {self.limits.finish_s:g} s"
-                )
-            count = call.work.attempts.get(call.key, 0) + 1
             self._drop(slot)
-            detail = f"not finished within {self.limits.deadline_s:g} s"
-            seconds = self.limits.deadline_s
-            self._give_up(
-                call.work, Outcome(call.key, None, Reason.TIMED_OUT, detail, count, seconds)
-            )
+            key, work = slot.call.key, slot.work
+            if work is None:
+                raise StageSetupError(f"a worker was not ready within {SETUP_DEADLINE_S:g} s")
+            limit = self.limits.finish_s if key == FINISH else self.limits.deadline_s
+            detail = f"not finished within {limit:g} s"
+            if key == FINISH:
+                raise StageError(f"{work.batch.key}: {detail}")
+            count = work.attempts.get(key, 0) + 1
+            self._give_up(work, Outcome(key, None, Reason.TIMED_OUT, detail, count, limit))
 
     def close(self) -> None:
         """End all workers."""
@@ -410,10 +389,10 @@ def drive(
 
 def _changed(pools: Sequence[Pool]) -> list[tuple[Pool, _Slot]]:
     """Wait until a worker answers or a deadline passes; the workers that answered."""
-    heads = {slot.calls[0].ref: (pool, slot) for pool in pools for slot in pool.slots if slot.calls}
+    heads = {slot.call.ref: (pool, slot) for pool in pools for slot in pool.slots if slot.call}
     if not heads:
         return []
-    left = [slot.left_s() for pool in pools for slot in pool.slots]
+    left = [slot.call.left_s() for _, slot in heads.values() if slot.call]
     timeout = max(0.0, min([TICK_S, *left]))
     ready, waiting = ray.wait(list(heads), num_returns=1, timeout=timeout)
     if ready and waiting:
