@@ -4,7 +4,8 @@
 
 One row of the ledger per clip, and at least one per file, says what was measured and why it
 is in the dataset or not. Killed at any moment, the same command goes on; with nothing
-changed it ends at once. The dataset mirrors its source: what has gone there goes here.
+changed it ends at once. New and changed sources are added; what has gone from the source
+stays in the dataset.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,18 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
 from datasets.sources import SourceItem, list_folder  # noqa: E402
+from datasets.splits import assign_splits  # noqa: E402
+from datasets.store import LocalStore, Store, open_store  # noqa: E402
 from flows.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
 from tasks import dataset_pack  # noqa: E402
-from tasks.executor import Outcome, StageProgress, run_stage  # noqa: E402
-from tasks.ingest import IngestConfig, IngestStage  # noqa: E402
-from tasks.ingest_journal import Entry, Journal  # noqa: E402
-from tasks.locks import only_run  # noqa: E402
+from tasks import publish as publishing  # noqa: E402
+from tasks.executor import StageProgress  # noqa: E402
+from tasks.ingest import IngestStage  # noqa: E402
+from tasks.ingest_file import IngestConfig  # noqa: E402
+from tasks.ingest_journal import Changes, GroupEntry, Journal  # noqa: E402
+from tasks.locks import lock_folder, only_run  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
+from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
 from tasks.sync_score import get_scorer  # noqa: E402
 from tasks.verdicts import Thresholds, judge  # noqa: E402
 
@@ -40,16 +46,18 @@ SHOWN_REASONS = 4
 class Refresh:
     """One refresh, its parameters checked."""
 
-    output: Path
+    store: Store
+    work: Path
+    """Folder of this machine for sample videos, downloads and locks."""
     config: IngestConfig
     thresholds: Thresholds
     packing: dataset_pack.PackConfig
-    workers: int | None
+    crew: Crew
     ray_address: str | None
-    deadline_s: float
+    forget_missing: bool = False
 
     def journal(self) -> Journal:
-        return Journal(self.output.resolve() / dataset_pack.STAGING, self.config, self.deadline_s)
+        return Journal(self.store, self.config, self.crew.deadline_s)
 
 
 @task(name="list-sources", cache_policy=NO_CACHE)
@@ -62,102 +70,90 @@ def list_sources(
         return list_folder(folder)
     from datasets.sample import make_sample
 
-    videos = refresh.output / "sample_videos"
+    videos = refresh.work / "sample_videos"
     report = ProgressReport("making sample videos")
-    made = make_sample(videos, sample_clips, workers=refresh.workers, progress=report)
+    made = make_sample(videos, sample_clips, workers=refresh.crew.workers, progress=report)
     wanted = set(made)
     return [item for item in list_folder(videos) if item.path in wanted]
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
-def ingest(items: list[SourceItem], refresh: Refresh) -> int:
-    """Ingest the files that need it on Ray; returns how many these were."""
+def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
+    """Ingest the sources that need it on Ray; returns how many are new, changed and so on."""
+    refresh.store.sweep()
     journal = refresh.journal()
-    todo = [item for item in items if journal.finished(item) is None]
-    if not todo:
+    changes = journal.changes(items)
+    if not changes.todo:
         say(f"ingest: all {len(items)} files were done before")
-        return 0
-    if len(todo) < len(items):
-        say(f"ingest: {len(items) - len(todo)} of {len(items)} files were done before")
-    # The largest first, so that no worker is left with a long file at the end.
-    todo.sort(key=lambda item: (-_size(item.path), item.key))
-    with ray_session(refresh.ray_address, num_cpus=refresh.workers):
-        _run_ingest(todo, len(items), journal, refresh)
-    return len(todo)
+        return changes.counts()
+    if changes.kept:
+        say(f"ingest: {len(changes.kept)} of {len(items)} files were done before")
+    with ray_session(refresh.ray_address, num_cpus=refresh.crew.workers):
+        _run_ingest(items, changes, journal, refresh)
+    return changes.counts()
 
 
-def _run_ingest(todo: list[SourceItem], total: int, journal: Journal, refresh: Refresh) -> None:
-    by_key = {item.key: item for item in todo}
+def _run_ingest(
+    items: list[SourceItem], changes: Changes, journal: Journal, refresh: Refresh
+) -> None:
     clips = refused = 0
     report = ProgressReport("ingest: files", "refresh-dataset-progress")
-    before = total - len(todo)
+    before = len(items) - len(changes.todo)
 
-    def keep(outcome: Outcome) -> None:
+    def count(entry: GroupEntry) -> None:
         nonlocal clips, refused
-        rows = judge(journal.finish(by_key[outcome.key], outcome)["rows"], refresh.thresholds)
+        rows = judge([row for each in entry.sources for row in each.rows], refresh.thresholds)
         good = len(dataset_pack.accepted(rows))
         clips, refused = clips + good, refused + len(rows) - good
 
-    def tell(progress: StageProgress) -> None:
-        report(before + progress.done, total, f"{clips} clips good, {refused} refused")
+    def tell(states: list[StageProgress]) -> None:
+        note = f"{clips} clips good, {refused} refused"
+        report(before + states[-1].done, len(items), note)
 
-    report(before, total)
-    for item in todo:
-        journal.begin(item)
-    run_stage(
-        IngestStage(refresh.config, journal.clips),
-        [(item.key, item) for item in todo],
-        on_outcome=keep,
-        workers=refresh.workers,
-        deadline_s=refresh.deadline_s,
-        on_progress=tell,
+    report(before, len(items))
+    stage = IngestStage(
+        refresh.config,
+        refresh.thresholds,
+        refresh.store,
+        journal.prefix,
+        refresh.packing.max_shard_bytes,
     )
+    free = {item.speaker for item in items if not item.split}
+    splits = assign_splits(
+        free, refresh.packing.test_fraction, fill=all(not item.split for item in items)
+    )
+    work = RefreshRun(journal, stage, None, dict(splits), refresh.crew, count)
+    work.run(journal.plan(changes.todo), tell)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
+def publish(items: list[SourceItem], refresh: Refresh, changes: dict[str, int]) -> dict[str, Any]:
     """Judge all clips and write shards, ledger and index, unless these are there already."""
     journal = refresh.journal()
-    entries = [_entry(journal, item) for item in items]
-    rows = judge([row for entry in entries for row in entry["rows"]], refresh.thresholds)
-    rows.sort(key=lambda row: (row["path"], row["start_s"], row["track"], row["clip_id"]))
-    wanted = dataset_pack.fingerprint(rows, refresh.packing)
-    digest = dataset_pack.published(refresh.output, wanted)
-    if digest:
-        say("publish: nothing has changed")
+    if refresh.forget_missing:
+        journal.forget(journal.changes(items).gone)
+    made = publishing.publish(
+        refresh.store, journal, refresh.thresholds, refresh.packing, {"changes": changes}
+    )
+    if made.changed:
+        say(f"publish: {_changed(changes, refresh.forget_missing)}")
     else:
-        gone = dataset_pack.ledger_paths(refresh.output) - {row["path"] for row in rows}
-        if gone:
-            say(f"publish: {len(gone)} files are gone from the source and leave the dataset")
-        clips = {
-            clip["clip_id"]: {kind: journal.clips / name for kind, name in clip["files"].items()}
-            for entry in entries
-            for clip in entry["clips"]
-        }
-        digest = dataset_pack.pack(rows, clips, refresh.output, refresh.packing)
-    good = len(dataset_pack.accepted(rows))
-    return {
-        "dataset": str(refresh.output.resolve()),
-        "digest": digest,
-        "inputs": len(items),
-        "clips_accepted": good,
-        "clips_rejected": len(rows) - good,
-        "reasons": dataset_pack.reasons(rows),
+        say("publish: nothing has changed")
+    return made.summary() | {"changes": changes}
+
+
+def _changed(changes: dict[str, int], forgotten: bool) -> str:
+    """What a new version is made of, in words."""
+    gone = "gone from the source and from the dataset" if forgotten else "gone but kept"
+    words = {
+        "new": "new",
+        "changed": "changed",
+        "again": "tried again",
+        "kept": "as before",
+        "gone": gone,
     }
-
-
-def _entry(journal: Journal, item: SourceItem) -> Entry:
-    entry = journal.kept(item)
-    if entry is None:
-        raise RuntimeError(f"{item.key} was ingested, but its entry is gone from {journal.clips}")
-    return entry
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+    parts = [f"{changes[kind]} {text}" for kind, text in words.items() if changes[kind]]
+    return "files: " + ", ".join(parts)
 
 
 @flow(name="refresh-dataset")
@@ -174,6 +170,8 @@ def refresh_dataset(
     workers: int | None = None,
     ray_address: str | None = None,
     deadline_s: float = 600.0,
+    forget_missing: bool = False,
+    work: str | None = None,
 ) -> dict[str, Any]:
     """Make or refresh a dataset of talking faces from videos.
 
@@ -191,29 +189,35 @@ def refresh_dataset(
         workers: processes; by default one per core.
         ray_address: of a running Ray cluster; by default one is started here.
         deadline_s: seconds that one file may take.
+        forget_missing: drop the clips of files that are no longer in the source.
+        work: folder of this machine for sample videos and downloads; by default the output,
+            or runs/work where that is no local folder.
 
     Returns:
-        dataset, digest, inputs, clips_accepted, clips_rejected and reasons.
+        dataset, digest, inputs, clips_accepted, clips_rejected, reasons and changes.
     """
+    store = open_store(output)
+    local = store.folder if isinstance(store, LocalStore) else Path("runs/work")
     refresh = _checked(
         source,
         input,
         Refresh(
-            Path(output),
+            store,
+            Path(work) if work else local,
             _ingest_config(resolution, scorer),
             Thresholds(min_confidence=min_confidence, max_offset_frames=max_offset_frames),
             _packing(resolution, test_fraction),
-            workers,
+            Crew(workers=workers, deadline_s=deadline_s),
             ray_address,
-            deadline_s,
+            forget_missing,
         ),
     )
     if sample_clips < 1:
         raise UserError(f"a sample of {sample_clips} videos is none: give 1 or more")
-    with only_run(refresh.output / dataset_pack.STAGING):
+    with only_run(lock_folder(store)):
         items = list_sources(source, Path(input) if input else None, refresh, sample_clips)
-        ingest(items, refresh)
-        result = publish(items, refresh)
+        changes = ingest(items, refresh)
+        result = publish(items, refresh, changes)
     _conclude(result)
     return result
 
@@ -226,10 +230,10 @@ def _checked(source: str, folder: str | None, refresh: Refresh) -> Refresh:
         raise UserError("the source 'folder' needs --input DIR, the folder with your videos")
     if source != "folder" and folder:
         raise UserError(f"--input {folder} is for --source folder, but the source is {source!r}")
-    if refresh.deadline_s <= 0:
-        raise UserError(f"a deadline of {refresh.deadline_s:g} s is none: give more than 0")
+    if refresh.crew.deadline_s <= 0:
+        raise UserError(f"a deadline of {refresh.crew.deadline_s:g} s is none: give more than 0")
     get_scorer(refresh.config.scorer)
-    dataset_pack.check_output(refresh.output, Path(folder) if folder else None)
+    dataset_pack.check_output(refresh.store, Path(folder) if folder else None)
     return refresh
 
 
@@ -242,9 +246,7 @@ def _ingest_config(resolution: int, scorer: str) -> IngestConfig:
 
 
 def _packing(resolution: int, test_fraction: float) -> dataset_pack.PackConfig:
-    if not 0 <= test_fraction < 1:
-        raise UserError(f"a test fraction of {test_fraction:g} is not possible: give 0 to 0.9")
-    return dataset_pack.PackConfig(resolution, test_fraction)
+    return dataset_pack.with_fraction(dataset_pack.PackConfig(resolution), test_fraction)
 
 
 def _conclude(result: dict[str, Any]) -> None:
@@ -256,7 +258,7 @@ def _conclude(result: dict[str, Any]) -> None:
     refused = _in_words(result["reasons"])
     rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
-    ledger = Path(result["dataset"]) / dataset_pack.LEDGER
+    ledger = f"{result['dataset']}/{dataset_pack.LEDGER}"
     if not result["clips_accepted"]:
         raise UserError(
             f"no clip was accepted from {result['inputs']} files ({refused}): {ledger} has a row "

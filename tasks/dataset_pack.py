@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ from datasets.shards import (
 from datasets.splits import assign_splits
 from datasets.store import LocalStore, Store
 from tasks.ingest import SHARDS, SPARE
-from tasks.ingest_journal import STAGING, GroupEntry, Journal
+from tasks.ingest_journal import GroupEntry, Journal
+from tasks.locks import STAGING
 
 LEDGER = "ledger.parquet"
 RECEIPT = "refresh.json"
@@ -51,6 +52,17 @@ class PackConfig:
     resolution: int
     test_fraction: float = 0.2
     max_shard_bytes: int = MAX_BYTES
+
+
+def with_fraction(config: PackConfig, test_fraction: float) -> PackConfig:
+    """A configuration with another share of speakers for testing.
+
+    Raises:
+        UserError: it is no such share.
+    """
+    if not 0 <= test_fraction < 1:
+        raise UserError(f"a test fraction of {test_fraction:g} is not possible: give 0 to 0.9")
+    return replace(config, test_fraction=test_fraction)
 
 
 def accepted(rows: Sequence[Row]) -> list[Row]:

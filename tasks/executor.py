@@ -180,7 +180,10 @@ def run_batches(
         StageSetupError: `stage.setup` failed.
         StageError: a batch could not be finished.
     """
-    for names in ([each.key for each in batches], [key for each in batches for key, _ in each.items]):
+    for names in (
+        [each.key for each in batches],
+        [key for each in batches for key, _ in each.items],
+    ):
         if len(set(names)) != len(names) or "" in names:
             raise ValueError("keys of batches and items must differ, and none be empty")
     if not batches:
@@ -190,7 +193,7 @@ def run_batches(
     pool = Pool(stage, fitting_workers(stage.resources, workers), limits or Limits(), on_batch)
     for batch in batches:
         pool.submit(batch)
-    drive([pool], on_progress)
+    drive([pool], (lambda states: on_progress(states[0])) if on_progress else None)
 
 
 class StageError(RuntimeError):

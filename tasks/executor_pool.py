@@ -358,13 +358,14 @@ class Pool:
 
 
 def drive(
-    pools: Sequence[Pool], on_progress: Callable[[StageProgress], None] | None = None
+    pools: Sequence[Pool], on_progress: Callable[[list[StageProgress]], None] | None = None
 ) -> None:
     """Run pools, which may submit batches to each other, until all are idle; then close them.
 
     Args:
-        pools: in the order of the data's way; progress is the last one's.
-        on_progress: called after every answer and about once a second in between.
+        pools: in the order of the data's way.
+        on_progress: called with the state of each pool after every answer, and about once a
+            second in between.
     """
     began = reported = time.monotonic()
     try:
@@ -380,8 +381,10 @@ def drive(
             moved = before != [pool.done for pool in pools]
             if on_progress and (moved or now - reported >= TICK_S):
                 reported = now
-                last = pools[-1]
-                on_progress(StageProgress(last.done, last.total, last.running, now - began))
+                seconds = now - began
+                on_progress(
+                    [StageProgress(each.done, each.total, each.running, seconds) for each in pools]
+                )
     finally:
         for pool in pools:
             pool.close()

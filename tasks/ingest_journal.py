@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import Reason
+from datasets.errors import Reason, UserError
 from datasets.manifest import Manifest, config_digest, content_digest
 from datasets.records import ClipRow
 from datasets.shards import Shard, ShardInfo
@@ -21,6 +21,7 @@ from datasets.store import Store
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS
 from tasks.ingest_file import IngestConfig
+from tasks.locks import STAGING
 from tasks.source_groups import SourceGroup, group_sources
 
 CODE_VERSION = 2
@@ -29,8 +30,6 @@ MAX_RUNS = 3
 """Runs in which a source that timed out, killed its worker or could not be fetched is tried
 again."""
 FAILURES = (Reason.TIMED_OUT, Reason.WORKER_DIED, Reason.INTERNAL, Reason.DOWNLOAD_FAILED)
-STAGING = "staging"
-"""Folder of what is finished of a refresh; deleting it costs the work anew."""
 
 
 @dataclass
@@ -93,7 +92,7 @@ class Journal:
     """
 
     def __init__(self, store: Store, config: IngestConfig, deadline_s: float) -> None:
-        self.store, self.deadline_s = store, deadline_s
+        self.store, self.config, self.deadline_s = store, config, deadline_s
         made_by = config_digest({"code": CODE_VERSION, "config": asdict(config)})
         self.prefix = f"{STAGING}/{made_by[:12]}"
         self._plans = Manifest(store, f"{self.prefix}/plans")
@@ -101,9 +100,9 @@ class Journal:
         self._known: dict[str, _Known] = {}
         there = set(store.names(f"{self.prefix}/{SHARDS}"))
         self._finished: set[str] = set()
-        for name in sorted(self._groups.keys()):
-            entry = self._read(name)
-            if entry and all(self.shard_name(shard) in there for shard in entry.shards):
+        for name, value in sorted(self._groups.items()):
+            entry = GroupEntry.from_dict(value)
+            if all(self.shard_name(shard) in there for shard in entry.shards):
                 self._finished.add(name)
                 self._remember(entry)
 
@@ -122,6 +121,25 @@ class Journal:
     def shard_name(self, shard: Shard) -> str:
         """Where a finished shard is in the store."""
         return f"{self.prefix}/{SHARDS}/{shard.info.name}"
+
+    def changes(self, items: Sequence[SourceItem]) -> "Changes":
+        """What a list of sources has that is not known yet, and the other way round."""
+        found = Changes()
+        for item in items:
+            known = self._known.get(plain(item.key))
+            if known is None:
+                found.new.append(item)
+            elif self.finished(item):
+                found.kept.append(item)
+            else:
+                (found.again if known.failed else found.changed).append(item)
+        found.gone = sorted(self._known.keys() - self.listed(items))
+        return found
+
+    @staticmethod
+    def listed(items: Sequence[SourceItem]) -> set[str]:
+        """Keys of sources as entries have them."""
+        return {plain(item.key) for item in items}
 
     def finished(self, item: SourceItem) -> bool:
         """Whether a source needs no more work."""
@@ -185,7 +203,7 @@ class Journal:
     def finish(
         self,
         group: SourceGroup,
-        outcome: BatchOutcome | None,
+        outcome: BatchOutcome,
         lost: Sequence[Outcome],
         begun: "Begun",
     ) -> GroupEntry:
@@ -193,13 +211,13 @@ class Journal:
 
         Args:
             group: as planned.
-            outcome: of the sources that were ingested; None when there was none.
+            outcome: of the sources that were ingested.
             lost: of those that could not be fetched.
             begun: what `begin` noted.
         """
-        outcomes = {each.key: each for each in [*(outcome.outcomes if outcome else ()), *lost]}
+        outcomes = {each.key: each for each in [*outcome.outcomes, *lost]}
         sources = [self._source(item, outcomes[item.key], begun) for item in group.items]
-        made = outcome.value if outcome and outcome.value else []
+        made = outcome.value or []
         shards = [Shard(ShardInfo(**each["info"]), tuple(each["keys"])) for each in made]
         entry = GroupEntry(group.number, sources, shards)
         self.keep(entry)
@@ -230,15 +248,69 @@ class Journal:
             video_seconds=value["video_seconds"],
         )
 
+    def must_hold(self, clip_ids: set[str]) -> None:
+        """Make sure that clips of the published dataset are still here.
+
+        Raises:
+            UserError: they are not, because the folder with finished work was deleted.
+        """
+        held = {key for entry in self.entries() for shard in entry.shards for key in shard.keys}
+        if missing := clip_ids - held:
+            raise UserError(
+                f"{self.store.url}/{self.prefix} lacks {len(missing)} clips of the dataset: refresh "
+                "it again with python -m flows.refresh_dataset"
+            )
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop sources for good; their clips leave their shards at the next publication."""
+        gone = set(keys)
+        for number in sorted({self._known[key].group for key in gone}):
+            entry = self._read(f"{number:06d}")
+            assert entry is not None
+            entry.sources = [each for each in entry.sources if each.key not in gone]
+            self.keep(entry)
+        for key in gone:
+            del self._known[key]
+
     def entries(self) -> Iterator[GroupEntry]:
         """All finished groups, each with the sources for which it is the latest."""
         for name in sorted(self._finished):
             entry = self._read(name)
             assert entry is not None
             entry.sources = [
-                each for each in entry.sources if self._known[each.key].group == entry.number
+                each
+                for each in entry.sources
+                if each.key in self._known and self._known[each.key].group == entry.number
             ]
             yield entry
+
+
+@dataclass
+class Changes:
+    """A list of sources against what is finished."""
+
+    new: list[SourceItem] = field(default_factory=list)
+    changed: list[SourceItem] = field(default_factory=list)
+    """Their bytes, or what is wanted of them, are others than before."""
+    again: list[SourceItem] = field(default_factory=list)
+    """They failed before and are tried again."""
+    kept: list[SourceItem] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """Keys that are finished but no longer listed."""
+
+    @property
+    def todo(self) -> list[SourceItem]:
+        return [*self.new, *self.changed, *self.again]
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind."""
+        return {
+            "new": len(self.new),
+            "changed": len(self.changed),
+            "again": len(self.again),
+            "kept": len(self.kept),
+            "gone": len(self.gone),
+        }
 
 
 @dataclass

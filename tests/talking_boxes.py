@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.media import SAMPLES_PER_FRAME, VideoWriter, write_flac
-from datasets.shards import write_index, write_shards
+from datasets.shards import write_index
 
 SIDE = 64
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
@@ -68,7 +68,6 @@ def _sample(
         "clip_id": clip_id,
         "path": f"{speaker}/{clip_id}.mp4",
         "speaker": speaker,
-        "split": split,
         "num_frames": frames,
         "resolution": SIDE,
         "start_s": 0.0,

@@ -89,7 +89,9 @@ def test_every_item_ends_in_one_outcome(tmp_path: Path) -> None:
     items = [1, "refuse", "crash", "die", "hang", "die once", "lock", *range(20)]
     seen: list[StageProgress] = []
     stage = Script(str(tmp_path))
-    ends = outcomes(stage, items, limits=Limits(deadline_s=4.0, max_attempts=2), on_progress=seen.append)
+    ends = outcomes(
+        stage, items, limits=Limits(deadline_s=4.0, max_attempts=2), on_progress=seen.append
+    )
     assert ends["0:1"].value == 2
     assert all(ends[f"{place + 7}:{place}"].value == 2 * place for place in range(20))
     reasons = {key: (end.reason, end.attempts) for key, end in ends.items() if end.reason}
