@@ -257,20 +257,24 @@ class Journal:
         held = {key for entry in self.entries() for shard in entry.shards for key in shard.keys}
         if missing := clip_ids - held:
             raise UserError(
-                f"{self.store.url}/{self.prefix} lacks {len(missing)} clips of the dataset: refresh "
-                "it again with python -m flows.refresh_dataset"
+                f"{self.store.url}/{self.prefix} lacks {len(missing)} clips of the dataset: "
+                "refresh it again with python -m flows.refresh_dataset"
             )
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop sources for good; their clips leave their shards at the next publication."""
         gone = set(keys)
-        for number in sorted({self._known[key].group for key in gone}):
-            entry = self._read(f"{number:06d}")
+        if not gone:
+            return
+        # In older groups, too, or these would count again.
+        for name in sorted(self._finished):
+            entry = self._read(name)
             assert entry is not None
-            entry.sources = [each for each in entry.sources if each.key not in gone]
-            self.keep(entry)
+            if any(each.key in gone for each in entry.sources):
+                entry.sources = [each for each in entry.sources if each.key not in gone]
+                self.keep(entry)
         for key in gone:
-            del self._known[key]
+            self._known.pop(key, None)
 
     def entries(self) -> Iterator[GroupEntry]:
         """All finished groups, each with the sources for which it is the latest."""

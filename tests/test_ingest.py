@@ -1,37 +1,49 @@
 """One file in, clips and rows out, whatever the file is."""
 
+import io
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
 
-from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, read_frames, write_flac
+from datasets.errors import Reason
+from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.records import COLUMNS
-from datasets.sources import SourceItem, local_item
-from tasks.ingest import IngestConfig, IngestStage, audio_part, clip_prefix, is_silent
+from datasets.shards import read_samples
+from datasets.sources import Part, Region, SourceItem, local_item
+from datasets.store import LocalStore
+from tasks import ingest_file
+from tasks.ingest import SPARE, IngestStage, IngestWork
+from tasks.ingest_file import IngestConfig, clip_prefix, is_silent
 from tasks.sync_score import OffsetScore
+from tasks.verdicts import Thresholds
 from tests.portrait import blank, moving
 
 CONFIG = IngestConfig(resolution=96, min_frames=20, max_clip_frames=60)
 Made = tuple[Path, np.ndarray]
+Files = dict[str, dict[str, bytes]]
+"""Clip id -> suffix -> content."""
 
 
 class FixedScorer:
     """Says the same of every clip."""
 
     name = "mouth-audio"
+    needs_frames = False
 
     def __init__(self) -> None:
-        self.offset = 0.0
+        self.offset, self.confidence = 0.0, 4.5
 
     def score(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
         assert landmarks.shape == (len(audio) // SAMPLES_PER_FRAME, 478, 2)
-        return OffsetScore(self.offset, 4.5)
+        return OffsetScore(self.offset, self.confidence)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> IngestStage:
-    made = IngestStage(CONFIG, folder / "staging")
+    made = IngestStage(CONFIG, Thresholds(), LocalStore(folder / "out"), "staging")
     made.setup()
     made._scorer = FixedScorer()
     return made
@@ -50,8 +62,23 @@ def loaded(folder: Path) -> IngestStage:
 @pytest.fixture
 def stage(loaded: IngestStage) -> IngestStage:
     assert isinstance(loaded._scorer, FixedScorer)
-    loaded._scorer.offset = 0.0
+    loaded._scorer.offset, loaded._scorer.confidence = 0.0, 4.5
     return loaded
+
+
+def run(stage: IngestStage, *items: SourceItem) -> tuple[list[dict[str, Any]], Files, Files]:
+    """Ingest items as one group: their results, the accepted clips, the spare ones."""
+    stage.begin("7")
+    results = [stage.process(IngestWork(item, Path(item.location), "train")) for item in items]
+    good: Files = {}
+    spare: Files = {}
+    for shard in stage.finish("7"):
+        name = f"staging/shards/{shard['info']['name']}"
+        found = dict(read_samples(stage.store, name))
+        assert list(found) == shard["keys"]
+        (spare if shard["info"]["split"] == SPARE else good).update(found)
+        stage.store.delete(name)
+    return results, good, spare
 
 
 def write(folder: Path, name: str, frames: list[np.ndarray], level: float = 0.2) -> Made:
@@ -82,7 +109,7 @@ def talking(folder: Path) -> Made:
 
 def test_a_face_becomes_a_clip(stage: IngestStage, talking: Made) -> None:
     path, _ = talking
-    result = stage.process(item(path))
+    (result,), good, spare = run(stage, item(path))
     (row,) = result["rows"]
     assert tuple(row) == COLUMNS
     assert (row["reason"], row["num_frames"], row["shot"], row["track"]) == ("", 45, 0, 0)
@@ -91,19 +118,20 @@ def test_a_face_becomes_a_clip(stage: IngestStage, talking: Made) -> None:
     assert row["coverage"] == 1
     assert 80 < row["face_px"] < 300
     assert (row["av_offset_frames"], row["sync_confidence"]) == (0.0, 4.5)
-    (clip,) = result["clips"]
-    assert clip["clip_id"] == row["clip_id"] == f"{clip_prefix('talking.mp4')}-s00-t00-00"
-    files = {kind: stage.staging / name for kind, name in clip["files"].items()}
-    assert set(files) == {"mp4", "flac", "npy", "json"}
-    shown = [frame.rgb.shape for frame in read_frames(files["mp4"])]
-    assert shown == [(96, 96, 3)] * 45
-    landmarks = np.load(files["npy"])
+    assert list(good) == [row["clip_id"]] == [f"{clip_prefix('talking.mp4')}-s00-t00-00"]
+    assert spare == {}
+    files = good[row["clip_id"]]
+    assert list(files) == ["flac", "json", "mp4", "npy"]
+    with av.open(io.BytesIO(files["mp4"])) as container:
+        shown = [(frame.height, frame.width) for frame in container.decode(video=0)]
+    assert shown == [(96, 96)] * 45
+    landmarks = np.load(io.BytesIO(files["npy"]))
     assert landmarks.shape == (45, 478, 2)
     assert landmarks.dtype == np.float32
     assert 30 < landmarks[:, 4].mean() < 70, "the nose is in the middle"
-    sound = soundfile.info(files["flac"])
+    sound = soundfile.info(io.BytesIO(files["flac"]))
     assert (sound.frames, sound.samplerate, sound.channels) == (45 * 640, SAMPLE_RATE, 1)
-    facts = json.loads(files["json"].read_text())
+    facts = json.loads(files["json"])
     assert facts["clip_id"] == row["clip_id"]
     assert (facts["num_frames"], facts["resolution"], facts["scorer"]) == (45, 96, "mouth-audio")
     assert len(result["digest"]) == 64
@@ -113,12 +141,22 @@ def test_a_face_becomes_a_clip(stage: IngestStage, talking: Made) -> None:
 
 
 def test_again_gives_the_same_bytes(stage: IngestStage, talking: Made) -> None:
-    def files() -> dict[str, bytes]:
-        (clip,) = stage.process(item(talking[0]))["clips"]
-        return {k: (stage.staging / name).read_bytes() for k, name in clip["files"].items()}
+    assert run(stage, item(talking[0]))[1] == run(stage, item(talking[0]))[1]
 
-    assert files() == files()
-    assert not list(stage.staging.glob("*.tmp"))
+
+def test_what_thresholds_refuse_is_kept_apart(stage: IngestStage, talking: Made) -> None:
+    assert isinstance(stage._scorer, FixedScorer)
+    _, good, _ = run(stage, item(talking[0]))
+    stage._scorer.confidence = 2.0
+    _, none, spare = run(stage, item(talking[0]))
+    assert none == {}
+    assert spare.keys() == good.keys()
+
+
+def heard(files: Files) -> np.ndarray:
+    """Sound of the only clip."""
+    (clip,) = files.values()
+    return soundfile.read(io.BytesIO(clip["flac"]))[0]
 
 
 def test_late_audio_is_moved_by_samples(stage: IngestStage, folder: Path) -> None:
@@ -134,8 +172,7 @@ def test_late_audio_is_moved_by_samples(stage: IngestStage, folder: Path) -> Non
     decoded: dict[float, np.ndarray] = {}
     for offset in (0.0, 4.25, -3.0):
         stage._scorer.offset = offset
-        (clip,) = stage.process(item(path))["clips"]
-        decoded[offset] = soundfile.read(stage.staging / clip["files"]["flac"])[0]
+        decoded[offset] = heard(run(stage, item(path))[1])
     late, early = round(4.25 * 640), 3 * 640
     assert (decoded[4.25][:-late] == decoded[0.0][late:]).all()
     assert (decoded[-3.0][early:] == decoded[0.0][:-early]).all()
@@ -145,7 +182,7 @@ def test_late_audio_is_moved_by_samples(stage: IngestStage, folder: Path) -> Non
 def test_cuts_split_clips_and_faceless_shots_have_a_row(stage: IngestStage, folder: Path) -> None:
     dark = [np.clip(f * 0.4 + 10, 0, 255).astype(np.uint8)[:, ::-1] for f in moving(30)]
     path, _ = write(folder, "cuts", moving(30) + [blank()] * 25 + dark)
-    result = stage.process(item(path))
+    (result,), good, _ = run(stage, item(path))
     assert [round(cut * 25) for cut in result["cuts_s"]] == [30, 55]
     assert [(row["shot"], row["num_frames"], row["reason"]) for row in result["rows"]] == [
         (0, 30, ""),
@@ -153,23 +190,93 @@ def test_cuts_split_clips_and_faceless_shots_have_a_row(stage: IngestStage, fold
         (2, 30, ""),
     ]
     assert [row["start_s"] for row in result["rows"]] == [0, 30 / 25, 55 / 25]
-    assert len({clip["clip_id"] for clip in result["clips"]}) == 2
+    assert len(good) == 2
+
+
+def test_only_annotated_parts_are_used(stage: IngestStage, folder: Path) -> None:
+    path, _ = write(folder, "parts", moving(90))
+    whole = Region(0.0, 0.0, 1.0, 1.0)
+    parts = (
+        Part("first", 0.4, 1.4, whole),
+        Part("no crop", 0.0, 1.0, reason=Reason.NOT_ANNOTATED, detail="no crop in the list"),
+        Part("second", 2.0, 3.2, Region(0, 0, 640, 640, 640)),
+        Part("outside", 0.0, 1.0, Region(700, 0, 900, 200, 640)),
+        Part("after the end", 9.0, 10.0),
+    )
+    annotated = replace(item(path), parts=parts)
+    (result,), good, _ = run(stage, annotated)
+    found = {(row["start_s"], row["end_s"], row["reason"]) for row in result["rows"]}
+    assert found == {
+        (0.4, 1.4, ""),
+        (0.0, 1.0, "not_annotated"),
+        (2.0, 3.2, ""),
+        (0.0, 1.0, "outside_picture"),
+        (9.0, 10.0, "outside_picture"),
+    }
+    ids = [row["clip_id"] for row in result["rows"] if not row["reason"]]
+    assert (
+        list(good)
+        == ids
+        == [
+            f"{clip_prefix('parts.mp4/first')}-s00-t00-00",
+            f"{clip_prefix('parts.mp4/second')}-s01-t01-00",
+        ]
+    )
+    _, full, _ = run(stage, item(path))
+    assert len(heard({"": good[ids[0]]})) == 25 * 640
+    start = round(0.4 * SAMPLE_RATE)
+    sound = np.concatenate([soundfile.read(io.BytesIO(clip["flac"]))[0] for clip in full.values()])
+    assert (heard({"": good[ids[0]]}) == sound[start : start + 25 * 640]).all()
+
+
+def test_a_source_that_says_itself_why_not(stage: IngestStage) -> None:
+    bad = replace(
+        item(Path("none.mp4")), reason=Reason.NOT_ANNOTATED, detail="no interval in the list"
+    )
+    assert not bad.wanted
+    stage.begin("7")
+    (row,) = stage.process(IngestWork(bad, None, "train"))["rows"]
+    assert (row["reason"], row["detail"]) == ("not_annotated", "no interval in the list")
+    assert stage.finish("7") == []
 
 
 def test_short_tracks_and_small_faces_leave_no_files(stage: IngestStage, folder: Path) -> None:
     path, _ = write(folder, "short", moving(15))
-    result = stage.process(item(path))
+    (result,), good, spare = run(stage, item(path))
     assert reasons(result) == ["too_short"]
-    assert result["clips"] == []
-    strict = IngestStage(
-        IngestConfig(resolution=96, min_frames=10, max_clip_frames=60, min_face_px=400),
-        stage.staging,
-    )
+    assert good == spare == {}
+    config = IngestConfig(resolution=96, min_frames=10, max_clip_frames=60, min_face_px=400)
+    strict = replace(stage, config=config)
     strict._detector, strict._scorer = stage._detector, stage._scorer
-    result = strict.process(item(path))
+    (result,), good, spare = run(strict, item(path))
     assert reasons(result) == ["face_too_small"]
     assert "400" in result["rows"][0]["detail"]
-    assert not list(stage.staging.glob(f"*/{clip_prefix('short.mp4')}*"))
+    assert good == spare == {}
+
+
+def test_a_long_track_is_handed_on_while_it_is_read(
+    stage: IngestStage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more clips wait than allowed, and what comes out is the same as with all waiting."""
+    config = IngestConfig(resolution=96, min_frames=5, max_clip_frames=10)
+    brief = replace(stage, config=config)
+    brief._detector, brief._scorer = stage._detector, stage._scorer
+    path, _ = write(folder, "long", moving(120))
+    (one,), all_waiting, _ = run(brief, item(path))
+    waited: list[int] = []
+    settle = ingest_file.FileRun.settle
+
+    def counted(run: ingest_file.FileRun, before_s: float) -> None:
+        waited.append(len(run._waiting))
+        settle(run, before_s)
+
+    monkeypatch.setattr(ingest_file.FileRun, "settle", counted)
+    monkeypatch.setattr(ingest_file, "MAX_WAITING", 4)
+    (two,), few_waiting, _ = run(brief, item(path))
+    assert two["rows"] == one["rows"]
+    assert few_waiting == all_waiting
+    assert len(all_waiting) == 12
+    assert max(waited) == 5
 
 
 Write = Callable[[Path], Path]
@@ -223,12 +330,12 @@ def _gone(folder: Path) -> Path:
 def test_bad_files_are_rows(
     stage: IngestStage, tmp_path: Path, make: Write, reason: str, step: str
 ) -> None:
-    result = stage.process(item(make(tmp_path)))
+    (result,), good, spare = run(stage, item(make(tmp_path)))
     (row,) = result["rows"]
     assert (row["reason"], row["stage"], row["verdict"]) == (reason, step, "rejected")
     assert row["detail"]
     assert "\n" not in row["detail"]
-    assert result["clips"] == []
+    assert good == spare == {}
     json.dumps(result)
 
 
@@ -239,29 +346,53 @@ def test_a_truncated_file_gives_what_it_has_or_a_reason(
     for share in (0.1, 0.6, 0.95):
         path = tmp_path / f"cut-{share}.mp4"
         path.write_bytes(whole[: int(len(whole) * share)])
-        result = stage.process(item(path))
+        (result,), good, _ = run(stage, item(path))
+        assert {row["clip_id"] for row in result["rows"] if not row["reason"]} == good.keys()
         assert result["rows"]
         assert all(row["reason"] or row["clip_id"] for row in result["rows"])
 
 
-def test_an_interrupted_run_leaves_nothing_half_done(
-    stage: IngestStage, talking: Made, monkeypatch: pytest.MonkeyPatch
+def test_a_source_that_fails_takes_only_its_own_clips_along(
+    stage: IngestStage, talking: Made, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stage._scorer is not None
+    other, _ = write(folder, "other", moving(30) + [blank()] * 25 + moving(30))
+    _, before, _ = run(stage, item(talking[0]))
+    assert isinstance(stage._scorer, FixedScorer)
+    calls: list[int] = []
+    score = stage._scorer.score
 
-    def full(*_: object) -> OffsetScore:
-        raise OSError(28, "No space left on device")
+    def full(*signals: np.ndarray) -> OffsetScore:
+        calls.append(len(signals[0]))
+        if len(calls) == 3:
+            raise OSError(5, "broken")
+        return score(*signals)
 
     monkeypatch.setattr(stage._scorer, "score", full)
-    with pytest.raises(OSError, match="No space left"):
-        stage.process(item(talking[0]))
-    assert not list(stage.staging.glob("*.tmp"))
+    stage.begin("7")
+    stage.process(IngestWork(item(talking[0]), talking[0], "train"))
+    with pytest.raises(OSError, match="broken"):
+        stage.process(IngestWork(item(other), other, "train"))
+    (shard,) = stage.finish("7")
+    assert shard["keys"] == list(before)
+    name = f"staging/shards/{shard['info']['name']}"
+    assert dict(read_samples(stage.store, name)) == before
+    stage.store.delete(name)
+
+
+def test_a_group_that_is_begun_again_leaves_nothing(stage: IngestStage, talking: Made) -> None:
+    for _ in range(3):
+        stage.begin("7")
+        stage.process(IngestWork(item(talking[0]), talking[0], "train"))
+    stage.begin("8")
+    assert stage.finish("8") == []
+    assert isinstance(stage.store, LocalStore)
+    assert not [path for path in stage.store.folder.rglob("*") if path.is_file()]
 
 
 def test_travels_to_workers() -> None:
-    stage = IngestStage(CONFIG, Path("somewhere"))
+    stage = IngestStage(CONFIG, Thresholds(), LocalStore("somewhere"), "staging")
     again = pickle.loads(pickle.dumps(stage))
-    assert again == stage
+    assert (again.config, again.store.url) == (stage.config, stage.store.url)
     assert again.resources.cpus == 1
 
 
@@ -277,19 +408,6 @@ def test_clip_ids_tell_files_apart() -> None:
     assert len(set(made)) == len(names)
     assert all("." not in name and "/" not in name and name.isascii() for name in made)
     assert len(clip_prefix("x" * 300 + ".mp4")) < 80
-
-
-def test_parts_of_the_audio() -> None:
-    audio = np.arange(10 * 640, dtype=np.float32)
-    assert (audio_part(audio, 2, 3, 0.0) == audio[2 * 640 : 5 * 640]).all()
-    assert (audio_part(audio, 2, 3, 1.5) == audio[3 * 640 + 320 : 6 * 640 + 320]).all()
-    early = audio_part(audio, 0, 2, -1.0)
-    assert not early[:640].any()
-    assert (early[640:] == audio[:640]).all()
-    late = audio_part(audio, 8, 4, 0.0)
-    assert (late[: 2 * 640] == audio[8 * 640 :]).all()
-    assert not late[2 * 640 :].any()
-    assert not audio_part(audio, 50, 2, 0.0).any()
 
 
 def test_silence() -> None:
