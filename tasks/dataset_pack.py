@@ -81,9 +81,11 @@ def ledger_order(row: Row) -> tuple[Any, ...]:
     return row["path"], row["start_s"], row["track"], row["clip_id"]
 
 
-def fingerprint(rows: Sequence[Row], config: PackConfig) -> str:
+def fingerprint(groups: Sequence[GroupEntry], rows: Sequence[Row], config: PackConfig) -> str:
     """Digest of everything that the published files depend on."""
-    return config_digest({"version": PACK_VERSION, "config": asdict(config), "rows": list(rows)})
+    read = sorted((source.key, source.digest) for group in groups for source in group.sources)
+    about = {"version": PACK_VERSION, "config": asdict(config), "read": read, "rows": list(rows)}
+    return config_digest(about)
 
 
 def published(store: Store, wanted: str) -> str | None:
@@ -169,7 +171,7 @@ def pack(
     meta = {"resolution": config.resolution, "fps": FPS, "sample_rate": SAMPLE_RATE}
     digest = write_index(store, infos, meta)
     receipt = {
-        "fingerprint": fingerprint(rows, config),
+        "fingerprint": fingerprint(groups, rows, config),
         "digest": digest,
         "ledger_bytes": len(ledger),
         "packing": asdict(config),

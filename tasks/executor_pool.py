@@ -4,8 +4,6 @@ A worker has one batch and one call at a time. With more on their way, a worker'
 could not be laid to the item that caused it: answers that were given before get lost, too.
 """
 
-import errno
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from datasets.errors import Reason, SourceError
+from datasets.errors import Reason
 from tasks.executor import (
     Batch,
     BatchOutcome,
@@ -27,8 +25,8 @@ from tasks.executor import (
     StageProgress,
     StageSetupError,
 )
-from tasks.failures import causes, describe, for_the_user, is_disk_full, one_line
-from tasks.guard import die_with_parent
+from tasks.executor_worker import Reply, Worker
+from tasks.failures import one_line
 
 SETUP_DEADLINE_S = 600.0
 """Seconds that a stage's `setup` may take, model loading on a slow disk included."""
@@ -38,71 +36,6 @@ FINISH = ""
 """Stands where an item's key stands; no item has it."""
 TICK_S = 1.0
 """Longest wait before progress is reported again."""
-
-
-@dataclass(frozen=True)
-class _Reply:
-    """What a worker sends back for an item."""
-
-    value: Any
-    reason: Reason
-    detail: str
-    seconds: float
-    fatal: Exception | None = None
-
-
-class _Worker:
-    """Lives in the worker's process and holds the stage."""
-
-    def __init__(self) -> None:
-        die_with_parent()
-        self.stage: Stage | None = None
-
-    def hello(self) -> None:
-        """Answers as soon as the process runs, however long it had to wait for room."""
-
-    def setup(self, stage: Stage) -> Exception | None:
-        self.stage = stage
-        try:
-            stage.setup()
-        except Exception as error:
-            return _fatal(error) or StageSetupError(describe(error))
-        return None
-
-    def process(self, batch: str, item: Any, first: bool) -> _Reply:
-        assert self.stage is not None
-        began = time.monotonic()
-        try:
-            if first:
-                self.stage.begin(batch)
-            value = self.stage.process(item)
-        except SourceError as error:
-            return _Reply(None, error.reason, error.detail, time.monotonic() - began)
-        except Exception as error:
-            seconds = time.monotonic() - began
-            return _Reply(None, Reason.INTERNAL, describe(error), seconds, _fatal(error))
-        return _Reply(value, Reason.NONE, "", time.monotonic() - began)
-
-    def finish(self, batch: str) -> _Reply:
-        assert self.stage is not None
-        began = time.monotonic()
-        try:
-            value = self.stage.finish(batch)
-        except Exception as error:
-            fatal = _fatal(error) or StageError(f"{batch} could not be finished: {describe(error)}")
-            return _Reply(None, Reason.INTERNAL, "", time.monotonic() - began, fatal)
-        return _Reply(value, Reason.NONE, "", time.monotonic() - began)
-
-
-def _fatal(error: Exception) -> Exception | None:
-    """The cause that would fail every further item too, in a form that can be pickled."""
-    for each in causes(error):
-        if for_the_user(each):
-            return type(each)(one_line(each))  # type: ignore[return-value]
-        if is_disk_full(each):
-            name = getattr(each, "filename", None)
-            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
-    return None
 
 
 @dataclass(eq=False)
@@ -183,7 +116,7 @@ class Pool:
         if need.memory_bytes:
             options["memory"] = need.memory_bytes
         self._finishes = type(stage).finish is not Stage.finish
-        self.new_actor = ray.remote(_Worker).options(**options).remote
+        self.new_actor = ray.remote(Worker).options(**options).remote
         self.stage_ref = ray.put(stage)
         self.size = size
         self.limits = limits
@@ -263,7 +196,7 @@ class Pool:
                 raise StageSetupError(text) from error
             if slot.call.key == FINISH:
                 raise StageError(f"{slot.work.batch.key} could not be finished: {text}") from error
-            answer = _Reply(None, Reason.INTERNAL, text, 0.0)
+            answer = Reply(None, Reason.INTERNAL, text, 0.0)
         except RayError as error:
             self._lost(slot, one_line(error)[:500])
             return
@@ -277,7 +210,7 @@ class Pool:
                 raise answer
             slot.call, slot.ready, self._failed_setups = None, True, 0
 
-    def _answered(self, slot: _Slot, work: _Work, key: str, reply: _Reply) -> None:
+    def _answered(self, slot: _Slot, work: _Work, key: str, reply: Reply) -> None:
         if reply.fatal is not None:
             raise reply.fatal
         if key == FINISH:
@@ -287,7 +220,7 @@ class Pool:
         self.done += 1
         self._call_next(slot)
 
-    def _outcome(self, work: _Work, key: str, reply: _Reply) -> Outcome:
+    def _outcome(self, work: _Work, key: str, reply: Reply) -> Outcome:
         attempts = work.attempts.get(key, 0) + 1
         return Outcome(key, reply.value, reply.reason, reply.detail, attempts, reply.seconds)
 

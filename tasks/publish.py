@@ -63,7 +63,7 @@ def publish(
     rows = judge(found, thresholds)
     rows.sort(key=dataset_pack.ledger_order)
     previous = _digest(store)
-    digest = dataset_pack.published(store, dataset_pack.fingerprint(rows, packing))
+    digest = dataset_pack.published(store, dataset_pack.fingerprint(groups, rows, packing))
     if digest is None:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
         digest = dataset_pack.pack(
