@@ -21,6 +21,7 @@ from tasks.data_card_scores import Distribution, distributions
 TOP_SPEAKERS = 20
 SHOWN_NAMES = 20
 """Files that are named in the list of changes; the others are counted."""
+UNUSED = ("detail", "shot", "track", "start_s", "end_s")
 TEXTS = ("path", "clip_id", "speaker", "scorer", "verdict", "reason", "stage", "split")
 NOT_STATED = "licence not stated: whoever passes the dataset on must know the rights to the videos"
 
@@ -118,6 +119,8 @@ class DataCard:
     speakers: int
     """Who have an accepted clip."""
     splits: tuple[SplitLine, ...]
+    shared_speakers: int | None
+    """Speakers in more than one split, which should be none; None where rows have no split."""
     reasons: tuple[ReasonLine, ...]
     """The most frequent first."""
     distributions: tuple[Distribution, ...]
@@ -163,6 +166,7 @@ def data_card(
         frames_accepted=int(good["num_frames"].sum()),
         speakers=int(good["speaker"].nunique()),
         splits=_splits(good, index),
+        shared_speakers=_shared_speakers(good),
         reasons=_reasons(frame[~frame["accepted"]]),
         distributions=distributions(clips, thresholds),
         top_speakers=_top_speakers(good),
@@ -174,20 +178,25 @@ def data_card(
 
 
 def _frame(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-    """The rows as columns of the right kinds, with `accepted`."""
+    """The columns that the card is made of, with `accepted`."""
     if isinstance(rows, pd.DataFrame):
-        frame = rows.copy(deep=False)
+        frame = rows[[name for name in rows.columns if name not in UNUSED]].copy(deep=False)
     else:
-        others = [name for name in (rows[0] if rows else {}) if name not in COLUMNS]
-        columns = {name: [row[name] for row in rows] for name in COLUMNS if name != "detail"}
-        frame = pd.DataFrame(columns | {name: [row.get(name) for row in rows] for name in others})
+        names = dict.fromkeys((*COLUMNS, *(rows[0] if rows else ())))
+        columns = {name: _column(name, rows) for name in names if name not in UNUSED}
+        frame = pd.DataFrame(columns, dtype=None if rows else object)
     for name in TEXTS:
         if name in frame:
-            # As objects: a ledger of one speaker costs one string and not one for each row.
             frame[name] = frame[name].astype(object)
     frame["num_frames"] = frame["num_frames"].astype(np.int64)
     frame["accepted"] = (frame["verdict"] == Verdict.ACCEPTED.value).astype(bool)
     return frame
+
+
+def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pd.Series | list[Any]:
+    values = [row[name] for row in rows] if name in COLUMNS else [row.get(name) for row in rows]
+    # Texts stay the strings that they are: making others of a million rows takes seconds.
+    return pd.Series(values, dtype=object) if name in TEXTS else values
 
 
 def _facts(index: Mapping[str, Any], good: pd.DataFrame) -> dict[str, str]:
@@ -231,6 +240,12 @@ def _splits(good: pd.DataFrame, index: Mapping[str, Any]) -> tuple[SplitLine, ..
             bytes=sum(shard["bytes"] for shard in shards),
         ),
     )
+
+
+def _shared_speakers(good: pd.DataFrame) -> int | None:
+    if "split" not in good:
+        return None
+    return int((good.groupby("speaker")["split"].nunique() > 1).sum())
 
 
 def _reasons(refused: pd.DataFrame) -> tuple[ReasonLine, ...]:

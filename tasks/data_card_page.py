@@ -30,14 +30,14 @@ def card_page(card: DataCard) -> str:
     parts = [
         f"<h1>Data card</h1><p class='lead'>{_lead(card)} <code>{escape(card.digest)}</code></p>",
         cards(_numbers(card)),
-        section("Splits", "No speaker is in two splits.", table(*_splits(card))),
+        section("Splits", _disjoint(card), table(*_splits(card))),
         section(
             "What became of the input",
             "Every clip that is not in the dataset has a reason. A reason may hold for a whole "
             "file or for a stretch without a clip, too.",
             bars(_funnel(card)) + ("<p></p>" + table(*_reasons(card)) if card.reasons else ""),
         ),
-        section("What changed", "", f"<p>{escape(_since(card))}</p>{_change_list(card)}"),
+        section("What changed", "", _change_list(card)),
         section(
             "Scores",
             "As measured, before thresholds; clips that were refused for another reason count as "
@@ -46,7 +46,7 @@ def card_page(card: DataCard) -> str:
         ),
         section(
             "Speakers",
-            f"The {len(card.top_speakers)} of {card.speakers:,} with the most accepted hours.",
+            f"{len(card.top_speakers)} of {card.speakers:,}, those with the most accepted hours.",
             bars(_speaker_bars(card)),
         ),
         section("Thresholds", "A clip must meet all of them.", table((), _pairs(card.thresholds))),
@@ -58,17 +58,19 @@ def card_page(card: DataCard) -> str:
 
 def card_markdown(card: DataCard) -> str:
     """The card as Markdown; `card.html` has the plots."""
+    before, version = _since(card)
     parts = [
         "# Data card",
         f"{_lead(card)} `{card.digest}`\n\nThe same with plots: `card.html`.",
         _markdown("", (("number", "what"), [*_numbers(card)], (0,))),
         _markdown("Splits", _splits(card)),
+        _disjoint(card),
         _markdown(
             "What became of the input",
             (("step", "count"), [(name, text) for name, _, text, _ in _funnel(card)], (1,)),
         ),
         _markdown("Reasons", _reasons(card)),
-        f"## What changed\n\n{_since(card)}",
+        f"## What changed\n\n{before} `{version}`".removesuffix(" ``"),
         _markdown("", (("change", "count", "files"), [*map(_change_cells, card.changes)], (1,))),
         _markdown("Scores", _score_table(card.distributions)),
         _markdown("Speakers with the most hours", _speakers(card)),
@@ -95,6 +97,14 @@ def _numbers(card: DataCard) -> list[tuple[str, str]]:
         (f"{card.inputs:,}", "input files"),
         (f"{share:.0%}", "of the clips found were accepted"),
     ]
+
+
+def _disjoint(card: DataCard) -> str:
+    if card.shared_speakers is None:
+        return ""
+    if card.shared_speakers:
+        return f"Not disjoint: {card.shared_speakers:,} speakers are in more than one split."
+    return "No speaker is in two splits."
 
 
 def _length(frames: int) -> str:
@@ -143,12 +153,11 @@ def _reasons(card: DataCard) -> Table:
     return ("decided at", "reason", "rows", "hours"), rows, (2, 3)
 
 
-def _since(card: DataCard) -> str:
+def _since(card: DataCard) -> tuple[str, str]:
+    """What to say before the list, and the version it is since."""
     if not card.previous:
-        return "This is the first version."
-    if not card.changes:
-        return f"Nothing since version {card.previous}."
-    return f"Since version {card.previous}."
+        return "This is the first version.", ""
+    return ("Since version" if card.changes else "Nothing since version"), card.previous
 
 
 def _change_list(card: DataCard) -> str:
@@ -156,7 +165,9 @@ def _change_list(card: DataCard) -> str:
         f"<li>{change.count:,} {escape(change.what)}{_names(change)}</li>"
         for change in card.changes
     )
-    return f"<ul>{items}</ul>" if items else ""
+    before, version = _since(card)
+    since = f"{before} <code>{escape(version)}</code>" if version else before
+    return f"<p>{since}</p>" + (f"<ul>{items}</ul>" if items else "")
 
 
 def _names(change: Change) -> str:

@@ -1,5 +1,6 @@
 """How the scores of a dataset's clips are distributed, accepted and refused apart."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ class Score:
     ends: tuple[float, float] | None = None
     """Of the plot, where they are given by the score itself."""
     bins: int = BINS
+    step: float = 0.0
+    """Difference between two possible values; 0: any value is possible."""
     log: bool = False
     """Whether it is shown on a logarithmic scale."""
 
@@ -46,7 +49,7 @@ SCORES = (
     Score(
         "sync_confidence", "Confidence in the offset", "units of the scorer", ("min_confidence",)
     ),
-    Score("seconds", "Length of clips", "s"),
+    Score("seconds", "Length of clips", "s", step=1 / FPS),
     Score("face_px", "Face size", "pixels in the source", ("min_face_px",)),
     Score("sharpness", "Sharpness", "variance of the Laplacian", ("min_sharpness",), log=True),
     Score("yaw_deg", "Turn of the head", "degrees of yaw", ("max_yaw_deg",), ends=(0.0, 90.0)),
@@ -65,7 +68,6 @@ SCORES = (
         ends=(0.0, 1.0),
     ),
 )
-NO_SCORES = ("start_s", "end_s")
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def distributions(clips: pd.DataFrame, thresholds: Mapping[str, Any]) -> tuple[D
 
 def _others(clips: pd.DataFrame) -> list[Score]:
     """Scores that the ledger has beside those that are known here."""
-    known = {score.column for score in SCORES} | set(COLUMNS) | {*NO_SCORES, "seconds"}
+    known = {score.column for score in SCORES} | set(COLUMNS)
     return [
         Score(str(name), str(name), "")
         for name in clips.columns
@@ -175,6 +177,11 @@ def _edges(score: Score, values: np.ndarray, limits: tuple[float, ...]) -> np.nd
     if score.log:
         low = max(low, 1e-6)
         return np.geomspace(low / 1.05, max(high, low) * 1.05, score.bins + 1)
+    if score.step:
+        # Every bin holds equally many of the possible values, its edges lie between them.
+        steps = max(1, math.ceil((high - low) / score.step / score.bins))
+        first, last = (math.floor(value / score.step / steps + 1e-9) for value in (low, high))
+        return (np.arange(first, last + 2) * steps - 0.5) * score.step
     margin = 0.02 * (high - low) or max(0.5, 0.02 * abs(high))
     return np.linspace(low - margin, high + margin, score.bins + 1)
 

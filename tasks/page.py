@@ -42,7 +42,8 @@ td.label { color: var(--soft); }
   font-size: 13px; background: var(--bad); }
 .verdict.promoted { background: var(--good); }
 ul { margin: 8px 0 14px; padding-left: 20px; }
-code { font-size: 13px; background: var(--back); padding: 1px 5px; border-radius: 4px; }
+code { font-size: 13px; background: var(--back); padding: 1px 5px; border-radius: 4px;
+  overflow-wrap: anywhere; }
 """
 
 
