@@ -103,7 +103,7 @@ def _disjoint(card: DataCard) -> str:
     if card.shared_speakers is None:
         return ""
     if card.shared_speakers:
-        return f"Not disjoint: {card.shared_speakers:,} speakers are in more than one split."
+        return f"Speakers in more than one split, which must not be: {card.shared_speakers:,}."
     return "No speaker is in two splits."
 
 
@@ -162,7 +162,7 @@ def _since(card: DataCard) -> tuple[str, str]:
 
 def _change_list(card: DataCard) -> str:
     items = "".join(
-        f"<li>{change.count:,} {escape(change.what)}{_names(change)}</li>"
+        f"<li>{escape(change.what)}: {change.count:,}{_names(change)}</li>"
         for change in card.changes
     )
     before, version = _since(card)
@@ -174,7 +174,7 @@ def _names(change: Change) -> str:
     if not change.names:
         return ""
     shown = ", ".join(f"<code>{escape(name)}</code>" for name in change.names)
-    return f": {shown}{_more(change)}"
+    return f" ({shown}{_more(change)})"
 
 
 def _more(change: Change) -> str:

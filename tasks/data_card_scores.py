@@ -136,23 +136,27 @@ def _distribution(
     limits = _limits(score, thresholds, scorer)
     edges = _edges(score, values[measured], limits)
     low, high = edges[0], edges[-1]
-    parts = {}
-    for name, chosen in (("accepted", measured & good), ("refused", measured & ~good)):
-        counts, _ = np.histogram(np.clip(values[chosen], low, high), bins=edges)
-        parts[name] = tuple(int(count) for count in counts)
-        parts[f"quantiles_{name}"] = _quantiles(values[chosen])
+    accepted, refused = values[measured & good], values[measured & ~good]
     outside = int(((values[measured] < low) | (values[measured] > high)).sum())
     return Distribution(
         name=f"{score.column}-{scorer}" if scorer else score.column,
         title=f"{score.title}, {scorer}" if scorer else score.title,
         unit=score.unit,
         edges=tuple(float(edge) for edge in edges),
+        accepted=_counts(accepted, edges),
+        refused=_counts(refused, edges),
         limits=limits,
         outside=outside,
         unmeasured=int((~measured).sum()),
+        quantiles_accepted=_quantiles(accepted),
+        quantiles_refused=_quantiles(refused),
         log=score.log,
-        **parts,
     )
+
+
+def _counts(values: np.ndarray, edges: np.ndarray) -> tuple[int, ...]:
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
+    return tuple(int(count) for count in counts)
 
 
 def _limits(score: Score, thresholds: Mapping[str, Any], scorer: str) -> tuple[float, ...]:

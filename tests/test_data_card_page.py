@@ -65,7 +65,7 @@ def test_both_files_tell_the_same_numbers() -> None:
     for line in card.top_speakers:
         assert line.speaker in page
         assert line.speaker in text
-    assert "new input files" in page
+    assert "<li>new input files: 3</li>" in page
     assert "| new input files | 3 |" in text
 
 
@@ -76,5 +76,5 @@ def test_what_is_not_known_is_not_claimed() -> None:
     bare = [{name: row[name] for name in row if name != "split"} for row in rows]
     assert "two splits" not in card_page(data_card(bare, index))
     mixed = [row | {"speaker": "one"} for row in rows]
-    assert "Not disjoint: 1 speakers" in card_page(data_card(mixed, index))
+    assert "which must not be: 1." in card_page(data_card(mixed, index))
     assert "This is the first version." in card_markdown(data_card(rows, index))

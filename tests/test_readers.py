@@ -76,7 +76,7 @@ def check(samples: list[dict[str, Any]], rows: list[ClipRow]) -> None:
     by_key = {each["__key__"]: each for each in samples}
     for row in rows:
         sample = by_key[row.clip_id]
-        with av.open(io.BytesIO(sample["mp4"])) as video:
+        with av.open(io.BytesIO(sample["mp4"]), "r") as video:
             frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
             assert video.streams.video[0].average_rate == FPS
         assert np.shape(frames) == (row.num_frames, SIDE, SIDE, 3)
