@@ -17,7 +17,7 @@ from datasets.errors import Reason, SourceError, UserError
 Result = TypeVar("Result")
 
 GONE = (401, 404, 410, 451)
-"""Status codes that will be the same tomorrow: not ours to see, not there, gone, forbidden by law."""
+"""Status codes that will be the same tomorrow: not ours to see, not there, gone, banned."""
 PASSING = (403, 408, 409, 423, 425, 429)
 """Refusals that busy servers and rate limits give, and take back; so are all from 500 on."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 SUBSETS = ("RD", "WDA", "WRA")
 UNSTATED_HEIGHT = 720
 """Where the list of heights has a 0 (once, KevinMcCarthy1): the crops there are centred at
-x = 645 and 651, near half the width of a 1280x720 picture, and touch its upper edge."""
+x = 645 and 651, near half the width of a 1280x720 picture."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,13 @@ from datasets.errors import UserError
 HTTP = ("http", "https")
 EXTRA_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 """What fsspec needs for an address, beside itself."""
+VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "created")
+"""What file systems call that which changes with a file's content."""
+
+
+def object_version(info: dict[str, Any]) -> str:
+    """What changes with an object's content, from fsspec's `info`; empty where nothing does."""
+    return next((str(info[name]) for name in VERSIONS if info.get(name)), "")
 
 
 def scheme(location: str) -> str:
