@@ -199,6 +199,8 @@ def read_member(locations: list[str], member: Member) -> Iterator[bytes]:
             left -= len(packed)
             for block in (packed,) if unpack is None else _inflate(unpack, packed, member):
                 size, crc = size + len(block), zlib.crc32(block, crc)
+                if size > member.bytes:
+                    break
                 yield block
     if left or size != member.bytes or crc != member.crc32:
         text = f"{member.name} is damaged in the archive ({size} of {member.bytes} bytes)"
@@ -208,9 +210,12 @@ def read_member(locations: list[str], member: Member) -> Iterator[bytes]:
 def _inflate(unpack: Any, packed: bytes, member: Member) -> Iterator[bytes]:
     """Unpacked blocks of bounded size, however small the packed ones are."""
     try:
-        while packed:
-            yield unpack.decompress(packed, BLOCK)
-            packed = unpack.unconsumed_tail
+        full = True
+        # A full block may be followed by more even where no input is left.
+        while packed or full:
+            block = unpack.decompress(packed, BLOCK)
+            packed, full = unpack.unconsumed_tail, len(block) == BLOCK
+            yield block
     except zlib.error as error:
         text = f"{member.name} is damaged in the archive ({error})"
         raise SourceError(Reason.UNREADABLE, text) from error
