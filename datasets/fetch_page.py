@@ -5,6 +5,7 @@ further ones, as for any download. Picture and sound that come apart are put int
 without encoding again, by ffmpeg.
 """
 
+import io
 import logging
 import re
 import shutil
@@ -20,6 +21,7 @@ from datasets.fetch_policy import (
     PassingError,
     http_problem,
 )
+from datasets.locations import read_text
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ def fetch_page(url: str, folder: Path, settings: DownloadSettings, deadline: Dea
         SourceError: UNAVAILABLE where the site says that the video is gone, private or not
             shown here; DOWNLOAD_FAILED where the page has no single video.
         OSError: the disk is full.
+        UserError: the file with cookies cannot be read.
     """
     from yt_dlp import YoutubeDL
     from yt_dlp.utils import YoutubeDLError
@@ -90,7 +93,8 @@ def _options(
         "skip_unavailable_fragments": False,
         "noplaylist": True,
         "extract_flat": "in_playlist",
-        "cookiefile": settings.cookies or None,
+        # yt-dlp writes cookies back to where they came from, and the file is the user's.
+        "cookiefile": io.StringIO(read_text(settings.cookies)) if settings.cookies else None,
         "cachedir": str(Path(tempfile.gettempdir()) / "latentsync-flows-yt-dlp"),
         "js_runtimes": {"deno": {}, "node": {}, "bun": {}},
         "updatetime": False,
@@ -151,12 +155,12 @@ def _judged(problem: Exception, progress: bool) -> Exception:
     for cause in chain:
         if getattr(cause, "errno", None) in DISK_FULL:
             return cause
-    if BUSY.search(text):
-        return PassingError(text, progress=progress)
     for cause in chain:
         if isinstance(cause, HTTPError):
             wait = cause.response.headers.get("Retry-After")
             return http_problem(cause.status, wait, cause.reason or "")
+    if BUSY.search(text):
+        return PassingError(text, progress=progress)
     if any(isinstance(cause, GeoRestrictedError) for cause in chain):
         return SourceError(Reason.UNAVAILABLE, text)
     # Some errors of a download in progress reach us as words alone.

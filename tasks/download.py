@@ -5,7 +5,7 @@ there are is `settings.connections`.
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets.fetch import fetch
@@ -50,7 +50,11 @@ class DownloadStage(Stage):
     def process(self, item: SourceItem) -> Downloaded:
         """Fetch one item; raises SourceError with the reason for its row in the ledger."""
         began = time.monotonic()
-        sound = fetch(item.sound, self.folder, self.settings).path if item.sound else None
-        video = fetch(item, self.folder, self.settings)
+        sound, settings = None, self.settings
+        if item.sound:
+            sound = fetch(item.sound, self.folder, settings).path
+            left_s = settings.deadline_s - (time.monotonic() - began)
+            settings = replace(settings, deadline_s=max(left_s, 0.001))
+        video = fetch(item, self.folder, settings)
         spent = time.monotonic() - began
         return Downloaded(video.path, video.bytes, video.sha256, spent, sound)

@@ -40,6 +40,8 @@ class Files:
     last_modified: str = ""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range of every request so far."""
+    cookies: set[str] = field(default_factory=set)
+    """Cookie headers that came."""
     address: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -59,6 +61,7 @@ def _handler(files: Files) -> type[BaseHTTPRequestHandler]:
             asked = self.headers.get("Range")
             path = self.path.lstrip("/")
             files.requests.append((path, asked))
+            files.cookies.add(self.headers.get("Cookie") or "")
             if files.on_request:
                 files.on_request(path)
             if files.drops:

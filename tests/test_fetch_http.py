@@ -1,6 +1,7 @@
 """HTTP as it really is: servers that stall, tear off, refuse, change and lie."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +146,7 @@ def test_a_partial_file_that_was_whole_needs_no_connection(server: Files, tmp_pa
     name = done.path.stem
     done.path.replace(tmp_path / f"{name}.part")
     (tmp_path / f"{name}.json").unlink()
-    (tmp_path / f"{name}.part.json").write_text('{"version": "\\"1\\"", "total": %d}' % len(BODY))
+    (tmp_path / f"{name}.part.json").write_text(json.dumps({"version": '"1"', "total": len(BODY)}))
     assert fetch(item(server), tmp_path, SETTINGS) == done
     assert len(server.requests) == 1
 

@@ -70,7 +70,7 @@ def test_a_height_that_is_not_stated(shared: Path) -> None:
 def test_lists_at_an_address() -> None:
     files = fsspec.filesystem("memory")
     files.pipe("/lists/RD_video_url.txt", b"A https://www.youtube.com/watch?v=abc\n")
-    with pytest.raises(UserError, match="memory://lists/RD_resolution.txt is missing"):
+    with pytest.raises(UserError, match=r"memory://lists/RD_resolution\.txt is missing"):
         read_hdtf("memory://lists")
     for kind, line in (
         ("resolution", b"A.mp4 720"),
