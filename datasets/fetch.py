@@ -3,7 +3,8 @@
     fetched = fetch(item, Path("cache"), DownloadSettings(max_height=720))
 
 Items with the same address have the same place in the cache, so they are fetched once. A
-fetch that is interrupted goes on where it was. What has been fetched stays until `discard`.
+fetch that is interrupted goes on where it was. What has been fetched stays until `discard`;
+members of archives are unpacked anew by every run, since that is soon done.
 """
 
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def discard(item: SourceItem, folder: Path, settings: DownloadSettings | None = 
         return
     slot = _slot(item, folder, settings or DownloadSettings())
     with slot.held(Deadline(60.0, Clock())):
-        slot.discard()
+        slot.discard(_suffix(item.member.name) if item.member else "")
         slot.leave()
 
 
@@ -148,7 +149,7 @@ def _member(
             if problem.errno in DISK_FULL:
                 raise
             raise PassingError(str(problem)) from problem
-        return slot.publish(slot.part, PurePosixPath(member.name).suffix, item.version)
+        return slot.lend(slot.part, _suffix(member.name), item.version)
 
     return persist(attempt, settings, deadline)
 

@@ -83,7 +83,7 @@ def _receive(
         raise SourceError(Reason.DOWNLOAD_FAILED, "a web page came instead of a file")
     if headers.get("Content-Encoding", "identity") != "identity":
         raise PassingError(f"came packed as {headers['Content-Encoding']}, unasked")
-    version = _version(headers)
+    version = content_version(headers)
     total = _total(headers, answer.status)
     known = slot.part_state()
     if answer.status == 206:
@@ -107,7 +107,7 @@ def _receive(
     return version
 
 
-def _version(headers: Any) -> str:
+def content_version(headers: Any) -> str:
     """What If-Range may be asked with: a strong ETag, else the time of change (RFC 9110,
     sections 8.8 and 13.1.5); empty where the server gives neither."""
     tag = headers.get("ETag") or ""
@@ -119,8 +119,10 @@ def _version(headers: Any) -> str:
 def _total(headers: Any, status: int) -> int | None:
     """Size of the whole file, as far as the answer says."""
     if status == 206:
-        found = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range") or "")
-        return int(found[1]) if found else None
+        found = re.fullmatch(r"bytes \d+-(\d+)/(\d+|\*)", headers.get("Content-Range") or "")
+        if not found:
+            return None
+        return int(found[1]) + 1 if found[2] == "*" else int(found[2])
     length = headers.get("Content-Length")
     return int(length) if length and length.isdigit() else None
 

@@ -153,7 +153,7 @@ def _judged(problem: Exception, progress: bool) -> Exception:
     chain = _causes(problem)
     text = _plain(str(problem))
     for cause in chain:
-        if getattr(cause, "errno", None) in DISK_FULL:
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
             return cause
     for cause in chain:
         if isinstance(cause, HTTPError):

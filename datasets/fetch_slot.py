@@ -96,7 +96,7 @@ class Slot:
             return None
 
     def publish(self, whole: Path, suffix: str, version: str, sha256: str = "") -> Fetched:
-        """Put a whole file into its place; the rest of the attempt is removed."""
+        """Put a whole file into its place, for good; the rest of the attempt is removed."""
         with whole.open("rb") as file:
             os.fsync(file.fileno())
         done = Fetched(
@@ -113,9 +113,16 @@ class Slot:
         self.forget_part()
         return done
 
-    def discard(self) -> None:
-        """Remove everything but the lock; call while it is held."""
-        kept = self._load(self.record).get("file")
+    def lend(self, whole: Path, suffix: str, version: str) -> Fetched:
+        """Put a file into its place that is cheaper to make again than to keep safe: nothing
+        is written down, so another run does not find it."""
+        place = self.folder / f"{self.name}{suffix}"
+        whole.replace(place)
+        return Fetched(place, place.stat().st_size, content_digest(place), version)
+
+    def discard(self, suffix: str = "") -> None:
+        """Remove everything but the lock; call while it is held. A lent file has `suffix`."""
+        kept = self._load(self.record).get("file") or (suffix and f"{self.name}{suffix}")
         self.record.unlink(missing_ok=True)
         if kept:
             (self.folder / kept).unlink(missing_ok=True)

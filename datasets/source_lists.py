@@ -5,8 +5,9 @@
     hdtf        the data set's own lists
     voxceleb2   the data set's own layout: clips, zip archives of clips, or box files
 
-Listing fetches no video. Whoever speaks in an item is on one side of the split: where a data
-set decides for one item of a speaker, all of the speaker's items follow.
+Listing fetches no video, though it may ask servers whether theirs have changed. Whoever speaks
+in an item is on one side of the split: where a data set decides for one item of a speaker, all
+of the speaker's items follow.
 """
 
 import re
@@ -26,12 +27,15 @@ from datasets.locations import (
     shown,
 )
 from datasets.source_hdtf import list_hdtf
+from datasets.source_versions import with_versions
 from datasets.source_voxceleb2 import Progress, list_voxceleb2
 from datasets.sources import SIDECARS, How, SourceItem, list_folder
 
 SOURCES = ("folder", "urls", "hdtf", "voxceleb2")
-MEDIA = (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts")
-MEDIA += (".mxf", ".ogv", ".ts", ".webm", ".wmv")
+MEDIA = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
+)
 """An http address whose path ends so is a file; any other is a page for yt-dlp."""
 
 
@@ -40,7 +44,9 @@ class ListOptions:
     """How to list."""
 
     progress: Progress | None = None
-    """Called while many small files are read."""
+    """Called while many small files are read, or many servers asked."""
+    ask_servers: bool = True
+    """Whether servers are asked if the files of `urls` have changed."""
 
 
 def list_source(source: str, input: str, *, options: ListOptions | None = None) -> list[SourceItem]:
@@ -59,6 +65,8 @@ def list_source(source: str, input: str, *, options: ListOptions | None = None) 
         items = list_remote_folder(input) if scheme(input) else list_folder(Path(input))
     elif source == "urls":
         items = list_urls(input)
+        if options.ask_servers:
+            items = with_versions(items, options.progress)
     elif source == "hdtf":
         items = list_hdtf(input)
     elif source == "voxceleb2":

@@ -104,9 +104,10 @@ def _clip_key(match: re.Match[str]) -> str:
     return f"{match['speaker']}/{match['video']}/{match['number']}"
 
 
-def _members(root: str, sizes: dict[str, int]) -> Iterator[SourceItem]:
+def _members(root: str, sizes: dict[str, int]) -> list[SourceItem]:
     """Clips inside archives; their audio may be in another archive."""
-    found: list[tuple[re.Match[str], SourceItem]] = []
+    clips: list[SourceItem] = []
+    sounds: dict[str, SourceItem] = {}
     for parts in archives(sizes):
         locations = [join(root, part) for part in parts]
         named = re.search(r"(?:^|[_./-])(dev|test)(?=[_./-])", parts[0])
@@ -115,8 +116,8 @@ def _members(root: str, sizes: dict[str, int]) -> Iterator[SourceItem]:
             if match is None:
                 continue
             split = match["split"] or (named[1] if named else "")
-            prefix = f"{split}/" if split else ""
-            key = f"{prefix}{match['kind']}/{_clip_key(match)}.{match['suffix']}"
+            place = f"{match['kind']}/{_clip_key(match)}.{match['suffix']}"
+            key = f"{split}/{place}" if split else place
             item = SourceItem(
                 key=key,
                 location=locations[0],
@@ -125,14 +126,20 @@ def _members(root: str, sizes: dict[str, int]) -> Iterator[SourceItem]:
                 how=How.MEMBER,
                 split=SPLITS.get(split, ""),
                 expected_bytes=member.bytes,
-                version=f"crc32:{member.crc32:08x}:{member.bytes}",
+                version=f"crc32:{member.crc32:08x}",
                 member=member,
             )
-            found.append((match, item))
-    sounds = {_clip_key(match): item for match, item in found if match["suffix"] == "m4a"}
-    for match, item in found:
-        if match["suffix"] == "mp4":
-            yield replace(item, sound=sounds.get(_clip_key(match)))
+            if match["suffix"] == "m4a":
+                sounds[_clip_key(match)] = item
+            else:
+                clips.append(item)
+    if not sounds:
+        return clips
+    names = ("/".join(item.key.removesuffix(".mp4").split("/")[-3:]) for item in clips)
+    return [
+        replace(item, sound=sounds[name]) if name in sounds else item
+        for item, name in zip(clips, names, strict=True)
+    ]
 
 
 def _box_videos(
@@ -214,5 +221,6 @@ def _with_splits(items: list[SourceItem], speakers: dict[str, Speaker]) -> list[
                 f"{item.relative} is below {item.split}, but vox2_meta.csv puts speaker "
                 f"{item.speaker} into {official}: correct the folder or the table"
             )
-        done.append(replace(item, split=item.split or official))
+        # A data set of a million clips is copied only where that changes something.
+        done.append(item if item.split or not official else replace(item, split=official))
     return done

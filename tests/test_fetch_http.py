@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def item(server: Files, path: str = "v/a.mp4", sha256: str = "") -> SourceItem:
     )
 
 
-def refused(server: Files, folder: Path, time: FakeClock, **changed: float) -> SourceError:
+def refused(server: Files, folder: Path, time: FakeClock, **changed: Any) -> SourceError:
     with pytest.raises(SourceError) as caught:
         fetch(item(server), folder, replace(SETTINGS, **changed), time.clock)
     return caught.value

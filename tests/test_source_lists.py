@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from datasets.errors import UserError
-from datasets.source_lists import list_source, one_side_each
+from datasets.source_lists import ListOptions, list_source, one_side_each
 from datasets.sources import How, SourceItem
 from tests.file_server import file_server
 
@@ -24,7 +24,7 @@ def bucket() -> Iterator[Any]:
 
 def listed(folder: Path, text: str) -> list[SourceItem]:
     (folder / "list.txt").write_text(text, encoding="utf-8")
-    return list_source("urls", str(folder / "list.txt"))
+    return list_source("urls", str(folder / "list.txt"), options=ListOptions(ask_servers=False))
 
 
 def test_a_folder_here(tmp_path: Path) -> None:
@@ -113,7 +113,8 @@ def test_lines_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_list_on_a_server(bucket: Any) -> None:
     with file_server() as files:
         files.content["lists/talks.txt"] = b"a.mp4 ann\nhttps://host/b.mp4\n"
-        items = list_source("urls", f"{files.address}/lists/talks.txt")
+        options = ListOptions(ask_servers=False)
+        items = list_source("urls", f"{files.address}/lists/talks.txt", options=options)
         assert items[0].location == f"{files.address}/lists/a.mp4"
     assert [item.how for item in items] == [How.FILE, How.FILE]
     bucket.pipe("/bucket/lists/talks.txt", b"deep/a.mp4 ann\n")
