@@ -122,6 +122,8 @@ class SourceItem:
     """What the fetched file must have; empty: nobody says."""
     member: Member | None = None
     """Where the file is in its archive, for `How.MEMBER`."""
+    sound: "SourceItem | None" = None
+    """The file with its audio, where that is not in the video itself."""
     reason: Reason = Reason.NONE
     """Why the whole item cannot be used; it is then not fetched, and one row says so."""
     detail: str = ""

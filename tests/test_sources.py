@@ -105,5 +105,5 @@ def test_items_travel_and_only_local_ones_have_a_path(tmp_path: Path) -> None:
     item = local_item(tmp_path / "a.mp4", "b/a.mp4", "b")
     assert pickle.loads(pickle.dumps(item)) == item
     assert (item.key, item.path, item.expected_bytes) == ("b/a.mp4", tmp_path / "a.mp4", 4)
-    with pytest.raises(ValueError, match="fetched first"):
+    with pytest.raises(ValueError, match="has to be fetched"):
         _ = SourceItem("a", "http://x/a", "a", "ann", How.FILE).path
