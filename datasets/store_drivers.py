@@ -1,7 +1,7 @@
 """What S3 and Google Cloud Storage do differently: probing, multipart uploads, checksums.
 
 fsspec's file systems (s3fs, gcsfs) do the talking. Each operation here is one attempt;
-`RemoteStore` repeats those that `is_passing` says may succeed later.
+`RemoteStore` repeats those that may succeed later.
 """
 
 import base64
@@ -25,17 +25,21 @@ ABANDONED = timedelta(days=1)
 CLIENTS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests", "urllib3"}
 """Packages whose exceptions speak of the connection, not of a mistake in this program."""
 LASTING = {
-    "AccessDenied",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
+    "AuthorizationHeaderMalformed",
+    "EntityTooLarge",
+    "InvalidArgument",
     "InvalidBucketName",
-    "NoSuchBucket",
-    "SignatureDoesNotMatch",
+    "KeyTooLongError",
+    "MethodNotAllowed",
+    "NotImplemented",
+    "ParamValidationError",
+    "PermanentRedirect",
+    "301",
     "400",
-    "401",
-    "403",
+    "405",
+    "501",
 }
-"""Answers that stay the same however often one asks."""
+"""Answers, and names of exceptions, of requests that are wrong in themselves."""
 NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}
 
 
@@ -189,9 +193,12 @@ def etag(content: bytes | Path) -> str:
 
 def is_passing(error: Exception) -> bool:
     """Whether the same operation may succeed later."""
-    if code(error) in LASTING or is_refused(error) or type(error).__name__ in NO_CREDENTIALS:
-        return False
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in CLIENTS
+
+
+def is_lasting(error: Exception) -> bool:
+    """Whether the service, or its client, will say the same however often one asks."""
+    return code(error) in LASTING or type(error).__name__ in LASTING
 
 
 def is_refused(error: Exception) -> bool:

@@ -17,7 +17,7 @@ import fsspec
 
 from datasets.errors import UserError
 from datasets.store import checked, checked_prefix
-from datasets.store_drivers import DRIVERS, NO_CREDENTIALS, code, is_passing, is_refused
+from datasets.store_drivers import DRIVERS, NO_CREDENTIALS, code, is_lasting, is_passing, is_refused
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
@@ -87,8 +87,8 @@ class RemoteStore:
             self._try("", "opened", lambda files: self._driver.probe(files, self._root))
         except FileNotFoundError:
             raise self._no_bucket() from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.url} cannot be opened: {_line(error)}") from error
+        except OSError as error:
+            raise UserError(f"{error}; check the URL and the network") from error
 
     def read(self, name: str) -> bytes:
         path = self._path(name)
@@ -101,7 +101,7 @@ class RemoteStore:
         def action(files: Any) -> bytes:
             data = bytes(files.cat_file(path, start=start, end=end))
             if len(data) != end - start:
-                raise OSError(errno.EIO, f"{len(data)} bytes came instead of {end - start}")
+                raise OSError(f"{len(data)} bytes came instead of {end - start}")
             return data
 
         return self._try(name, "read", action)
@@ -124,12 +124,12 @@ class RemoteStore:
             try:
                 send(files)
                 if not self._driver.intact(files, path, content):
-                    raise OSError(errno.EIO, "what arrived differs from what was sent")
+                    raise OSError("what arrived differs from what was sent")
             except FileNotFoundError as error:
                 # A multipart upload that is completed or aborted is "not found" when asked again.
                 if code(error) == "NoSuchBucket":
                     raise
-                raise OSError(errno.EIO, f"the upload was lost: {error}") from error
+                raise OSError(f"the upload was lost: {error}") from error
 
         self._try(name, "written", action)
 
@@ -142,7 +142,7 @@ class RemoteStore:
                 return
             self._driver.copy(files, from_path, to_path, size)
             if int(files.info(to_path)["size"]) != size:
-                raise OSError(errno.EIO, "the copy has another size")
+                raise OSError("the copy has another size")
 
         self._try(source, f"copied to {target}", action)
 
@@ -211,6 +211,8 @@ class RemoteStore:
                 return action(self._connect())
             except Exception as error:
                 self._complain(what, done, error)
+                if is_lasting(error):
+                    raise OSError(f"{what} could not be {done}: {_line(error)}") from error
                 if not is_passing(error):
                     raise
                 last = error
@@ -219,8 +221,7 @@ class RemoteStore:
                 # Many workers that were told to slow down should not come back all at once.
                 self._sleep(wait * random.uniform(0.5, 1.0))
         raise OSError(
-            errno.EIO,
-            f"{what} could not be {done} in {self._attempts} attempts: {_line(last)}",
+            f"{what} could not be {done} in {self._attempts} attempts: {_line(last)}"
         ) from last
 
     def _complain(self, what: str, done: str, error: Exception) -> None:
@@ -309,4 +310,6 @@ def open_remote(url: str) -> RemoteStore:
 
 def _line(error: Exception) -> str:
     """An exception in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return " ".join(error.strerror.split())
     return " ".join(str(error).split()) or type(error).__name__

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -58,6 +59,7 @@ class S3Server:
         """What a process needs in its environment to use this server alone."""
         return environment(self.endpoint)
 
+    @cached_property
     def client(self) -> Any:
         """A boto3 client that goes to the server itself, past any proxy."""
         import boto3
@@ -73,19 +75,18 @@ class S3Server:
     def bucket(self, name: str = "") -> str:
         """Make an empty bucket, of a new name unless one is given; returns its name."""
         name = name or f"bucket-{uuid.uuid4().hex[:12]}"
-        self.client().create_bucket(Bucket=name)
+        self.client.create_bucket(Bucket=name)
         return name
 
     def objects(self, bucket: str) -> dict[str, bytes]:
         """Everything in a bucket."""
-        client = self.client()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
-        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+        return {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
     def unfinished(self, bucket: str) -> list[str]:
         """Keys of multipart uploads that were begun and neither completed nor aborted."""
-        uploads = self.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+        uploads = self.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
         return [upload["Key"] for upload in uploads]
 
 
@@ -193,7 +194,9 @@ def _handler(proxy: FailingProxy) -> type[BaseHTTPRequestHandler]:
                 self._answer(int(fault), [("Content-Type", "application/xml")], content)
                 return
             status, headers, content = self._forward(body)
-            if fault == "lost":
+            if fault == "lost" or (fault == "half" and not content):
+                if fault == "half":
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Le")
                 self.close_connection = True
                 return
             self._answer(status, headers, content, half=fault == "half")
