@@ -60,8 +60,10 @@ class Driver:
     def probe(self, files: Any, root: str) -> None:
         """Ask for the names below `root`, one at most; raises what the service says."""
 
-    def write(self, files: Any, path: str, data: bytes) -> None:
+    def write(self, files: Any, path: str, data: bytes) -> bool:
+        """Upload; returns whether the service's answer proves that all of it arrived."""
         files.pipe_file(path, data)
+        return False
 
     def put(self, files: Any, local: Path, path: str) -> None:
         files.put_file(str(local), path)
@@ -101,8 +103,9 @@ class S3Driver(Driver):
         bucket, _, prefix = root.partition("/")
         files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
-    def write(self, files: Any, path: str, data: bytes) -> None:
-        files.pipe_file(path, data, chunksize=PART, max_concurrency=PARTS_AT_ONCE)
+    def write(self, files: Any, path: str, data: bytes) -> bool:
+        answer = files.pipe_file(path, data, chunksize=PART, max_concurrency=PARTS_AT_ONCE)
+        return bool(answer) and answer["ETag"].strip('"') == etag(data)
 
     def put(self, files: Any, local: Path, path: str) -> None:
         files.put_file(str(local), path, chunksize=PART, max_concurrency=PARTS_AT_ONCE)

@@ -24,6 +24,10 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 BUFFER = 4 << 20
 """Bytes that a file read in small steps fetches at once."""
+SETTINGS = ("AWS_", "GOOGLE_", "STORAGE_")
+"""How names of environment variables begin that the services' clients read."""
+
+_CONNECTIONS: dict[tuple[Any, ...], Any] = {}
 
 Result = TypeVar("Result")
 
@@ -117,13 +121,13 @@ class RemoteStore:
         self._store(name, local, lambda files: self._driver.put(files, local, path))
         local.unlink()
 
-    def _store(self, name: str, content: bytes | Path, send: Callable[[Any], None]) -> None:
+    def _store(self, name: str, content: bytes | Path, send: Callable[[Any], bool | None]) -> None:
         path = self._path(name)
 
         def action(files: Any) -> None:
             try:
-                send(files)
-                if not self._driver.intact(files, path, content):
+                proven = send(files)
+                if not proven and not self._driver.intact(files, path, content):
                     raise OSError("what arrived differs from what was sent")
             except FileNotFoundError as error:
                 # A multipart upload that is completed or aborted is "not found" when asked again.
@@ -192,9 +196,7 @@ class RemoteStore:
     def _connect(self) -> Any:
         """The file system of this process; those of s3fs and gcsfs do not survive a fork."""
         if self._files is None or self._files[0] != os.getpid():
-            files = fsspec.filesystem(self.scheme, **(self._driver.options() | self._options))
-            self._driver.prepare(files)
-            self._files = (os.getpid(), files)
+            self._files = (os.getpid(), _connected(self.scheme, self._options))
         return self._files[1]
 
     def _try(self, name: str, done: str, action: Callable[[Any], Result]) -> Result:
@@ -244,6 +246,21 @@ class RemoteStore:
         return UserError(
             f"there is no bucket {self.bucket} for {self.url}: make it, or correct the URL"
         )
+
+
+def _connected(scheme: str, options: Mapping[str, Any]) -> Any:
+    """This process's file system for these options and this environment.
+
+    To make one of s3fs takes a second, too long for each copy of a store that comes with a task.
+    """
+    settings = sorted(each for each in os.environ.items() if each[0].startswith(SETTINGS))
+    key = (os.getpid(), scheme, repr(sorted(options.items())), tuple(settings))
+    if key not in _CONNECTIONS:
+        driver = DRIVERS[scheme]
+        files = fsspec.filesystem(scheme, **(driver.options() | options))
+        driver.prepare(files)
+        _CONNECTIONS.setdefault(key, files)
+    return _CONNECTIONS[key]
 
 
 class _RemoteFile(io.RawIOBase):

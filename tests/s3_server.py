@@ -33,10 +33,10 @@ sys.stdin.read()
 """
 """Keeps connections open, as S3 does, and ends when the test's process does."""
 
-Fault = Literal["500", "503", "drop", "lost", "half", "stall"]
+Fault = Literal["500", "503", "drop", "lost", "half", "stall", "damage"]
 """500 and 503: that answer. drop: the connection breaks while the body is sent. lost: the server
 did it, but the answer does not come. half: half of the answer comes. stall: no answer until the
-client gives up."""
+client gives up. damage: the last byte sent arrives as another."""
 
 SLOW_DOWN = (
     b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -193,6 +193,8 @@ def _handler(proxy: FailingProxy) -> type[BaseHTTPRequestHandler]:
                     content = INTERNAL
                 self._answer(int(fault), [("Content-Type", "application/xml")], content)
                 return
+            if fault == "damage":
+                body = body[:-1] + bytes([body[-1] ^ 1])
             status, headers, content = self._forward(body)
             if fault == "lost" or (fault == "half" and not content):
                 if fault == "half":

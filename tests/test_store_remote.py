@@ -135,7 +135,7 @@ def test_the_old_object_stays_until_the_new_one_is_whole(
     store = store_at(bucket, Waits(), attempts=2)
     store.write("index.json", b"old")
     proxy.always = "503"
-    with pytest.raises(OSError, match="in 2 attempts: Please reduce your rate"):
+    with pytest.raises(OSError, match="in 2 attempts: Please reduce your request rate"):
         store.write("index.json", b"new")
     proxy.always = None
     assert store.read("index.json") == b"old"
@@ -167,21 +167,24 @@ def test_reads_listings_and_links_succeed_after_faults(
     assert store.names() == ["a"]
 
 
+@pytest.mark.parametrize("size", [1000, 11 << 20])
 def test_what_arrived_damaged_is_sent_again(
-    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+    s3_server: S3Server,
+    proxy: FailingProxy,
+    size: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(store_drivers, "PART", 5 << 20)
     bucket, waits = s3_server.bucket(), Waits()
     store = store_at(bucket, waits)
-    send = store_drivers.S3Driver.write
-    damage = [b"good", b"gooo", b"goodgood"]
-
-    def flaky(self: store_drivers.S3Driver, files: object, path: str, data: bytes) -> None:
-        send(self, files, path, damage.pop())
-
-    monkeypatch.setattr(store_drivers.S3Driver, "write", flaky)
+    (tmp_path / "shard").write_bytes(b"x" * size)
+    proxy.faults = ["damage"]
+    store.put(tmp_path / "shard", "a.tar")
+    proxy.faults = ["damage"]
     store.write("a", b"good")
     assert len(waits.seconds) == 2
-    assert s3_server.objects(bucket) == {"data/a": b"good"}
+    assert s3_server.objects(bucket) == {"data/a": b"good", "data/a.tar": b"x" * size}
 
 
 def test_only_a_needed_range_is_fetched(s3_server: S3Server, tmp_path: Path) -> None:
