@@ -143,7 +143,7 @@ def open_store(url: str | Path) -> Store:
 
     Raises:
         UserError: the scheme is unknown, its driver is not installed, the path is a file, or
-            the bucket is missing or may not be read.
+            the bucket is missing, cannot be reached or may not be read.
     """
     match = SCHEME.fullmatch(str(url)) if isinstance(url, str) else None
     if match is None or match[1].lower() == "file":
@@ -153,4 +153,6 @@ def open_store(url: str | Path) -> Store:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file: give a folder")
         return LocalStore(folder)
-    raise UserError(f"{url} is no local path")
+    from datasets.store_remote import open_remote
+
+    return open_remote(str(url))
