@@ -1,6 +1,7 @@
 """Turn videos into a dataset: shards of aligned clips with corrected audio, and a ledger.
 
     python -m flows.refresh_dataset --source folder --input VIDEOS --output runs/dataset
+    python -m flows.refresh_dataset --source hdtf --input HDTF_LISTS --output s3://bucket/hdtf
 
 One row of the ledger per clip, and at least one per file, says what was measured and why it
 is in the dataset or not. Killed at any moment, the same command goes on; with nothing
@@ -8,6 +9,7 @@ changed it ends at once. New and changed sources are added; what has gone from t
 stays in the dataset.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +24,22 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
-from datasets.sources import SourceItem, list_folder  # noqa: E402
+from datasets.fetch_policy import DownloadSettings  # noqa: E402
+from datasets.source_lists import SOURCES as LISTED  # noqa: E402
+from datasets.source_lists import ListOptions, list_source  # noqa: E402
+from datasets.sources import How, SourceItem, list_folder  # noqa: E402
 from datasets.splits import assign_splits  # noqa: E402
 from datasets.store import LocalStore, Store, open_store  # noqa: E402
-from flows.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
+from flows.artifacts import (  # noqa: E402
+    ProgressReport,
+    StageBoard,
+    funnel,
+    say,
+    show_table,
+)
 from tasks import dataset_pack  # noqa: E402
 from tasks import publish as publishing  # noqa: E402
+from tasks.download import DownloadStage  # noqa: E402
 from tasks.executor import StageProgress  # noqa: E402
 from tasks.ingest import IngestStage  # noqa: E402
 from tasks.ingest_file import IngestConfig  # noqa: E402
@@ -38,7 +50,7 @@ from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
 from tasks.sync_score import get_scorer  # noqa: E402
 from tasks.verdicts import Thresholds, judge  # noqa: E402
 
-SOURCES = ("sample", "folder")
+SOURCES = ("sample", *LISTED)
 SHOWN_REASONS = 4
 
 
@@ -46,14 +58,19 @@ SHOWN_REASONS = 4
 class Refresh:
     """One refresh, its parameters checked."""
 
+    source: str
+    input: str
+    """Empty for the sample."""
     store: Store
     work: Path
-    """Folder of this machine for sample videos, downloads and locks."""
+    """Folder of this machine for sample videos and downloads."""
     config: IngestConfig
     thresholds: Thresholds
     packing: dataset_pack.PackConfig
     crew: Crew
-    ray_address: str | None
+    downloads: DownloadSettings
+    keep_downloads: bool = True
+    ray_address: str | None = None
     forget_missing: bool = False
 
     def journal(self) -> Journal:
@@ -61,13 +78,11 @@ class Refresh:
 
 
 @task(name="list-sources", cache_policy=NO_CACHE)
-def list_sources(
-    source: str, folder: Path | None, refresh: Refresh, sample_clips: int
-) -> list[SourceItem]:
-    """All input files; the sample is made first where it is not there."""
-    if source == "folder":
-        assert folder is not None
-        return list_folder(folder)
+def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
+    """All sources; the sample is made first where it is not there."""
+    if refresh.source != "sample":
+        report = ProgressReport(f"listing {refresh.source}")
+        return list_source(refresh.source, refresh.input, options=ListOptions(report))
     from datasets.sample import make_sample
 
     videos = refresh.work / "sample_videos"
@@ -79,7 +94,7 @@ def list_sources(
 
 @task(name="ingest", cache_policy=NO_CACHE)
 def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
-    """Ingest the sources that need it on Ray; returns how many are new, changed and so on."""
+    """Fetch and ingest the sources that need it on Ray; returns how many are new and so on."""
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
@@ -96,21 +111,7 @@ def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
 def _run_ingest(
     items: list[SourceItem], changes: Changes, journal: Journal, refresh: Refresh
 ) -> None:
-    clips = refused = 0
-    report = ProgressReport("ingest: files", "refresh-dataset-progress")
-    before = len(items) - len(changes.todo)
-
-    def count(entry: GroupEntry) -> None:
-        nonlocal clips, refused
-        rows = judge([row for each in entry.sources for row in each.rows], refresh.thresholds)
-        good = len(dataset_pack.accepted(rows))
-        clips, refused = clips + good, refused + len(rows) - good
-
-    def tell(states: list[StageProgress]) -> None:
-        note = f"{clips} clips good, {refused} refused"
-        report(before + states[-1].done, len(items), note)
-
-    report(before, len(items))
+    progress = _Progress(len(items), len(items) - len(changes.todo), refresh.thresholds)
     stage = IngestStage(
         refresh.config,
         refresh.thresholds,
@@ -118,12 +119,54 @@ def _run_ingest(
         journal.prefix,
         refresh.packing.max_shard_bytes,
     )
-    free = {item.speaker for item in items if not item.split}
+    download = None
+    if any(item.how is not How.LOCAL and item.wanted for item in changes.todo):
+        download = DownloadStage(refresh.work.resolve() / "downloads", refresh.downloads)
+    before = dataset_pack.placed_before(refresh.store, refresh.packing.test_fraction)
+    official = {item.speaker: item.split for item in items if item.split}
     splits = assign_splits(
-        free, refresh.packing.test_fraction, fill=all(not item.split for item in items)
+        {item.speaker for item in items},
+        refresh.packing.test_fraction,
+        fixed={**before, **official},
     )
-    work = RefreshRun(journal, stage, None, dict(splits), refresh.crew, count)
-    work.run(journal.plan(changes.todo), tell)
+    run = RefreshRun(
+        journal, stage, download, splits, refresh.crew, progress.count, refresh.keep_downloads
+    )
+    run.run(journal.plan(changes.todo), progress.tell)
+    progress.board.flush()
+
+
+class _Progress:
+    """What a person sees while sources are fetched and ingested."""
+
+    def __init__(self, total: int, before: int, thresholds: Thresholds) -> None:
+        self.total, self.before, self.thresholds = total, before, thresholds
+        self.clips = 0
+        self.reasons: Counter[str] = Counter()
+        self.report = ProgressReport("ingest: files")
+        self.board = StageBoard("refresh-dataset-progress")
+        self.report(before, total)
+        self.board.stage("ingest").update(before, total)
+
+    def count(self, entry: GroupEntry) -> None:
+        """Take a finished group."""
+        rows = judge([row for each in entry.sources for row in each.rows], self.thresholds)
+        self.clips += len(dataset_pack.accepted(rows))
+        self.reasons.update(dataset_pack.reasons(rows))
+        self.board.funnel(self.reasons, self.clips)
+
+    def tell(self, states: list[StageProgress]) -> None:
+        """Where fetching, if there is any, and ingesting stand."""
+        *fetching, ingesting = states
+        refused = self.reasons.total()
+        note = f"{self.clips} clips good, {refused} refused"
+        for state in fetching:
+            self.board.stage("download").update(state.done, state.total, state.running)
+            if state.done < state.total:
+                note += f", {state.done} of {state.total} fetched"
+        done = self.before + ingesting.done
+        self.board.stage("ingest").update(done, self.total, ingesting.running, refused)
+        self.report(done, self.total, note)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -133,7 +176,11 @@ def publish(items: list[SourceItem], refresh: Refresh, changes: dict[str, int]) 
     if refresh.forget_missing:
         journal.forget(journal.changes(items).gone)
     made = publishing.publish(
-        refresh.store, journal, refresh.thresholds, refresh.packing, {"changes": changes}
+        refresh.store,
+        journal,
+        refresh.thresholds,
+        refresh.packing,
+        {"changes": changes, "source": refresh.source},
     )
     if made.changed:
         say(f"publish: {_changed(changes, refresh.forget_missing)}")
@@ -170,16 +217,24 @@ def refresh_dataset(
     workers: int | None = None,
     ray_address: str | None = None,
     deadline_s: float = 600.0,
+    downloads: int = DownloadSettings.connections,
+    download_mb_per_s: float = 0.0,
+    download_deadline_s: float = DownloadSettings.deadline_s,
+    max_height: int = DownloadSettings.max_height,
+    cookies: str = "",
+    keep_downloads: bool = True,
     forget_missing: bool = False,
     work: str | None = None,
 ) -> dict[str, Any]:
     """Make or refresh a dataset of talking faces from videos.
 
     Args:
-        source: sample (generated talking heads) or folder (your videos).
-        input: folder with videos, for source folder; its first level of folders names the
-            speakers.
-        output: folder for index.json, ledger.parquet and shards.
+        source: sample (generated talking heads), folder (your videos), urls (a list of
+            addresses), hdtf or voxceleb2 (the data sets' own lists and layouts).
+        input: for all sources but the sample: a folder with videos, whose first level of
+            folders names the speakers; a file with one address per line; the folder of the
+            data set. Addresses (s3://, gs://, http) will do, too.
+        output: folder, or s3:// or gs:// address, for index.json, ledger.parquet and shards.
         resolution: side of the aligned faces in pixels.
         scorer: what measures the offset of the audio: mouth-audio.
         min_confidence: clips whose offset is less certain are refused.
@@ -188,7 +243,13 @@ def refresh_dataset(
         sample_clips: how many videos the sample has.
         workers: processes; by default one per core.
         ray_address: of a running Ray cluster; by default one is started here.
-        deadline_s: seconds that one file may take.
+        deadline_s: seconds that ingesting one file may take.
+        downloads: files that are fetched at once.
+        download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
+        download_deadline_s: seconds that fetching one file may take.
+        max_height: of videos from pages such as YouTube's: the best one not above it is taken.
+        cookies: a cookies.txt for pages that want a login.
+        keep_downloads: keep fetched files after they were ingested.
         forget_missing: drop the clips of files that are no longer in the source.
         work: folder of this machine for sample videos and downloads; by default the output,
             or runs/work where that is no local folder.
@@ -199,41 +260,51 @@ def refresh_dataset(
     store = open_store(output)
     local = store.folder if isinstance(store, LocalStore) else Path("runs/work")
     refresh = _checked(
-        source,
-        input,
         Refresh(
+            source,
+            input or "",
             store,
             Path(work) if work else local,
             _ingest_config(resolution, scorer),
             Thresholds(min_confidence=min_confidence, max_offset_frames=max_offset_frames),
-            _packing(resolution, test_fraction),
+            dataset_pack.with_fraction(dataset_pack.PackConfig(resolution), test_fraction),
             Crew(workers=workers, deadline_s=deadline_s),
+            DownloadSettings(
+                max_height=max_height,
+                connections=downloads,
+                rate=download_mb_per_s * 1e6,
+                deadline_s=download_deadline_s,
+                cookies=cookies,
+            ),
+            keep_downloads,
             ray_address,
             forget_missing,
-        ),
+        )
     )
     if sample_clips < 1:
         raise UserError(f"a sample of {sample_clips} videos is none: give 1 or more")
     with only_run(lock_folder(store)):
-        items = list_sources(source, Path(input) if input else None, refresh, sample_clips)
+        items = list_sources(refresh, sample_clips)
         changes = ingest(items, refresh)
         result = publish(items, refresh, changes)
     _conclude(result)
     return result
 
 
-def _checked(source: str, folder: str | None, refresh: Refresh) -> Refresh:
+def _checked(refresh: Refresh) -> Refresh:
     """The refresh itself, if a run can begin with it."""
+    source, given = refresh.source, refresh.input
     if source not in SOURCES:
-        raise UserError(f"there is no source {source!r}: choose {' or '.join(SOURCES)}")
-    if source == "folder" and not folder:
-        raise UserError("the source 'folder' needs --input DIR, the folder with your videos")
-    if source != "folder" and folder:
-        raise UserError(f"--input {folder} is for --source folder, but the source is {source!r}")
+        raise UserError(f"there is no source {source!r}: choose one of {', '.join(SOURCES)}")
+    if source != "sample" and not given:
+        raise UserError(f"the source {source!r} needs --input: --help says what it is")
+    if source == "sample" and given:
+        raise UserError(f"--input {given} is given, but the source is 'sample', which has none")
     if refresh.crew.deadline_s <= 0:
         raise UserError(f"a deadline of {refresh.crew.deadline_s:g} s is none: give more than 0")
     get_scorer(refresh.config.scorer)
-    dataset_pack.check_output(refresh.store, Path(folder) if folder else None)
+    inside = Path(given) if given and "://" not in given else None
+    dataset_pack.check_output(refresh.store, inside)
     return refresh
 
 
@@ -243,10 +314,6 @@ def _ingest_config(resolution: int, scorer: str) -> IngestConfig:
             f"a resolution of {resolution} is not possible: give a multiple of 8 from 32 to 1024"
         )
     return IngestConfig(resolution=resolution, scorer=scorer)
-
-
-def _packing(resolution: int, test_fraction: float) -> dataset_pack.PackConfig:
-    return dataset_pack.with_fraction(dataset_pack.PackConfig(resolution), test_fraction)
 
 
 def _conclude(result: dict[str, Any]) -> None:

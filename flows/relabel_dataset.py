@@ -76,28 +76,23 @@ def relabel_dataset(
         raise UserError("no threshold is given: --help lists them")
     thresholds = replace(settings.thresholds, **given)
     with only_run(lock_folder(store)):
-        before = accepted_ids(dataset_pack.read_ledger(store, ("clip_id", "verdict")))
+        before = dataset_pack.read_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
-        journal.must_hold(before)
-        made = publish(store, journal, thresholds, packing, {"changes": {"relabelled": given}})
-    after = accepted_ids(made.rows)
-    result = made.summary() | {
-        "newly_accepted": len(after - before),
-        "newly_refused": len(before - after),
-    }
+        journal.must_hold({row["clip_id"] for row in dataset_pack.accepted(before)})
+        made = publish(store, journal, thresholds, packing, {"source": settings.source})
+    result = made.summary() | {"newly_accepted": 0, "newly_refused": 0}
+    if made.relabelled:
+        result["newly_accepted"] = sum(made.relabelled.newly_accepted.values())
+        result["newly_refused"] = sum(made.relabelled.newly_refused.values())
+        show_table("relabel-dataset", made.relabelled.table(), f"`{result['dataset']}`")
     rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
     say(
         f"dataset {result['dataset']}: {result['newly_accepted']} clips newly accepted, "
         f"{result['newly_refused']} newly refused, {result['clips_accepted']} in all; thresholds "
-        + ", ".join(f"{name} {value:g}" for name, value in asdict(thresholds).items())
+        + ", ".join(f"{name} {value}" for name, value in asdict(thresholds).items())
     )
     return result
-
-
-def accepted_ids(rows: list[dict[str, Any]]) -> set[str]:
-    """Names of the accepted clips."""
-    return {row["clip_id"] for row in dataset_pack.accepted(rows)}
 
 
 if __name__ == "__main__":

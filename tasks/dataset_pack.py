@@ -155,12 +155,13 @@ def pack(
     Returns:
         the digest of the dataset.
     """
-    splits = splits_of(groups, rows, config.test_fraction)
+    before = placed_before(store, config.test_fraction)
+    by_speaker = speaker_splits(groups, rows, config.test_fraction, before)
+    splits = {row["clip_id"]: by_speaker[row["speaker"]] for row in accepted(rows)}
     there = set(store.names(FOLDER))
     infos = []
     for group in groups:
-        shards = placed(store, journal, group, splits, config)
-        for shard in shards:
+        for shard in placed(store, journal, group, splits, config):
             if shard.info.split != SPARE:
                 infos.append(shard.info)
                 name = f"{FOLDER}/{shard.info.name}"
@@ -175,16 +176,27 @@ def pack(
         "digest": digest,
         "ledger_bytes": len(ledger),
         "packing": asdict(config),
+        "splits": {**before, **by_speaker},
         **notes,
     }
     store.write(RECEIPT, json.dumps(receipt, indent=1) + "\n")
     return digest
 
 
-def splits_of(
-    groups: Sequence[GroupEntry], rows: Sequence[Row], test_fraction: float
+def speaker_splits(
+    groups: Sequence[GroupEntry],
+    rows: Sequence[Row],
+    test_fraction: float,
+    fixed: Mapping[str, str],
 ) -> dict[str, str]:
-    """clip id -> split for every accepted clip; what the data set itself says comes first."""
+    """speaker -> split for everybody with an accepted clip.
+
+    Args:
+        groups: what the data set itself says of its sources comes first.
+        rows: judged.
+        test_fraction: share of the others that is for testing.
+        fixed: speakers that an earlier version placed.
+    """
     official = {
         row["speaker"]: source.split
         for group in groups
@@ -192,10 +204,16 @@ def splits_of(
         if source.split
         for row in source.rows
     }
-    good = accepted(rows)
-    free = {row["speaker"] for row in good} - official.keys()
-    by_speaker = {**official, **assign_splits(free, test_fraction, fill=not official)}
-    return {row["clip_id"]: by_speaker[row["speaker"]] for row in good}
+    speakers = {row["speaker"] for row in accepted(rows)}
+    return dict(assign_splits(speakers, test_fraction, fixed={**fixed, **official}))
+
+
+def placed_before(store: Store, test_fraction: float) -> dict[str, str]:
+    """speaker -> split, as the versions so far have it; none counts for another share."""
+    receipt = read_receipt(store) or {}
+    splits = receipt.get("splits") or {}
+    same = (receipt.get("packing") or {}).get("test_fraction") == test_fraction
+    return dict(splits) if same else {}
 
 
 def placed(

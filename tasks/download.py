@@ -13,7 +13,8 @@ from datasets.fetch_policy import DownloadSettings
 from datasets.sources import SourceItem
 from tasks.executor import Resources, Stage
 
-WORKER_CPUS = 0.1
+WORKER_CPUS = 0.0
+"""None that Ray should count: with the workers that ingest on all CPUs, no fetch would begin."""
 GRACE_S = 60.0
 """How much longer than the item's own deadline the executor should wait for a worker: time to
 put picture and sound together, and to notice a silent connection."""

@@ -38,6 +38,8 @@ class IngestWork:
     """Its file; None where the source itself says that nothing is to be fetched."""
     split: str
     """Where its accepted clips belong."""
+    sound: Path | None = None
+    """The file with its audio, where that comes apart."""
 
 
 @dataclass
@@ -86,6 +88,7 @@ class IngestStage(Stage):
         run = FileRun(
             item.item,
             item.path,
+            item.sound,
             self.config,
             self._detector,
             self._scorer,

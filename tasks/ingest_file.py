@@ -111,6 +111,7 @@ class FileRun:
     Args:
         item: what it is.
         path: where its file is; None for an item that says itself why it cannot be used.
+        sound: the file with its audio, where that comes apart.
         config: of the clips.
         detector, scorer: loaded.
         keep: takes every clip that no other face excludes, in order of time.
@@ -120,12 +121,14 @@ class FileRun:
         self,
         item: SourceItem,
         path: Path | None,
+        sound: Path | None,
         config: IngestConfig,
         detector: FaceDetector,
         scorer: OffsetScorer,
         keep: Callable[[ClipRow, Members], None],
     ) -> None:
         self.item, self.path, self.config = item, path, config
+        self.sound = sound or path
         self.detector, self.scorer, self.keep = detector, scorer, keep
         self.digest = ""
         self.frames = 0
@@ -142,19 +145,19 @@ class FileRun:
         """Fill `rows` and hand on clips."""
         step = "source"
         try:
-            if self.item.reason or self.path is None:
+            if self.item.reason or self.path is None or self.sound is None:
                 raise SourceError(self.item.reason, self.item.detail)
             step = "probe"
             self.digest = _digest(self.path)
             info = probe(self.path)
             step = "audio"
-            if not info.has_audio:
+            if not info.has_audio and self.sound == self.path:
                 raise SourceError(Reason.NO_AUDIO, "no audio stream")
-            if loud_share(self.path, SILENCE, LOUD_SHARE, info.duration_s) < LOUD_SHARE:
+            if loud_share(self.sound, SILENCE, LOUD_SHARE, info.duration_s) < LOUD_SHARE:
                 raise SourceError(Reason.SILENT, "the whole file is silent")
             step = "decode"
             for part in self.item.parts or (WHOLE,):
-                self._read_part(self.path, part)
+                self._read_part(self.path, self.sound, part)
         except SourceError as error:
             self._refuse(error, step)
         self.rows.sort(key=lambda row: (row.start_s, row.track, row.clip_id))
@@ -166,13 +169,13 @@ class FileRun:
         self.rows, self.failed = [row], True
         log.debug("%s: %s", self.item.relative, error)
 
-    def _read_part(self, path: Path, part: Part) -> None:
+    def _read_part(self, path: Path, audio: Path, part: Part) -> None:
         if part.reason:
             self._refuse_part(part, part.reason, part.detail)
             return
         end = part.end_s if np.isfinite(part.end_s) else None
         work: _PartRun | None = None
-        with AudioWindow(path) as sound:
+        with AudioWindow(audio) as sound:
             try:
                 for frame in read_frames(path, start_s=part.start_s, end_s=end):
                     if work is None:

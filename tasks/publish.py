@@ -8,9 +8,12 @@ from datasets.errors import UserError
 from datasets.shards import read_index
 from datasets.store import Store
 from tasks import dataset_pack
+from tasks.data_card import data_card
+from tasks.data_card_page import card_files
 from tasks.dataset_pack import PackConfig
 from tasks.ingest_file import IngestConfig
 from tasks.ingest_journal import Journal
+from tasks.relabel_report import RelabelReport, relabel_report
 from tasks.verdicts import Thresholds, judge
 
 
@@ -24,6 +27,8 @@ class Published:
     """Digest of the version before; the same one where nothing has changed."""
     inputs: int
     rows: list[dict[str, Any]]
+    relabelled: RelabelReport | None = None
+    """What other thresholds than those of the version before did to its clips."""
 
     @property
     def changed(self) -> bool:
@@ -56,21 +61,56 @@ def publish(
         journal: of its groups.
         thresholds: which clips are good enough.
         packing: how they are split and packed.
-        notes: what else the receipt should say of this version.
+        notes: what else the receipt and the data card should say of this version: `changes`,
+            and the `source`.
     """
     groups = list(journal.entries())
     found = [row for group in groups for source in group.sources for row in source.rows]
     rows = judge(found, thresholds)
     rows.sort(key=dataset_pack.ledger_order)
-    previous = _digest(store)
+    previous, relabelled = _digest(store), None
     digest = dataset_pack.published(store, dataset_pack.fingerprint(groups, rows, packing))
     if digest is None:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
-        digest = dataset_pack.pack(
-            store, journal, groups, rows, packing, {**kept, "previous": previous}
-        )
+        kept["previous"] = previous
+        relabelled = _relabelled(store, rows, thresholds)
+        digest = dataset_pack.pack(store, journal, groups, rows, packing, kept)
+        _write_card(store, rows, kept, relabelled)
     inputs = sum(len(group.sources) for group in groups)
-    return Published(store.url, digest, previous, inputs, rows)
+    return Published(store.url, digest, previous, inputs, rows, relabelled)
+
+
+def _relabelled(
+    store: Store, rows: list[dict[str, Any]], thresholds: Thresholds
+) -> RelabelReport | None:
+    """What became of the clips of the published version; None where thresholds are the same."""
+    receipt = dataset_pack.read_receipt(store) or {}
+    if receipt.get("thresholds") in (None, asdict(thresholds)):
+        return None
+    columns = ("clip_id", "verdict", "reason")
+    now = {row["clip_id"]: row for row in rows if row["clip_id"]}
+    before = [row for row in dataset_pack.read_ledger(store, columns) if row["clip_id"] in now]
+    return relabel_report(before, [now[row["clip_id"]] for row in before])
+
+
+def _write_card(
+    store: Store,
+    rows: list[dict[str, Any]],
+    notes: Mapping[str, Any],
+    relabelled: RelabelReport | None,
+) -> None:
+    """The data card of the version that was just published."""
+    splits = (dataset_pack.read_receipt(store) or {})["splits"]
+    shown = [{**row, "split": splits.get(row["speaker"], "")} for row in rows]
+    about = {name: notes[name] for name in ("thresholds", "source") if notes.get(name)}
+    counts = notes.get("changes", {})
+    changes: dict[str, Any] = {"previous": notes["previous"]}
+    changes |= {kind: counts.get(kind, 0) for kind in ("new", "changed", "gone")}
+    if relabelled:
+        changes["relabelled"] = relabelled.changes()
+    card = data_card(shown, {**read_index(store.url), **about}, changes)
+    for name, content in card_files(card).items():
+        store.write(name, content)
 
 
 def _digest(store: Store) -> str:
@@ -88,6 +128,7 @@ class Settings:
     ingest: IngestConfig
     thresholds: Thresholds
     packing: PackConfig
+    source: str = ""
 
 
 def settings_of(store: Store) -> Settings:
@@ -103,6 +144,7 @@ def settings_of(store: Store) -> Settings:
             IngestConfig(**receipt["ingest"]),
             Thresholds(**receipt["thresholds"]),
             PackConfig(**receipt["packing"]),
+            receipt.get("source", ""),
         )
     except (KeyError, TypeError):
         raise UserError(

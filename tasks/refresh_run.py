@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.sources import How
-from tasks.executor import Batch, BatchOutcome, Limits, Outcome, Stage, StageProgress
+from datasets.sources import How, SourceItem
+from tasks.download import DownloadStage
+from tasks.executor import Batch, BatchOutcome, Limits, Outcome, StageProgress
 from tasks.executor import fitting_workers as fitting
 from tasks.executor_pool import Pool, drive
 from tasks.ingest import IngestStage, IngestWork
@@ -27,12 +28,8 @@ class Crew:
 
     workers: int | None = None
     """Processes that ingest; None: as many as fit."""
-    downloads: int = 4
-    """Sources that are fetched at once."""
     deadline_s: float = 600.0
     """Seconds that ingesting a source may take."""
-    download_deadline_s: float = 3600.0
-    """Seconds that fetching a source may take."""
 
 
 class RefreshRun:
@@ -41,8 +38,7 @@ class RefreshRun:
     Args:
         journal: keeps what comes of them.
         ingest: the stage that ingests.
-        download: the stage that fetches: `SourceItem` in, something with a `path` out; None
-            where all sources are local.
+        download: the stage that fetches; None where all sources are local.
         splits: speaker -> train or test.
         crew: who works.
         on_entry: called with every finished group.
@@ -53,7 +49,7 @@ class RefreshRun:
         self,
         journal: Journal,
         ingest: IngestStage,
-        download: Stage | None,
+        download: DownloadStage | None,
         splits: Mapping[str, str],
         crew: Crew,
         on_entry: Callable[[GroupEntry], None],
@@ -65,8 +61,8 @@ class RefreshRun:
         self._ingesting = Pool(ingest, workers, Limits(crew.deadline_s), self._ingested)
         self._fetching = download and Pool(
             download,
-            crew.downloads,
-            Limits(crew.download_deadline_s),
+            download.settings.connections,
+            Limits(download.executor_deadline_s),
             self._fetched,
             may_start=lambda: len(self._ingesting.waiting) < AHEAD + workers,
         )
@@ -74,6 +70,7 @@ class RefreshRun:
         self._group_of: dict[str, str] = {}
         self._to_fetch: dict[str, int] = {}
         self._paths: dict[str, Path] = {}
+        self._sounds: dict[str, Path] = {}
         self._lost: dict[str, list[Outcome]] = {}
 
     def run(
@@ -101,6 +98,8 @@ class RefreshRun:
             for item in group.items:
                 if item.how is How.LOCAL and item.wanted:
                     self._paths[item.key] = item.path
+                    if item.sound:
+                        self._sounds[item.key] = item.sound.path
             if not to_fetch:
                 self._start(group)
         drive([pool for pool in (self._fetching, self._ingesting) if pool], on_progress)
@@ -112,6 +111,8 @@ class RefreshRun:
             self._lost.setdefault(name, []).append(outcome)
         else:
             self._paths[outcome.key] = outcome.value.path
+            if outcome.value.sound:
+                self._sounds[outcome.key] = outcome.value.sound
         self._to_fetch[name] -= 1
         if not self._to_fetch[name]:
             self._start(self._groups[name])
@@ -119,19 +120,20 @@ class RefreshRun:
     def _start(self, group: SourceGroup) -> None:
         """All that can be had of a group is there."""
         lost = {outcome.key for outcome in self._lost.get(group.name, [])}
-        works = [
-            IngestWork(item, self._paths.get(item.key), item.split or self.splits[item.speaker])
-            for item in group.items
-            if item.key not in lost
-        ]
+        works = [self._work(item) for item in group.items if item.key not in lost]
         # Without any, the batch ends at once.
         self._ingesting.submit(Batch(group.name, tuple((work.item.key, work) for work in works)))
+
+    def _work(self, item: SourceItem) -> IngestWork:
+        split = item.split or self.splits[item.speaker]
+        return IngestWork(item, self._paths.get(item.key), split, self._sounds.get(item.key))
 
     def _ingested(self, end: BatchOutcome) -> None:
         group = self._groups.pop(end.key)
         entry = self.journal.finish(group, end, self._lost.pop(end.key, []), self._begun)
         for item in group.items:
-            path = self._paths.pop(item.key, None)
-            if path and item.how is not How.LOCAL and not self.keep_downloads:
-                path.unlink(missing_ok=True)
+            for files in (self._paths, self._sounds):
+                path = files.pop(item.key, None)
+                if path and item.how is not How.LOCAL and not self.keep_downloads:
+                    path.unlink(missing_ok=True)
         self.on_entry(entry)

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from datasets.errors import Reason, UserError
+from datasets.fetch_policy import DownloadSettings
 from datasets.shards import read_index, read_samples
 from datasets.sources import SourceItem, list_folder
 from datasets.store import LocalStore
@@ -25,9 +26,10 @@ from tests.finished_groups import clip_row, finish_group
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
-        ({"source": "tape"}, "no source 'tape': choose sample or folder"),
+        ({"source": "tape"}, "no source 'tape': choose one of sample, folder"),
         ({"source": "folder"}, "needs --input"),
-        ({"source": "sample", "input": "x"}, "--input x is for --source folder"),
+        ({"source": "sample", "input": "x"}, "--input x is given, but"),
+        ({"downloads": 0}, "connections of downloads is 0"),
         ({"resolution": 100}, "multiple of 8"),
         ({"scorer": "magic"}, "no offset scorer is called magic"),
         ({"test_fraction": 1.5}, "test fraction of 1.5"),
@@ -56,7 +58,16 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
     thresholds = Thresholds(min_confidence=min_confidence)
     store, crew = LocalStore(output), Crew(deadline_s=60.0)
     return Refresh(
-        store, output, IngestConfig(), thresholds, PackConfig(256), crew, None, **options
+        "folder",
+        "",
+        store,
+        output,
+        IngestConfig(),
+        thresholds,
+        PackConfig(256),
+        crew,
+        DownloadSettings(),
+        **options,
     )
 
 
