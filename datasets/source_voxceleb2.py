@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets.errors import Reason, UserError
-from datasets.locations import file_system, join, scheme, shown
+from datasets.locations import HTTP, exists, file_system, join, scheme, shown
 from datasets.sources import How, Part, Region, SourceItem
 from datasets.voxceleb2 import BoxTrack, Speaker, parse_boxes, parse_speakers
-from datasets.zip_parts import archives, list_members
+from datasets.zip_parts import archives, list_members, parts_of
 
 WATCH = "https://www.youtube.com/watch?v="
 SPLITS = {"dev": "train", "test": "test"}
@@ -31,6 +31,7 @@ BOXES = re.compile(
     r"(?:.*?/)??(?:(?P<split>dev|test)/)?(?:txt/)?(?P<speaker>id\d+)/(?P<video>[^/]+)/"
     r"(?P<number>\d+)\.txt"
 )
+ARCHIVE = re.compile(r"\.zip$|[._-]part(aa|0*1|0)$|\.zip\.0*1$")
 MARGIN = 0.4
 """How far a region reaches beyond the faces on each side, in widths and heights of a face: what
 the authors' own pipeline cuts around a face (`crop_scale` of SyncNet's run_pipeline.py)."""
@@ -42,17 +43,30 @@ Progress = Callable[[int, int], None]
 def list_voxceleb2(folder: Path | str, progress: Progress | None = None) -> list[SourceItem]:
     """Every clip, or every video of the box files, sorted by key.
 
+    Args:
+        folder: path or address of a folder, or of one archive (or its first part), which may
+            lie on a web server.
+        progress: called while box files are read.
+
     Raises:
         UserError: nothing of the data set is there, an archive is not whole, or a speaker is
             in both halves of the official split.
     """
     root = os.fspath(folder)
+    # Paths of this machine become absolute, since workers may have another working folder.
+    root = root if scheme(root) else os.path.abspath(root)
+    if ARCHIVE.search(root) and exists(root):
+        parts = parts_of(root)
+        folder_of_parts = parts[0].rpartition("/")[0]
+        names = {part.rpartition("/")[2]: 0 for part in parts}
+        return _unique(_members(folder_of_parts, names))
     files, base = file_system(root)
     base = base.rstrip("/")
-    if not files.isdir(base):
-        raise UserError(f"{shown(root)} is no folder: give the one with VoxCeleb2's files")
-    # Paths of this machine become absolute, since workers may have another working folder.
-    root = root if scheme(root) else base
+    if scheme(root) in HTTP or not files.isdir(base):
+        raise UserError(
+            f"{shown(root)} is no folder and no archive: give the folder with VoxCeleb2's files, "
+            "or the first part of an archive"
+        )
     sizes = {
         path.removeprefix(base).lstrip("/"): int(info.get("size") or 0)
         for path, info in files.find(base, detail=True).items()

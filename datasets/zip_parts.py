@@ -5,6 +5,7 @@ make one archive end to end. Neither the joined file nor the unpacked members ar
 directory is read once, when a source is listed, and each member then by its place alone.
 """
 
+import functools
 import io
 import re
 import struct
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from datasets.errors import Reason, SourceError, UserError
-from datasets.locations import file_system, shown
+from datasets.locations import HTTP, exists, file_system, scheme, shown
 from datasets.sources import Member
 
 PART = re.compile(r"(?P<stem>.+?)(?P<mark>[._-]part|\.zip\.)(?P<number>[a-z]{2}|\d{1,3})")
@@ -70,12 +71,52 @@ def parts_of(first: str) -> list[str]:
     files, path = file_system(first)
     if not PART.fullmatch(path.rpartition("/")[2]):
         return [first]
+    if scheme(first) in HTTP:
+        return list(_parts_on_server(first))
     try:
         names = files.ls(path.rpartition("/")[0] or "/", detail=False)
     except OSError as error:
         raise UserError(f"the folder of {shown(first)} cannot be listed: {error}") from error
     mine = [parts for parts in archives(names) if path in parts]
-    return [files.unstrip_protocol(name) for name in mine[0]] if mine else [first]
+    if not mine:
+        return [first]
+    return [files.unstrip_protocol(name) for name in mine[0]] if scheme(first) else mine[0]
+
+
+@functools.lru_cache(maxsize=64)
+def _parts_on_server(first: str) -> tuple[str, ...]:
+    """Web servers do not list, so parts are asked for one after another until one is missing."""
+    part = PART.fullmatch(first)
+    assert part is not None
+    stem, suffix = first[: part.start("number")], part["number"]
+    found = [first]
+    while exists(stem + (suffix := _after(suffix))):
+        found.append(stem + suffix)
+    return tuple(found)
+
+
+def _after(suffix: str) -> str:
+    if suffix.isdigit():
+        return f"{int(suffix) + 1:0{len(suffix)}d}"
+    number = _number(suffix) + 1
+    return chr(ord("a") + number // 26) + chr(ord("a") + number % 26)
+
+
+@functools.lru_cache(maxsize=256)
+def _size_on_server(location: str) -> int:
+    files, path = file_system(location)
+    size = files.size(path)
+    if size is None:
+        raise OSError(f"the server does not say how large {shown(location)} is")
+    return int(size)
+
+
+def _size(location: str) -> int:
+    """Bytes of a part; a server is asked once, not for every member."""
+    if scheme(location) in HTTP:
+        return _size_on_server(location)
+    files, path = file_system(location)
+    return int(files.size(path))
 
 
 class JoinedFile(io.RawIOBase):
@@ -88,8 +129,8 @@ class JoinedFile(io.RawIOBase):
     def __init__(self, locations: list[str]) -> None:
         self._places = [file_system(location) for location in locations]
         self._starts = [0]
-        for files, path in self._places:
-            self._starts.append(self._starts[-1] + int(files.size(path)))
+        for location in locations:
+            self._starts.append(self._starts[-1] + _size(location))
         self._open: tuple[int, Any] | None = None
         self._at = 0
 

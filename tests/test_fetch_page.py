@@ -49,6 +49,8 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     make("low.mp4", "-f", "lavfi", "-i", picture.format("160x120"))
     make("high.mp4", "-f", "lavfi", "-i", picture.format("320x240"))
     make("sound.m4a", *sound)
+    pieces = ("-g", "5", "-f", "hls", "-hls_time", "0.2", "-hls_list_size", "0")
+    make("live.m3u8", "-f", "lavfi", "-i", picture.format("160x120"), *sound, *pieces)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -133,6 +135,34 @@ def test_a_video_that_breaks_off_is_gone_on_with(site: Files, tmp_path: Path) ->
     assert done.path.read_bytes() == body
     *_, begun = [int(asked[6:-1]) for _, asked in site.requests if asked]
     assert 0 < begun <= 200_000
+
+
+def test_a_video_in_pieces_is_gone_on_with_and_has_no_holes(site: Files, tmp_path: Path) -> None:
+    pieces = sorted(name for name in site.content if name.endswith(".ts"))
+    assert len(pieces) == 5
+    site.types["live.m3u8"] = "application/vnd.apple.mpegurl"
+
+    def refuse_once(path: str) -> None:
+        if path == pieces[2] and [asked for asked, _ in site.requests].count(path) == 1:
+            site.statuses = [503]
+
+    site.on_request = refuse_once
+    time = FakeClock()
+    done = fetch(page(site, "live.m3u8"), tmp_path, SETTINGS, time.clock)
+    with av.open(str(done.path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 25
+    assert len(time.sleeps) == 1
+    asked = [path for path, _ in site.requests if path.endswith(".ts")]
+    assert sorted(set(asked)) == pieces
+    assert asked.count(pieces[0]) == 1
+
+
+def test_a_video_whose_piece_is_gone_is_not_taken_with_a_hole(site: Files, tmp_path: Path) -> None:
+    site.types["live.m3u8"] = "application/vnd.apple.mpegurl"
+    del site.content["live2.ts"]
+    problem = refused(site, "live.m3u8", tmp_path, FakeClock())
+    assert "404" in problem.detail
+    assert not list(tmp_path.glob("*.mp4"))
 
 
 @pytest.mark.parametrize("status", [403, 429, 503])

@@ -11,6 +11,7 @@ from datasets.fetch import fetch
 from datasets.source_lists import list_source
 from datasets.source_voxceleb2 import MARGIN, list_voxceleb2
 from datasets.sources import How
+from tests.file_server import file_server
 from tests.zip_series import cut, make_zip
 
 META = "\ufeffVoxCeleb2 ID,VGGFace2 ID,Gender,Set\nid1 ,n1 ,m ,dev \nid2 ,n2 ,f ,test \n"
@@ -122,6 +123,26 @@ def test_clips_and_archives_at_an_address(tmp_path: Path) -> None:
     assert fetch(first, tmp_path).path.read_bytes() == b"one"
     assert fetch(second, tmp_path).path.read_bytes() == b"two" * 99
     files.rm("/vox", recursive=True)
+
+
+def test_one_archive_by_itself(tmp_path: Path) -> None:
+    write(tmp_path, "vox2_test_mp4.zip", content=make_zip({"mp4/id2/a/00001.mp4": b"test"}))
+    write(tmp_path, "dev/mp4/id1/a/00001.mp4")
+    [item] = list_source("voxceleb2", str(tmp_path / "vox2_test_mp4.zip"))
+    assert (item.key, item.split) == ("test/mp4/id2/a/00001.mp4", "test")
+
+
+def test_an_archive_on_a_server(tmp_path: Path) -> None:
+    clips = {f"dev/mp4/id1/a/0000{n}.mp4": b"%d" % n * 5000 for n in (1, 2, 3)}
+    with file_server() as files:
+        for suffix, piece in cut(make_zip(clips), 4000).items():
+            files.content[f"vox/vox2_mp4_part{suffix}"] = piece
+        items = list_source("voxceleb2", f"{files.address}/vox/vox2_mp4_partaa")
+        assert [item.expected_bytes for item in items] == [5000] * 3
+        for item in items:
+            assert fetch(item, tmp_path).path.read_bytes() == clips[item.key]
+        with pytest.raises(UserError, match="no folder and no archive"):
+            list_source("voxceleb2", f"{files.address}/vox")
 
 
 def test_box_files_become_parts_of_videos(tmp_path: Path) -> None:
