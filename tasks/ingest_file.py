@@ -187,8 +187,7 @@ class FileRun:
             except BaseException as error:
                 if work is not None:
                     work.abandon()
-                outside = isinstance(error, SourceError) and error.reason == Reason.OUTSIDE_PICTURE
-                if not outside:
+                if not isinstance(error, SourceError) or error.reason != Reason.OUTSIDE_PICTURE:
                     raise
                 self._refuse_part(part, error.reason, error.detail)
 

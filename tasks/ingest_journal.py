@@ -349,7 +349,7 @@ def stamp_of(item: SourceItem) -> list[Any]:
     """What changes when a source does, without reading it; empty when its file is gone."""
     annotated = [config_digest([asdict(part) for part in item.parts])] if item.parts else []
     if item.how is not How.LOCAL:
-        return [item.location, item.version, *annotated]
+        return [item.location, item.version, item.sha256, *annotated]
     try:
         found = Path(item.location).stat()
     except OSError:

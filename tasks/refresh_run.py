@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.fetch import discard
 from datasets.sources import How, SourceItem
 from tasks.download import DownloadStage
 from tasks.executor import Batch, BatchOutcome, Limits, Outcome, StageProgress
@@ -59,13 +60,16 @@ class RefreshRun:
         self.keep_downloads = keep_downloads
         workers = fitting(ingest.resources, crew.workers)
         self._ingesting = Pool(ingest, workers, Limits(crew.deadline_s), self._ingested)
-        self._fetching = download and Pool(
-            download,
-            download.settings.connections,
-            Limits(download.executor_deadline_s),
-            self._fetched,
-            may_start=lambda: len(self._ingesting.waiting) < AHEAD + workers,
-        )
+        self._download = download
+        self._fetching: Pool | None = None
+        if download is not None:
+            self._fetching = Pool(
+                download,
+                download.settings.connections,
+                Limits(download.executor_deadline_s),
+                self._fetched,
+                may_start=lambda: len(self._ingesting.waiting) < AHEAD + workers,
+            )
         self._groups: dict[str, SourceGroup] = {}
         self._group_of: dict[str, str] = {}
         self._to_fetch: dict[str, int] = {}
@@ -132,8 +136,8 @@ class RefreshRun:
         group = self._groups.pop(end.key)
         entry = self.journal.finish(group, end, self._lost.pop(end.key, []), self._begun)
         for item in group.items:
-            for files in (self._paths, self._sounds):
-                path = files.pop(item.key, None)
-                if path and item.how is not How.LOCAL and not self.keep_downloads:
-                    path.unlink(missing_ok=True)
+            self._paths.pop(item.key, None)
+            self._sounds.pop(item.key, None)
+            if self._download and not self.keep_downloads and item.how is not How.LOCAL:
+                discard(item, self._download.folder, self._download.settings)
         self.on_entry(entry)

@@ -1,7 +1,7 @@
 """Journals with groups that were "ingested" without looking at a video."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ def members(clip_id: str, source: str = "") -> dict[str, bytes]:
 def finish_group(
     journal: Journal,
     group: SourceGroup,
-    rows: dict[str, Sequence[ClipRow]],
-    reasons: dict[str, Reason] | None = None,
+    rows: Mapping[str, Sequence[ClipRow]],
+    reasons: Mapping[str, Reason] | None = None,
     thresholds: Thresholds | None = None,
     split: str = "train",
 ) -> None:

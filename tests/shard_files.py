@@ -15,14 +15,23 @@ def write_shards(
     dataset: Path,
     split: str,
     max_bytes: int = 1 << 30,
-    group: int = 0,
+    max_samples: int = 1 << 30,
 ) -> list[ShardInfo]:
-    """Shards below `dataset/shards`, samples in their order."""
-    writer = ShardWriter(dataset / "scratch", group, max_bytes)
-    for key, members in samples:
-        whole = {
-            ext: content.read_bytes() if isinstance(content, Path) else content
-            for ext, content in members.items()
-        }
-        writer.add(split, key, whole)
-    return [shard.info for shard in writer.finish(LocalStore(dataset), FOLDER)]
+    """Shards below `dataset/shards`, samples in their order, a group for each `max_samples`."""
+    whole = [
+        (
+            key,
+            {
+                ext: content.read_bytes() if isinstance(content, Path) else content
+                for ext, content in members.items()
+            },
+        )
+        for key, members in samples
+    ]
+    made: list[ShardInfo] = []
+    for group, first in enumerate(range(0, len(whole), max_samples)):
+        writer = ShardWriter(dataset / "scratch", group, max_bytes)
+        for key, files in whole[first : first + max_samples]:
+            writer.add(split, key, files)
+        made += [shard.info for shard in writer.finish(LocalStore(dataset), FOLDER)]
+    return made

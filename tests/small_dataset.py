@@ -111,8 +111,7 @@ def write_small_dataset(
     shards = [
         shard
         for split, items in samples.items()
-        for number in range(0, len(items), 4)
-        for shard in write_shards(items[number : number + 4], folder, split, group=number // 4)
+        for shard in write_shards(items, folder, split, max_samples=4)
     ]
     write_index(LocalStore(folder), shards, {"resolution": resolution, "fps": FPS})
     pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(folder / "ledger.parquet")

@@ -4,23 +4,25 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datasets.cached import local_dataset
 from datasets.errors import UserError
-from datasets.shards import ShardInfo, read_index, verify, write_index, write_shards
-from datasets.store import open_store
+from datasets.shards import ShardInfo, read_index, verify, write_index
+from datasets.store import LocalStore, open_store
 from datasets.store_remote import RemoteStore
 from tests.s3_server import S3Server, failing_proxy
+from tests.shard_files import write_shards
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def dataset(folder: Path, samples: int = 30, title: str = "one") -> list[ShardInfo]:
     content = [(f"clip{i:03d}", {"bin": bytes([i]) * 5000}) for i in range(samples)]
-    shards = write_shards(content, folder / "shards", "train", max_samples=10)
-    write_index(folder, shards, {"title": title})
+    shards = write_shards(content, folder, "train", max_samples=10)
+    write_index(LocalStore(folder), shards, {"title": title})
     return shards
 
 
@@ -160,13 +162,14 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
         local_dataset(url, tmp_path / "cache")
     dataset(tmp_path / "made")
     good = json.loads((tmp_path / "made/index.json").read_text())
-    for change in (
+    changes: list[dict[str, Any]] = [
         {"version": 0},
         {"digest": "../../etc"},
         {"shards": [{"name": "../x.tar", "sha256": "0" * 64}]},
         {"shards": [{}]},
         {"shards": None},
-    ):
+    ]
+    for change in changes:
         open_store(url).write("index.json", json.dumps(good | change))
         with pytest.raises(UserError, match="is no dataset index of version"):
             local_dataset(url, tmp_path / "cache")

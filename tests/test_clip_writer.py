@@ -53,7 +53,7 @@ def made() -> Fixture:
 
 def decoded(video: bytes | None) -> list[np.ndarray]:
     assert video is not None
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 

@@ -67,7 +67,7 @@ def test_a_face_becomes_a_clip(stage: IngestStage, talking: Made) -> None:
     assert spare == {}
     files = good[row["clip_id"]]
     assert list(files) == ["flac", "json", "mp4", "npy"]
-    with av.open(io.BytesIO(files["mp4"])) as container:
+    with av.open(io.BytesIO(files["mp4"]), "r") as container:
         shown = [(frame.height, frame.width) for frame in container.decode(video=0)]
     assert shown == [(96, 96)] * 45
     landmarks = np.load(io.BytesIO(files["npy"]))

@@ -13,9 +13,11 @@ import soundfile
 
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from datasets.records import ClipRow
-from datasets.shards import write_index, write_shards
-from tasks.ingest import clip_prefix
+from datasets.shards import write_index
+from datasets.store import LocalStore
+from tasks.ingest_file import clip_prefix
 from tasks.ray_runtime import ray_session
+from tests.shard_files import write_shards
 from tests.small_dataset import _members
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -56,11 +58,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, rows: list[ClipRow]) -> Pa
     shards = []
     for split, part in (("test", rows[:2]), ("train", rows[2:])):
         samples = [
-            (row.clip_id, _members(folder / "scratch", row, split, SIDE, np.random.default_rng(1)))
+            (row.clip_id, _members(folder / "scratch", row, SIDE, np.random.default_rng(1)))
             for row in part
         ]
-        shards += write_shards(samples, folder / "shards", split, max_samples=3)
-    write_index(folder, shards, {"resolution": SIDE, "fps": FPS})
+        shards += write_shards(samples, folder, split, max_samples=3)
+    write_index(LocalStore(folder), shards, {"resolution": SIDE, "fps": FPS})
     return folder
 
 

@@ -73,7 +73,7 @@ def test_what_is_rolled_back_was_never_there(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     plain, tried = (ShardWriter(tmp_path / "scratch", 3, 6000) for _ in range(2))
     for number, (key, members) in enumerate(samples(9)):
-        content = {name: bytes(value) for name, value in members.items()}  # type: ignore[arg-type]
+        content = {name: bytes(value) for name, value in members.items()}
         mark = tried.mark()
         for split in ("train", "test"):
             for extra in range(number % 4):
