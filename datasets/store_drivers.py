@@ -6,10 +6,13 @@ fsspec's file systems (s3fs, gcsfs) do the talking. Each operation here is one a
 
 import base64
 import hashlib
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import fsspec
 
 PART = 16 << 20
 """Bytes of one part of a multipart upload; S3 takes 5 MiB to 5 GiB and up to 10,000 parts."""
@@ -54,8 +57,9 @@ class Driver:
         """Arguments of the file system's class."""
         return {"use_listings_cache": False, "skip_instance_cache": True}
 
-    def prepare(self, files: Any) -> None:
-        """Set what the class has no argument for."""
+    def connect(self, **options: Any) -> Any:
+        """A file system of its own, with these options over ours."""
+        return fsspec.filesystem("memory", **(self.options() | options))
 
     def probe(self, files: Any, root: str) -> None:
         """Ask for the names below `root`, one at most; raises what the service says."""
@@ -95,9 +99,13 @@ class S3Driver(Driver):
             "max_concurrency": 1,
         }
 
-    def prepare(self, files: Any) -> None:
+    def connect(self, **options: Any) -> Any:
+        from s3fs import S3FileSystem
+
+        files = S3FileSystem(**(self.options() | options))
         # botocore repeats requests (AWS_MAX_ATTEMPTS), the store whole operations.
         files.retries = 1
+        return files
 
     def probe(self, files: Any, root: str) -> None:
         bucket, _, prefix = root.partition("/")
@@ -154,6 +162,14 @@ class GcsDriver(Driver):
 
     package = "gcsfs"
     credentials = "run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
+
+    def connect(self, **options: Any) -> Any:
+        # What gcsfs registers with fsspec asks Google's control API about each bucket first.
+        from gcsfs.core import GCSFileSystem
+
+        # It logs the trace of every failure, of which the store makes a sentence.
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+        return GCSFileSystem(**(self.options() | options))
 
     def probe(self, files: Any, root: str) -> None:
         bucket, _, prefix = root.partition("/")

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-import fsspec
-
 from datasets.errors import UserError
 from datasets.store import checked, checked_prefix
 from datasets.store_drivers import DRIVERS, NO_CREDENTIALS, code, is_lasting, is_passing, is_refused
@@ -256,10 +254,7 @@ def _connected(scheme: str, options: Mapping[str, Any]) -> Any:
     settings = sorted(each for each in os.environ.items() if each[0].startswith(SETTINGS))
     key = (os.getpid(), scheme, repr(sorted(options.items())), tuple(settings))
     if key not in _CONNECTIONS:
-        driver = DRIVERS[scheme]
-        files = fsspec.filesystem(scheme, **(driver.options() | options))
-        driver.prepare(files)
-        _CONNECTIONS.setdefault(key, files)
+        _CONNECTIONS.setdefault(key, DRIVERS[scheme].connect(**options))
     return _CONNECTIONS[key]
 
 
@@ -317,11 +312,10 @@ def open_remote(url: str) -> RemoteStore:
     except ValueError:
         raise UserError(f"{url} is no place in a bucket: give {scheme}://BUCKET/FOLDER") from None
     try:
-        fsspec.get_filesystem_class(scheme)
-    except ImportError:
+        store.check()
+    except ImportError as error:
         package = DRIVERS[scheme].package
-        raise UserError(f"{url} needs the package {package}: pip install {package}") from None
-    store.check()
+        raise UserError(f"{url} needs the package {package}: pip install {package}") from error
     return store
 
 

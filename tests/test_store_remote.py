@@ -85,6 +85,7 @@ def test_a_multipart_upload_succeeds_after_faults(
     store.put(tmp_path / "shard", "shards/a.tar")
     assert proxy.failed() == 2
     assert s3_server.objects(bucket) == {"data/shards/a.tar": content}
+    assert s3_server.unfinished(bucket) == []
     assert not (tmp_path / "shard").exists()
 
 
@@ -259,13 +260,14 @@ def test_foreseeable_mistakes_are_one_sentence(
         assert text in str(caught.value)
         assert "\n" not in str(caught.value)
     url = f"s3://{s3_server.bucket()}/a"
-    monkeypatch.setattr("fsspec.get_filesystem_class", _no_package)
+    monkeypatch.setattr(store_drivers.S3Driver, "connect", _no_package)
+    monkeypatch.setenv("AWS_REGION", "elsewhere")
     with pytest.raises(UserError, match="needs the package s3fs: pip install s3fs"):
         open_store(url)
 
 
-def _no_package(scheme: str) -> None:
-    raise ImportError(scheme)
+def _no_package(driver: store_drivers.S3Driver) -> None:
+    raise ImportError("s3fs")
 
 
 def test_missing_and_refused_credentials(
