@@ -219,7 +219,9 @@ def _write_in_child(store: RemoteStore) -> None:
 def test_a_used_store_works_in_a_child(s3_server: S3Server, method: str) -> None:
     store = RemoteStore(f"s3://{s3_server.bucket()}/x")
     store.write("parent", b"1")
-    child = multiprocessing.get_context(method).Process(target=_write_in_child, args=(store,))
+    child = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
+        target=_write_in_child, args=(store,)
+    )
     child.start()
     child.join(60)
     assert child.exitcode == 0
