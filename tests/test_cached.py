@@ -160,13 +160,14 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
         local_dataset(url, tmp_path / "cache")
     dataset(tmp_path / "made")
     good = json.loads((tmp_path / "made/index.json").read_text())
-    for change in (
+    changes: list[dict[str, object]] = [
         {"version": 0},
         {"digest": "../../etc"},
         {"shards": [{"name": "../x.tar", "sha256": "0" * 64}]},
         {"shards": [{}]},
         {"shards": None},
-    ):
+    ]
+    for change in changes:
         open_store(url).write("index.json", json.dumps(good | change))
         with pytest.raises(UserError, match="is no dataset index of version"):
             local_dataset(url, tmp_path / "cache")
