@@ -31,7 +31,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which becomes `path` when the block ends without an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary, file = _locked(path)
     try:
         with file:
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def move_atomic(source: Path, target: Path) -> None:
     """Rename a finished file, or copy and remove it where that is another file system."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     if target.exists() and source.samefile(target):
         # A rename between two names of one file does nothing and leaves both.
         if source.parent.resolve() / source.name != target.parent.resolve() / target.name:
@@ -72,7 +72,7 @@ def link_atomic(source: Path, target: Path) -> None:
     Raises:
         FileNotFoundError: there is no `source`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     while True:
         temporary = _temporary(target)
         try:
@@ -103,7 +103,7 @@ def sweep(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob(".*.tmp")):
         if TEMPORARY.fullmatch(path.name) and path.is_file():
             try:
-                with path.open("rb") as file:
+                with path.open("r+b") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
             except OSError:
@@ -131,6 +131,17 @@ def _locked(path: Path) -> tuple[Path, BinaryIO]:
         if temporary.exists():
             return temporary, file
         file.close()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, durably."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        sync_folder(each.parent)
 
 
 def sync_folder(folder: Path) -> None:

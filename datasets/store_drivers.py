@@ -8,6 +8,8 @@ import base64
 import hashlib
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ CONNECTIONS = 64
 READ_TIMEOUT_S = 60.0
 """Seconds without a byte of the answer, after which a request has failed. S3 may take tens of
 seconds to copy or to complete a large object."""
+SLOWEST = 256 << 10
+"""Bytes per second below which an upload has failed."""
 ABANDONED = timedelta(days=1)
 """Age at which an unfinished upload is nobody's any more."""
 CLIENTS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests", "urllib3"}
@@ -69,16 +73,17 @@ class Driver:
         files.pipe_file(path, data)
         return False
 
-    def put(self, files: Any, local: Path, path: str) -> None:
+    def put(self, files: Any, local: Path, path: str) -> bool:
+        """The same for a local file."""
         files.put_file(str(local), path)
+        return False
 
     def copy(self, files: Any, source: str, target: str, size: int) -> None:
         files.cp_file(source, target)
 
     def intact(self, files: Any, path: str, content: bytes | Path) -> bool:
         """Whether the object has this content, as far as the service can tell."""
-        size = content.stat().st_size if isinstance(content, Path) else len(content)
-        return int(files.info(path)["size"]) == size
+        return int(files.info(path)["size"]) == _size(content)
 
     def sweep(self, files: Any, root: str) -> list[str]:
         """Abort abandoned uploads below `root`; returns their paths."""
@@ -112,11 +117,42 @@ class S3Driver(Driver):
         files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
     def write(self, files: Any, path: str, data: bytes) -> bool:
-        answer = files.pipe_file(path, data, chunksize=PART, max_concurrency=PARTS_AT_ONCE)
-        return bool(answer) and answer["ETag"].strip('"') == etag(data)
+        return self._send(files, path, data)
 
-    def put(self, files: Any, local: Path, path: str) -> None:
-        files.put_file(str(local), path, chunksize=PART, max_concurrency=PARTS_AT_ONCE)
+    def put(self, files: Any, local: Path, path: str) -> bool:
+        return self._send(files, path, local)
+
+    def _send(self, files: Any, path: str, content: bytes | Path) -> bool:
+        """Upload with a deadline for each request and, whatever happens, nothing left behind.
+
+        s3fs has no limit to how long it sends, and leaves the parts of a cancelled upload.
+        """
+        bucket, key = _split(path)
+        place = {"Bucket": bucket, "Key": key}
+        size = _size(content)
+        if size < 2 * PART:
+            data = content.read_bytes() if isinstance(content, Path) else content
+            answer = files.call_s3("put_object", **place, Body=data, timeout=_deadline(size))
+            return bool(answer["ETag"].strip('"') == etag(data))
+        upload = files.call_s3("create_multipart_upload", **place, timeout=_deadline(0))
+        place["UploadId"] = upload["UploadId"]
+
+        def send(start: int) -> dict[str, Any]:
+            part = {"PartNumber": start // PART + 1}
+            body = _part(content, start)
+            limit = _deadline(len(body))
+            answer = files.call_s3("upload_part", **place, **part, Body=body, timeout=limit)
+            return part | {"ETag": answer["ETag"]}
+
+        try:
+            with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+                parts = list(pool.map(send, range(0, size, PART)))
+            files.call_s3("complete_multipart_upload", **place, MultipartUpload={"Parts": parts})
+        except BaseException:
+            with suppress(Exception):
+                files.call_s3("abort_multipart_upload", **place, timeout=_deadline(0))
+            raise
+        return False
 
     def copy(self, files: Any, source: str, target: str, size: int) -> None:
         if size > COPY_LIMIT:
@@ -128,8 +164,7 @@ class S3Driver(Driver):
 
     def intact(self, files: Any, path: str, content: bytes | Path) -> bool:
         info = files.info(path)
-        size = content.stat().st_size if isinstance(content, Path) else len(content)
-        if int(info["size"]) != size:
+        if int(info["size"]) != _size(content):
             return False
         if info["ETag"].strip('"') == etag(content):
             return True
@@ -175,8 +210,13 @@ class GcsDriver(Driver):
         bucket, _, prefix = root.partition("/")
         files.call("GET", "b/{}/o", bucket, prefix=prefix, maxResults=1, json_out=True)
 
-    def put(self, files: Any, local: Path, path: str) -> None:
-        files.put_file(str(local), path, chunksize=PART)
+    def put(self, files: Any, local: Path, path: str) -> bool:
+        files.put_file(str(local), path, chunksize=PART, timeout=_deadline(_size(local)))
+        return False
+
+    def write(self, files: Any, path: str, data: bytes) -> bool:
+        files.pipe_file(path, data, timeout=_deadline(len(data)))
+        return False
 
     def intact(self, files: Any, path: str, content: bytes | Path) -> bool:
         info = files.info(path)
@@ -244,11 +284,23 @@ def _split(path: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _blocks(content: bytes | Path) -> Iterator[bytes]:
+def _size(content: bytes | Path) -> int:
+    return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+def _deadline(size: int) -> float:
+    """Seconds in which so many bytes must have been sent and answered."""
+    return READ_TIMEOUT_S + size / SLOWEST
+
+
+def _part(content: bytes | Path, start: int) -> bytes:
     if isinstance(content, Path):
         with content.open("rb") as file:
-            while block := file.read(PART):
-                yield block
-    else:
-        for start in range(0, len(content), PART):
-            yield content[start : start + PART]
+            file.seek(start)
+            return file.read(PART)
+    return content[start : start + PART]
+
+
+def _blocks(content: bytes | Path) -> Iterator[bytes]:
+    for start in range(0, _size(content), PART):
+        yield _part(content, start)

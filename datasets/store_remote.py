@@ -119,7 +119,7 @@ class RemoteStore:
         self._store(name, local, lambda files: self._driver.put(files, local, path))
         local.unlink()
 
-    def _store(self, name: str, content: bytes | Path, send: Callable[[Any], bool | None]) -> None:
+    def _store(self, name: str, content: bytes | Path, send: Callable[[Any], bool]) -> None:
         path = self._path(name)
 
         def action(files: Any) -> None:
@@ -323,4 +323,6 @@ def _line(error: Exception) -> str:
     """An exception in one line."""
     if isinstance(error, OSError) and error.strerror:
         return " ".join(error.strerror.split())
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no end in the time it may take"
     return " ".join(str(error).split()) or type(error).__name__

@@ -33,10 +33,11 @@ sys.stdin.read()
 """
 """Keeps connections open, as S3 does, and ends when the test's process does."""
 
-Fault = Literal["500", "503", "drop", "lost", "half", "stall", "damage"]
+Fault = Literal["500", "503", "drop", "lost", "half", "stall", "choke", "damage"]
 """500 and 503: that answer. drop: the connection breaks while the body is sent. lost: the server
 did it, but the answer does not come. half: half of the answer comes. stall: no answer until the
-client gives up. damage: the last byte sent arrives as another."""
+client gives up. choke: the same, in the middle of what is sent. damage: the last byte sent
+arrives as another."""
 
 SLOW_DOWN = (
     b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -182,8 +183,8 @@ def _handler(proxy: FailingProxy) -> type[BaseHTTPRequestHandler]:
                 self.rfile.read(length // 2)
                 self.close_connection = True
                 return
-            body = self._body(length)
-            if fault == "stall":
+            body = self.rfile.read(length // 2) if fault == "choke" else self._body(length)
+            if fault in ("stall", "choke"):
                 proxy.released.wait()
                 self.close_connection = True
                 return
@@ -245,12 +246,18 @@ def _handler(proxy: FailingProxy) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing on stderr: clients that gave up are what this is about."""
+
+
 @contextmanager
 def failing_proxy(upstream: str) -> Iterator[FailingProxy]:
     """Serve until the block ends; `address` has no slash at its end."""
     proxy = FailingProxy(upstream)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _handler(proxy))
     proxy.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -22,7 +22,10 @@ def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
         yield server
 
 
-def test_google_cloud_storage(gcs: GcsServer, tmp_path: Path) -> None:
+def test_google_cloud_storage(
+    gcs: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_drivers, "PART", 1 << 20)
     store: Store = open_store("gs://bucket/some/data")
     store.write("index.json", "ü")
     assert gcs.objects == {"some/data/index.json": "ü".encode()}
@@ -30,7 +33,7 @@ def test_google_cloud_storage(gcs: GcsServer, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         store.read("absent")
     assert store.size("absent") is None
-    content = os.urandom(1 << 20) * 40
+    content = os.urandom(1 << 20) * 6
     (tmp_path / "shard").write_bytes(content)
     store.put(tmp_path / "shard", "shards/a b.tar")
     assert not (tmp_path / "shard").exists()
@@ -55,10 +58,10 @@ def test_google_cloud_storage_that_fails(gcs: GcsServer, tmp_path: Path) -> None
     gcs.statuses = [503]
     store.write("a", b"content")
     assert gcs.objects["data/a"] == b"content"
-    (tmp_path / "shard").write_bytes(b"x" * (20 << 20))
+    (tmp_path / "shard").write_bytes(b"x" * (6 << 20))
     gcs.statuses = [500]
     store.put(tmp_path / "shard", "b")
-    assert len(gcs.objects["data/b"]) == 20 << 20
+    assert len(gcs.objects["data/b"]) == 6 << 20
     gcs.statuses = [403] * 99
     with pytest.raises(UserError, match=r"with these credentials .*: run gcloud auth"):
         store.write("a", b"other")
