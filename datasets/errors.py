@@ -81,3 +81,7 @@ class SourceError(Exception):
 class UserError(Exception):
     """Something that the user can mend: the text says what was given, what was
     expected and what to do next. Command lines print it alone and exit with 2."""
+
+
+class StoreError(OSError):
+    """Object storage failed every time it was tried; the text is the whole message."""

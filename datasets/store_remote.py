@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from datasets.errors import UserError
+from datasets.errors import StoreError, UserError
 from datasets.store import checked, checked_prefix
 from datasets.store_drivers import DRIVERS, NO_CREDENTIALS, code, is_lasting, is_passing, is_refused
 
@@ -212,7 +212,7 @@ class RemoteStore:
             except Exception as error:
                 self._complain(what, done, error)
                 if is_lasting(error):
-                    raise OSError(f"{what} could not be {done}: {_line(error)}") from error
+                    raise StoreError(f"{what} could not be {done}: {_line(error)}") from error
                 if not is_passing(error):
                     raise
                 last = error
@@ -220,7 +220,7 @@ class RemoteStore:
                 wait = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S)
                 # Many workers that were told to slow down should not come back all at once.
                 self._sleep(wait * random.uniform(0.5, 1.0))
-        raise OSError(
+        raise StoreError(
             f"{what} could not be {done} in {self._attempts} attempts: {_line(last)}"
         ) from last
 

@@ -19,6 +19,7 @@ from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import say  # noqa: E402
+from flows.dataset_copy import local_copy  # noqa: E402
 from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
 from tasks.evaluation_config import EvaluationConfig  # noqa: E402
 from tasks.evaluation_record import log_evaluation, table, with_judge  # noqa: E402
@@ -77,7 +78,7 @@ def evaluate_latentsync(
 
     Args:
         model: registered model such as models:/latentsync@candidate, or a bundle folder.
-        dataset: folder that refresh-dataset wrote.
+        dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
         output: folder for videos, plots and numbers.
         device: cpu, cuda, cuda:N or mps.
         clips: clips of the test split at most.
@@ -112,7 +113,7 @@ def evaluate_latentsync(
     if version is not None:
         config, judge = with_judge(config, version.name, uri)
     folder = Path(output).resolve()
-    evaluation = generate_and_measure(bundle, Path(dataset).resolve(), folder, config, device)
+    evaluation = generate_and_measure(bundle, local_copy(dataset), folder, config, device)
     experiment = version.name if version else "latentsync"
     run_id = log_results(evaluation, folder, uri, experiment, version, judge)
     return {

@@ -19,6 +19,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import say, show_table  # noqa: E402
+from flows.dataset_copy import local_copy  # noqa: E402
 from tasks import train_run  # noqa: E402
 from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
 from tasks.evaluation_record import table, with_judge  # noqa: E402
@@ -92,7 +93,7 @@ def train_latentsync(
     """Train a lip-sync model, evaluate it and register it as candidate.
 
     Args:
-        dataset: folder that refresh-dataset wrote.
+        dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
         output: folder for checkpoints, curves, bundle and evaluation.
         recipe: tiny, debug, paper-256, paper-512 or stage2-efficient.
         device: cpu, cuda, cuda:N or mps.
@@ -108,7 +109,8 @@ def train_latentsync(
     """
     chosen = make_recipe(recipe, parse_overrides(overrides or []))
     uri = checked_uri(tracking_uri or default_uri())
-    job = TrainingJob(Path(dataset).resolve(), Path(output).resolve(), chosen, device, uri)
+    folder = local_copy(dataset)
+    job = TrainingJob(folder, Path(output).resolve(), chosen, device, uri)
     check(job)
     with only_run(job.output):
         if earlier := train_run.earlier_result(job, model_name, register_candidate):

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.errors import UserError
+from datasets.errors import StoreError, UserError
 from models.files import ModelFileError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -54,7 +54,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 def for_the_user(error: BaseException) -> bool:
     """Whether this very error carries its own sentence for the user."""
-    return isinstance(error, UserError | ModelFileError)
+    return isinstance(error, UserError | ModelFileError | StoreError)
 
 
 def sentence_for(error: BaseException) -> str | None:

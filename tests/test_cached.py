@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -162,11 +161,7 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
         local_dataset(url, tmp_path / "cache")
     dataset(tmp_path / "made")
     good = json.loads((tmp_path / "made/index.json").read_text())
-<<<<<<< HEAD
-    changes: list[dict[str, Any]] = [
-=======
     changes: list[dict[str, object]] = [
->>>>>>> store
         {"version": 0},
         {"digest": "../../etc"},
         {"shards": [{"name": "../x.tar", "sha256": "0" * 64}]},

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,8 +82,8 @@ def start_flow(prefect_env: dict[str, str]) -> Iterator[StartFlow]:
     """Start a flow in the background."""
     started: list[FlowProcess] = []
 
-    def start(name: str, *arguments: str) -> FlowProcess:
-        flow = FlowProcess(name, arguments, prefect_env)
+    def start(name: str, *arguments: str, env: Mapping[str, str] | None = None) -> FlowProcess:
+        flow = FlowProcess(name, arguments, {**prefect_env, **(env or {})})
         started.append(flow)
         return flow
 
@@ -98,8 +98,8 @@ def start_flow(prefect_env: dict[str, str]) -> Iterator[StartFlow]:
 def run_flow(start_flow: StartFlow) -> RunFlow:
     """Run a flow to its end."""
 
-    def run(name: str, *arguments: str) -> Ended:
-        return start_flow(name, *arguments).end()
+    def run(name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        return start_flow(name, *arguments, env=env).end()
 
     return run
 

@@ -20,7 +20,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-FLOWS = ("refresh-dataset", "train-latentsync", "evaluate-latentsync", "promote-model", "lip-sync")
+FLOWS = (
+    "refresh-dataset",
+    "relabel-dataset",
+    "train-latentsync",
+    "evaluate-latentsync",
+    "promote-model",
+    "lip-sync",
+)
 
 
 @dataclass

@@ -1,0 +1,20 @@
+"""A dataset on this machine, wherever it was published."""
+
+from pathlib import Path
+
+from datasets.cached import local_dataset
+from flows.artifacts import ProgressReport
+
+CACHE = Path("runs/cache")
+"""Copies of datasets from object storage, each version in a folder of its own."""
+
+
+def local_copy(dataset: str) -> Path:
+    """The folder of a dataset, fetched and verified first where it is in object storage.
+
+    Raises:
+        UserError: there is no dataset, or it is damaged.
+    """
+    report = ProgressReport("fetching the dataset: MiB")
+    folder = local_dataset(dataset, CACHE, lambda here, total: report(here >> 20, total >> 20))
+    return folder.resolve()
