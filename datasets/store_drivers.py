@@ -238,15 +238,10 @@ DRIVERS: dict[str, Driver] = {"s3": S3Driver(), "gs": GcsDriver(), "memory": Dri
 def etag(content: bytes | Path) -> str:
     """The ETag that S3 gives to content that was uploaded as `S3Driver` does: the MD5 in hex,
     or for a multipart upload that of the parts' MD5s and the number of parts."""
-    whole = hashlib.md5(usedforsecurity=False)
-    parts = []
-    size = 0
-    for block in _blocks(content):
-        whole.update(block)
-        size += len(block)
-        parts.append(hashlib.md5(block, usedforsecurity=False).digest())
-    if size < 2 * PART:
-        return whole.hexdigest()
+    if _size(content) < 2 * PART:
+        data = content.read_bytes() if isinstance(content, Path) else content
+        return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    parts = [hashlib.md5(part, usedforsecurity=False).digest() for part in _blocks(content)]
     return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
