@@ -75,7 +75,7 @@ class Benchmark:
         (empty / "broken.mp4").touch()
         for key in ("first start of our command", "start of our command"):
             run = self._flow(empty, self.work / "nothing")
-            self._note(key, run.wall_s, run.cpu_s)
+            self._note(key, run.wall_s, run.cpu_s, run.others_percent)
             shutil.rmtree(self.work / "nothing")
 
     def round(self, number: int, inputs: Inputs) -> None:
@@ -104,10 +104,10 @@ class Benchmark:
 
     def _ours(self, here: Path, inputs: Inputs) -> None:
         whole = self._flow(self.folder, here / "dataset")
-        if self._note("ours, command", whole.wall_s, whole.cpu_s):
+        if self._note("ours, command", whole.wall_s, whole.cpu_s, whole.others_percent):
             self.measured.flow = whole
         alone = self._stage(self.folder, here / "stage")
-        if self._note("ours, stage", alone.seconds, alone.cpu_s):
+        if self._note("ours, stage", alone.seconds, alone.cpu_s, alone.others_percent):
             self.measured.stage = alone
         if inputs.large:
             folder = here / "large"
@@ -115,7 +115,7 @@ class Benchmark:
             for number, source in enumerate(inputs.large):
                 (folder / f"{number:05d}{source.path.suffix}").symlink_to(source.path.resolve())
             run = self._stage(folder, here / "large-stage")
-            self._note("ours, large", run.seconds, run.cpu_s)
+            self._note("ours, large", run.seconds, run.cpu_s, run.others_percent)
 
     def _flow(self, folder: Path, output: Path) -> FlowRun:
         return run_flow(folder, output, self.processes, self.work / "prefect")
@@ -130,18 +130,18 @@ class Benchmark:
             result: ChainResult = run_chain(inputs.paths, here, workers, self.config, self.bar)
         # Without the variants, which are no part of the chain.
         cpu = meter.cpu_s(result.begin, result.end)
-        if self._note("chain", result.total_s, cpu):
+        if self._note("chain", result.total_s, cpu, meter.others_percent()):
             self.measured.chain = result
 
     def _metered(self, key: str, run: Callable[[], tuple[int, Span]]) -> int:
         with TreeMeter(os.getpid()) as meter:
             count, span = run()
-        self._note(key, span.seconds, meter.cpu_s())
+        self._note(key, span.seconds, meter.cpu_s(), meter.others_percent())
         return count
 
-    def _note(self, key: str, wall_s: float, cpu_s: float) -> bool:
-        say(f"{key}: {wall_s:.2f} s, {cpu_s:.2f} s of CPU")
-        return self.measured.note(key, wall_s, cpu_s)
+    def _note(self, key: str, wall_s: float, cpu_s: float, others: float) -> bool:
+        say(f"{key}: {wall_s:.2f} s, {cpu_s:.2f} s of CPU, others used {others:.0f} % of the cores")
+        return self.measured.note(key, wall_s, cpu_s, others)
 
     def _workers(self) -> Workers:
         return Workers(self.processes, self.config.max_faces)
@@ -173,21 +173,25 @@ def work_folder(parent: Path, keep: bool) -> Iterator[Path]:
     """A new folder; it is removed at the end, and so is every process that still runs."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="ingest-benchmark-", dir=parent)).resolve()
-    before = signal.signal(signal.SIGTERM, _terminated)
+    # Both, since a shell's background jobs begin with Ctrl-C ignored.
+    before = {each: signal.signal(each, _end) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield folder
     finally:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                process.kill()
+                # Python's own tracker of semaphores ends by itself, and complains otherwise.
+                if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
+                    process.kill()
         if keep:
             say(f"kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-def _terminated(signum: int, frame: object) -> None:
+def _end(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 

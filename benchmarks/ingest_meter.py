@@ -52,8 +52,10 @@ class TreeMeter:
     _seen: dict[tuple[int, float], _Seen] = field(default_factory=dict)
     _samples: list[tuple[float, float]] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
+    _machine: list[tuple[float, float]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
+        self._machine.append((time.monotonic(), _busy_s()))
         # What the processes did before belongs to somebody else.
         self._read(first=True)
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -69,12 +71,20 @@ class TreeMeter:
         self._over.set()
         self._thread.join()
         self._read()
+        self._machine.append((time.monotonic(), _busy_s()))
 
     def cpu_s(self, begin: float | None = None, end: float | None = None) -> float:
         """CPU seconds, of the whole time or between two readings of `time.monotonic`."""
         if begin is None or end is None:
             return self._samples[-1][1]
         return self._at(end) - self._at(begin)
+
+    def others_percent(self) -> float:
+        """Share of all cores that processes outside the tree used, in the whole time."""
+        (begin, before), (end, after) = self._machine
+        cores = psutil.cpu_count() or 1
+        others = after - before - self._samples[-1][1]
+        return 100 * max(others, 0.0) / max((end - begin) * cores, 1e-9)
 
     def written(self) -> dict[str, int]:
         """Bytes by kind of process: `work`, `ray` (its servers) and `prefect` (its server)."""
@@ -122,6 +132,14 @@ class TreeMeter:
         if now - each.named_at >= NAMES_S:
             each.named_at = now
             each.kind = _kind(" ".join(each.process.cmdline()) + " ") or each.kind
+
+
+def _busy_s() -> float:
+    """CPU seconds of the machine that were not idle."""
+    times = psutil.cpu_times()
+    # Time of guests is also counted as the user's.
+    guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - guests)
 
 
 def _kind(command: str) -> str:

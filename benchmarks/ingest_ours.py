@@ -44,6 +44,8 @@ class FlowRun:
 
     wall_s: float
     cpu_s: float
+    others_percent: float
+    """See `TreeMeter.others_percent`."""
     written: dict[str, int]
     """Bytes by kind of process, see `TreeMeter.written`."""
     shard_bytes: int = 0
@@ -68,7 +70,7 @@ class StageRun:
     clips: int
     """That the stage made, before thresholds."""
     cpu_s: float = 0.0
-    written: dict[str, int] = field(default_factory=dict)
+    others_percent: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -85,7 +87,7 @@ def run_flow(folder: Path, output: Path, workers: int, prefect_home: Path) -> Fl
     command += ["--output", str(output), "--workers", str(workers)]
     command += ["--deadline-s", str(DEADLINE_S)]
     wall, meter = _metered(command, {"PREFECT_HOME": str(prefect_home)}, (0, NOTHING_ACCEPTED))
-    run = FlowRun(wall, meter.cpu_s(), meter.written())
+    run = FlowRun(wall, meter.cpu_s(), meter.others_percent(), meter.written())
     for tar in output.rglob("*.tar"):
         if tar.parent.name == "shards":
             run.shard_bytes += tar.stat().st_size
@@ -119,7 +121,7 @@ def run_stage_alone(folder: Path, work: Path, workers: int) -> StageRun:
     _, meter = _metered([str(part) for part in command], {}, (0,))
     run = StageRun(**json.loads(result.read_text(encoding="utf-8")))
     run.cpu_s = meter.cpu_s(run.begin, run.end)
-    run.written = meter.written()
+    run.others_percent = meter.others_percent()
     return run
 
 

@@ -40,7 +40,9 @@ class Measured:
 
     wall_s: dict[str, float] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
-    """Of the same run as the wall time."""
+    """Of the same run as the wall time, and so are the others."""
+    others_percent: dict[str, float] = field(default_factory=dict)
+    """Share of all cores that strangers used meanwhile."""
     frames: int = 0
     """At 25 fps, of all sources together."""
     source_frames: int = 0
@@ -50,11 +52,11 @@ class Measured:
     chain: ChainResult | None = None
     where: dict[str, float] = field(default_factory=dict)
 
-    def note(self, key: str, wall_s: float, cpu_s: float) -> bool:
+    def note(self, key: str, wall_s: float, cpu_s: float, others: float) -> bool:
         """Keep a time if it is the fastest so far; says whether it is."""
         if wall_s >= self.wall_s.get(key, float("inf")):
             return False
-        self.wall_s[key], self.cpu_s[key] = wall_s, cpu_s
+        self.wall_s[key], self.cpu_s[key], self.others_percent[key] = wall_s, cpu_s, others
         return True
 
 
@@ -64,20 +66,13 @@ def figures(measured: Measured, inputs: Inputs, processes: int, stride: int) -> 
     assert flow is not None
     assert stage is not None
     assert chain is not None
-    wall = measured.wall_s
-    work_s = wall["ours, command"] - wall["start of our command"]
-    ratios = {
-        "chain / ours": wall["chain"] / work_s,
-        "chain / ours with its start": wall["chain"] / wall["ours, command"],
-        "chain / our stage": wall["chain"] / wall["ours, stage"],
+    ratios = _ratios(measured.wall_s)
+    per_cpu = _ratios(measured.cpu_s)
+    work_s = measured.wall_s["ours, stage"]
+    ratios |= {
         "chain that copies 25 fps / ours": _copying(chain) / work_s,
         "chain that detects again / ours": (chain.total_s + chain.again_s) / work_s,
-        "ours / floor": wall["ours, stage"] / wall["floor"],
-        "ours / strided floor": wall["ours, stage"] / wall["floor, strided"],
-        "ours / decode": wall["ours, stage"] / wall["decode"],
     }
-    if inputs.large:
-        ratios["ours / decode, large videos"] = wall["ours, large"] / wall["decode, large"]
     if flow.shard_bytes:
         ratios["bytes written / bytes of shards"] = flow.written["work"] / flow.shard_bytes
     ours, theirs = _outputs(flow.clips), _outputs(chain.clips)
@@ -85,7 +80,7 @@ def figures(measured: Measured, inputs: Inputs, processes: int, stride: int) -> 
         "machine": {
             "cores": os.cpu_count(),
             "processes": processes,
-            "others_busy_load": os.getloadavg()[2],
+            "others_percent": measured.others_percent,
         },
         "inputs": {
             "files": len(inputs.paths),
@@ -96,7 +91,7 @@ def figures(measured: Measured, inputs: Inputs, processes: int, stride: int) -> 
             "floor_stride": stride,
             "landmark_frames_ours": stage.landmark_frames or measured.frames,
         },
-        "wall_s": wall,
+        "wall_s": measured.wall_s,
         "cpu_s": measured.cpu_s,
         "chain_wall_s": chain.seconds,
         "chain_variants_s": {"resample_copying": chain.copying_s, "detect_again": chain.again_s},
@@ -107,6 +102,7 @@ def figures(measured: Measured, inputs: Inputs, processes: int, stride: int) -> 
             "by_file": _by_file(flow, chain, inputs),
         },
         "ratios": ratios,
+        "ratios_of_cpu_time": per_cpu,
         "use": {
             "cores_busy_percent": 100 * stage.cpu_s / (stage.seconds * processes),
             "clips_per_second": stage.clips / stage.seconds,
@@ -119,6 +115,20 @@ def figures(measured: Measured, inputs: Inputs, processes: int, stride: int) -> 
         },
         "profile_s": measured.where,
     }
+
+
+def _ratios(seconds: Mapping[str, float]) -> dict[str, float]:
+    stage = seconds["ours, stage"]
+    ratios = {
+        "chain / ours": seconds["chain"] / stage,
+        "chain / our whole command": seconds["chain"] / seconds["ours, command"],
+        "ours / floor": stage / seconds["floor"],
+        "ours / strided floor": stage / seconds["floor, strided"],
+        "ours / decode": stage / seconds["decode"],
+    }
+    if "ours, large" in seconds:
+        ratios["ours / decode, large videos"] = seconds["ours, large"] / seconds["decode, large"]
+    return ratios
 
 
 def _copying(chain: ChainResult) -> float:
@@ -151,9 +161,11 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
         f"{inputs['files']} files, {inputs['decoded_files']} with video and sound, "
         f"{inputs['frames_at_25_fps']} frames at 25 fps; {found['machine']['processes']} processes"
     )
-    yield f"{'part':44s} {'wall':>9s} {'CPU':>9s}"
+    others = found["machine"]["others_percent"]
+    yield f"{'part':44s} {'wall':>9s} {'CPU':>9s} {'others':>9s}"
     for name, seconds in found["wall_s"].items():
-        yield f"{name:44s} {seconds:8.2f}s {found['cpu_s'][name]:8.2f}s"
+        cpu = found["cpu_s"][name]
+        yield f"{name:44s} {seconds:8.2f}s {cpu:8.2f}s {others[name]:8.0f}%"
     for name, seconds in found["chain_wall_s"].items():
         yield f"  {'chain: ' + name:42s} {seconds:8.2f}s"
     for name, seconds in found["chain_variants_s"].items():
@@ -164,9 +176,10 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
     for name, both in outputs["by_file"].items():
         if sum(both["ours"]) != sum(both["chain"]) or len(both["ours"]) != len(both["chain"]):
             yield f"  {name:42s} frames: ours {both['ours']}, chain {both['chain']}"
-    yield f"{'figure':44s} {'value':>9s}"
+    yield f"{'figure':44s} {'wall':>9s} {'CPU':>9s}"
     for name, value in found["ratios"].items():
-        yield f"{name:44s} {value:8.2f}x{_wanted(name)}"
+        cpu = found["ratios_of_cpu_time"].get(name)
+        yield f"{name:44s} {value:8.2f}x {'' if cpu is None else f'{cpu:.2f}x':>9s}{_wanted(name)}"
     yield f"{'cores busy':44s} {use['cores_busy_percent']:8.1f}%  at least {BUSY_BAR:g} wanted"
     yield f"{'clips per second':44s} {use['clips_per_second']:9.2f}"
     yield f"{'video seconds per second per core':44s} {use['video_s_per_s_per_core']:9.2f}"
