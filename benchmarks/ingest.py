@@ -27,7 +27,7 @@ import psutil
 from benchmarks.ingest_chain import ChainResult, run_chain
 from benchmarks.ingest_floor import decode_all, see_all, usable
 from benchmarks.ingest_meter import TreeMeter
-from benchmarks.ingest_ours import BenchmarkError, FlowRun, StageRun, run_flow, run_stage_alone
+from benchmarks.ingest_ours import BenchmarkError, FlowRun, run_flow, run_stage_alone
 from benchmarks.ingest_report import Inputs, Measured, figures, table
 from benchmarks.ingest_where import where
 from benchmarks.ingest_workers import Span, Workers
@@ -106,23 +106,22 @@ class Benchmark:
         whole = self._flow(self.folder, here / "dataset")
         if self._note("ours, command", whole.wall_s, whole.cpu_s, whole.others_percent):
             self.measured.flow = whole
-        alone = self._stage(self.folder, here / "stage")
+        folders = [self.folder]
+        if inputs.large:
+            folders.append(here / "large")
+            folders[1].mkdir()
+            for number, source in enumerate(inputs.large):
+                name = f"{number:05d}{source.path.suffix}"
+                (folders[1] / name).symlink_to(source.path.resolve())
+        (here / "stage").mkdir()
+        alone, *large = run_stage_alone(folders, here / "stage", self.processes)
         if self._note("ours, stage", alone.seconds, alone.cpu_s, alone.others_percent):
             self.measured.stage = alone
-        if inputs.large:
-            folder = here / "large"
-            folder.mkdir()
-            for number, source in enumerate(inputs.large):
-                (folder / f"{number:05d}{source.path.suffix}").symlink_to(source.path.resolve())
-            run = self._stage(folder, here / "large-stage")
+        for run in large:
             self._note("ours, large", run.seconds, run.cpu_s, run.others_percent)
 
     def _flow(self, folder: Path, output: Path) -> FlowRun:
         return run_flow(folder, output, self.processes, self.work / "prefect")
-
-    def _stage(self, folder: Path, work: Path) -> StageRun:
-        work.mkdir()
-        return run_stage_alone(folder, work, self.processes)
 
     def _chain(self, here: Path, inputs: Inputs, workers: Workers) -> None:
         here.mkdir()

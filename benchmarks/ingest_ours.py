@@ -4,7 +4,7 @@
 the ingest stage without the start of Prefect, Ray and the face models: its workers are all
 ready before the first file begins. It runs in a process of its own too:
 
-    python -m benchmarks.ingest_ours FOLDER OUT PROCESSES RESULT.json
+    python -m benchmarks.ingest_ours OUT PROCESSES RESULT.json FOLDER...
 """
 
 import json
@@ -110,19 +110,20 @@ def accepted_clips(output: Path) -> dict[str, list[int]]:
     return dict(clips)
 
 
-def run_stage_alone(folder: Path, work: Path, workers: int) -> StageRun:
-    """The ingest stage on all files of a folder, in a process of its own, metered.
+def run_stage_alone(folders: Sequence[Path], work: Path, workers: int) -> list[StageRun]:
+    """The ingest stage on each folder, one after the other on one Ray, in a process of its own.
 
     Raises:
         BenchmarkError: it failed.
     """
     result = work / "stage.json"
-    command = ["-m", "benchmarks.ingest_ours", folder, work / "out", str(workers), result]
+    command = ["-m", "benchmarks.ingest_ours", work, str(workers), result, *folders]
     _, meter = _metered([str(part) for part in command], {}, (0,))
-    run = StageRun(**json.loads(result.read_text(encoding="utf-8")))
-    run.cpu_s = meter.cpu_s(run.begin, run.end)
-    run.others_percent = meter.others_percent()
-    return run
+    runs = [StageRun(**each) for each in json.loads(result.read_text(encoding="utf-8"))]
+    for run in runs:
+        run.cpu_s = meter.cpu_s(run.begin, run.end)
+        run.others_percent = meter.others_percent()
+    return runs
 
 
 def _metered(
@@ -199,20 +200,19 @@ class WarmStage(Stage):
 
 
 def measure(folder: Path, out: Path, workers: int) -> StageRun:
-    """Run the stage here, on a local Ray."""
-    stage, items = stage_and_items(folder, out)
-    gate = out.with_name("gate")
+    """Run the stage here; needs a `ray_session`."""
+    stage, items = stage_and_items(folder, out / "stage")
+    gate = out / "gate"
     gate.mkdir(parents=True)
     outcomes: list[Outcome] = []
     workers = min(workers, len(items))
-    with ray_session(num_cpus=workers):
-        run_stage(
-            WarmStage(stage, workers, gate),
-            items,
-            on_outcome=outcomes.append,
-            workers=workers,
-            deadline_s=DEADLINE_S,
-        )
+    run_stage(
+        WarmStage(stage, workers, gate),
+        items,
+        on_outcome=outcomes.append,
+        workers=workers,
+        deadline_s=DEADLINE_S,
+    )
     lost = [f"{each.key}: {each.detail}" for each in outcomes if each.value is None]
     if lost:
         raise BenchmarkError(f"{len(lost)} files had no result, the first: {lost[0]}")
@@ -227,9 +227,13 @@ def measure(folder: Path, out: Path, workers: int) -> StageRun:
 
 
 def main(arguments: Sequence[str]) -> int:
-    folder, out, workers, result = arguments
-    run = measure(Path(folder), Path(out), int(workers))
-    Path(result).write_text(json.dumps(asdict(run)), encoding="utf-8")
+    out, workers, result, *folders = arguments
+    with ray_session(num_cpus=int(workers)):
+        runs = [
+            measure(Path(folder), Path(out) / str(number), int(workers))
+            for number, folder in enumerate(folders)
+        ]
+    Path(result).write_text(json.dumps([asdict(run) for run in runs]), encoding="utf-8")
     return 0
 
 
