@@ -1,0 +1,60 @@
+"""Where our ingest spends its time: one process, every file, under cProfile.
+
+Profiling slows small Python calls, so shares are what counts here, not seconds.
+"""
+
+import cProfile
+import pstats
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.ingest_ours import stage_and_items
+
+PARTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "decode to RGB": (("_media_video", "read_frames"),),
+    "FaceMesh": (("landmarks", "detect"), ("landmarks", "reset")),
+    "shots": (("shots", "add"),),
+    "alignment": (("alignment", "align"), ("alignment", "matrix"), ("alignment", "align_points")),
+    "encode": (("_media_write", "write"), ("_media_write", "close"), ("_media_write", "__init__")),
+    "quality": (("quality", "add"), ("quality", "result")),
+    "audio": (("_media_audio", "read_audio"), ("_media_audio", "write_flac")),
+    "sync score": (("sync_score", "score"),),
+    "hash of the file": (("manifest", "content_digest"),),
+}
+"""Functions by file and name, none of which calls another one of the list."""
+REST = "the rest"
+
+
+def where(folder: Path, out: Path) -> dict[str, float]:
+    """Seconds per part, and of the rest, of one process that ingests all files.
+
+    FaceMesh and the encoder are given one process here, but may use more than one core.
+    """
+    stage, items = stage_and_items(folder, out)
+    stage.setup()
+    profile = cProfile.Profile()
+    begin = time.perf_counter()
+    profile.enable()
+    for _, item in items:
+        stage.process(item)
+    profile.disable()
+    total = time.perf_counter() - begin
+    return parts(pstats.Stats(profile), total)
+
+
+def parts(stats: pstats.Stats, total: float) -> dict[str, float]:
+    """Cumulative seconds of the functions in `PARTS`, and what is left of `total`."""
+    found = dict.fromkeys(PARTS, 0.0)
+    for (file, _, name), figures in stats.stats.items():  # type: ignore[attr-defined]
+        for part, functions in PARTS.items():
+            if (Path(file).stem, name) in functions:
+                found[part] += figures[3]
+    return found | {REST: max(0.0, total - sum(found.values()))}
+
+
+def lines(seconds: dict[str, float]) -> Sequence[str]:
+    """A table, the largest first."""
+    total = sum(seconds.values()) or 1.0
+    ordered = sorted(seconds.items(), key=lambda pair: -pair[1])
+    return [f"  {part:42s} {100 * value / total:6.1f} %" for part, value in ordered]
