@@ -167,7 +167,7 @@ def refresh_dataset(
     output: str = "runs/dataset",
     resolution: int = 256,
     scorer: str = "mouth-audio",
-    min_confidence: float = Thresholds.min_confidence,
+    min_confidence: float | None = Thresholds.min_confidence,
     max_offset_frames: float = Thresholds.max_offset_frames,
     test_fraction: float = 0.2,
     sample_clips: int = 48,
@@ -184,7 +184,8 @@ def refresh_dataset(
         output: folder for index.json, ledger.parquet and shards.
         resolution: side of the aligned faces in pixels.
         scorer: what measures the offset of the audio: mouth-audio.
-        min_confidence: clips whose offset is less certain are refused.
+        min_confidence: clips whose offset is less certain are refused, in the scorer's units;
+            None: the scorer's own threshold.
         max_offset_frames: clips whose audio is further off are refused, frames at 25 fps.
         test_fraction: share of the speakers that are kept for testing.
         sample_clips: how many videos the sample has.

@@ -37,7 +37,7 @@ from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.executor import Resources, Stage
 from tasks.face_pass import FacePass
 from tasks.speaker_choice import refuse_other_faces
-from tasks.sync_score import OffsetScorer, get_scorer
+from tasks.sync_score import ClipSignals, OffsetScorer, get_scorer
 
 log = logging.getLogger(__name__)
 
@@ -248,8 +248,9 @@ class _FileRun:
         elif is_silent(sound):
             _mark(row, Reason.SILENT, "audio", "no speech during this clip")
         else:
-            score = self.scorer.score(clip.landmarks, sound)
+            (score,) = self.scorer.score([ClipSignals(clip.landmarks, sound)])
             row.av_offset_frames, row.sync_confidence = score.offset_frames, score.confidence
+            row.sync_distance = score.distance
             self._write_beside(row, clip)
 
     def _write_beside(self, row: ClipRow, clip: TrackClip) -> None:

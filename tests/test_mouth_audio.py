@@ -3,15 +3,9 @@
 import numpy as np
 import pytest
 
-from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
-from tasks.sync_score import (
-    DEFAULT_MIN_CONFIDENCE,
-    MAX_LAG,
-    MouthAudioScorer,
-    OffsetScore,
-    get_scorer,
-)
+from tasks.mouth_audio import MouthAudioScorer
+from tasks.sync_score import MAX_LAG, ClipSignals, OffsetScore
 
 SCORER = MouthAudioScorer()
 
@@ -53,7 +47,7 @@ def test_finds_known_shifts(shift: int) -> None:
     frames = 150
     curve = loudness(frames + 40, seed=abs(shift))
     audio = sound(np.roll(curve, shift))[20 * SAMPLES_PER_FRAME :]
-    score = SCORER.score(mouth(curve[20:-20]), audio[: frames * SAMPLES_PER_FRAME])
+    score = SCORER.measure(mouth(curve[20:-20]), audio[: frames * SAMPLES_PER_FRAME])
     assert score.offset_frames == pytest.approx(shift, abs=1)
     assert score.confidence > 4
 
@@ -64,21 +58,21 @@ def test_finds_parts_of_a_frame() -> None:
     for late in (0.0, 0.5):
         samples = round(late * SAMPLES_PER_FRAME)
         moved = np.concatenate([np.zeros(samples, np.float32), audio])
-        scores = SCORER.score(mouth(curve), moved)
+        scores = SCORER.measure(mouth(curve), moved)
         assert scores.offset_frames == pytest.approx(late, abs=0.3)
 
 
 def test_three_seconds_are_enough_for_clear_speech() -> None:
     curve = loudness(75, 3)
-    score = SCORER.score(mouth(curve), sound(curve))
+    score = SCORER.measure(mouth(curve), sound(curve))
     assert abs(score.offset_frames) <= 1
-    assert score.confidence > DEFAULT_MIN_CONFIDENCE
+    assert score.confidence > SCORER.min_confidence
 
 
 def test_audio_of_another_clip_is_rarely_sure() -> None:
     confident = [
-        SCORER.score(mouth(loudness(125, seed)), sound(loudness(125, seed + 500))).confidence
-        > DEFAULT_MIN_CONFIDENCE
+        SCORER.measure(mouth(loudness(125, seed)), sound(loudness(125, seed + 500))).confidence
+        > SCORER.min_confidence
         for seed in range(60)
     ]
     assert sum(confident) <= 6
@@ -86,8 +80,8 @@ def test_audio_of_another_clip_is_rarely_sure() -> None:
 
 def test_longer_clips_are_surer() -> None:
     curve = loudness(250, 1)
-    long = SCORER.score(mouth(curve), sound(curve)).confidence
-    short = SCORER.score(mouth(curve[:75]), sound(curve[:75])).confidence
+    long = SCORER.measure(mouth(curve), sound(curve)).confidence
+    short = SCORER.measure(mouth(curve[:75]), sound(curve[:75])).confidence
     assert long > 1.3 * short
 
 
@@ -103,18 +97,23 @@ def test_nothing_to_measure(case: str) -> None:
         landmarks, audio = landmarks[: MAX_LAG - 1], audio[:640]
     else:
         audio = audio[:0]
-    assert SCORER.score(landmarks, audio) == OffsetScore(0.0, 0.0)
+    assert SCORER.measure(landmarks, audio) == OffsetScore(0.0, 0.0)
 
 
 def test_size_and_place_of_the_face_do_not_matter() -> None:
     curve = loudness(120, 7)
     near, audio = mouth(curve), sound(curve)
-    first, second = SCORER.score(near, audio), SCORER.score(near * 4 + 300, audio * 0.2)
+    first, second = SCORER.measure(near, audio), SCORER.measure(near * 4 + 300, audio * 0.2)
     assert first.offset_frames == pytest.approx(second.offset_frames, abs=0.01)
     assert first.confidence == pytest.approx(second.confidence, rel=1e-2)
 
 
-def test_scorers_by_name() -> None:
-    assert get_scorer("mouth-audio").name == "mouth-audio"
-    with pytest.raises(UserError, match="no offset scorer is called nobody; there is: mouth-audio"):
-        get_scorer("nobody")
+def test_clips_of_any_lengths_at_once() -> None:
+    clips = []
+    for frames in (80, 40, 120):
+        curve = loudness(frames, frames)
+        clips.append(ClipSignals(mouth(curve), sound(curve)))
+    scores = SCORER.score(clips)
+    assert scores == [SCORER.measure(clip.landmarks, clip.audio) for clip in clips]
+    assert SCORER.score([]) == []
+    assert all(np.isnan(score.distance) for score in scores)
