@@ -1,9 +1,10 @@
-"""How far audio and lips are apart, and how sure that is, without any learned weights.
+"""The offset of lips and sound without any network: the scorer `mouth-audio`.
 
-The opening of the mouth is correlated with a mixture of the speech's bands that rises with
-open vowels, its width with one that rises with spread lips (front vowels, s, z), at every
-shift. The highest correlation within +-15 frames is the offset; its height over the chance
-level of larger shifts is the confidence.
+Distances between points of the mouth and the energy of bands of the speech are both summed up
+in a few courses over time that go together in talking heads (`mouth_audio_weights`: jaw with
+loudness of open vowels, lips with rounding). They are correlated at every shift. The highest
+correlation within +-15 frames is the offset; how far it stands over chance, and over the next
+peak, is the confidence.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from datasets.landmarks import face_size
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME
+from tasks.mouth_audio_weights import BAND_EDGES_HZ, DISTANCES, WEIGHTS, MouthAudioWeights
 from tasks.sync_score import (
     MAX_LAG,
     MOUTH_AUDIO,
@@ -20,12 +22,6 @@ from tasks.sync_score import (
     default_min_confidence,
 )
 
-BAND_EDGES_HZ = (100, 300, 500, 750, 1050, 1400, 1850, 2450, 3200, 4200, 5500, 7500)
-OPENING_BANDS = np.array([0.0, -0.4, 0.0, 0.5, 0.15, 0.3, 0.2, 0.4, 0.3, 0.35, -0.1])
-WIDTH_BANDS = np.array([0.0, -0.4, -0.1, -0.1, -0.5, 0.1, 0.2, 0.45, 0.15, 0.5, 0.1])
-"""How much each band tells of the mouth: rounded from a regression over 14 talking heads."""
-WIDTH_SHARE = 0.7
-"""Weight of the mouth's width; its opening has 1."""
 VELOCITY_SHARE = 0.5
 """Weight of how fast both change; where they stand has 1."""
 FLOOR = 1e-3
@@ -34,26 +30,36 @@ MOUTH_BLUR, AUDIO_BLUR = 0.5, 0.7
 """Standard deviation of the smoothing over time, frames."""
 TREND_FRAMES = 25
 """Slower changes than this are posture or loudness, not speech."""
+STILL = 1e-4
+"""Movement in sizes of the face, and energy in nepers, that is nothing but rounding noise."""
+PEAK_FRAMES = 4
+"""Shifts this close to the highest belong to its peak."""
 PRIOR_SHIFTS = 30
 """How many shifts the expected chance level counts for beside the observed one."""
-
-OUTER_LIPS = (0, 17)
-MOUTH_CORNERS = (61, 291)
+USUAL_RIVAL = 1.5
+"""Height of the second peak of unrelated signals, standard deviations."""
 
 
 class MouthAudioScorer:
-    """Correlation of the mouth's opening and width with speech energy; needs no weights."""
+    """Correlation of the mouth's shape with the speech's bands; needs no weights of others.
+
+    Args:
+        weights: which distances go with which bands.
+    """
 
     name = MOUTH_AUDIO
     needs_frames = False
     min_confidence = default_min_confidence(MOUTH_AUDIO)
+
+    def __init__(self, weights: MouthAudioWeights = WEIGHTS) -> None:
+        self.weights = weights
 
     def score(self, clips: Sequence[ClipSignals]) -> list[OffsetScore]:
         """Of each clip."""
         return [self.measure(clip.landmarks, clip.audio) for clip in clips]
 
     def measure(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
-        """Offset within +-15 frames, and its z-score against larger, circular shifts.
+        """Offset within +-15 frames, and how far that stands out, in standard deviations.
 
         Args:
             landmarks: (t, 478, 2) at 25 fps.
@@ -62,40 +68,32 @@ class MouthAudioScorer:
         frames = len(landmarks)
         if frames < MAX_LAG:
             return OffsetScore(0.0, 0.0)
-        opening, width = mouth_signals(landmarks)
-        bands = band_signals(audio, frames)
-        pairs = [(1.0, opening, bands @ OPENING_BANDS), (WIDTH_SHARE, width, bands @ WIDTH_BANDS)]
-        pairs = [pair for pair in pairs if pair[1].any() and pair[2].any()]
-        if not pairs:
-            return OffsetScore(0.0, 0.0)
-        total = sum(weight for weight, _, _ in pairs)
-        curve, variance = np.zeros(frames), 0.0
-        for weight, mouth, sound in pairs:
-            share = weight / total
+        mouths = mouth_signals(landmarks) @ self.weights.mouth
+        sounds = band_signals(audio, frames) @ self.weights.sound
+        curve, variance, total = np.zeros(frames), 0.0, 0.0
+        for share, mouth, sound in zip(self.weights.shares, mouths.T, sounds.T, strict=True):
+            if not (mouth.any() and sound.any()):
+                continue
             speeds = _circular_correlation(np.gradient(mouth), np.gradient(sound))
             both = _circular_correlation(mouth, sound) + VELOCITY_SHARE * speeds
             curve += share * both / (1 + VELOCITY_SHARE)
             variance += share**2 / _independent_frames(mouth, sound)
-        return _peak(curve, variance)
+            total += share
+        if not total:
+            return OffsetScore(0.0, 0.0)
+        return _peak(curve / total, variance / total**2)
 
 
-def mouth_signals(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Opening and width (t,) of the mouth, without trend, of unit variance (or all zero).
-
-    The outer lips tell more than the inner ones: they also show closed lips being pressed.
-    """
+def mouth_signals(landmarks: np.ndarray) -> np.ndarray:
+    """`DISTANCES` at each frame (t, distances), in sizes of the face, without their trend."""
     points = np.asarray(landmarks, np.float64)
-    size = face_size(points)
-    spans = [
-        np.linalg.norm(points[:, first] - points[:, second], axis=-1) / size
-        for first, second in (OUTER_LIPS, MOUTH_CORNERS)
-    ]
-    opening, width = _prepared(np.stack(spans, axis=1), MOUTH_BLUR).T
-    return opening, width
+    first, second = np.array(DISTANCES).T
+    spans = np.linalg.norm(points[:, first] - points[:, second], axis=-1)
+    return _without_trend(spans / face_size(points)[:, None], MOUTH_BLUR)
 
 
 def band_signals(audio: np.ndarray, frames: int) -> np.ndarray:
-    """Log energy of the bands at each frame (frames, bands), prepared like the mouth's."""
+    """Log energy of the bands at each frame (frames, bands), without trend, of unit variance."""
     window = 2 * SAMPLES_PER_FRAME
     before = (window - SAMPLES_PER_FRAME) // 2
     padded = np.zeros(frames * SAMPLES_PER_FRAME + 2 * before)
@@ -106,18 +104,20 @@ def band_signals(audio: np.ndarray, frames: int) -> np.ndarray:
     edges = np.searchsorted(np.fft.rfftfreq(window, 1 / SAMPLE_RATE), BAND_EDGES_HZ)
     energy = np.add.reduceat(power, edges, axis=1)[:, : len(BAND_EDGES_HZ) - 1]
     loud = np.quantile(energy, 0.95, axis=0)
-    level = np.log(energy / np.maximum(loud, 1e-9) + FLOOR)
-    return _prepared(level, AUDIO_BLUR)
+    level = _without_trend(np.log(energy / np.maximum(loud, 1e-9) + FLOOR), AUDIO_BLUR)
+    return level / np.maximum(level.std(axis=0), STILL)
 
 
-def _prepared(signals: np.ndarray, blur: float) -> np.ndarray:
-    """Columns (t, n) smoothed over time, without their trend, scaled to unit variance."""
+def _without_trend(signals: np.ndarray, blur: float) -> np.ndarray:
+    """Columns (t, n) smoothed over time, less their slow changes; zero where nothing moves."""
     reach = np.arange(-4, 5)
     smooth = _filtered(signals, np.exp(-0.5 * (reach / blur) ** 2))
-    rest = smooth - _filtered(smooth, np.hanning(TREND_FRAMES + 2)[1:-1])
-    deviation = rest.std(axis=0)
-    # What hardly moves at all is rounding noise and must not be blown up.
-    return np.where(deviation > 1e-5, rest / np.maximum(deviation, 1e-5), 0.0)
+    rest = smooth - _filtered(smooth, _hanning(TREND_FRAMES))
+    return np.where(rest.std(axis=0) > STILL, rest, 0.0)
+
+
+def _hanning(length: int) -> np.ndarray:
+    return np.hanning(length + 2)[1:-1]
 
 
 def _filtered(signals: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -136,25 +136,43 @@ def _circular_correlation(mouth: np.ndarray, sound: np.ndarray) -> np.ndarray:
 
 
 def _independent_frames(mouth: np.ndarray, sound: np.ndarray) -> float:
-    """How many independent values two signals hold, given how slowly both change (Bartlett)."""
+    """How many independent values two signals hold, given how slowly both change (Bartlett).
+
+    Fewer where both are lively at the same moments, as within a sentence between two pauses:
+    only these moments count then.
+    """
     both = _circular_correlation(mouth, mouth) * _circular_correlation(sound, sound)
-    return len(mouth) / max(float(both.sum()), 1.0)
+    count = len(mouth) / max(float(both.sum()), 1.0)
+    power = _filtered(np.stack([mouth, sound], axis=1) ** 2, _hanning(TREND_FRAMES))
+    liveliness = power / np.maximum(power.mean(axis=0), 1e-12) - 1
+    spectrum = np.fft.rfft(liveliness, axis=0)
+    shared = np.fft.irfft(np.conj(spectrum[:, 0]) * spectrum[:, 1], len(mouth)) / len(mouth)
+    return count / (1 + max(float(shared[_lags() % len(mouth)].max()), 0.0))
+
+
+def _lags() -> np.ndarray:
+    return np.arange(-MAX_LAG, MAX_LAG + 1)
 
 
 def _peak(curve: np.ndarray, chance_variance: float) -> OffsetScore:
-    """The highest point within the lags, and how far it stands over chance.
+    """The highest point within the lags, and how far it stands over chance and over others.
 
     Short clips leave few shifts to learn the chance level from, so what is observed is mixed
-    with what is expected of signals without relation.
+    with what is expected of signals without relation. A rhythm that repeats gives several
+    peaks: the lead over the second counts as much as the height.
     """
-    lags = np.arange(-MAX_LAG, MAX_LAG + 1)
+    lags = _lags()
     near = curve[lags % len(curve)]
-    far = curve[MAX_LAG + 1 : len(curve) - MAX_LAG]
-    weight = len(far) + PRIOR_SHIFTS
-    mean = float(far.sum()) / weight
-    squares = float(((far - mean) ** 2).sum()) + PRIOR_SHIFTS * chance_variance
     best = int(np.argmax(near))
-    confidence = (float(near[best]) - mean) / np.sqrt(squares / weight)
+    others = near[np.abs(lags - lags[best]) > PEAK_FRAMES]
+    chance = np.concatenate([curve[MAX_LAG + 1 : len(curve) - MAX_LAG], others])
+    weight = len(chance) + PRIOR_SHIFTS
+    mean = float(chance.sum()) / weight
+    squares = float(((chance - mean) ** 2).sum()) + PRIOR_SHIFTS * chance_variance
+    deviation = np.sqrt(squares / weight)
+    height = (float(near[best]) - mean) / deviation
+    lead = (float(near[best]) - float(others.max())) / deviation
+    confidence = (height + lead + USUAL_RIVAL) / 2
     return OffsetScore(float(lags[best] + _top_of_parabola(near, best)), float(confidence))
 
 

@@ -42,7 +42,7 @@ def test_syncnet_v2_takes_the_tables_weights(no_weights: Path) -> None:
 def test_stable_syncnet_takes_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs a network: give a trained bundle"):
         get_scorer("stable-syncnet")
-    with pytest.raises(UserError, match="weights latentsync-1.5-syncnet are not at"):
+    with pytest.raises(UserError, match=r"weights latentsync-1\.5-syncnet are not at"):
         get_scorer("stable-syncnet", "latentsync-1.5-syncnet")
     with pytest.raises(UserError, match="there is no file nowhere"):
         get_scorer("stable-syncnet", "nowhere")
