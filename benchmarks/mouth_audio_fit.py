@@ -12,6 +12,7 @@ weighted by the root of its length.
 
 import argparse
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ def fit(footage: Sequence[Footage]) -> MouthAudioWeights:
     )
 
 
+@cache
 def _aligned(each: Footage) -> list[tuple[float, np.ndarray, np.ndarray]]:
     """(weight, mouth, sound) of a file's pieces, its known offset undone."""
     weight = 1 / np.sqrt(len(each.landmarks))

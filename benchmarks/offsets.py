@@ -36,11 +36,9 @@ LONG_FRAMES = 125
 SHORTEST_FRAMES = 50
 MIN_COVERAGE, MAX_SECOND_FACE = 0.8, 0.25
 """Share of frames with a face, and with another one, that a file has at least and at most."""
-PARTS_APART = 0.5
-"""Share of a piece by which the next one of the same file is moved on for foreign sound."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Footage:
     """One file: its face's landmarks and its sound from the first frame on."""
 

@@ -72,7 +72,7 @@ def test_a_given_limit_goes_before_the_scorers_own() -> None:
 
 
 def test_each_scorer_has_its_own_limit() -> None:
-    small, large = row(0, 0, 8, 0.5, px=80), row(1, 0, 8, 0.01, px=200)
+    small, large = row(0, 0, 8, 0.5, px=80), row(1, 0, 8, 0.2, px=200)
     small.scorer = large.scorer = "stable-syncnet"
     refuse_other_faces([small, large])
     assert [small.reason, large.reason] == ["", Reason.NOT_THE_SPEAKER]
