@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, read_fra
 from datasets.records import COLUMNS
 from datasets.sources import SourceItem
 from tasks.ingest import IngestConfig, IngestStage, audio_part, clip_prefix, is_silent
-from tasks.sync_score import OffsetScore
+from tasks.sync_score import ClipSignals, OffsetScore
 from tests.portrait import blank, moving
 
 CONFIG = IngestConfig(resolution=96, min_frames=20, max_clip_frames=60)
@@ -25,13 +25,16 @@ class FixedScorer:
     """Says the same of every clip."""
 
     name = "mouth-audio"
+    needs_frames = False
+    min_confidence = 3.0
 
     def __init__(self) -> None:
         self.offset = 0.0
 
-    def score(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
-        assert landmarks.shape == (len(audio) // SAMPLES_PER_FRAME, 478, 2)
-        return OffsetScore(self.offset, 4.5)
+    def score(self, clips: Sequence[ClipSignals]) -> list[OffsetScore]:
+        for clip in clips:
+            assert clip.landmarks.shape == (len(clip.audio) // SAMPLES_PER_FRAME, 478, 2)
+        return [OffsetScore(self.offset, 4.5) for _ in clips]
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +252,7 @@ def test_an_interrupted_run_leaves_nothing_half_done(
 ) -> None:
     assert stage._scorer is not None
 
-    def full(*_: object) -> OffsetScore:
+    def full(*_: object) -> list[OffsetScore]:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(stage._scorer, "score", full)
