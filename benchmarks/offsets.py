@@ -143,9 +143,10 @@ def read_folder(folder: Path) -> tuple[list[Footage], dict[str, str]]:
 
 
 def pieces(frames: int, longest: int) -> list[tuple[int, int]]:
-    """(start, length) of clips as ingestion cuts them: the last two are equally long."""
+    """(start, length) of clips as ingestion cuts a track, which looks half a longest clip ahead
+    so that none gets very short."""
     parts, start = [], 0
-    while frames - start > 2 * longest:
+    while frames - start >= longest + longest // 2:
         parts.append((start, longest))
         start += longest
     if frames - start > longest:
