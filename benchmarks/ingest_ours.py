@@ -22,7 +22,8 @@ from uuid import uuid4
 from benchmarks.ingest_meter import TreeMeter
 from datasets.sources import SourceItem, list_folder
 from tasks.executor import Outcome, Stage, run_stage
-from tasks.ingest import IngestConfig, IngestStage
+from tasks.ingest import IngestStage
+from tasks.ingest_config import IngestConfig
 from tasks.ray_runtime import ray_session
 
 ROOT = Path(__file__).resolve().parents[1]

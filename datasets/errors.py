@@ -45,6 +45,8 @@ class Reason(StrEnum):
     """The head is turned too far to the side."""
     DARK = "dark"
     """The face is under- or overexposed."""
+    LOW_QUALITY = "low_quality"
+    """The image quality score of the face is below the threshold."""
     TIMED_OUT = "timed_out"
     """The item's deadline passed while it was processed."""
     WORKER_DIED = "worker_died"

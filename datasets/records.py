@@ -61,6 +61,11 @@ class ClipRow:
     """Median absolute yaw of the head, degrees."""
     brightness: float = float("nan")
     """Mean grey level of the aligned face, 0 to 255."""
+    sync_distance: float = float("nan")
+    """Distance of lips and sound at the offset (Sync-D); NaN where the scorer has none."""
+    quality: float = float("nan")
+    """Image quality by HyperIQA, 0 to 100, mean over some frames of the aligned face; NaN where
+    its weights were not there."""
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)

@@ -40,14 +40,16 @@ from flows.artifacts import (  # noqa: E402
 from tasks import dataset_pack  # noqa: E402
 from tasks import publish as publishing  # noqa: E402
 from tasks.download import DownloadStage  # noqa: E402
-from tasks.executor import StageProgress  # noqa: E402
+from tasks.executor import Resources, StageProgress  # noqa: E402
+from tasks.image_quality import get_quality_scorer  # noqa: E402
 from tasks.ingest import IngestStage  # noqa: E402
-from tasks.ingest_file import IngestConfig  # noqa: E402
+from tasks.ingest_config import IngestConfig  # noqa: E402
 from tasks.ingest_journal import Changes, GroupEntry, Journal  # noqa: E402
 from tasks.locks import lock_folder, only_run  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
 from tasks.sync_score import get_scorer  # noqa: E402
+from tasks.training import resolve_device  # noqa: E402
 from tasks.verdicts import Thresholds, judge  # noqa: E402
 
 SOURCES = ("sample", *LISTED)
@@ -68,6 +70,8 @@ class Refresh:
     thresholds: Thresholds
     packing: dataset_pack.PackConfig
     crew: Crew
+    device: str
+    gpu_share: float
     downloads: DownloadSettings
     keep_downloads: bool = True
     ray_address: str | None = None
@@ -112,12 +116,15 @@ def _run_ingest(
     items: list[SourceItem], changes: Changes, journal: Journal, refresh: Refresh
 ) -> None:
     progress = _Progress(len(items), len(items) - len(changes.todo), refresh.thresholds)
+    gpus = refresh.gpu_share if refresh.device.startswith("cuda") else 0.0
     stage = IngestStage(
         refresh.config,
         refresh.thresholds,
         refresh.store,
         journal.prefix,
         refresh.packing.max_shard_bytes,
+        Resources(cpus=1.0, gpus=gpus),
+        refresh.device,
     )
     download = None
     if any(item.how is not How.LOCAL and item.wanted for item in changes.todo):
@@ -210,7 +217,10 @@ def refresh_dataset(
     output: str = "runs/dataset",
     resolution: int = 256,
     scorer: str = "mouth-audio",
-    min_confidence: float = Thresholds.min_confidence,
+    scorer_weights: str = "",
+    device: str = "cpu",
+    gpu_share: float = 0.25,
+    min_confidence: float | None = None,
     max_offset_frames: float = Thresholds.max_offset_frames,
     test_fraction: float = 0.2,
     sample_clips: int = 48,
@@ -236,8 +246,14 @@ def refresh_dataset(
             data set. Addresses (s3://, gs://, http) will do, too.
         output: folder, or s3:// or gs:// address, for index.json, ledger.parquet and shards.
         resolution: side of the aligned faces in pixels.
-        scorer: what measures the offset of the audio: mouth-audio.
-        min_confidence: clips whose offset is less certain are refused.
+        scorer: what measures the offset of the audio: mouth-audio, syncnet-v2 or
+            stable-syncnet.
+        scorer_weights: of the two networks: a file, a trained bundle, or a name of the
+            weights table.
+        device: where the scorer's network runs: cpu, cuda or mps.
+        gpu_share: part of a GPU that one worker takes, with device cuda.
+        min_confidence: clips whose offset is less certain are refused, in the scorer's units;
+            by default the scorer's own threshold.
         max_offset_frames: clips whose audio is further off are refused, frames at 25 fps.
         test_fraction: share of the speakers that are kept for testing.
         sample_clips: how many videos the sample has.
@@ -265,10 +281,12 @@ def refresh_dataset(
             input or "",
             store,
             Path(work) if work else local,
-            _ingest_config(resolution, scorer),
+            _ingest_config(resolution, scorer, scorer_weights),
             Thresholds(min_confidence=min_confidence, max_offset_frames=max_offset_frames),
             dataset_pack.with_fraction(dataset_pack.PackConfig(resolution), test_fraction),
             Crew(workers=workers, deadline_s=deadline_s),
+            device,
+            gpu_share,
             DownloadSettings(
                 max_height=max_height,
                 connections=downloads,
@@ -302,18 +320,25 @@ def _checked(refresh: Refresh) -> Refresh:
         raise UserError(f"--input {given} is given, but the source is 'sample', which has none")
     if refresh.crew.deadline_s <= 0:
         raise UserError(f"a deadline of {refresh.crew.deadline_s:g} s is none: give more than 0")
-    get_scorer(refresh.config.scorer)
+    if not refresh.ray_address:
+        resolve_device(refresh.device)
+    if refresh.device.startswith("cuda") and not 0 < refresh.gpu_share <= 1:
+        raise UserError(f"a GPU share of {refresh.gpu_share:g} is none: give more than 0, up to 1")
+    get_scorer(refresh.config.scorer, refresh.config.scorer_weights)
     inside = Path(given) if given and "://" not in given else None
     dataset_pack.check_output(refresh.store, inside)
     return refresh
 
 
-def _ingest_config(resolution: int, scorer: str) -> IngestConfig:
+def _ingest_config(resolution: int, scorer: str, weights: str) -> IngestConfig:
     if not 32 <= resolution <= 1024 or resolution % 8:
         raise UserError(
             f"a resolution of {resolution} is not possible: give a multiple of 8 from 32 to 1024"
         )
-    return IngestConfig(resolution=resolution, scorer=scorer)
+    quality = get_quality_scorer() is not None
+    return IngestConfig(
+        resolution=resolution, scorer=scorer, scorer_weights=weights, quality=quality
+    )
 
 
 def _conclude(result: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ def relabel_dataset(
     max_yaw_deg: float | None = None,
     min_brightness: float | None = None,
     max_brightness: float | None = None,
+    min_quality: float | None = None,
     test_fraction: float | None = None,
 ) -> dict[str, Any]:
     """Judge the clips of a dataset by other thresholds and publish the result.
@@ -50,6 +51,7 @@ def relabel_dataset(
         max_yaw_deg: furthest turn of the head, degrees.
         min_brightness: darkest face, mean grey level.
         max_brightness: brightest face, mean grey level.
+        min_quality: smallest image quality, where it was measured.
         test_fraction: share of the speakers that are kept for testing.
 
     Returns:
@@ -67,6 +69,7 @@ def relabel_dataset(
         "max_yaw_deg": max_yaw_deg,
         "min_brightness": min_brightness,
         "max_brightness": max_brightness,
+        "min_quality": min_quality,
     }
     given = {name: value for name, value in asked.items() if value is not None}
     packing = settings.packing

@@ -27,9 +27,9 @@ from tasks.metrics import (
     metric,
     psnr,
 )
+from tasks.mouth_audio import MouthAudioScorer
 from tasks.ssim import ssim
 from tasks.sync_judge import sync_judge
-from tasks.sync_score import get_scorer
 
 WINDOW = 16
 """Frames per video that FVD looks at."""
@@ -92,7 +92,7 @@ class Scores:
             image_extractor(file(config.inception_weights), device), config.image_frames
         )
         self.fvd = _Frechet(video_extractor(file(config.i3d_weights), device), config.video_windows)
-        self.scorer = get_scorer("mouth-audio")
+        self.scorer = MouthAudioScorer()
         self.detector = detector
         self.count = len(tests.clips)
         self.note = tests.note
@@ -164,7 +164,7 @@ class Scores:
         for name, (landmarks, seen, audio) in pairs.items():
             row[f"mouth_offset_{name}"] = row[f"mouth_z_{name}"] = math.nan
             if seen >= MIN_FACES and len(landmarks) >= MIN_SPEECH:
-                score = self.scorer.score(landmarks, audio)
+                score = self.scorer.measure(landmarks, audio)
                 row[f"mouth_offset_{name}"] = score.offset_frames
                 row[f"mouth_z_{name}"] = score.confidence
 

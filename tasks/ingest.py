@@ -19,8 +19,10 @@ from datasets.shards import MAX_BYTES, ShardWriter
 from datasets.sources import SourceItem
 from datasets.store import LocalStore, Store
 from tasks.executor import Resources, Stage
-from tasks.ingest_file import FileRun, IngestConfig, Members
-from tasks.sync_score import OffsetScorer, get_scorer
+from tasks.image_quality import get_quality_scorer
+from tasks.ingest_config import IngestConfig, Tools
+from tasks.ingest_file import FileRun, Members
+from tasks.sync_score import get_scorer
 from tasks.verdicts import Thresholds, judge
 
 SHARDS = "shards"
@@ -57,14 +59,18 @@ class IngestStage(Stage):
     prefix: str
     max_shard_bytes: int = MAX_BYTES
     resources: Resources = field(default_factory=lambda: Resources(cpus=1.0))
-    _detector: FaceMeshDetector | None = field(default=None, init=False, repr=False)
-    _scorer: OffsetScorer | None = field(default=None, init=False, repr=False)
+    device: str = "cpu"
+    """Where networks of scorers run."""
+    _tools: Tools | None = field(default=None, init=False, repr=False)
     _shards: ShardWriter | None = field(default=None, init=False, repr=False)
 
     def setup(self) -> None:
-        """Load the face models."""
-        self._scorer = get_scorer(self.config.scorer)
-        self._detector = FaceMeshDetector(self.config.max_faces)
+        """Load face models and scorers."""
+        self._tools = Tools(
+            FaceMeshDetector(self.config.max_faces),
+            get_scorer(self.config.scorer, self.config.scorer_weights, self.device),
+            get_quality_scorer("", self.device) if self.config.quality else None,
+        )
 
     def begin(self, batch: str) -> None:
         """Start the shards of group `batch`, a number."""
@@ -81,8 +87,7 @@ class IngestStage(Stage):
     def process(self, item: IngestWork) -> dict[str, Any]:
         """Ingest one file; wrong input gives rows with a reason, never an exception."""
         began = time.monotonic()
-        assert self._detector is not None
-        assert self._scorer is not None
+        assert self._tools is not None
         assert self._shards is not None
         mark = self._shards.mark()
         run = FileRun(
@@ -90,8 +95,7 @@ class IngestStage(Stage):
             item.path,
             item.sound,
             self.config,
-            self._detector,
-            self._scorer,
+            self._tools,
             lambda row, members: self._keep(row, members, item.split),
         )
         try:

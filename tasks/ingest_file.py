@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import Reason, SourceError
-from datasets.landmarks import FaceDetector
 from datasets.manifest import content_digest
 from datasets.media import (
     FPS,
@@ -36,8 +35,9 @@ from datasets.records import ClipRow
 from datasets.sources import Part, SourceItem
 from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.face_pass import FacePass
+from tasks.ingest_config import IngestConfig, Tools
 from tasks.speaker_choice import refuse_other_faces
-from tasks.sync_score import MAX_LAG, OffsetScorer
+from tasks.sync_score import MAX_LAG, ClipSignals
 
 log = logging.getLogger(__name__)
 
@@ -65,38 +65,6 @@ Members = Mapping[str, bytes]
 """Files of a clip by suffix: mp4, flac, npy, json."""
 
 
-@dataclass(frozen=True)
-class IngestConfig:
-    """What decides the content of clips; part of the key under which results are kept."""
-
-    resolution: int = 256
-    """Side of the aligned faces."""
-    scorer: str = "mouth-audio"
-    """Measures the offset between lips and audio."""
-    min_frames: int = 50
-    """Shortest clip, frames at 25 fps."""
-    max_clip_frames: int = 250
-    """Longest clip; longer tracks become several."""
-    min_face_px: float = 48.0
-    """Smaller faces have no detail to learn from, whatever the thresholds."""
-    max_faces: int = 2
-    """Faces that are followed at once."""
-    crf: int = 15
-    """x264's quality of the aligned faces."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.min_frames <= self.max_clip_frames / 2:
-            raise ValueError(
-                f"clips of {self.min_frames} to {self.max_clip_frames} frames are asked for: "
-                "the longest must be at least twice the shortest"
-            )
-
-    @property
-    def reach(self) -> int:
-        """Frames that a clip which is not complete yet began at most ago."""
-        return self.max_clip_frames + max(self.min_frames, self.max_clip_frames // 2) + 10
-
-
 @dataclass
 class _Waiting:
     """A clip that is good but for the choice between faces."""
@@ -113,7 +81,7 @@ class FileRun:
         path: where its file is; None for an item that says itself why it cannot be used.
         sound: the file with its audio, where that comes apart.
         config: of the clips.
-        detector, scorer: loaded.
+        tools: loaded.
         keep: takes every clip that no other face excludes, in order of time.
     """
 
@@ -123,13 +91,12 @@ class FileRun:
         path: Path | None,
         sound: Path | None,
         config: IngestConfig,
-        detector: FaceDetector,
-        scorer: OffsetScorer,
+        tools: Tools,
         keep: Callable[[ClipRow, Members], None],
     ) -> None:
         self.item, self.path, self.config = item, path, config
         self.sound = sound or path
-        self.detector, self.scorer, self.keep = detector, scorer, keep
+        self.tools, self.keep = tools, keep
         self.digest = ""
         self.frames = 0
         """Frames that were looked at, at 25 fps."""
@@ -258,7 +225,7 @@ class _PartRun:
         named = f"{run.item.relative}/{part.name}" if part.name else run.item.relative
         self.prefix = clip_prefix(named)
         self.tracks = 0
-        self.work = FacePass(run.detector, self._make_writer)
+        self.work = FacePass(run.tools.detector, self._make_writer)
 
     def add(self, rgb: np.ndarray) -> None:
         if self.box:
@@ -288,7 +255,7 @@ class _PartRun:
             min_frames=self.config.min_frames,
             max_frames=self.config.max_clip_frames,
             crf=self.config.crf,
-            keep_faces=self.run.scorer.needs_frames,
+            keep_faces=self.run.tools.need_faces,
             on_clip=lambda clip: self._clip_done(shot, clip),
         )
 
@@ -325,8 +292,12 @@ class _PartRun:
         elif is_silent(sound):
             _mark(row, Reason.SILENT, "audio", "no speech during this clip")
         else:
-            score = self.run.scorer.score(clip.landmarks, sound)
+            signals = ClipSignals(clip.landmarks, sound, clip.faces)
+            (score,) = self.run.tools.scorer.score([signals])
             row.av_offset_frames, row.sync_confidence = score.offset_frames, score.confidence
+            row.sync_distance = score.distance
+            if self.run.tools.quality is not None and clip.faces is not None:
+                (row.quality,) = self.run.tools.quality.score([clip.faces])
             late = row.av_offset_frames if np.isfinite(row.sync_confidence) else 0.0
             corrected = self.sound.part(begin + round(late * SAMPLES_PER_FRAME), count)
             self.run.wait(row, self._members(row, clip, corrected))

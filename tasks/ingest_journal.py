@@ -20,7 +20,7 @@ from datasets.sources import How, SourceItem
 from datasets.store import Store
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS
-from tasks.ingest_file import IngestConfig
+from tasks.ingest_config import IngestConfig
 from tasks.locks import STAGING
 from tasks.source_groups import SourceGroup, group_sources
 

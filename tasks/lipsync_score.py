@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.landmarks import FaceMeshDetector, mouth_opening
 from datasets.media import SAMPLES_PER_FRAME, read_audio, read_frames
-from tasks.sync_score import MouthAudioScorer
+from tasks.mouth_audio import MouthAudioScorer
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def score_lip_sync(output: Path, driving: Path, source: Path) -> LipSyncScore:
     scorer = MouthAudioScorer()
     new, old = read_landmarks(output), read_landmarks(source)
     speech, own = read_audio(driving), read_audio(source)
-    follows = scorer.score(new, _fitted(speech, len(new)))
+    follows = scorer.measure(new, _fitted(speech, len(new)))
     # Beyond the input's length its video runs backwards, which its sound does not.
     count = min(len(new), len(old))
-    copies = scorer.score(new[:count], _fitted(own, count))
+    copies = scorer.measure(new[:count], _fitted(own, count))
     return LipSyncScore(
         offset_frames=float(follows.offset_frames),
         z=float(follows.confidence),

@@ -11,7 +11,7 @@ from tasks import dataset_pack
 from tasks.data_card import data_card
 from tasks.data_card_page import card_files
 from tasks.dataset_pack import PackConfig
-from tasks.ingest_file import IngestConfig
+from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import Journal
 from tasks.relabel_report import RelabelReport, relabel_report
 from tasks.verdicts import Thresholds, judge

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from datasets.errors import Reason
 from datasets.records import ClipRow
-from tasks.sync_score import DEFAULT_MIN_CONFIDENCE
+from tasks.sync_score import default_min_confidence
 
 SHARED = 0.2
 """Share of the shorter clip that two clips must have in common to exclude each other."""
@@ -13,16 +13,24 @@ SHARED = 0.2
 def refuse_other_faces(
     rows: Sequence[ClipRow],
     before: Sequence[ClipRow] = (),
-    min_confidence: float = DEFAULT_MIN_CONFIDENCE,
+    min_confidence: float | None = None,
 ) -> None:
     """Mark clips at whose time another face was chosen, in place.
 
     A face whose lips follow the audio for sure comes first, the surest before others; where
-    there is none, the largest face does. Rows with a reason are out already; those in `before`
-    were chosen for good.
+    there is none, the largest face does. Rows with a reason are out already.
+
+    Args:
+        rows: of one video, all by the same scorer.
+        before: rows of the same video that were chosen for good.
+        min_confidence: from which on a face counts as in sync; None: the scorer's own.
     """
     open_rows = [row for row in rows if not row.reason]
-    order = sorted(open_rows, key=lambda row: _preference(row, min_confidence), reverse=True)
+    if min_confidence is None:
+        limits = {row.scorer: default_min_confidence(row.scorer) for row in open_rows}
+    else:
+        limits = dict.fromkeys((row.scorer for row in open_rows), min_confidence)
+    order = sorted(open_rows, key=lambda row: _preference(row, limits[row.scorer]), reverse=True)
     chosen = list(before)
     for row in order:
         rival = next((other for other in chosen if _exclude(row, other)), None)

@@ -6,10 +6,12 @@ video to be looked at again.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, isnan, nan
 from typing import Any
 
 from datasets.errors import Reason
 from datasets.records import Verdict
+from tasks.sync_score import default_min_confidence
 
 Row = dict[str, Any]
 STAGE = "verdict"
@@ -19,8 +21,9 @@ STAGE = "verdict"
 class Thresholds:
     """A clip must meet all of these. A score that could not be measured meets none."""
 
-    min_confidence: float = 3.0
-    """Smallest confidence in the offset, in the scorer's units; 3 as published."""
+    min_confidence: float | None = None
+    """Smallest confidence in the offset, in the scorer's units; None: the scorer's own
+    threshold, `tasks.sync_score.MIN_CONFIDENCE`."""
     max_offset_frames: float = 12.0
     """Largest delay or lead of the audio that is corrected, frames at 25 fps."""
     min_face_px: float = 48.0
@@ -35,61 +38,51 @@ class Thresholds:
     """Darkest face, mean grey level."""
     max_brightness: float = 235.0
     """Brightest face, mean grey level."""
+    min_quality: float | None = 40.0
+    """Smallest image quality by HyperIQA, 0 to 100 (LatentSync, section 4.1). Only where it was
+    measured: without its weights a clip is accepted and its `detail` says so. None: no limit."""
 
 
-Check = tuple[Reason, str, Callable[[float, Thresholds], bool], Callable[[Thresholds], str]]
+Span = tuple[float, float]
+Check = tuple[Reason, str, Callable[[Thresholds, Mapping[str, Any]], Span]]
+
+
+def _confidence(limit: Thresholds, row: Mapping[str, Any]) -> Span:
+    if limit.min_confidence is None:
+        return default_min_confidence(row["scorer"]), inf
+    return limit.min_confidence, inf
+
 
 CHECKS: tuple[Check, ...] = (
-    (
-        Reason.FACE_TOO_SMALL,
-        "face_px",
-        lambda value, limit: value >= limit.min_face_px,
-        lambda limit: f"at least {limit.min_face_px:g}",
-    ),
-    (
-        Reason.LOW_COVERAGE,
-        "coverage",
-        lambda value, limit: value >= limit.min_coverage,
-        lambda limit: f"at least {limit.min_coverage:g}",
-    ),
+    (Reason.FACE_TOO_SMALL, "face_px", lambda limit, _: (limit.min_face_px, inf)),
+    (Reason.LOW_COVERAGE, "coverage", lambda limit, _: (limit.min_coverage, inf)),
     (
         Reason.DARK,
         "brightness",
-        lambda value, limit: limit.min_brightness <= value <= limit.max_brightness,
-        lambda limit: f"{limit.min_brightness:g} to {limit.max_brightness:g}",
+        lambda limit, _: (limit.min_brightness, limit.max_brightness),
     ),
-    (
-        Reason.BLURRY,
-        "sharpness",
-        lambda value, limit: value >= limit.min_sharpness,
-        lambda limit: f"at least {limit.min_sharpness:g}",
-    ),
-    (
-        Reason.TURNED_AWAY,
-        "yaw_deg",
-        lambda value, limit: abs(value) <= limit.max_yaw_deg,
-        lambda limit: f"at most {limit.max_yaw_deg:g}",
-    ),
-    (
-        Reason.LOW_CONFIDENCE,
-        "sync_confidence",
-        lambda value, limit: value >= limit.min_confidence,
-        lambda limit: f"at least {limit.min_confidence:g}",
-    ),
+    (Reason.BLURRY, "sharpness", lambda limit, _: (limit.min_sharpness, inf)),
+    (Reason.TURNED_AWAY, "yaw_deg", lambda limit, _: (-limit.max_yaw_deg, limit.max_yaw_deg)),
+    (Reason.LOW_CONFIDENCE, "sync_confidence", _confidence),
     (
         Reason.OFFSET_TOO_LARGE,
         "av_offset_frames",
-        lambda value, limit: abs(value) <= limit.max_offset_frames,
-        lambda limit: f"at most {limit.max_offset_frames:g} to either side",
+        lambda limit, _: (-limit.max_offset_frames, limit.max_offset_frames),
     ),
 )
-"""In the order in which they are tried; the first that fails gives the reason."""
+"""Column and what its value must lie in, in the order in which they are tried; the first that
+fails gives the reason."""
+NO_QUALITY = "image quality was not measured"
+"""What an accepted clip says where the weights of HyperIQA were not there."""
 
 
 def judge(rows: Sequence[Mapping[str, Any]], thresholds: Thresholds) -> list[Row]:
     """Rows with `verdict` set, and `reason`, `stage` and `detail` where a threshold decides.
 
     Rows that already have a reason keep it.
+
+    Raises:
+        UserError: no `min_confidence` is given and a row is by a scorer that has none.
     """
     return [_judged(row, thresholds) for row in rows]
 
@@ -99,10 +92,30 @@ def _judged(row: Mapping[str, Any], thresholds: Thresholds) -> Row:
     judged["verdict"] = Verdict.REJECTED.value
     if row["reason"]:
         return judged
-    for reason, column, meets, wanted in CHECKS:
-        value = float(row[column])
+    for reason, column, span in CHECKS:
+        low, high = span(thresholds, row)
         # NaN fails every comparison, as it should.
-        if not meets(value, thresholds):
-            detail = f"{column} is {value:.3g}, {wanted(thresholds)} wanted"
-            return judged | {"reason": reason.value, "stage": STAGE, "detail": detail}
-    return judged | {"verdict": Verdict.ACCEPTED.value, "stage": STAGE, "detail": ""}
+        if not low <= float(row[column]) <= high:
+            return judged | _refused(reason, column, float(row[column]), (low, high))
+    detail = ""
+    if thresholds.min_quality is not None:
+        # Ledgers of before this score have no such column.
+        quality = float(row.get("quality", nan))
+        if quality < thresholds.min_quality:
+            return judged | _refused(
+                Reason.LOW_QUALITY, "quality", quality, (thresholds.min_quality, inf)
+            )
+        detail = NO_QUALITY if isnan(quality) else ""
+    return judged | {"verdict": Verdict.ACCEPTED.value, "stage": STAGE, "detail": detail}
+
+
+def _refused(reason: Reason, column: str, value: float, span: Span) -> Row:
+    low, high = span
+    if high == inf:
+        wanted = f"at least {low:g}"
+    elif low == -high:
+        wanted = f"at most {high:g} to either side"
+    else:
+        wanted = f"{low:g} to {high:g}"
+    detail = f"{column} is {value:.3g}, {wanted} wanted"
+    return {"reason": reason.value, "stage": STAGE, "detail": detail}

@@ -1,19 +1,21 @@
 """An ingestion stage with real face models and a scorer that says what it is told."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from datasets.landmarks import FaceMeshDetector
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.shards import read_samples
 from datasets.sources import SourceItem, local_item
 from datasets.store import LocalStore
 from tasks.ingest import SPARE, IngestStage, IngestWork
-from tasks.ingest_file import IngestConfig
-from tasks.sync_score import OffsetScore
+from tasks.ingest_config import IngestConfig, Tools
+from tasks.sync_score import ClipSignals, OffsetScore
 from tasks.verdicts import Thresholds
 
 CONFIG = IngestConfig(resolution=96, min_frames=20, max_clip_frames=60)
@@ -28,27 +30,34 @@ class FixedScorer:
 
     name = "mouth-audio"
     needs_frames = False
+    min_confidence = 3.0
 
     def __init__(self) -> None:
         self.offset, self.confidence = 0.0, 4.5
 
-    def score(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
-        assert landmarks.shape == (len(audio) // SAMPLES_PER_FRAME, 478, 2)
-        return OffsetScore(self.offset, self.confidence)
+    def score(self, clips: Sequence[ClipSignals]) -> list[OffsetScore]:
+        for clip in clips:
+            assert clip.landmarks.shape == (len(clip.audio) // SAMPLES_PER_FRAME, 478, 2)
+        return [OffsetScore(self.offset, self.confidence) for _ in clips]
 
 
 def make_stage(folder: Path) -> IngestStage:
     """A stage that is ready, with its store below a folder."""
     made = IngestStage(CONFIG, Thresholds(), LocalStore(folder / "out"), "staging")
-    made.setup()
-    made._scorer = FixedScorer()
+    made._tools = Tools(FaceMeshDetector(CONFIG.max_faces), FixedScorer())
     return made
+
+
+def scorer_of(stage: IngestStage) -> FixedScorer:
+    """The scorer of a stage made here."""
+    assert stage._tools is not None
+    assert isinstance(stage._tools.scorer, FixedScorer)
+    return stage._tools.scorer
 
 
 def reset(stage: IngestStage) -> IngestStage:
     """The stage with its scorer as it was in the beginning."""
-    assert isinstance(stage._scorer, FixedScorer)
-    stage._scorer.offset, stage._scorer.confidence = 0.0, 4.5
+    scorer_of(stage).offset, scorer_of(stage).confidence = 0.0, 4.5
     return stage
 
 

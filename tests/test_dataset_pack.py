@@ -17,7 +17,7 @@ from datasets.sources import SourceItem, local_item
 from datasets.store import LocalStore
 from tasks import dataset_pack
 from tasks.dataset_pack import PackConfig, check_output, ledger_bytes
-from tasks.ingest_file import IngestConfig
+from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import Journal
 from tasks.publish import Published, publish, settings_of
 from tasks.verdicts import Thresholds

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -16,17 +17,17 @@ from datasets.shards import read_samples
 from datasets.store import LocalStore
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_file import clip_prefix
-from tasks.sync_score import OffsetScore
+from tasks.sync_score import ClipSignals, OffsetScore
 from tasks.verdicts import Thresholds
 from tests.ingest_stage import (
     CONFIG,
-    FixedScorer,
     Made,
     heard,
     item,
     make_stage,
     reset,
     run,
+    scorer_of,
     write,
 )
 from tests.portrait import blank, moving
@@ -90,9 +91,8 @@ def test_again_gives_the_same_bytes(stage: IngestStage, talking: Made) -> None:
 
 
 def test_what_thresholds_refuse_is_kept_apart(stage: IngestStage, talking: Made) -> None:
-    assert isinstance(stage._scorer, FixedScorer)
     _, good, _ = run(stage, item(talking[0]))
-    stage._scorer.confidence = 2.0
+    scorer_of(stage).confidence = 2.0
     _, none, spare = run(stage, item(talking[0]))
     assert none == {}
     assert spare.keys() == good.keys()
@@ -107,10 +107,9 @@ def test_late_audio_is_moved_by_samples(stage: IngestStage, folder: Path) -> Non
     with VideoWriter(path, 320, 320, 25, audio=sound, preset="ultrafast") as writer:
         for frame in frames:
             writer.write(frame)
-    assert isinstance(stage._scorer, FixedScorer)
     decoded: dict[float, np.ndarray] = {}
     for offset in (0.0, 4.25, -3.0):
-        stage._scorer.offset = offset
+        scorer_of(stage).offset = offset
         decoded[offset] = heard(run(stage, item(path))[1])
     late, early = round(4.25 * 640), 3 * 640
     assert (decoded[4.25][:-late] == decoded[0.0][late:]).all()
@@ -123,17 +122,16 @@ def test_a_source_that_fails_takes_only_its_own_clips_along(
 ) -> None:
     other, _ = write(folder, "other", moving(30) + [blank()] * 25 + moving(30))
     _, before, _ = run(stage, item(talking[0]))
-    assert isinstance(stage._scorer, FixedScorer)
     calls: list[int] = []
-    score = stage._scorer.score
+    score = scorer_of(stage).score
 
-    def full(*signals: np.ndarray) -> OffsetScore:
-        calls.append(len(signals[0]))
+    def full(clips: Sequence[ClipSignals]) -> list[OffsetScore]:
+        calls.append(len(clips))
         if len(calls) == 3:
             raise OSError(5, "broken")
-        return score(*signals)
+        return score(clips)
 
-    monkeypatch.setattr(stage._scorer, "score", full)
+    monkeypatch.setattr(scorer_of(stage), "score", full)
     stage.begin("7")
     stage.process(IngestWork(item(talking[0]), talking[0], "train"))
     with pytest.raises(OSError, match="broken"):

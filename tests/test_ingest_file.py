@@ -15,7 +15,8 @@ from datasets.media import SAMPLE_RATE, VideoWriter, write_flac
 from datasets.sources import Part, Region
 from tasks import ingest_file
 from tasks.ingest import IngestStage, IngestWork
-from tasks.ingest_file import IngestConfig, clip_prefix, is_silent
+from tasks.ingest_config import IngestConfig
+from tasks.ingest_file import clip_prefix, is_silent
 from tests.ingest_stage import (
     Made,
     heard,
@@ -117,7 +118,7 @@ def test_short_tracks_and_small_faces_leave_no_files(stage: IngestStage, folder:
     assert good == spare == {}
     config = IngestConfig(resolution=96, min_frames=10, max_clip_frames=60, min_face_px=400)
     strict = replace(stage, config=config)
-    strict._detector, strict._scorer = stage._detector, stage._scorer
+    strict._tools = stage._tools
     (result,), good, spare = run(strict, item(path))
     assert reasons(result) == ["face_too_small"]
     assert "400" in result["rows"][0]["detail"]
@@ -130,7 +131,7 @@ def test_a_long_track_is_handed_on_while_it_is_read(
     """No more clips wait than allowed, and what comes out is the same as with all waiting."""
     config = IngestConfig(resolution=96, min_frames=5, max_clip_frames=10)
     brief = replace(stage, config=config)
-    brief._detector, brief._scorer = stage._detector, stage._scorer
+    brief._tools = stage._tools
     path, _ = write(folder, "long", moving(120))
     (one,), all_waiting, _ = run(brief, item(path))
     waited: list[int] = []

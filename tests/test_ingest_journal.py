@@ -10,7 +10,7 @@ import pytest
 from datasets.errors import Reason, UserError
 from datasets.sources import How, Part, SourceItem, local_item
 from datasets.store import LocalStore
-from tasks.ingest_file import IngestConfig
+from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import MAX_RUNS, Journal
 from tests.finished_groups import clip_row, finish_group
 

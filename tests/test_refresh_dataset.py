@@ -17,7 +17,7 @@ from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
 from tasks.dataset_pack import PackConfig
-from tasks.ingest_file import IngestConfig
+from tasks.ingest_config import IngestConfig
 from tasks.refresh_run import Crew
 from tasks.verdicts import Thresholds
 from tests.finished_groups import clip_row, finish_group
@@ -66,6 +66,8 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
         thresholds,
         PackConfig(256),
         crew,
+        "cpu",
+        0.25,
         DownloadSettings(),
         **options,
     )

@@ -14,6 +14,7 @@ def row(track: int, start: float, end: float, confidence: float, px: float = 100
         end_s=end,
         face_px=px,
         sync_confidence=confidence,
+        scorer="mouth-audio",
     )
 
 
@@ -62,3 +63,16 @@ def test_unmeasured_confidence_counts_as_none() -> None:
     measured, unmeasured = row(0, 0, 8, 4, px=50), row(1, 0, 8, float("nan"), px=300)
     refuse_other_faces([unmeasured, measured])
     assert [measured.reason, unmeasured.reason] == ["", Reason.NOT_THE_SPEAKER]
+
+
+def test_a_given_limit_goes_before_the_scorers_own() -> None:
+    small, large = row(0, 0, 8, 5.0, px=80), row(1, 0, 8, 1.5, px=200)
+    refuse_other_faces([small, large], min_confidence=6.0)
+    assert [small.reason, large.reason] == [Reason.NOT_THE_SPEAKER, ""]
+
+
+def test_each_scorer_has_its_own_limit() -> None:
+    small, large = row(0, 0, 8, 0.5, px=80), row(1, 0, 8, 0.2, px=200)
+    small.scorer = large.scorer = "stable-syncnet"
+    refuse_other_faces([small, large])
+    assert [small.reason, large.reason] == ["", Reason.NOT_THE_SPEAKER]

@@ -1,120 +1,58 @@
-"""The mouth-audio scorer finds known shifts, and is not sure where there is nothing to find."""
+"""Scorers by name, and what is said where their weights are missing."""
 
-import numpy as np
+from pathlib import Path
+
 import pytest
+import torch
 
 from datasets.errors import UserError
-from datasets.media import SAMPLES_PER_FRAME
-from tasks.sync_score import (
-    DEFAULT_MIN_CONFIDENCE,
-    MAX_LAG,
-    MouthAudioScorer,
-    OffsetScore,
-    get_scorer,
-)
-
-SCORER = MouthAudioScorer()
+from models.syncnet import SyncNet
+from tasks.mouth_audio import MouthAudioScorer
+from tasks.sync_score import MIN_CONFIDENCE, default_min_confidence, get_scorer
+from tests.real_bundle import make_real_bundle
 
 
-def loudness(frames: int, seed: int) -> np.ndarray:
-    """Syllables: how open a mouth is, 0 to 1, for each frame."""
-    rng = np.random.default_rng(seed)
-    curve = np.zeros(frames)
-    at = 2.0
-    while at < frames:
-        width = rng.uniform(1.2, 2.2)
-        curve += rng.uniform(0.4, 1) * np.exp(-0.5 * ((np.arange(frames) - at) / width) ** 2)
-        at += rng.uniform(4, 9) + (rng.random() < 0.15) * 8
-    return np.clip(curve, 0, 1)
+@pytest.fixture(autouse=True)
+def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
+    return tmp_path / "weights"
 
 
-def mouth(curve: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Landmarks (t, 478, 2) of a face whose lower lip follows the curve, with jitter."""
-    base = np.random.default_rng(99).uniform(60, 140, (478, 2))
-    base[33], base[263], base[10], base[2] = (70, 80), (130, 80), (100, 50), (100, 110)
-    base[0], base[17], base[61], base[291] = (100, 120), (100, 130), (85, 125), (115, 125)
-    mesh = np.repeat(base[None], len(curve), axis=0)
-    mesh[:, 17, 1] += 12 * curve
-    mesh += np.random.default_rng(seed).normal(0, 0.25, mesh.shape)
-    mesh += 5 * np.sin(np.arange(len(curve)) / 40)[:, None, None]
-    return mesh.astype(np.float32)
+def test_mouth_audio_needs_nothing() -> None:
+    scorer = get_scorer("mouth-audio")
+    assert isinstance(scorer, MouthAudioScorer)
+    assert (scorer.name, scorer.needs_frames) == ("mouth-audio", False)
+    assert scorer.min_confidence == default_min_confidence("mouth-audio")
 
 
-def sound(curve: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Noise in the curve's rhythm."""
-    times = np.arange(len(curve) * SAMPLES_PER_FRAME) / SAMPLES_PER_FRAME - 0.5
-    level = np.interp(times, np.arange(len(curve)), curve)
-    noise = np.random.default_rng(seed + 1).normal(0, 0.1, len(level))
-    return (noise * (0.01 + level**2)).astype(np.float32)
+def test_syncnet_v2_takes_the_tables_weights(no_weights: Path) -> None:
+    with pytest.raises(UserError, match=r"weights syncnet-v2 are not at .*syncnet_v2\.model"):
+        get_scorer("syncnet-v2")
+    with pytest.raises(UserError, match=r"there is no file mine\.model"):
+        get_scorer("syncnet-v2", "mine.model")
+    path = no_weights / "syncnet" / "syncnet_v2.model"
+    path.parent.mkdir(parents=True)
+    torch.save(SyncNet().state_dict(), path)
+    for weights in ("", "syncnet-v2", str(path)):
+        scorer = get_scorer("syncnet-v2", weights)
+        assert (scorer.name, scorer.needs_frames) == ("syncnet-v2", True)
+        assert scorer.min_confidence == MIN_CONFIDENCE["syncnet-v2"]
 
 
-@pytest.mark.parametrize("shift", [-15, -9, -4, 0, 1, 6, 9, 15])
-def test_finds_known_shifts(shift: int) -> None:
-    frames = 150
-    curve = loudness(frames + 40, seed=abs(shift))
-    audio = sound(np.roll(curve, shift))[20 * SAMPLES_PER_FRAME :]
-    score = SCORER.score(mouth(curve[20:-20]), audio[: frames * SAMPLES_PER_FRAME])
-    assert score.offset_frames == pytest.approx(shift, abs=1)
-    assert score.confidence > 4
+def test_stable_syncnet_takes_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs a network: give a trained bundle"):
+        get_scorer("stable-syncnet")
+    with pytest.raises(UserError, match=r"weights latentsync-1\.5-syncnet are not at"):
+        get_scorer("stable-syncnet", "latentsync-1.5-syncnet")
+    with pytest.raises(UserError, match="there is no file nowhere"):
+        get_scorer("stable-syncnet", "nowhere")
+    scorer = get_scorer("stable-syncnet", str(make_real_bundle(tmp_path / "bundle")))
+    assert (scorer.name, scorer.needs_frames) == ("stable-syncnet", True)
+    assert scorer.min_confidence == MIN_CONFIDENCE["stable-syncnet"]
 
 
-def test_finds_parts_of_a_frame() -> None:
-    curve = loudness(240, 5)
-    audio = sound(curve)
-    for late in (0.0, 0.5):
-        samples = round(late * SAMPLES_PER_FRAME)
-        moved = np.concatenate([np.zeros(samples, np.float32), audio])
-        scores = SCORER.score(mouth(curve), moved)
-        assert scores.offset_frames == pytest.approx(late, abs=0.3)
-
-
-def test_three_seconds_are_enough_for_clear_speech() -> None:
-    curve = loudness(75, 3)
-    score = SCORER.score(mouth(curve), sound(curve))
-    assert abs(score.offset_frames) <= 1
-    assert score.confidence > DEFAULT_MIN_CONFIDENCE
-
-
-def test_audio_of_another_clip_is_rarely_sure() -> None:
-    confident = [
-        SCORER.score(mouth(loudness(125, seed)), sound(loudness(125, seed + 500))).confidence
-        > DEFAULT_MIN_CONFIDENCE
-        for seed in range(60)
-    ]
-    assert sum(confident) <= 6
-
-
-def test_longer_clips_are_surer() -> None:
-    curve = loudness(250, 1)
-    long = SCORER.score(mouth(curve), sound(curve)).confidence
-    short = SCORER.score(mouth(curve[:75]), sound(curve[:75])).confidence
-    assert long > 1.3 * short
-
-
-@pytest.mark.parametrize("case", ["silence", "still mouth", "too short", "no audio"])
-def test_nothing_to_measure(case: str) -> None:
-    curve = loudness(100, 2)
-    landmarks, audio = mouth(curve), sound(curve)
-    if case == "silence":
-        audio = np.zeros_like(audio)
-    elif case == "still mouth":
-        landmarks = np.repeat(landmarks[:1], 100, axis=0)
-    elif case == "too short":
-        landmarks, audio = landmarks[: MAX_LAG - 1], audio[:640]
-    else:
-        audio = audio[:0]
-    assert SCORER.score(landmarks, audio) == OffsetScore(0.0, 0.0)
-
-
-def test_size_and_place_of_the_face_do_not_matter() -> None:
-    curve = loudness(120, 7)
-    near, audio = mouth(curve), sound(curve)
-    first, second = SCORER.score(near, audio), SCORER.score(near * 4 + 300, audio * 0.2)
-    assert first.offset_frames == pytest.approx(second.offset_frames, abs=0.01)
-    assert first.confidence == pytest.approx(second.confidence, rel=1e-2)
-
-
-def test_scorers_by_name() -> None:
-    assert get_scorer("mouth-audio").name == "mouth-audio"
-    with pytest.raises(UserError, match="no offset scorer is called nobody; there is: mouth-audio"):
+def test_other_names() -> None:
+    with pytest.raises(UserError, match="no offset scorer is called 'nobody': choose one of mouth"):
         get_scorer("nobody")
+    with pytest.raises(UserError, match="no offset scorer is called ''"):
+        default_min_confidence("")

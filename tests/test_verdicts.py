@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from datasets.errors import Reason
+from datasets.errors import Reason, UserError
 from datasets.records import ClipRow
-from tasks.verdicts import Thresholds, judge
+from tasks.sync_score import MIN_CONFIDENCE
+from tasks.verdicts import NO_QUALITY, Thresholds, judge
 
 GOOD = {
     "face_px": 120.0,
@@ -16,6 +17,8 @@ GOOD = {
     "sharpness": 100.0,
     "yaw_deg": -10.0,
     "brightness": 120.0,
+    "scorer": "mouth-audio",
+    "quality": 60.0,
 }
 
 
@@ -42,6 +45,7 @@ def test_a_clip_that_meets_all_is_accepted() -> None:
         ({"av_offset_frames": -13.0}, Reason.OFFSET_TOO_LARGE),
         ({"av_offset_frames": math.nan}, Reason.OFFSET_TOO_LARGE),
         ({"sync_confidence": 0.0, "face_px": 1.0}, Reason.FACE_TOO_SMALL),
+        ({"quality": 39.9}, Reason.LOW_QUALITY),
     ],
 )
 def test_the_first_unmet_threshold_is_the_reason(changes: dict[str, float], reason: Reason) -> None:
@@ -52,7 +56,11 @@ def test_the_first_unmet_threshold_is_the_reason(changes: dict[str, float], reas
 
 def test_limits_themselves_are_met() -> None:
     limit = Thresholds()
-    edge = row(sync_confidence=limit.min_confidence, av_offset_frames=limit.max_offset_frames)
+    edge = row(
+        sync_confidence=MIN_CONFIDENCE["mouth-audio"],
+        av_offset_frames=limit.max_offset_frames,
+        quality=limit.min_quality,
+    )
     assert judge([edge], limit)[0]["verdict"] == "accepted"
 
 
@@ -72,3 +80,30 @@ def test_other_thresholds_give_other_verdicts() -> None:
         for limit in (0.0, 3.0, 6.0, 9.0)
     ]
     assert counts == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("scorer", sorted(MIN_CONFIDENCE))
+def test_without_a_limit_each_scorer_has_its_own(scorer: str) -> None:
+    least = MIN_CONFIDENCE[scorer]
+    rows = [row(scorer=scorer, sync_confidence=value) for value in (0.99 * least, least)]
+    judged = judge(rows, Thresholds())
+    assert [each["reason"] for each in judged] == [Reason.LOW_CONFIDENCE, ""]
+    assert f"at least {least:g} wanted" in judged[0]["detail"]
+
+
+def test_an_unknown_scorer_needs_a_limit() -> None:
+    foreign = row(scorer="someone-elses")
+    with pytest.raises(UserError, match="no offset scorer is called 'someone-elses'"):
+        judge([foreign], Thresholds())
+    assert judge([foreign], Thresholds(min_confidence=1.0))[0]["verdict"] == "accepted"
+
+
+def test_quality_that_was_not_measured_is_said_and_refuses_nothing() -> None:
+    judged = judge([row(quality=math.nan)], Thresholds())[0]
+    assert (judged["verdict"], judged["detail"]) == ("accepted", NO_QUALITY)
+    older = row()
+    del older["quality"]
+    assert judge([older], Thresholds())[0]["detail"] == NO_QUALITY
+    free = Thresholds(min_quality=None)
+    judged = judge([row(quality=1.0), row(quality=math.nan)], free)
+    assert [(each["verdict"], each["detail"]) for each in judged] == [("accepted", "")] * 2

@@ -1,0 +1,93 @@
+"""How good a clip's picture looks, by HyperIQA, where its weights are at hand.
+
+The reference pipeline keeps clips of 40 or more (LatentSync, section 4.1). Without the weights
+nothing is measured and the ledger's `quality` stays NaN; no other score takes its place.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from datasets.errors import UserError
+from models.iqa import HyperIQA
+from tasks.published import weight_file
+
+WEIGHTS = "hyperiqa"
+"""Name in the weights table."""
+FRAMES_PER_CLIP = 5
+"""Frames that are looked at, evenly spread: quality hardly changes within a track."""
+BATCH = 32
+
+
+class QualityScorer(Protocol):
+    """Judges the pictures of clips."""
+
+    name: str
+
+    def score(self, clips: Sequence[np.ndarray]) -> list[float]:
+        """One score per clip of aligned faces, uint8 (t, R, R, 3); NaN for one without frames."""
+        ...
+
+
+class HyperIQAScorer:
+    """HyperIQA's score, 0 to 100, mean over some frames of each clip.
+
+    Args:
+        network: in eval mode, on its device.
+    """
+
+    name = WEIGHTS
+
+    def __init__(self, network: HyperIQA) -> None:
+        self.network = network
+
+    def score(self, clips: Sequence[np.ndarray]) -> list[float]:
+        """Frames of all clips go through the network together; clips of any lengths and sizes."""
+        frames: list[np.ndarray] = []
+        owner: list[int] = []
+        for index, clip in enumerate(clips):
+            for at in chosen_frames(len(clip)):
+                frames.append(clip[at])
+                owner.append(index)
+        values = np.full(len(frames), np.nan)
+        for size in {frame.shape for frame in frames}:
+            same = [at for at, frame in enumerate(frames) if frame.shape == size]
+            for begin in range(0, len(same), BATCH):
+                part = same[begin : begin + BATCH]
+                values[part] = self.network.score(np.stack([frames[at] for at in part]))
+        owners = np.array(owner, int)
+        return [
+            float(values[owners == index].mean()) if len(clip) else float("nan")
+            for index, clip in enumerate(clips)
+        ]
+
+
+def chosen_frames(count: int) -> list[int]:
+    """Indices of the frames of a clip that are looked at: the middles of equal parts."""
+    parts = min(FRAMES_PER_CLIP, count)
+    return [int((part + 0.5) * count / parts) for part in range(parts)]
+
+
+def get_quality_scorer(weights: str = "", device: str = "cpu") -> QualityScorer | None:
+    """HyperIQA, or None where its weights are not in the weights folder and none are named.
+
+    Args:
+        weights: koniq_pretrained.pkl or a name of the weights table; empty: the table's, if it
+            has been fetched.
+        device: where it runs: cpu, cuda, mps.
+
+    Raises:
+        UserError: weights are named but not there.
+        ModelFileError: they are damaged or of another network.
+    """
+    from models.iqa import load_hyperiqa
+
+    try:
+        path = weight_file(weights or WEIGHTS)
+    except UserError:
+        if weights:
+            raise
+        return None
+    return HyperIQAScorer(load_hyperiqa(path).to(torch.device(device)))

@@ -1,0 +1,57 @@
+"""What decides the content of clips, and what a worker loads for it."""
+
+from dataclasses import dataclass
+
+from datasets.landmarks import FaceDetector
+from tasks.image_quality import QualityScorer
+from tasks.sync_score import MOUTH_AUDIO, OffsetScorer
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What decides the content of clips; part of the key under which results are kept."""
+
+    resolution: int = 256
+    """Side of the aligned faces."""
+    scorer: str = MOUTH_AUDIO
+    """Measures the offset between lips and audio."""
+    scorer_weights: str = ""
+    """Of a scorer that needs some: a file, a folder, or a name of the weights table."""
+    quality: bool = False
+    """Whether HyperIQA's score of the faces is measured."""
+    min_frames: int = 50
+    """Shortest clip, frames at 25 fps."""
+    max_clip_frames: int = 250
+    """Longest clip; longer tracks become several."""
+    min_face_px: float = 48.0
+    """Smaller faces have no detail to learn from, whatever the thresholds."""
+    max_faces: int = 2
+    """Faces that are followed at once."""
+    crf: int = 15
+    """x264's quality of the aligned faces."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_frames <= self.max_clip_frames / 2:
+            raise ValueError(
+                f"clips of {self.min_frames} to {self.max_clip_frames} frames are asked for: "
+                "the longest must be at least twice the shortest"
+            )
+
+    @property
+    def reach(self) -> int:
+        """Frames that a clip which is not complete yet began at most ago."""
+        return self.max_clip_frames + max(self.min_frames, self.max_clip_frames // 2) + 10
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a worker loads once."""
+
+    detector: FaceDetector
+    scorer: OffsetScorer
+    quality: QualityScorer | None = None
+
+    @property
+    def need_faces(self) -> bool:
+        """Whether any of them looks at the aligned faces."""
+        return self.scorer.needs_frames or self.quality is not None

@@ -1,0 +1,185 @@
+"""The offset of lips and sound without any network: the scorer `mouth-audio`.
+
+Distances between points of the mouth and the energy of bands of the speech are both summed up
+in a few courses over time that go together in talking heads (`mouth_audio_weights`: jaw with
+loudness of open vowels, lips with rounding). They are correlated at every shift. The highest
+correlation within +-15 frames is the offset; how far it stands over chance, and over the next
+peak, is the confidence.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from datasets.landmarks import face_size
+from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME
+from tasks.mouth_audio_weights import BAND_EDGES_HZ, DISTANCES, WEIGHTS, MouthAudioWeights
+from tasks.sync_score import (
+    MAX_LAG,
+    MOUTH_AUDIO,
+    ClipSignals,
+    OffsetScore,
+    default_min_confidence,
+)
+
+VELOCITY_SHARE = 0.5
+"""Weight of how fast both change; where they stand has 1."""
+FLOOR = 1e-3
+"""Energy under this share of a band's loud parts counts as silence."""
+MOUTH_BLUR, AUDIO_BLUR = 0.5, 0.7
+"""Standard deviation of the smoothing over time, frames."""
+TREND_FRAMES = 25
+"""Slower changes than this are posture or loudness, not speech."""
+STILL = 1e-4
+"""Movement in sizes of the face, and energy in nepers, that is nothing but rounding noise."""
+PEAK_FRAMES = 4
+"""Shifts this close to the highest belong to its peak."""
+PRIOR_SHIFTS = 30
+"""How many shifts the expected chance level counts for beside the observed one."""
+USUAL_RIVAL = 1.5
+"""Height of the second peak of unrelated signals, standard deviations."""
+
+
+class MouthAudioScorer:
+    """Correlation of the mouth's shape with the speech's bands; needs no weights of others.
+
+    Args:
+        weights: which distances go with which bands.
+    """
+
+    name = MOUTH_AUDIO
+    needs_frames = False
+    min_confidence = default_min_confidence(MOUTH_AUDIO)
+
+    def __init__(self, weights: MouthAudioWeights = WEIGHTS) -> None:
+        self.weights = weights
+
+    def score(self, clips: Sequence[ClipSignals]) -> list[OffsetScore]:
+        """Of each clip."""
+        return [self.measure(clip.landmarks, clip.audio) for clip in clips]
+
+    def measure(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
+        """Offset within +-15 frames, and how far that stands out, in standard deviations.
+
+        Args:
+            landmarks: (t, 478, 2) at 25 fps.
+            audio: (n,) at 16 kHz, beginning with the first frame.
+        """
+        frames = len(landmarks)
+        if frames < MAX_LAG:
+            return OffsetScore(0.0, 0.0)
+        mouths = mouth_signals(landmarks) @ self.weights.mouth
+        sounds = band_signals(audio, frames) @ self.weights.sound
+        curve, variance, total = np.zeros(frames), 0.0, 0.0
+        for share, mouth, sound in zip(self.weights.shares, mouths.T, sounds.T, strict=True):
+            if not (mouth.any() and sound.any()):
+                continue
+            speeds = _circular_correlation(np.gradient(mouth), np.gradient(sound))
+            both = _circular_correlation(mouth, sound) + VELOCITY_SHARE * speeds
+            curve += share * both / (1 + VELOCITY_SHARE)
+            variance += share**2 / _independent_frames(mouth, sound)
+            total += share
+        if not total:
+            return OffsetScore(0.0, 0.0)
+        return _peak(curve / total, variance / total**2)
+
+
+def mouth_signals(landmarks: np.ndarray) -> np.ndarray:
+    """`DISTANCES` at each frame (t, distances), in sizes of the face, without their trend."""
+    points = np.asarray(landmarks, np.float64)
+    first, second = np.array(DISTANCES).T
+    spans = np.linalg.norm(points[:, first] - points[:, second], axis=-1)
+    return _without_trend(spans / face_size(points)[:, None], MOUTH_BLUR)
+
+
+def band_signals(audio: np.ndarray, frames: int) -> np.ndarray:
+    """Log energy of the bands at each frame (frames, bands), without trend, of unit variance."""
+    window = 2 * SAMPLES_PER_FRAME
+    before = (window - SAMPLES_PER_FRAME) // 2
+    padded = np.zeros(frames * SAMPLES_PER_FRAME + 2 * before)
+    part = np.asarray(audio, np.float64)[: frames * SAMPLES_PER_FRAME]
+    padded[before : before + len(part)] = part
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, window)[::SAMPLES_PER_FRAME]
+    power = np.abs(np.fft.rfft(pieces * np.hanning(window), axis=1)) ** 2
+    edges = np.searchsorted(np.fft.rfftfreq(window, 1 / SAMPLE_RATE), BAND_EDGES_HZ)
+    energy = np.add.reduceat(power, edges, axis=1)[:, : len(BAND_EDGES_HZ) - 1]
+    loud = np.quantile(energy, 0.95, axis=0)
+    level = _without_trend(np.log(energy / np.maximum(loud, 1e-9) + FLOOR), AUDIO_BLUR)
+    return level / np.maximum(level.std(axis=0), STILL)
+
+
+def _without_trend(signals: np.ndarray, blur: float) -> np.ndarray:
+    """Columns (t, n) smoothed over time, less their slow changes; zero where nothing moves."""
+    reach = np.arange(-4, 5)
+    smooth = _filtered(signals, np.exp(-0.5 * (reach / blur) ** 2))
+    rest = smooth - _filtered(smooth, _hanning(TREND_FRAMES))
+    return np.where(rest.std(axis=0) > STILL, rest, 0.0)
+
+
+def _hanning(length: int) -> np.ndarray:
+    return np.hanning(length + 2)[1:-1]
+
+
+def _filtered(signals: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    reach = len(kernel) // 2
+    padded = np.pad(signals, ((reach, reach), (0, 0)), mode="reflect")
+    kernel = kernel / kernel.sum()
+    return np.stack([np.convolve(each, kernel, "valid") for each in padded.T], axis=1)
+
+
+def _circular_correlation(mouth: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """Correlation (t,) with the sound read `lag` frames later, for each lag from 0 around."""
+    mouth, sound = mouth - mouth.mean(), sound - sound.mean()
+    spectrum = np.conj(np.fft.rfft(mouth)) * np.fft.rfft(sound)
+    scale = max(float(np.linalg.norm(mouth) * np.linalg.norm(sound)), 1e-12)
+    return np.fft.irfft(spectrum, len(mouth)) / scale
+
+
+def _independent_frames(mouth: np.ndarray, sound: np.ndarray) -> float:
+    """How many independent values two signals hold, given how slowly both change (Bartlett).
+
+    Fewer where both are lively at the same moments, as within a sentence between two pauses:
+    only these moments count then.
+    """
+    both = _circular_correlation(mouth, mouth) * _circular_correlation(sound, sound)
+    count = len(mouth) / max(float(both.sum()), 1.0)
+    power = _filtered(np.stack([mouth, sound], axis=1) ** 2, _hanning(TREND_FRAMES))
+    liveliness = power / np.maximum(power.mean(axis=0), 1e-12) - 1
+    spectrum = np.fft.rfft(liveliness, axis=0)
+    shared = np.fft.irfft(np.conj(spectrum[:, 0]) * spectrum[:, 1], len(mouth)) / len(mouth)
+    return count / (1 + max(float(shared[_lags() % len(mouth)].max()), 0.0))
+
+
+def _lags() -> np.ndarray:
+    return np.arange(-MAX_LAG, MAX_LAG + 1)
+
+
+def _peak(curve: np.ndarray, chance_variance: float) -> OffsetScore:
+    """The highest point within the lags, and how far it stands over chance and over others.
+
+    Short clips leave few shifts to learn the chance level from, so what is observed is mixed
+    with what is expected of signals without relation. A rhythm that repeats gives several
+    peaks: the lead over the second counts as much as the height.
+    """
+    lags = _lags()
+    near = curve[lags % len(curve)]
+    best = int(np.argmax(near))
+    others = near[np.abs(lags - lags[best]) > PEAK_FRAMES]
+    chance = np.concatenate([curve[MAX_LAG + 1 : len(curve) - MAX_LAG], others])
+    weight = len(chance) + PRIOR_SHIFTS
+    mean = float(chance.sum()) / weight
+    squares = float(((chance - mean) ** 2).sum()) + PRIOR_SHIFTS * chance_variance
+    deviation = np.sqrt(squares / weight)
+    height = (float(near[best]) - mean) / deviation
+    lead = (float(near[best]) - float(others.max())) / deviation
+    confidence = (height + lead + USUAL_RIVAL) / 2
+    return OffsetScore(float(lags[best] + _top_of_parabola(near, best)), float(confidence))
+
+
+def _top_of_parabola(values: np.ndarray, index: int) -> float:
+    """Where between -0.5 and 0.5 around `index` a parabola through its neighbours is highest."""
+    if not 0 < index < len(values) - 1:
+        return 0.0
+    before, here, after = values[index - 1 : index + 2]
+    bend = before - 2 * here + after
+    return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0

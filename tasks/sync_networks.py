@@ -1,0 +1,310 @@
+"""Sync networks that look at whole clips: the distance of lips and sound at every shift.
+
+`PublishedSyncNet` is syncnet_v2.model of Chung & Zisserman, whose numbers the papers give;
+`WindowSyncNet` is a StableSyncNet, published or our own. Evaluation (`tasks.sync_judge`) and
+the offset scorers of ingestion (`tasks.sync_score`) both read their curves from here.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from datasets.errors import UserError
+from datasets.media import SAMPLES_PER_FRAME
+from models.files import ModelFileError
+from tasks.sync_score import ClipSignals, OffsetScore
+
+MAX_SHIFT = 15
+BATCH = 32
+"""Windows of a clip that go through a network at once; memory grows with it."""
+PAPER_THRESHOLD = 0.5
+"""Cosine above which StableSyncNet calls a window in sync (LatentSync, section 3.3)."""
+
+
+@dataclass(frozen=True)
+class SyncCurve:
+    """What a search over shifts of the sound finds for one clip."""
+
+    distances: np.ndarray
+    """(31,) mean distance for the sound taken -15 to +15 frames later; NaN when the clip is
+    too short for the search."""
+    agreement: float
+    """Share of windows that the network calls in sync; NaN where it has no such verdict."""
+
+    @property
+    def offset(self) -> float:
+        """Frames at 25 fps by which the audio is late, as in the ledger; the published program
+        has the opposite sign."""
+        if np.isnan(self.distances).any():
+            return float("nan")
+        return float(np.argmin(self.distances)) - MAX_SHIFT
+
+    @property
+    def distance(self) -> float:
+        """Sync-D: the smallest mean distance."""
+        return float(self.distances.min())
+
+    @property
+    def confidence(self) -> float:
+        """Sync-C: the median over the shifts minus the minimum."""
+        return float(np.median(self.distances) - self.distances.min())
+
+
+NO_CURVE = SyncCurve(np.full(2 * MAX_SHIFT + 1, np.nan), float("nan"))
+
+
+class SyncNetwork(Protocol):
+    """A sync network that looks at whole clips."""
+
+    label: str
+    """Whose numbers these are."""
+
+    def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
+        """Aligned faces uint8 (t, R, R, 3) and float32 (samples,) at 16 kHz."""
+        ...
+
+
+class PublishedSyncNet:
+    """Chung & Zisserman's SyncNet.
+
+    Args:
+        weights: syncnet_v2.model.
+        device: where it runs.
+
+    Raises:
+        ModelFileError: the file is not that.
+    """
+
+    label = "syncnet_v2"
+
+    def __init__(self, weights: Path, device: torch.device) -> None:
+        from models.syncnet import load_syncnet
+
+        self.network = load_syncnet(weights).to(device)
+
+    def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
+        """Beyond the clip's ends the sound's features are zero, as in the published program."""
+        from models.sync_distance import mean_distances
+        from models.syncnet import WINDOW_FRAMES, clip_features
+
+        if min(len(frames), len(audio) // SAMPLES_PER_FRAME) <= MAX_SHIFT + WINDOW_FRAMES:
+            return NO_CURVE
+        pixels = _as_tensor(frames)
+        lips, sound = clip_features(self.network, pixels, torch.tensor(audio), BATCH)
+        return SyncCurve(mean_distances(lips, sound, MAX_SHIFT).numpy(), float("nan"))
+
+
+class WindowSyncNet:
+    """A network of the StableSyncNet kind: windows of lower face halves against their mel.
+
+    Args:
+        network: (b, frames, 3, h/2, w) in [-1, 1] and (b, 1, 80, columns) -> unit vectors.
+        num_frames: per window.
+        columns: of the mel spectrogram per window.
+        resolution: side to which faces are scaled before their lower half is cut.
+        threshold: cosine above which a window counts as in sync.
+        label: whose numbers these are.
+        device: where it runs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        num_frames: int,
+        columns: int,
+        resolution: int,
+        threshold: float,
+        label: str,
+        device: torch.device,
+    ) -> None:
+        self.network = network.to(device).eval()
+        self.num_frames, self.columns, self.resolution = num_frames, columns, resolution
+        self.threshold, self.label, self.device = threshold, label, device
+
+    @torch.inference_mode()
+    def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
+        """Mean distance over the windows that have a partner at each shift."""
+        from models.mel import mel_spectrogram, mel_window
+
+        count = min(len(frames), len(audio) // SAMPLES_PER_FRAME) - self.num_frames + 1
+        if count <= MAX_SHIFT:
+            return NO_CURVE
+        half = self._lower_halves(frames)
+        mel = mel_spectrogram(torch.tensor(audio))
+        vision, sound = [], []
+        for start in range(0, count, BATCH):
+            firsts = range(start, min(start + BATCH, count))
+            windows = torch.stack([half[first : first + self.num_frames] for first in firsts])
+            columns = torch.stack([mel_window(mel, first, self.columns) for first in firsts])
+            pair = self.network(windows, columns[:, None].to(self.device))
+            vision.append(pair[0].float().cpu())
+            sound.append(pair[1].float().cpu())
+        seen, heard = torch.cat(vision), torch.cat(sound)
+        together = F.cosine_similarity(seen, heard) > self.threshold
+        return SyncCurve(_distances(seen, heard), float(together.float().mean()))
+
+    def _lower_halves(self, frames: np.ndarray) -> torch.Tensor:
+        """(t, 3, h/2, w) in [-1, 1] at the network's resolution, on its device."""
+        side = self.resolution
+        pixels = _as_tensor(frames).to(self.device).float()
+        if pixels.shape[-1] != side:
+            pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+        return pixels[:, :, side // 2 :] / 127.5 - 1
+
+
+def _as_tensor(frames: np.ndarray) -> torch.Tensor:
+    """uint8 (t, h, w, 3) -> (t, 3, h, w); a copy, since torch warns about read-only arrays."""
+    return torch.tensor(frames).permute(0, 3, 1, 2)
+
+
+def _distances(seen: torch.Tensor, heard: torch.Tensor) -> np.ndarray:
+    """Mean distance for each shift, over the windows that have a partner at that shift.
+
+    The published program pads with zeros instead, whose distance to a unit vector is a
+    constant that would blur the curve of a short clip.
+    """
+    count = len(seen)
+    means = []
+    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1):
+        first, last = max(0, -shift), min(count, count - shift)
+        pairs = F.pairwise_distance(seen[first:last], heard[first + shift : last + shift])
+        means.append(float(pairs.mean()))
+    return np.array(means)
+
+
+def published_syncnet(weights: str, device: torch.device) -> PublishedSyncNet:
+    """syncnet_v2.model from a path or a name of the weights table.
+
+    Raises:
+        UserError: there is no such file.
+        ModelFileError: it is damaged or of another network.
+    """
+    from tasks.published import weight_file
+
+    return PublishedSyncNet(weight_file(weights), device)
+
+
+def own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
+    """What `tasks.train_syncnet.save_syncnet` wrote.
+
+    Raises:
+        ModelFileError: a file is missing, damaged or of another network.
+    """
+    from models.mel import WINDOW_COLUMNS
+    from tasks.train_syncnet import load_syncnet
+
+    loaded = load_syncnet(folder, device)
+    return WindowSyncNet(
+        loaded.network,
+        num_frames=loaded.config.num_frames,
+        # As in training, whatever the number of frames.
+        columns=WINDOW_COLUMNS,
+        resolution=loaded.config.resolution,
+        threshold=loaded.threshold,
+        label=f"the bundle's own {type(loaded.network).__name__} (not syncnet_v2)",
+        device=device,
+    )
+
+
+def stable_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
+    """A StableSyncNet, or what a bundle has in its place.
+
+    Args:
+        weights: a bundle, its `syncnet` folder, a folder that `python -m models.convert` made
+            of a published checkpoint, such a checkpoint, or a name of the weights table.
+        device: where it runs.
+
+    Raises:
+        UserError: there is nothing of that name.
+        ModelFileError: what is there is damaged or of another network.
+    """
+    from tasks.published import weight_file
+
+    if not weights:
+        raise UserError(
+            "the scorer stable-syncnet needs a network: give a trained bundle, a checkpoint "
+            "stable_syncnet.pt, or latentsync-1.5-syncnet of the weights table"
+        )
+    path = Path(weights).expanduser()
+    if not path.is_dir():
+        return _published_stable(weight_file(weights), None, device)
+    if (path / "syncnet").is_dir():
+        return own_syncnet(path / "syncnet", device)
+    config = _converted_config(path)
+    if config is None:
+        return own_syncnet(path, device)
+    return _published_stable(path / "model.safetensors", config, device)
+
+
+def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
+    """The networks' configuration where `models.convert` made the folder."""
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{folder} holds no sync network: config.json {error}") from error
+    if about.pop("kind", None) != "stable_syncnet":
+        return None
+    return about
+
+
+def _published_stable(
+    path: Path, config: dict[str, dict[str, object]] | None, device: torch.device
+) -> WindowSyncNet:
+    from models.stable_syncnet import load_stable_syncnet, pixel_config
+
+    channels = (config or pixel_config())["visual_encoder"]["in_channels"]
+    if not isinstance(channels, int) or channels not in (48, 75):
+        raise ModelFileError(
+            f"model file {path} looks at {channels} channels: the scorer takes networks that "
+            "see 16 or 25 RGB frames, not latents"
+        )
+    num_frames = channels // 3
+    return WindowSyncNet(
+        load_stable_syncnet(path, config),
+        num_frames=num_frames,
+        columns=math.ceil(num_frames / 5 * 16),
+        resolution=256,
+        threshold=PAPER_THRESHOLD,
+        label=f"StableSyncNet of {path.name}",
+        device=device,
+    )
+
+
+class NetworkScorer:
+    """The offset by a sync network: an `OffsetScorer` that needs the aligned faces.
+
+    Args:
+        name: of the scorer.
+        min_confidence: its default threshold.
+        network: whose curve is searched.
+    """
+
+    needs_frames = True
+
+    def __init__(self, name: str, min_confidence: float, network: SyncNetwork) -> None:
+        self.name, self.min_confidence, self.network = name, min_confidence, network
+
+    def score(self, clips: Sequence[ClipSignals]) -> list[OffsetScore]:
+        """Offset, Sync-C and Sync-D of each clip.
+
+        Raises:
+            ValueError: a clip comes without frames.
+        """
+        return [self._score(clip) for clip in clips]
+
+    def _score(self, clip: ClipSignals) -> OffsetScore:
+        if clip.frames is None:
+            raise ValueError(f"the scorer {self.name} needs the aligned faces of a clip")
+        curve = self.network.curve(clip.frames, clip.audio)
+        if np.isnan(curve.offset):
+            return OffsetScore(0.0, 0.0)
+        return OffsetScore(curve.offset, curve.confidence, curve.distance)
