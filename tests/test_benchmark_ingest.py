@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import ingest, ingest_chain
+from benchmarks import ingest, ingest_chain, ingest_ours
 from benchmarks.ingest_chain import ChainResult, run_chain
 from benchmarks.ingest_floor import Source, decode_all, see_all, usable
 from benchmarks.ingest_meter import TreeMeter, _kind
@@ -22,7 +23,9 @@ from benchmarks.ingest_ours import FlowRun, StageRun
 from benchmarks.ingest_report import Inputs, Measured, figures, table
 from benchmarks.ingest_where import PARTS
 from benchmarks.ingest_workers import Workers
+from datasets.errors import Reason
 from datasets.media import VideoWriter
+from tasks.executor import Outcome, Stage
 from tasks.ingest import IngestConfig
 from tasks.verdicts import Thresholds
 from tests.portrait import blank, moving
@@ -255,3 +258,36 @@ def test_a_whole_run_on_two_clips(tmp_path: Path) -> None:
     assert found["outputs"]["seconds_ratio"] == pytest.approx(1, abs=0.05)
     assert list(work.iterdir()) == []
     assert before == {path: path.stat().st_mtime_ns for path in videos.rglob("*")}
+
+
+class Doubling(Stage):
+    """Takes 20 ms and tells what an ingest tells."""
+
+    def process(self, item: str) -> dict[str, Any]:
+        time.sleep(0.02)
+        return {"video_seconds": 2.0, "landmark_frames": 50, "rows": [{"reason": ""}]}
+
+
+def test_stage_runs_are_timed_from_the_first_begin_to_the_last_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Ray: setting up is outside the time, and each folder has a run of its own."""
+
+    def here(stage: Stage, items: Any, *, on_outcome: Any, **_: Any) -> None:
+        stage.setup()
+        time.sleep(0.5)
+        for key, item in items:
+            on_outcome(Outcome(key, stage.process(item), Reason.NONE, "", 1, 0.0))
+
+    monkeypatch.setattr(ingest_ours, "ray_session", lambda **_: nullcontext())
+    monkeypatch.setattr(ingest_ours, "run_stage", here)
+    items = [("a", "a"), ("b", "b"), ("c", "c")]
+    monkeypatch.setattr(ingest_ours, "stage_and_items", lambda *_: (Doubling(), items))
+    result = tmp_path / "runs.json"
+    assert ingest_ours.main([str(tmp_path / "out"), "1", str(result), "one", "two"]) == 0
+    runs = [StageRun(**each) for each in json.loads(result.read_text(encoding="utf-8"))]
+    assert len(runs) == 2
+    for run in runs:
+        assert run.seconds >= 0.06
+        assert (run.video_seconds, run.landmark_frames, run.clips) == (6.0, 150, 3)
+    assert runs[1].begin - runs[0].end >= 0.5
