@@ -67,6 +67,7 @@ def test_weights_that_are_not_there_give_no_scorer_unless_named(
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu(network: HyperIQA, tmp_path: Path) -> None:
     path = tmp_path / "koniq_pretrained.pkl"
     torch.save(network.state_dict(), path)

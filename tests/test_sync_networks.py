@@ -133,8 +133,8 @@ def brightness_and_energy() -> SyncNet:
         for layer in lips[1:]:
             middle = [size // 2 for size in layer.kernel_size]
             layer.weight[0, 0, middle[0], middle[1], middle[2]] = 1
-        for layer in sounds[:-1]:
-            layer.weight[0, 0, 1, 1] = 1
+        for sound in sounds[:-1]:
+            sound.weight[0, 0, 1, 1] = 1
         # The first coefficient is the log energy; pooling brings it to the first row.
         sounds[-1].weight[0, 0, 0] = 1 / 4
         for head in (network.netfcaud, network.netfclip):
@@ -181,14 +181,14 @@ def small_stable() -> StableSyncNet:
             "audio_encoder": part
             | {
                 "in_channels": 1,
-                "block_out_channels": [32, 32, 32],
+                "block_out_channels": [32, 32, 96],
                 "downsample_factors": [[2, 1], [4, 4], [10, 13]],
                 "attn_blocks": [0, 0, 0],
             },
             "visual_encoder": part
             | {
                 "in_channels": 48,
-                "block_out_channels": [32, 32, 32],
+                "block_out_channels": [32, 32, 96],
                 "downsample_factors": [[4, 8], [4, 4], [8, 8]],
                 "attn_blocks": [0, 0, 0],
             },
@@ -253,6 +253,7 @@ def test_what_is_no_sync_network_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu(tmp_path: Path) -> None:
     folder = str(write_converted(tmp_path / "converted", small_stable()))
     frames, audio = blinking(60, 64)

@@ -59,7 +59,7 @@ def test_limits_themselves_are_met() -> None:
     edge = row(
         sync_confidence=MIN_CONFIDENCE["mouth-audio"],
         av_offset_frames=limit.max_offset_frames,
-        quality=limit.min_quality,
+        quality=limit.min_quality or 0.0,
     )
     assert judge([edge], limit)[0]["verdict"] == "accepted"
 
@@ -105,5 +105,5 @@ def test_quality_that_was_not_measured_is_said_and_refuses_nothing() -> None:
     del older["quality"]
     assert judge([older], Thresholds())[0]["detail"] == NO_QUALITY
     free = Thresholds(min_quality=None)
-    judged = judge([row(quality=1.0), row(quality=math.nan)], free)
-    assert [(each["verdict"], each["detail"]) for each in judged] == [("accepted", "")] * 2
+    both = judge([row(quality=1.0), row(quality=math.nan)], free)
+    assert [(each["verdict"], each["detail"]) for each in both] == [("accepted", "")] * 2

@@ -39,7 +39,7 @@ class Remembered:
         self._known: dict[bytes, list[Face]] = {}
 
     def detect(self, rgb: np.ndarray) -> list[Face]:
-        key = hashlib.sha1(np.ascontiguousarray(rgb)).digest()
+        key = hashlib.sha1(rgb.tobytes()).digest()
         if key not in self._known:
             self._known[key] = self._detector.detect(rgb)
         return self._known[key]
@@ -67,7 +67,7 @@ def moved(source: Path, samples: np.ndarray, target: Path) -> Path:
         copy = new.add_stream_from_template(video)
         first = None
         for packet in old.demux(video):
-            if packet.dts is None:
+            if packet.dts is None or packet.pts is None:
                 continue
             first = packet.pts if first is None else first
             # Both streams begin at zero.
