@@ -33,7 +33,7 @@ from datasets.errors import SourceError
 from datasets.media import FPS, VideoWriter, probe, read_audio, read_frames
 from tasks.clip_writer import PRESET
 from tasks.ingest import IngestConfig
-from tasks.sync_score import get_scorer
+from tasks.sync_score import ClipSignals, get_scorer
 from tasks.verdicts import Thresholds
 
 STAGES = ("check", "resample", "shots", "segment", "align", "sync")
@@ -227,8 +227,10 @@ class _Sync:
             sound = read_audio(source)
         except SourceError:
             return 0
-        score = get_scorer(self.config.scorer).score(landmarks, sound)
-        if not score.confidence >= self.bar.min_confidence:
+        scorer = get_scorer(self.config.scorer)
+        (score,) = scorer.score([ClipSignals(landmarks, sound)])
+        least = self.bar.min_confidence
+        if not score.confidence >= (scorer.min_confidence if least is None else least):
             return 0
         if abs(score.offset_frames) > self.bar.max_offset_frames:
             return 0

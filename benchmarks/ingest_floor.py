@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.ingest_workers import Span, Workers, detector
 from datasets.errors import SourceError
 from datasets.media import FPS, probe, read_audio, read_frames
-from tasks.ingest import is_silent
+from tasks.ingest_file import is_silent
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,14 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.ingest_meter import TreeMeter
-from datasets.sources import SourceItem, list_folder
-from tasks.executor import Outcome, Stage, run_stage
-from tasks.ingest import IngestStage
+from datasets.sources import list_folder
+from datasets.store import LocalStore
+from tasks.executor import Batch, BatchOutcome, Limits, Stage, run_batches
+from tasks.ingest import SPARE, IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig
 from tasks.ray_runtime import ray_session
+from tasks.source_groups import group_sources
+from tasks.verdicts import Thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_S = 300.0
@@ -90,9 +93,9 @@ def run_flow(folder: Path, output: Path, workers: int, prefect_home: Path) -> Fl
     wall, meter = _metered(command, {"PREFECT_HOME": str(prefect_home)}, (0, NOTHING_ACCEPTED))
     run = FlowRun(wall, meter.cpu_s(), meter.others_percent(), meter.written())
     for tar in output.rglob("*.tar"):
-        if tar.parent.name == "shards":
+        if tar.parent == output / "shards":
             run.shard_bytes += tar.stat().st_size
-        else:
+        elif tar.name.startswith(SPARE):
             run.spare_bytes += tar.stat().st_size
     run.clips = accepted_clips(output)
     return run
@@ -160,11 +163,20 @@ def _metered(
 # What follows is the only part that knows how the pipeline is called from inside.
 
 
-def stage_and_items(folder: Path, out: Path) -> tuple[Stage, list[tuple[str, Any]]]:
-    """Our ingest stage with its defaults, and its items, the largest first."""
-    items: list[SourceItem] = list_folder(folder)
-    items.sort(key=lambda item: (-item.path.stat().st_size, item.key))
-    return IngestStage(IngestConfig(), out), [(item.key, item) for item in items]
+def stage_and_groups(folder: Path, out: Path) -> tuple[IngestStage, list[Batch]]:
+    """Our ingest stage with its defaults, and the groups of files, the largest first."""
+    stage = IngestStage(IngestConfig(), Thresholds(), LocalStore(out), "staging/benchmark")
+    groups = sorted(
+        group_sources(list_folder(folder), 0), key=lambda group: (-group.weight, group.number)
+    )
+    batches = [
+        Batch(
+            group.name,
+            tuple((item.key, IngestWork(item, item.path, "train")) for item in group.items),
+        )
+        for group in groups
+    ]
+    return stage, batches
 
 
 def facts(value: dict[str, Any]) -> tuple[float, int, int]:
@@ -193,34 +205,41 @@ class WarmStage(Stage):
         while len(list(self.gate.iterdir())) < self.workers and time.monotonic() < end:
             time.sleep(0.02)
 
-    def process(self, item: Any) -> tuple[float, float, Any]:
-        """When the item began, when it ended, and what the stage made of it."""
-        begin = time.monotonic()
-        value = self.inner.process(item)
-        return begin, time.monotonic(), value
+    def begin(self, batch: str) -> None:
+        self._begun = time.monotonic()
+        self.inner.begin(batch)
+
+    def process(self, item: Any) -> Any:
+        return self.inner.process(item)
+
+    def finish(self, batch: str) -> tuple[float, float]:
+        """When the batch began, and when its shards were in place."""
+        self.inner.finish(batch)
+        return self._begun, time.monotonic()
 
 
 def measure(folder: Path, out: Path, workers: int) -> StageRun:
     """Run the stage here; needs a `ray_session`."""
-    stage, items = stage_and_items(folder, out / "stage")
+    stage, batches = stage_and_groups(folder, out / "stage")
     gate = out / "gate"
     gate.mkdir(parents=True)
-    outcomes: list[Outcome] = []
-    workers = min(workers, len(items))
-    run_stage(
+    ends: list[BatchOutcome] = []
+    workers = min(workers, len(batches))
+    run_batches(
         WarmStage(stage, workers, gate),
-        items,
-        on_outcome=outcomes.append,
+        batches,
+        on_batch=ends.append,
         workers=workers,
-        deadline_s=DEADLINE_S,
+        limits=Limits(DEADLINE_S),
     )
+    outcomes = [outcome for end in ends for outcome in end.outcomes]
     lost = [f"{each.key}: {each.detail}" for each in outcomes if each.value is None]
     if lost:
         raise BenchmarkError(f"{len(lost)} files had no result, the first: {lost[0]}")
-    known = [facts(each.value[2]) for each in outcomes]
+    known = [facts(each.value) for each in outcomes]
     return StageRun(
-        begin=min(each.value[0] for each in outcomes),
-        end=max(each.value[1] for each in outcomes),
+        begin=min(end.value[0] for end in ends),
+        end=max(end.value[1] for end in ends),
         video_seconds=sum(each[0] for each in known),
         landmark_frames=sum(each[1] for each in known),
         clips=sum(each[2] for each in known),

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.ingest_ours import stage_and_items
+from benchmarks.ingest_ours import stage_and_groups
 
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "decode to RGB": (("_media_video", "read_frames"),),
@@ -18,9 +18,14 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "alignment": (("alignment", "align"), ("alignment", "matrix"), ("alignment", "align_points")),
     "encode": (("_media_write", "write"), ("_media_write", "close"), ("_media_write", "__init__")),
     "quality": (("quality", "add"), ("quality", "result")),
-    "audio": (("_media_audio", "read_audio"), ("_media_audio", "write_flac")),
-    "sync score": (("sync_score", "score"),),
-    "hash of the file": (("manifest", "content_digest"),),
+    "audio": (
+        ("_media_audio", "loud_share"),
+        ("_media_audio", "part"),
+        ("_media_audio", "flac_bytes"),
+    ),
+    "sync score": (("mouth_audio", "score"),),
+    "shards": (("shards", "add"), ("shards", "finish")),
+    "hash of the file": (("atomic", "content_digest"),),
 }
 """Functions by file and name, none of which calls another one of the list."""
 REST = "the rest"
@@ -31,13 +36,16 @@ def where(folder: Path, out: Path) -> dict[str, float]:
 
     FaceMesh and the encoder are given one process here, but may use more than one core.
     """
-    stage, items = stage_and_items(folder, out)
+    stage, batches = stage_and_groups(folder, out)
     stage.setup()
     profile = cProfile.Profile()
     begin = time.perf_counter()
     profile.enable()
-    for _, item in items:
-        stage.process(item)
+    for batch in batches:
+        stage.begin(batch.key)
+        for _, work in batch.items:
+            stage.process(work)
+        stage.finish(batch.key)
     profile.disable()
     total = time.perf_counter() - begin
     return parts(pstats.Stats(profile), total)

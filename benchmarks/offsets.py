@@ -24,9 +24,9 @@ import numpy as np
 
 from datasets.errors import SourceError, UserError
 from datasets.landmarks import FaceMeshDetector
-from datasets.media import FPS, read_audio, read_frames
+from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio, read_frames
 from datasets.sources import list_folder
-from tasks.ingest import audio_part, is_silent
+from tasks.ingest_file import is_silent
 from tasks.shots import ShotDetector
 from tasks.sync_score import ClipSignals, OffsetScore, OffsetScorer, get_scorer
 
@@ -36,6 +36,17 @@ LONG_FRAMES = 125
 SHORTEST_FRAMES = 50
 MIN_COVERAGE, MAX_SECOND_FACE = 0.8, 0.25
 """Share of frames with a face, and with another one, that a file has at least and at most."""
+
+
+def audio_part(audio: np.ndarray, start: int, frames: int, late: float) -> np.ndarray:
+    """Exactly `frames` frames of audio from frame `start` on, a delay of `late` frames undone."""
+    begin = start * SAMPLES_PER_FRAME + round(late * SAMPLES_PER_FRAME)
+    end = begin + frames * SAMPLES_PER_FRAME
+    part = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
+    inside = audio[max(begin, 0) : max(end, 0)]
+    skip = max(-begin, 0)
+    part[skip : skip + len(inside)] = inside
+    return part
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from benchmarks.ingest_where import PARTS
 from benchmarks.ingest_workers import Workers
 from datasets.errors import Reason
 from datasets.media import VideoWriter
-from tasks.executor import Outcome, Stage
+from tasks.executor import Batch, BatchOutcome, Outcome, Stage
 from tasks.ingest import IngestConfig
 from tasks.verdicts import Thresholds
 from tests.portrait import blank, moving
@@ -273,16 +273,21 @@ def test_stage_runs_are_timed_from_the_first_begin_to_the_last_end(
 ) -> None:
     """Without Ray: setting up is outside the time, and each folder has a run of its own."""
 
-    def here(stage: Stage, items: Any, *, on_outcome: Any, **_: Any) -> None:
+    def here(stage: Stage, batches: list[Batch], *, on_batch: Any, **_: Any) -> None:
         stage.setup()
         time.sleep(0.5)
-        for key, item in items:
-            on_outcome(Outcome(key, stage.process(item), Reason.NONE, "", 1, 0.0))
+        for batch in batches:
+            stage.begin(batch.key)
+            outcomes = tuple(
+                Outcome(key, stage.process(item), Reason.NONE, "", 1, 0.0)
+                for key, item in batch.items
+            )
+            on_batch(BatchOutcome(batch.key, outcomes, stage.finish(batch.key)))
 
     monkeypatch.setattr(ingest_ours, "ray_session", lambda **_: nullcontext())
-    monkeypatch.setattr(ingest_ours, "run_stage", here)
-    items = [("a", "a"), ("b", "b"), ("c", "c")]
-    monkeypatch.setattr(ingest_ours, "stage_and_items", lambda *_: (Doubling(), items))
+    monkeypatch.setattr(ingest_ours, "run_batches", here)
+    batches = [Batch("0", (("a", "a"), ("b", "b"))), Batch("1", (("c", "c"),))]
+    monkeypatch.setattr(ingest_ours, "stage_and_groups", lambda *_: (Doubling(), batches))
     result = tmp_path / "runs.json"
     assert ingest_ours.main([str(tmp_path / "out"), "1", str(result), "one", "two"]) == 0
     runs = [StageRun(**each) for each in json.loads(result.read_text(encoding="utf-8"))]
