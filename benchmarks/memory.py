@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -66,7 +67,8 @@ def repeated(clip: Path, path: Path, seconds: float) -> Path:
     """The clip again and again, by stream copy, in an mp4 of at least `seconds`."""
     with av.open(str(path), "w") as output:
         with av.open(str(clip)) as source:
-            length = source.duration / av.time_base
+            length = _length(source)
+        with av.open(str(clip)) as source:
             targets = {
                 stream.index: output.add_stream_from_template(stream)
                 for stream in source.streams
@@ -84,6 +86,16 @@ def repeated(clip: Path, path: Path, seconds: float) -> Path:
                     output.mux(packet)
             start += length
     return path
+
+
+def _length(source: Any) -> float:
+    """Seconds after which the packets can follow anew, none of them before its forerunner."""
+    begins, ends = [0.0], [0.0]
+    for packet in source.demux():
+        if packet.dts is not None:
+            begins.append(float(packet.dts * packet.time_base))
+            ends.append(float((packet.dts + (packet.duration or 0)) * packet.time_base))
+    return max(ends) - min(begins)
 
 
 class FixedFace:
