@@ -142,18 +142,25 @@ def peak_bytes() -> int:
 def ingest(video: Path, detector: str, resolution: int) -> Usage:
     """Ingest a video in this process."""
     from datasets.sources import SourceItem
-    from tasks.ingest import IngestConfig, IngestStage
+    from datasets.store import open_store
+    from tasks.ingest import IngestStage, IngestWork
+    from tasks.ingest_file import IngestConfig
+    from tasks.verdicts import Thresholds
 
     with tempfile.TemporaryDirectory() as folder:
-        stage = IngestStage(IngestConfig(resolution=resolution), Path(folder))
+        store = open_store(folder)
+        stage = IngestStage(IngestConfig(resolution=resolution), Thresholds(), store, "staging")
         stage.setup()
         if detector == "stub":
             assert stage._detector is not None
             stage._detector.close()
             stage._detector = FixedFace()  # type: ignore[assignment]
+        item = SourceItem(video.name, str(video), video.name, "somebody")
         with sampled() as sizes:
             began = time.monotonic()
-            result = stage.process(SourceItem(video.name, video, video.name, "somebody"))
+            stage.begin("0")
+            result = stage.process(IngestWork(item, video, "train"))
+            stage.finish("0")
             seconds = time.monotonic() - began
     good = sum(1 for row in result["rows"] if not row["reason"])
     tenths = [sizes[min(len(sizes) * k // 10, len(sizes) - 1)] for k in range(1, 11)]
