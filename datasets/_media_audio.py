@@ -1,6 +1,8 @@
 """Sound on the video's timeline: reading it, moving it, and storing it losslessly."""
 
+import io
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from datasets._media_open import (
+    FPS,
     LONGEST_GAP_S,
     LONGEST_REPEAT_S,
     SAMPLE_RATE,
@@ -64,6 +67,125 @@ def read_audio(
     if length is None:
         length = max(0, *(position + len(sound) for position, sound in pieces))
     return np.clip(_laid_out(pieces, length), -1, 1)
+
+
+class AudioWindow:
+    """Mono sound of a video, read forward as it is asked for; old samples can be let go.
+
+    Position 0 belongs to the first video frame. A context manager.
+
+    Args:
+        path: the video.
+        rate: samples per second.
+
+    Raises:
+        SourceError: NO_AUDIO where there is no audio stream.
+    """
+
+    def __init__(self, path: Path, rate: int = SAMPLE_RATE) -> None:
+        self._stack = ExitStack()
+        container = self._stack.enter_context(opened(path))
+        try:
+            stream = audio_stream(container)
+            zero = video_zero(path) if container.streams.video else None
+            self._source = pcm(container, stream, rate, zero)
+        except BaseException:
+            self._stack.close()
+            raise
+        self._first = 0
+        """Position of the first sample that is kept."""
+        self._kept = np.zeros(0, np.float32)
+        self._end = 0
+        """Position behind the last sample that was read; the buffer may be longer."""
+        self._ahead: Piece | None = None
+
+    def part(self, begin: int, count: int) -> NDArray[np.float32]:
+        """`count` samples from position `begin` on; before and behind the sound is silence.
+
+        Raises:
+            ValueError: samples that were let go are asked for.
+        """
+        if max(begin, 0) < self._first and begin + count > 0:
+            raise ValueError(f"samples from {begin} on are gone, kept are those from {self._first}")
+        self._read_to(begin + count)
+        out = np.zeros(count, np.float32)
+        low, high = max(begin, self._first), min(begin + count, self._end)
+        if high > low:
+            out[low - begin : high - begin] = self._kept[low - self._first : high - self._first]
+        return np.clip(out, -1, 1, out=out)
+
+    def forget(self, before: int) -> None:
+        """Let go of samples before a position."""
+        drop = min(before, self._end) - self._first
+        if drop > 0:
+            self._kept = self._kept[drop:].copy()
+            self._first += drop
+
+    def _read_to(self, position: int) -> None:
+        while self._end < position:
+            piece = self._ahead or next(self._source, None)
+            # A broken timestamp may put a piece hours ahead: nothing is laid out up to there
+            # before somebody asks for it.
+            if piece is None or piece[0] >= position:
+                self._ahead = piece
+                return
+            self._ahead = None
+            self._place(*piece)
+
+    def _place(self, position: int, sound: NDArray[np.float32]) -> None:
+        mono = sound.mean(axis=0)
+        skip = max(0, self._first - position)
+        mono, begin = mono[skip:], position + skip - self._first
+        if not len(mono):
+            return
+        missing = begin + len(mono) - len(self._kept)
+        if missing > 0:
+            # Grown by more than what is needed, since pieces are short.
+            room = max(missing, len(self._kept) // 2)
+            self._kept = np.concatenate([self._kept, np.zeros(room, np.float32)])
+        self._kept[begin : begin + len(mono)] = mono
+        self._end = max(self._end, self._first + begin + len(mono))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    def __enter__(self) -> "AudioWindow":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def loud_share(path: Path, level: float, enough: float, duration_s: float) -> float:
+    """Share of a file's frames (of 1/25 s) whose root mean square reaches a level.
+
+    Args:
+        path: a video or audio file.
+        level: of the root mean square, 1 is full scale.
+        enough: stop reading once this share of the whole is sure to be reached.
+        duration_s: expected length, which decides when to stop.
+
+    Raises:
+        SourceError: NO_AUDIO where there is none or none of it can be decoded.
+    """
+    expected = max(duration_s * FPS, 1.0)
+    loud = frames = 0
+    rest = np.zeros(0, np.float32)
+    with opened(path) as container:
+        for _, sound in pcm(container, audio_stream(container), SAMPLE_RATE, None):
+            rest = np.concatenate([rest, sound.mean(axis=0)])
+            whole = len(rest) // SAMPLES_PER_FRAME
+            pieces = rest[: whole * SAMPLES_PER_FRAME].reshape(whole, SAMPLES_PER_FRAME)
+            power = np.einsum("fs,fs->f", pieces, pieces) / SAMPLES_PER_FRAME
+            loud += int((power >= level**2).sum())
+            frames += whole
+            rest = rest[whole * SAMPLES_PER_FRAME :]
+            if loud >= enough * expected:
+                break
+    if not frames and not len(rest):
+        raise SourceError(Reason.NO_AUDIO, "none of the audio can be decoded")
+    return loud / max(frames, 1)
 
 
 def _laid_out(pieces: list[Piece], length: int) -> NDArray[np.float32]:
@@ -175,18 +297,24 @@ def shift_audio(
     return fitted(np.concatenate([np.zeros(-late, audio.dtype), audio]), len(audio))
 
 
-def write_flac(path: Path, audio: NDArray[np.float32], rate: int) -> None:
-    """16-bit PCM, losslessly packed: the same bytes on every run.
+def flac_bytes(audio: NDArray[np.float32], rate: int) -> bytes:
+    """16-bit PCM, losslessly packed as FLAC: the same bytes on every run.
 
     Args:
-        path: the file to make; it appears once it is complete.
         audio: (n,) in [-1, 1].
         rate: samples per second.
     """
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(audio, -1, 1), rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def write_flac(path: Path, audio: NDArray[np.float32], rate: int) -> None:
+    """`flac_bytes` as a file, which appears once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        soundfile.write(temporary, np.clip(audio, -1, 1), rate, format="FLAC", subtype="PCM_16")
+        temporary.write_bytes(flac_bytes(audio, rate))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Encoding pictures as H.264 in mp4, with another file's sound if wanted."""
 
+import io
 import logging
 import os
 import uuid
@@ -23,7 +24,7 @@ LIMITED = 1
 
 
 class VideoWriter:
-    """Writes pictures to an mp4 file that exists only once it is complete.
+    """Writes pictures to an mp4 file that exists only once it is complete, or to memory.
 
     A context manager; leaving it by an exception removes what was written. Sizes with an
     odd side are stored without chroma subsampling (yuv444p), because 4:2:0 cannot express
@@ -31,7 +32,7 @@ class VideoWriter:
     no names.
 
     Args:
-        path: the file to make.
+        target: the file to make, or a buffer that has all of it after `close`.
         width, height: of the pictures, pixels.
         fps: frame rate; with explicit times only the nominal one.
         crf: x264's quality, lower is better.
@@ -46,7 +47,7 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: Path,
+        target: Path | io.BytesIO,
         width: int,
         height: int,
         fps: float,
@@ -54,20 +55,21 @@ class VideoWriter:
         audio: Path | None = None,
         preset: str = "medium",
     ) -> None:
-        self.path = path
+        self.target = target
         self.width, self.height = width, height
         self.rate = Fraction(fps).limit_denominator(1001)
         self.end_s = 0.0
         self.count = 0
         self._last_pts = -1
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        self._temporary: Path | None = None
+        if isinstance(target, Path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         self._sound: SoundTrack | None = None
         # The sound's start is stored in the movie's clock, whose milliseconds are too coarse.
         options = {"fflags": "+bitexact", "movie_timescale": str(CLOCK)}
-        self._container = av.open(
-            str(self._temporary.absolute()), "w", format="mp4", options=options
-        )
+        opened: Any = str(self._temporary.absolute()) if self._temporary else target
+        self._container = av.open(opened, "w", format="mp4", options=options)
         try:
             self._stream = self._video_stream(crf, preset)
             self._sound = SoundTrack(audio, self._container) if audio else None
@@ -147,12 +149,14 @@ class VideoWriter:
                 self._sound.write_until(self.end_s)
                 self._sound.close()
             self._container.close()
-            handle = os.open(self._temporary, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            self._temporary.replace(self.path)
+            if self._temporary is not None:
+                assert isinstance(self.target, Path)
+                handle = os.open(self._temporary, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+                self._temporary.replace(self.target)
         except BaseException:
             self._abandon()
             raise
@@ -177,4 +181,5 @@ class VideoWriter:
         except (OSError, ValueError) as error:
             log.debug("closing an unfinished file: %s", error)
         finally:
-            self._temporary.unlink(missing_ok=True)
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)

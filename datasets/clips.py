@@ -71,7 +71,7 @@ class ClipStore:
         self._metas: dict[str, dict[str, Any]] = {}
         for entry in index["shards"]:
             if split is None or entry["split"] == split:
-                self._scan(self.dataset_dir / FOLDER / entry["name"])
+                self._scan(self.dataset_dir / FOLDER / entry["name"], entry["split"])
         self.clips = [
             Clip(key, meta["speaker"], meta["split"], meta["num_frames"], meta["path"], meta)
             for key, meta in sorted(self._metas.items())
@@ -86,7 +86,7 @@ class ClipStore:
         self.memory_bytes = memory_bytes
         self._kept: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
 
-    def _scan(self, shard: Path) -> None:
+    def _scan(self, shard: Path, split: str) -> None:
         """Note where each member of a shard begins, and what its clips are."""
         try:
             with tarfile.open(shard, "r:") as tar:
@@ -96,7 +96,8 @@ class ClipStore:
                     self._members.setdefault(key, {})[extension] = place
                     if extension == "json":
                         content = tar.extractfile(member)
-                        self._metas[key] = json.load(content) if content else {}
+                        facts = json.load(content) if content else {}
+                        self._metas[key] = {**facts, "split": split}
         except (OSError, tarfile.TarError, ValueError) as error:
             raise UserError(
                 f"the shard {shard} cannot be read ({error}): refresh the dataset again"

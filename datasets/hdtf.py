@@ -7,39 +7,23 @@ used and are counted, not lost. (Zhang et al., Flow-guided One-shot Talking Face
 Generation with a High-resolution Audio-visual Dataset, CVPR 2021.)
 """
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import parse_qs, urlparse
 
 from datasets.errors import UserError
+from datasets.locations import exists, join, read_text
+from datasets.sources import Region
+
+Value = TypeVar("Value")
 
 SUBSETS = ("RD", "WDA", "WRA")
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A square region, in pixels of a video `height` pixels high."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-    measured_at: int
-    """Height of the video that the numbers belong to, pixels; 0 where the list has none."""
-
-    def scaled_to(self, video_width: int, video_height: int) -> "Crop":
-        """The same region in a video of another size, clipped to the picture.
-
-        Raises:
-            ValueError: when nothing of the region lies inside.
-        """
-        scale = video_height / self.measured_at if self.measured_at else 1.0
-        left, top = max(round(self.x * scale), 0), max(round(self.y * scale), 0)
-        right = min(round((self.x + self.width) * scale), video_width)
-        bottom = min(round((self.y + self.height) * scale), video_height)
-        if right <= left or bottom <= top:
-            raise ValueError(f"crop {self} lies outside a {video_width}x{video_height} video")
-        return Crop(left, top, right - left, bottom - top, video_height)
+UNSTATED_HEIGHT = 720
+"""Where the list of heights has a 0 (once, KevinMcCarthy1): the crops there are centred at
+x = 645 and 651, near half the width of a 1280x720 picture."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +38,8 @@ class HdtfClip:
     video_id: str
     start_s: float
     end_s: float
-    crop: Crop | None
+    crop: Region | None
+    """Square, in pixels of the height that it was measured at."""
     crop_ratio: float | None
 
     @property
@@ -63,13 +48,13 @@ class HdtfClip:
         return f"{self.subset}_{self.name}_{self.index:03d}"
 
 
-def read_hdtf(folder: Path) -> list[HdtfClip]:
-    """All annotated intervals of the subsets whose lists are in `folder`.
+def read_hdtf(folder: Path | str) -> list[HdtfClip]:
+    """All annotated intervals of the subsets whose lists are in `folder` (or at an address).
 
     Raises:
         UserError: when no list is there, or a line cannot be read.
     """
-    subsets = [name for name in SUBSETS if (folder / f"{name}_video_url.txt").is_file()]
+    subsets = [name for name in SUBSETS if exists(_list(folder, name, "video_url"))]
     if not subsets:
         raise UserError(
             f"no HDTF list in {folder}: expected files such as RD_video_url.txt and "
@@ -78,13 +63,13 @@ def read_hdtf(folder: Path) -> list[HdtfClip]:
     return [clip for subset in subsets for clip in _read_subset(folder, subset)]
 
 
-def video_urls(folder: Path) -> dict[tuple[str, str], str]:
+def video_urls(folder: Path | str) -> dict[tuple[str, str], str]:
     """URL of every listed video by (subset, name), annotated or not."""
     return {
-        (subset, name): fields[0]
+        (subset, name): url
         for subset in SUBSETS
-        if (folder / f"{subset}_video_url.txt").is_file()
-        for name, fields in _rows(folder / f"{subset}_video_url.txt")
+        if exists(_list(folder, subset, "video_url"))
+        for name, url in _rows(_list(folder, subset, "video_url"), _url)
     }
 
 
@@ -100,23 +85,22 @@ def youtube_id(url: str) -> str:
     return ids[0]
 
 
-def _read_subset(folder: Path, subset: str) -> list[HdtfClip]:
-    urls = {name: fields[0] for name, fields in _rows(folder / f"{subset}_video_url.txt")}
-    heights = {n: int(f[0]) for n, f in _rows(folder / f"{subset}_resolution.txt")}
-    crops = dict(_rows(folder / f"{subset}_crop_wh.txt"))
-    ratios = {n: float(f[0]) for n, f in _rows(folder / f"{subset}_crop_ratio.txt")}
+def _read_subset(folder: Path | str, subset: str) -> list[HdtfClip]:
+    def table(kind: str, parse: Callable[[list[str]], Value]) -> dict[str, Value]:
+        return dict(_rows(_list(folder, subset, kind), parse))
+
+    urls = table("video_url", _url)
+    heights = table("resolution", lambda fields: int(fields[0]))
+    crops = table("crop_wh", _square)
+    ratios = table("crop_ratio", lambda fields: float(fields[0]))
     clips: list[HdtfClip] = []
-    for name, intervals in _rows(folder / f"{subset}_annotion_time.txt"):
+    for name, intervals in table("annotion_time", _intervals).items():
         if name not in urls:
             raise UserError(f"{subset}_annotion_time.txt names {name}, which has no URL")
-        for index, interval in enumerate(intervals):
-            start, end = (_seconds(part) for part in interval.split("-"))
-            part = f"{name}_{index}"
-            crop = None
-            if part in crops:
-                # The list's order is min_x, width, min_y, height.
-                x, width, y, height = (int(value) for value in crops[part])
-                crop = Crop(x, y, width, height, heights.get(name, 0))
+        for index, (start_s, end_s) in enumerate(intervals):
+            crop = crops.get(f"{name}_{index}")
+            if crop:
+                crop = replace(crop, height=heights.get(name, 0) or UNSTATED_HEIGHT)
             clips.append(
                 HdtfClip(
                     subset=subset,
@@ -124,23 +108,54 @@ def _read_subset(folder: Path, subset: str) -> list[HdtfClip]:
                     index=index,
                     url=urls[name],
                     video_id=youtube_id(urls[name]),
-                    start_s=start,
-                    end_s=end,
+                    start_s=start_s,
+                    end_s=end_s,
                     crop=crop,
-                    crop_ratio=ratios.get(part),
+                    crop_ratio=ratios.get(f"{name}_{index}"),
                 )
             )
     return clips
 
 
-def _rows(path: Path) -> list[tuple[str, list[str]]]:
-    """(name without suffix, other fields) of every line that is not blank."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: HDTF's lists come as five files for each subset")
+def _list(folder: Path | str, subset: str, kind: str) -> str:
+    return join(os.fspath(folder), f"{subset}_{kind}.txt")
+
+
+def _rows(location: str, parse: Callable[[list[str]], Value]) -> list[tuple[str, Value]]:
+    """(name without suffix, parsed other fields) of every line that is not blank."""
     # One of the lists begins with a byte order mark; others have lines that end in spaces.
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    split = [line.split() for line in lines if line.strip()]
-    return [(fields[0].removesuffix(".mp4"), fields[1:]) for fields in split]
+    text = read_text(location, missing=": HDTF's lists come as five files for each subset")
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, *fields = line.split()
+        try:
+            rows.append((name.removesuffix(".mp4"), parse(fields)))
+        except (ValueError, IndexError) as error:
+            raise UserError(f"line {number} of {location} is {line!r}: {error}") from error
+    return rows
+
+
+def _url(fields: list[str]) -> str:
+    youtube_id(fields[0])
+    return fields[0]
+
+
+def _square(fields: list[str]) -> Region:
+    # The list's order is min_x, width, min_y, height.
+    x, width, y, height = (int(value) for value in fields)
+    return Region(x, y, x + width, y + height, UNSTATED_HEIGHT)
+
+
+def _intervals(fields: list[str]) -> list[tuple[float, float]]:
+    found = []
+    for field in fields:
+        start_s, end_s = (_seconds(clock) for clock in field.split("-"))
+        if end_s <= start_s:
+            raise ValueError(f"{field} ends before it begins")
+        found.append((start_s, end_s))
+    return found
 
 
 def _seconds(clock: str) -> float:

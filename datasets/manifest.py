@@ -1,53 +1,20 @@
-"""Files that are either whole or not there, and the memory of what has been done.
-
-A `Manifest` is a folder with one small JSON file per key. Each is written to a temporary
-file, synced and renamed, so that killing a process at any moment leaves old or new content.
-"""
+"""The memory of what has been done: one small JSON file per key, below a prefix of a store."""
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-BLOCK = 1 << 20
+from datasets.atomic import content_digest, sync_folder, write_atomic
+from datasets.store import LocalStore, Store
 
+__all__ = ["Manifest", "config_digest", "content_digest", "sync_folder", "write_atomic"]
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that readers and crashes see all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    content = data.encode("utf-8") if isinstance(data, str) else data
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def content_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+READERS = 32
+"""Entries read at once: an object store answers one after tens of milliseconds, and many at once
+as fast as one."""
 
 
 def config_digest(value: Any) -> str:
@@ -64,35 +31,49 @@ class Manifest:
     """Finished work by key, one file each.
 
     Args:
-        folder: where the files lie; made at the first `put`.
+        store: where the files lie; a local folder is made at the first `put`.
+        prefix: the folder in the store; empty for the whole store.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, store: Store | Path, prefix: str = "") -> None:
+        self.store: Store = LocalStore(store) if isinstance(store, Path) else store
+        self.prefix = prefix.rstrip("/")
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{hashlib.sha1(key.encode('utf-8')).hexdigest()}.json"
+    def _name(self, key: str) -> str:
+        name = f"{hashlib.sha1(key.encode('utf-8')).hexdigest()}.json"
+        return f"{self.prefix}/{name}" if self.prefix else name
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What was put for a key; None when nothing was, or the file is not ours."""
-        entry = _read(self._path(key))
+        entry = self._read(self._name(key))
         return entry["value"] if entry and entry["key"] == key else None
 
     def put(self, key: str, value: dict[str, Any]) -> None:
         """Remember `value`, a JSON object."""
-        write_atomic(self._path(key), json.dumps({"key": key, "value": value}, indent=0))
+        self.store.write(self._name(key), json.dumps({"key": key, "value": value}, indent=0))
+
+    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All keys, sorted, with their values."""
+        above = f"{self.prefix}/" if self.prefix else ""
+        names = [
+            name
+            for name in self.store.names(self.prefix)
+            if name.endswith(".json") and "/" not in name.removeprefix(above)
+        ]
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(self._read, names))
+        entries = [(entry["key"], entry["value"]) for entry in found if entry]
+        yield from sorted(entries, key=lambda entry: entry[0])
 
     def keys(self) -> Iterator[str]:
         """All keys, sorted."""
-        found = (_read(path) for path in self.folder.glob("*.json"))
-        yield from sorted(entry["key"] for entry in found if entry)
+        yield from (key for key, _ in self.items())
 
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(entry, dict) or set(entry) != {"key", "value"}:
-        return None
-    return entry
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            entry = json.loads(self.store.read(name))
+        except (FileNotFoundError, ValueError):
+            return None
+        if not isinstance(entry, dict) or set(entry) != {"key", "value"}:
+            return None
+        return entry

@@ -5,7 +5,15 @@ is its first video frame: containers often start audio and video at different ti
 only a common zero keeps them in sync. Reading streams; a video is never in memory whole.
 """
 
-from datasets._media_audio import fitted, read_audio, shift_audio, write_flac
+from datasets._media_audio import (
+    AudioWindow,
+    fitted,
+    flac_bytes,
+    loud_share,
+    read_audio,
+    shift_audio,
+    write_flac,
+)
 from datasets._media_open import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, MediaInfo, probe
 from datasets._media_video import Frame, read_frames, to_rgb
 from datasets._media_write import VideoWriter
@@ -14,10 +22,13 @@ __all__ = [
     "FPS",
     "SAMPLES_PER_FRAME",
     "SAMPLE_RATE",
+    "AudioWindow",
     "Frame",
     "MediaInfo",
     "VideoWriter",
     "fitted",
+    "flac_bytes",
+    "loud_share",
     "probe",
     "read_audio",
     "read_frames",

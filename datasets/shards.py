@@ -7,28 +7,28 @@ replaced. The index names the shards with counts, sizes and sha256, and its dige
 version of the dataset. Plain `webdataset` reads the shards.
 """
 
-import io
+import hashlib
 import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from datasets.errors import UserError
-from datasets.manifest import config_digest, content_digest, sync_folder, write_atomic
+from datasets.manifest import config_digest
+from datasets.store import Store, open_store
 
 INDEX = "index.json"
 FOLDER = "shards"
 VERSION = 1
-BLOCK = 512
-OUR_NAME = re.compile(r".+-\d{6}-[0-9a-f]{8}\.tar|\..+-\d{6}\.tar\.tmp")
-"""Finished and unfinished shards; other files in their folder are not ours to remove."""
-
-Sample = tuple[str, Mapping[str, bytes | Path]]
-"""Key, and for each extension the content or the file that holds it."""
+BLOCK = tarfile.BLOCKSIZE
+OUR_NAME = re.compile(r".+-\d{6}(-\d{2})?-[0-9a-f]{8}\.tar")
+"""Finished shards; other files in their folder are not ours to remove."""
+MAX_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -38,94 +38,177 @@ class ShardInfo:
     name: str
     """File name below `shards/`."""
     split: str
-    """`train` or `test`; the part of the name before the number."""
+    """`train` or `test`; the part of the name before the numbers."""
     samples: int
     bytes: int
     sha256: str
 
 
-def write_shards(
-    samples: Iterable[Sample],
-    out_dir: Path,
-    prefix: str,
-    max_bytes: int = 256 << 20,
-    max_samples: int = 10_000,
-) -> list[ShardInfo]:
-    """Pack samples, in the order of their keys, into `out_dir/PREFIX-000000-DIGEST.tar` etc.
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard and what is in it."""
 
-    A shard is closed before the sample that would make it larger than `max_bytes` or fuller
-    than `max_samples`. Content that is given as paths is never in memory whole.
-
-    Raises:
-        ValueError: two samples have the same key, or a key has a dot or a slash.
-    """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    finished: list[ShardInfo] = []
-    group: list[Sample] = []
-    size = 0
-    previous = ""
-    for key, members in sorted(samples, key=lambda sample: sample[0]):
-        if key == previous or not key or "." in key or "/" in key:
-            raise ValueError(f"the key {key!r} is empty, twice there, or has a dot or slash")
-        previous = key
-        weight = sum(_padded(_length(content)) + BLOCK for content in members.values())
-        if group and (size + weight > max_bytes or len(group) == max_samples):
-            finished.append(_write_shard(group, out_dir, prefix, len(finished)))
-            group, size = [], 0
-        group.append((key, members))
-        size += weight
-    if group:
-        finished.append(_write_shard(group, out_dir, prefix, len(finished)))
-    return finished
+    info: ShardInfo
+    keys: tuple[str, ...]
+    """Of its samples, in their order."""
 
 
-def _length(content: bytes | Path) -> int:
-    return content.stat().st_size if isinstance(content, Path) else len(content)
+@dataclass
+class _Tar:
+    """A shard that is being written."""
+
+    path: Path
+    file: BinaryIO
+    digest: Any = field(default_factory=hashlib.sha256)
+    size: int = 0
+    keys: list[str] = field(default_factory=list)
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.digest.update(data)
+        self.size += len(data)
+
+    def discard(self) -> None:
+        self.file.close()
+        self.path.unlink(missing_ok=True)
 
 
-def _padded(length: int) -> int:
-    return -(-length // BLOCK) * BLOCK
+Mark = Mapping[str, tuple[int, int, Any, int]]
+"""For each split: how many shards there were; size, digest and samples of the last one."""
 
 
-def _write_shard(group: list[Sample], out_dir: Path, prefix: str, number: int) -> ShardInfo:
-    temporary = out_dir / f".{prefix}-{number:06d}.tar.tmp"
-    try:
-        with temporary.open("wb") as file:
-            # PAX is plain USTAR but for names of more than 100 bytes.
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                for key, members in group:
-                    for extension in sorted(members):
-                        _add(tar, f"{key}.{extension}", members[extension])
-            file.flush()
-            os.fsync(file.fileno())
-        digest = content_digest(temporary)
-        name = f"{prefix}-{number:06d}-{digest[:8]}.tar"
-        size = temporary.stat().st_size
-        temporary.replace(out_dir / name)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(out_dir)
-    return ShardInfo(name, prefix, len(group), size, digest)
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes | Path) -> None:
-    member = tarfile.TarInfo(name)
-    member.mode = 0o644
-    if isinstance(content, Path):
-        with content.open("rb") as file:
-            member.size = os.fstat(file.fileno()).st_size
-            tar.addfile(member, file)
-    else:
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-
-
-def write_index(out_dir: Path, shards: list[ShardInfo], meta: Mapping[str, Any]) -> str:
-    """Publish a set of shards as the dataset in `out_dir`, then remove shards it replaces.
+class ShardWriter:
+    """Shards of one group of sources, written sample by sample; every byte is written once.
 
     Args:
-        out_dir: the dataset's folder; shards lie in `out_dir/shards`.
+        scratch: where unfinished shards lie; best on the disk where they will stay.
+        group: the group's number, part of the shards' names.
+        max_bytes: a shard is closed before the sample that would make it larger.
+    """
+
+    def __init__(self, scratch: Path, group: int, max_bytes: int = MAX_BYTES) -> None:
+        self.scratch, self.group, self.max_bytes = scratch, group, max_bytes
+        self._tars: dict[str, list[_Tar]] = {}
+        self._keys: set[str] = set()
+
+    def add(self, split: str, key: str, members: Mapping[str, bytes]) -> None:
+        """Append a sample.
+
+        Args:
+            split: which of the group's shards it belongs in.
+            key: its name, unique in the group.
+            members: extension -> content.
+
+        Raises:
+            ValueError: the key is empty, was there before, or has a dot or a slash.
+        """
+        if key in self._keys or not key or "." in key or "/" in key:
+            raise ValueError(f"the key {key!r} is empty, twice there, or has a dot or slash")
+        parts = [part for ext in sorted(members) for part in _member(f"{key}.{ext}", members[ext])]
+        tar = self._tar(split, sum(map(len, parts)))
+        for part in parts:
+            tar.write(part)
+        tar.keys.append(key)
+        self._keys.add(key)
+
+    def _tar(self, split: str, weight: int) -> _Tar:
+        tars = self._tars.setdefault(split, [])
+        if not tars or (tars[-1].keys and tars[-1].size + weight > self.max_bytes):
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            path = self.scratch / f".{split}-{self.group:06d}.{uuid.uuid4().hex[:8]}.tmp"
+            tars.append(_Tar(path, path.open("w+b")))
+        return tars[-1]
+
+    def mark(self) -> Mark:
+        """Where the writer stands, for `rollback`."""
+        return {
+            split: (len(tars), tars[-1].size, tars[-1].digest.copy(), len(tars[-1].keys))
+            for split, tars in self._tars.items()
+        }
+
+    def rollback(self, mark: Mark) -> None:
+        """Drop all samples since a mark."""
+        for split in list(self._tars):
+            count, size, digest, samples = mark.get(split, (0, 0, None, 0))
+            tars = self._tars[split]
+            for tar in tars[count:]:
+                self._keys -= set(tar.keys)
+                tar.discard()
+            del tars[count:]
+            if not tars:
+                del self._tars[split]
+                continue
+            last = tars[-1]
+            last.file.seek(size)
+            last.file.truncate()
+            last.size, last.digest = size, digest.copy()
+            self._keys -= set(last.keys[samples:])
+            del last.keys[samples:]
+
+    def finish(self, store: Store, prefix: str) -> list[Shard]:
+        """Complete all shards and put them into a store as `prefix/SPLIT-GROUP-PART-DIGEST.tar`."""
+        made = []
+        for split, tars in sorted(self._tars.items()):
+            for part, tar in enumerate(tars):
+                tar.write(b"\0" * 2 * BLOCK)
+                tar.write(b"\0" * (-tar.size % tarfile.RECORDSIZE))
+                tar.file.flush()
+                os.fsync(tar.file.fileno())
+                tar.file.close()
+                sha256 = tar.digest.hexdigest()
+                name = f"{split}-{self.group:06d}-{part:02d}-{sha256[:8]}.tar"
+                store.put(tar.path, f"{prefix}/{name}")
+                info = ShardInfo(name, split, len(tar.keys), tar.size, sha256)
+                made.append(Shard(info, tuple(tar.keys)))
+        self._tars = {}
+        return made
+
+    def discard(self) -> None:
+        """Drop everything that is not finished."""
+        for tars in self._tars.values():
+            for tar in tars:
+                tar.discard()
+        self._tars = {}
+
+
+def _member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
+    """Header, content and padding of a member."""
+    info = tarfile.TarInfo(name)
+    info.mode, info.size = 0o644, len(content)
+    # PAX is plain USTAR but for names of more than 100 bytes.
+    header = info.tobuf(tarfile.PAX_FORMAT)
+    return header, content, b"\0" * (-len(content) % BLOCK)
+
+
+def read_samples(store: Store, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(key, extension -> content) of every sample of a shard, in its order.
+
+    Raises:
+        UserError: the shard is missing or damaged.
+    """
+    key, members = "", dict[str, bytes]()
+    try:
+        with store.open(name) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                found, _, extension = member.name.partition(".")
+                if found != key and members:
+                    yield key, members
+                    members = {}
+                content = tar.extractfile(member)
+                key, members[extension] = found, content.read() if content else b""
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(
+            f"the shard {store.url}/{name} cannot be read ({error}): refresh the dataset again"
+        ) from error
+    if members:
+        yield key, members
+
+
+def write_index(store: Store, shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> str:
+    """Publish a set of shards as a dataset, then remove shards it replaces.
+
+    Args:
+        store: of the dataset; shards lie below `shards/` in it.
         shards: all shards of this version.
         meta: what else belongs in the index, such as `resolution`.
 
@@ -140,40 +223,47 @@ def write_index(out_dir: Path, shards: list[ShardInfo], meta: Mapping[str, Any])
     body = {**meta, "version": VERSION, "counts": counts, "shards": entries}
     digest = config_digest(body)
     text = json.dumps({**body, "digest": digest}, indent=1, sort_keys=True)
-    write_atomic(out_dir / INDEX, text + "\n")
-    current = {shard.name for shard in shards}
-    for path in (out_dir / FOLDER).glob("*"):
-        if path.name not in current and OUR_NAME.fullmatch(path.name):
-            path.unlink()
+    store.write(INDEX, text + "\n")
+    current = {f"{FOLDER}/{shard.name}" for shard in shards}
+    for name in store.names(FOLDER):
+        if name not in current and OUR_NAME.fullmatch(name.rpartition("/")[2]):
+            store.delete(name)
     return digest
 
 
-def read_index(dataset: Path) -> dict[str, Any]:
-    """The index of a dataset.
+def read_index(dataset: Path | str) -> dict[str, Any]:
+    """The index of a dataset in a folder or in object storage.
 
     Raises:
         UserError: there is none, or it is not one of ours.
     """
-    path = dataset / INDEX
+    store = open_store(dataset)
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = json.loads(store.read(INDEX))
     except FileNotFoundError:
         raise UserError(
             f"there is no dataset in {dataset}: {INDEX} is missing; make one with "
             "python -m flows.refresh_dataset"
         ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise UserError(f"{dataset}/{INDEX} cannot be read: {error}") from error
     if not isinstance(index, dict) or index.get("version") != VERSION or "digest" not in index:
-        raise UserError(f"{path} is no dataset index of version {VERSION}: refresh the dataset")
+        raise UserError(
+            f"{dataset}/{INDEX} is no dataset index of version {VERSION}: refresh the dataset"
+        )
     return index
 
 
-def verify(dataset: Path) -> list[str]:
+def verify(dataset: Path | str) -> list[str]:
     """Names of shards that are missing or differ from the index, empty when all is well."""
+    store = open_store(dataset)
     bad = []
     for entry in read_index(dataset)["shards"]:
-        path = dataset / FOLDER / entry["name"]
-        if not path.is_file() or content_digest(path) != entry["sha256"]:
+        try:
+            with store.open(f"{FOLDER}/{entry['name']}") as file:
+                same = hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]  # type: ignore[arg-type]
+        except FileNotFoundError:
+            same = False
+        if not same:
             bad.append(entry["name"])
     return bad

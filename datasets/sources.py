@@ -1,28 +1,158 @@
-"""Where videos come from: a folder of files, each with a speaker's name."""
+"""Where videos come from: what a source lists, before anything is fetched or decoded.
+
+A `SourceItem` is one video (or one member of an archive) with a speaker's name. It says
+how the file is got, and where a data set annotates only parts of it, which ones.
+"""
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from datasets.errors import UserError
+from datasets.errors import Reason, UserError
 
 SIDECARS = (".json", ".txt")
 """Suffixes of notes that lie beside a media file of the same name."""
 
 
-@dataclass(frozen=True)
+class How(StrEnum):
+    """How the file of an item is got."""
+
+    LOCAL = "local"
+    """It is a file of this machine (or of a file system that all workers share)."""
+    FILE = "file"
+    """A file behind an http(s), s3, gs or other address that fsspec opens."""
+    PAGE = "page"
+    """A web page with a video, such as YouTube's: yt-dlp fetches it."""
+    MEMBER = "member"
+    """A file inside a zip archive, which may come in parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of the picture, in fractions of it or in pixels of a stated height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    height: int | None = None
+    """Height of the picture that the pixels were measured in; None: the numbers are
+    fractions of width and height, 0 to 1."""
+
+    def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom in a picture of this size, clipped to it.
+
+        Pixels are scaled by the height alone: the shape of the picture stays the same when a
+        video is offered in another size.
+
+        Raises:
+            ValueError: nothing of the rectangle lies inside.
+        """
+        if self.height is None:
+            across, down = float(width), float(height)
+        else:
+            across = down = height / self.height
+        left, right = max(round(self.left * across), 0), min(round(self.right * across), width)
+        top, bottom = max(round(self.top * down), 0), min(round(self.bottom * down), height)
+        if right <= left or bottom <= top:
+            raise ValueError(f"{self} lies outside a picture of {width}x{height}")
+        return left, top, right, bottom
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A span of a video that a data set annotates."""
+
+    name: str
+    """Unique in its item."""
+    start_s: float
+    end_s: float
+    """Seconds into the video; the end is not included."""
+    region: Region | None = None
+    """Where the speaker is; None: anywhere in the picture."""
+    reason: Reason = Reason.NONE
+    """Why this span cannot be used: it is a row of the ledger and nothing else."""
+    detail: str = ""
+    """What exactly is missing, for the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a file lies inside a zip archive: enough to read it without its directory,
+    which for a million files is as large as many a video."""
+
+    name: str
+    offset: int
+    """Of its local header, in bytes from the start of the (joined) archive."""
+    packed_bytes: int
+    bytes: int
+    method: int
+    """0: stored, 8: deflated."""
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceItem:
-    """One input file."""
+    """One video of a source."""
 
     key: str
-    """Unique in its source: the relative path."""
-    path: Path
-    """Where the file is."""
+    """Unique in its source."""
+    location: str
+    """A path, an address, or the archive (its first part) that holds the member."""
     relative: str
-    """Path below the source's folder, with forward slashes; bytes of the name that are no
-    UTF-8 are written as \\xNN."""
+    """The name of the item in the ledger, with forward slashes; bytes of a file's name that
+    are no UTF-8 are written as \\xNN."""
     speaker: str
-    """The first folder below the source's, or the file's own name at the top."""
+    """Who speaks, as far as the source knows. Two items of one person have one speaker: the
+    split into training and testing goes by it."""
+    how: How = How.LOCAL
+    split: str = ""
+    """`train` or `test` where the data set itself decides; otherwise empty."""
+    parts: tuple[Part, ...] = ()
+    """Annotated spans; empty: the whole file."""
+    expected_bytes: int = 0
+    """Size of the file; 0: not known before it is fetched."""
+    expected_seconds: float = 0.0
+    """Length of what is to be used; 0: not known."""
+    version: str = ""
+    """Changes with the content, where a listing shows that without fetching (the ETag of an
+    object, the CRC of a member); empty: it does not."""
+    sha256: str = ""
+    """What the fetched file must have; empty: nobody says."""
+    member: Member | None = None
+    """Where the file is in its archive, for `How.MEMBER`."""
+    sound: "SourceItem | None" = None
+    """The file with its audio, where that is not in the video itself."""
+    reason: Reason = Reason.NONE
+    """Why the whole item cannot be used; it is then not fetched, and one row says so."""
+    detail: str = ""
+    """What exactly is missing, for the row."""
+
+    @property
+    def path(self) -> Path:
+        """The file of a local item.
+
+        Raises:
+            ValueError: the item has to be fetched first.
+        """
+        if self.how is not How.LOCAL:
+            raise ValueError(f"{self.key} is no local file: {self.location} has to be fetched")
+        return Path(self.location)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to fetch and decode it for."""
+        return not self.reason and (not self.parts or any(not part.reason for part in self.parts))
+
+
+def local_item(path: Path, relative: str, speaker: str) -> SourceItem:
+    """A file of this machine; its key is its relative path."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0
+    return SourceItem(relative, os.fspath(path), relative, speaker, expected_bytes=size)
 
 
 def list_folder(folder: Path) -> list[SourceItem]:
@@ -49,7 +179,7 @@ def list_folder(folder: Path) -> list[SourceItem]:
         relative = path.relative_to(folder)
         speaker = relative.parts[0] if len(relative.parts) > 1 else relative.stem
         name = _text(relative.as_posix())
-        items.append(SourceItem(name, path, name, _text(speaker)))
+        items.append(local_item(path, name, _text(speaker)))
     if not items:
         raise UserError(f"{folder} holds no file: put videos there, in one folder per speaker")
     return items

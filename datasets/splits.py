@@ -1,7 +1,7 @@
 """Which speakers are for training and which for testing."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 Split = Literal["train", "test"]
@@ -14,27 +14,43 @@ def speaker_hash(speaker: str, seed: str = "") -> float:
 
 
 def assign_splits(
-    speakers: Iterable[str], test_fraction: float, seed: str = ""
+    speakers: Iterable[str],
+    test_fraction: float,
+    seed: str = "",
+    fixed: Mapping[str, str] | None = None,
 ) -> dict[str, Split]:
     """A split for every speaker.
 
     A speaker whose hash is below `test_fraction` is for testing, so adding speakers moves
-    nobody else. Only when that leaves a split empty does the speaker of the lowest (or
-    highest) hash fill it; a single speaker is for training.
+    nobody else. Where that leaves a split empty, the free speaker of the lowest (or highest)
+    hash fills it; a single speaker is for training.
+
+    Args:
+        speakers: their names.
+        test_fraction: expected share of them that is for testing.
+        seed: gives other hashes.
+        fixed: speakers that have a split already, wanted now or not: they keep it.
 
     Raises:
         ValueError: `test_fraction` is outside [0, 1).
     """
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction must be in [0, 1), got {test_fraction}")
+    fixed = fixed or {}
     ranked = sorted(set(speakers), key=lambda name: (speaker_hash(name, seed), name))
     splits: dict[str, Split] = {
-        name: "test" if speaker_hash(name, seed) < test_fraction else "train" for name in ranked
+        name: "test"
+        if fixed.get(name, "") == "test"
+        or (name not in fixed and speaker_hash(name, seed) < test_fraction)
+        else "train"
+        for name in ranked
     }
-    if len(ranked) < 2 or test_fraction == 0:
-        return dict.fromkeys(ranked, "train")
+    free = [name for name in ranked if name not in fixed]
+    if len(ranked) < 2 or test_fraction == 0 or not free:
+        only = len(ranked) < 2 or test_fraction == 0
+        return splits | (dict.fromkeys(free, "train") if only else {})
     if "test" not in splits.values():
-        splits[ranked[0]] = "test"
+        splits[free[0]] = "test"
     if "train" not in splits.values():
-        splits[ranked[-1]] = "train"
+        splits[free[-1]] = "train"
     return splits

@@ -73,10 +73,19 @@ def read_boxes(path: Path) -> BoxTrack:
     Raises:
         UserError: when header or rows are not of that format.
     """
+    return parse_boxes(path.read_text(encoding="utf-8-sig"), str(path))
+
+
+def parse_boxes(text: str, path: str) -> BoxTrack:
+    """What a box file says, from its text; `path` is for messages.
+
+    Raises:
+        UserError: when header or rows are not of that format.
+    """
     header: dict[str, str] = {}
     boxes: list[Box] = []
     in_rows = False
-    for number, raw in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, raw in enumerate(text.splitlines(), start=1):
         fields = [field.strip() for field in raw.split("\t") if field.strip()]
         if not fields:
             continue
@@ -93,14 +102,17 @@ def read_boxes(path: Path) -> BoxTrack:
             ) from error
     if not boxes or "Identity" not in header or "Reference" not in header:
         raise UserError(f"{path} is no VoxCeleb box file: Identity, Reference or rows are missing")
-    return BoxTrack(
-        speaker=header["Identity"],
-        video_id=header["Reference"],
-        offset=int(header["Offset"]) if "Offset" in header else None,
-        fv_confidence=float(header["FV Conf"]) if "FV Conf" in header else None,
-        asd_confidence=float(header["ASD Conf"]) if "ASD Conf" in header else None,
-        boxes=tuple(sorted(boxes, key=lambda box: box.frame)),
-    )
+    try:
+        return BoxTrack(
+            speaker=header["Identity"],
+            video_id=header["Reference"],
+            offset=int(header["Offset"]) if "Offset" in header else None,
+            fv_confidence=float(header["FV Conf"]) if "FV Conf" in header else None,
+            asd_confidence=float(header["ASD Conf"]) if "ASD Conf" in header else None,
+            boxes=tuple(sorted(boxes, key=lambda box: box.frame)),
+        )
+    except ValueError as error:
+        raise UserError(f"the header of {path} cannot be read: {error}") from error
 
 
 def read_speakers(path: Path) -> dict[str, Speaker]:
@@ -109,8 +121,16 @@ def read_speakers(path: Path) -> dict[str, Speaker]:
     Raises:
         UserError: when the columns are not those of the table.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [[field.strip() for field in row] for row in csv.reader(file) if row]
+    return parse_speakers(path.read_text(encoding="utf-8-sig"), str(path))
+
+
+def parse_speakers(text: str, path: str) -> dict[str, Speaker]:
+    """The speaker table from its text; `path` is for messages.
+
+    Raises:
+        UserError: when the columns are not those of the table.
+    """
+    rows = [[field.strip() for field in row] for row in csv.reader(text.splitlines()) if row]
     # "VoxCeleb2ID" and "VoxCeleb2 ID" are both in use, and columns come in any order.
     names = [name.replace(" ", "").lower() for name in rows[0]] if rows else []
     wanted = ("voxceleb2id", "gender", "set")
@@ -122,36 +142,3 @@ def read_speakers(path: Path) -> dict[str, Speaker]:
         speaker: Speaker(speaker, gender, split)
         for speaker, gender, split in zip(ids, genders, splits, strict=True)
     }
-
-
-@dataclass(frozen=True)
-class VoxClip:
-    """One clip file of the official layout."""
-
-    path: Path
-    speaker: str
-    video_id: str
-    split: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.split}/{self.speaker}/{self.video_id}/{self.path.stem}"
-
-
-def list_clips(root: Path) -> list[VoxClip]:
-    """All clips below a folder of the official layout, sorted by key.
-
-    Raises:
-        UserError: when neither `dev/mp4` nor `test/mp4` is there or they hold nothing.
-    """
-    clips = [
-        VoxClip(path, path.parts[-3], path.parts[-2], split)
-        for split in ("dev", "test")
-        for path in (root / split / "mp4").glob("id*/*/*.mp4")
-    ]
-    if not clips:
-        raise UserError(
-            f"no VoxCeleb2 clip in {root}: expected dev/mp4/idXXXXX/VIDEO/00001.mp4 or the "
-            "same under test; unpack the data set's zip parts there"
-        )
-    return sorted(clips, key=lambda clip: clip.key)

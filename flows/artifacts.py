@@ -1,18 +1,31 @@
-"""What a person sees of a run: progress lines, a progress bar and tables in Prefect."""
+"""What a person sees of a run: progress lines, and bars, boards and tables in Prefect.
 
+Prefect only shows what is going on: where it cannot be reached, that is logged once and the
+run goes on.
+"""
+
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 EVERY_S = 4.0
 """Seconds between two lines of progress."""
+PATIENCE = 10.0
+"""A call of Prefect's API that took long is followed by a pause this many times as long."""
 
 
 def say(line: str) -> None:
@@ -36,6 +49,7 @@ class ProgressReport:
         self._began = self._last = clock()
         self._first: int | None = None
         self._artifact: UUID | None = None
+        self._courier = _Courier(clock)
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Report, unless the last report was a moment ago.
@@ -55,8 +69,9 @@ class ProgressReport:
             return
         self._last = now
         say(self._line(done, total, note, now - self._began))
-        if self.key:
-            self._bar(100.0 * done / max(total, 1), note)
+        if self.key and (self._courier.ready() or done >= total):
+            percent = 100.0 * done / max(total, 1)
+            self._courier.send(lambda: self._bar(percent, note))
 
     def _line(self, done: int, total: int, note: str, seconds: float) -> str:
         parts = [f"{self.title} {done}/{total}"]
@@ -75,6 +90,185 @@ class ProgressReport:
         else:
             text = f"{self.title}: {note}" if note else self.title
             update_progress_artifact(self._artifact, percent, description=text)
+
+
+class Artifacts(Protocol):
+    """Where a board is shown."""
+
+    def create(self, key: str, markdown: str) -> UUID:
+        """A new artifact of the flow run."""
+
+    def update(self, artifact: UUID, markdown: str) -> None:
+        """Replace its content."""
+
+
+class PrefectArtifacts:
+    """Markdown artifacts of the flow run around the call."""
+
+    def create(self, key: str, markdown: str) -> UUID:
+        """A new version of the artifact `key`."""
+        made = create_markdown_artifact(markdown, key=key)
+        assert isinstance(made, UUID)
+        return made
+
+    def update(self, artifact: UUID, markdown: str) -> None:
+        """Prefect has a function of its own for this for progress bars only."""
+        with get_client(sync_client=True) as client:
+            client.update_artifact(artifact, ArtifactUpdate(data=markdown))
+
+
+class StageBoard:
+    """The stages of a run side by side, and what was refused so far, as one page in Prefect.
+
+    The page is brought up to date every few seconds at most. For one thread.
+
+    Args:
+        key: of the artifact: lower-case letters, digits and dashes.
+        clock: seconds, for tests.
+        artifacts: where the page is shown; None: in Prefect.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        clock: Callable[[], float] = time.monotonic,
+        artifacts: Artifacts | None = None,
+    ) -> None:
+        self.key, self.clock = key, clock
+        self._artifacts = artifacts or PrefectArtifacts()
+        self._stages: dict[str, StageLine] = {}
+        self._reasons: dict[str, int] = {}
+        self._accepted: int | None = None
+        self._artifact: UUID | None = None
+        self._shown = ""
+        self._courier = _Courier(clock)
+
+    def stage(self, name: str) -> "StageLine":
+        """The line of a stage; made, below the others, when it is asked for first."""
+        if name not in self._stages:
+            self._stages[name] = StageLine(name, self.clock, self._show)
+        return self._stages[name]
+
+    def funnel(self, reasons: Mapping[str, int], accepted: int | None = None) -> None:
+        """What was refused so far by reason, and how many clips were good."""
+        self._reasons, self._accepted = dict(reasons), accepted
+        self._show()
+
+    def flush(self) -> None:
+        """Bring the page up to date now, unless it is."""
+        text = self.markdown()
+        if text != self._shown:
+            self._courier.send(lambda: self._post(text))
+
+    def markdown(self) -> str:
+        """The page: a table of stages, then a table of the funnel."""
+        parts = []
+        if self._stages:
+            head = ("stage", "done", "total", "running", "refused", "per minute", "left", "note")
+            rows = [line.cells() for line in self._stages.values()]
+            parts.append(
+                _markdown_table(head, rows, "left right right right right right right left")
+            )
+        counts: list[tuple[str, ...]] = []
+        if self._accepted is not None:
+            counts.append(("accepted", str(self._accepted)))
+        ranked = sorted(self._reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+        counts += [(f"refused: {reason}", str(count)) for reason, count in ranked]
+        if counts:
+            parts.append(_markdown_table(("clips so far", "count"), counts, "left right"))
+        return "\n\n".join(parts) + "\n"
+
+    def _show(self) -> None:
+        if self._courier.ready():
+            self.flush()
+
+    def _post(self, text: str) -> None:
+        if self._artifact is None:
+            self._artifact = self._artifacts.create(self.key, text)
+        else:
+            self._artifacts.update(self._artifact, text)
+        self._shown = text
+
+
+class StageLine:
+    """One stage on a board; made by `StageBoard.stage`."""
+
+    def __init__(self, name: str, clock: Callable[[], float], changed: Callable[[], None]) -> None:
+        self.name, self._clock, self._changed = name, clock, changed
+        self._done = self._total = self._running = self._refused = 0
+        self._note = ""
+        self._first: int | None = None
+        self._began = self._seconds = 0.0
+
+    def update(
+        self, done: int, total: int, running: int = 0, refused: int = 0, note: str = ""
+    ) -> None:
+        """Where the stage stands. The first call says what was done before this run.
+
+        Args:
+            done: items that are ready, refused ones among them.
+            total: all items that are known of; it may grow.
+            running: items that are being worked on.
+            refused: items, or clips, that were refused.
+            note: what else is to be said.
+        """
+        now = self._clock()
+        if self._first is None:
+            self._first, self._began = done, now
+        if done != self._done or done < total:
+            self._seconds = now - self._began
+        self._done, self._total, self._running = done, total, running
+        self._refused, self._note = refused, note
+        self._changed()
+
+    def cells(self) -> tuple[str, ...]:
+        """The line's cells; rate and time left once something was made in this run."""
+        made = self._done - (self._first or 0)
+        rate = left = "–"
+        if made > 0 and self._seconds > 0:
+            rate = f"{60 * made / self._seconds:.1f}"
+            if self._done < self._total:
+                left = span(self._seconds * (self._total - self._done) / made)
+        numbers = (self._done, self._total, self._running, self._refused)
+        return (self.name, *(str(number) for number in numbers), rate, left, self._note)
+
+
+class _Courier:
+    """Carries what is to be shown to Prefect: not too often, and never at the run's cost."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._next = float("-inf")
+        self._complained = False
+
+    def ready(self) -> bool:
+        """Whether enough time has passed since the last call."""
+        return self._clock() >= self._next
+
+    def send(self, call: Callable[[], T]) -> T | None:
+        """The call's result; None when it failed, which is logged the first time."""
+        began = self._clock()
+        try:
+            return call()
+        except Exception as error:
+            if not self._complained:
+                what = str(error).strip().partition("\n")[0] or type(error).__name__
+                log.warning("Prefect cannot show progress, the run goes on: %s", what)
+            self._complained = True
+            return None
+        finally:
+            now = self._clock()
+            self._next = now + max(EVERY_S, PATIENCE * (now - began))
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> str:
+    rule = ["---:" if side == "right" else "---" for side in sides.split()]
+    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def span(seconds: float) -> str:
@@ -102,4 +296,7 @@ def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) ->
         rows: one mapping from column to value each.
         description: Markdown above the table.
     """
-    create_table_artifact(key=key, table=[dict(row) for row in rows], description=description)
+    table = [dict(row) for row in rows]
+    _Courier(time.monotonic).send(
+        lambda: create_table_artifact(key=key, table=table, description=description)
+    )

@@ -1,12 +1,15 @@
 """Turn videos into a dataset: shards of aligned clips with corrected audio, and a ledger.
 
     python -m flows.refresh_dataset --source folder --input VIDEOS --output runs/dataset
+    python -m flows.refresh_dataset --source hdtf --input HDTF_LISTS --output s3://bucket/hdtf
 
 One row of the ledger per clip, and at least one per file, says what was measured and why it
 is in the dataset or not. Killed at any moment, the same command goes on; with nothing
-changed it ends at once. The dataset mirrors its source: what has gone there goes here.
+changed it ends at once. New and changed sources are added; what has gone from the source
+stays in the dataset.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +24,33 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
-from datasets.sources import SourceItem, list_folder  # noqa: E402
-from flows.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
+from datasets.fetch_policy import DownloadSettings  # noqa: E402
+from datasets.source_lists import SOURCES as LISTED  # noqa: E402
+from datasets.source_lists import ListOptions, list_source  # noqa: E402
+from datasets.sources import How, SourceItem, list_folder  # noqa: E402
+from datasets.splits import assign_splits  # noqa: E402
+from datasets.store import LocalStore, Store, open_store  # noqa: E402
+from flows.artifacts import (  # noqa: E402
+    ProgressReport,
+    StageBoard,
+    funnel,
+    say,
+    show_table,
+)
 from tasks import dataset_pack  # noqa: E402
-from tasks.executor import Outcome, StageProgress, run_stage  # noqa: E402
-from tasks.ingest import IngestConfig, IngestStage  # noqa: E402
-from tasks.ingest_journal import Entry, Journal  # noqa: E402
-from tasks.locks import only_run  # noqa: E402
+from tasks import publish as publishing  # noqa: E402
+from tasks.download import DownloadStage  # noqa: E402
+from tasks.executor import StageProgress  # noqa: E402
+from tasks.ingest import IngestStage  # noqa: E402
+from tasks.ingest_file import IngestConfig  # noqa: E402
+from tasks.ingest_journal import Changes, GroupEntry, Journal  # noqa: E402
+from tasks.locks import lock_folder, only_run  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
+from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
 from tasks.sync_score import get_scorer  # noqa: E402
 from tasks.verdicts import Thresholds, judge  # noqa: E402
 
-SOURCES = ("sample", "folder")
+SOURCES = ("sample", *LISTED)
 SHOWN_REASONS = 4
 
 
@@ -40,124 +58,149 @@ SHOWN_REASONS = 4
 class Refresh:
     """One refresh, its parameters checked."""
 
-    output: Path
+    source: str
+    input: str
+    """Empty for the sample."""
+    store: Store
+    work: Path
+    """Folder of this machine for sample videos and downloads."""
     config: IngestConfig
     thresholds: Thresholds
     packing: dataset_pack.PackConfig
-    workers: int | None
-    ray_address: str | None
-    deadline_s: float
+    crew: Crew
+    downloads: DownloadSettings
+    keep_downloads: bool = True
+    ray_address: str | None = None
+    forget_missing: bool = False
 
     def journal(self) -> Journal:
-        return Journal(self.output.resolve() / dataset_pack.STAGING, self.config, self.deadline_s)
+        return Journal(self.store, self.config, self.crew.deadline_s)
 
 
 @task(name="list-sources", cache_policy=NO_CACHE)
-def list_sources(
-    source: str, folder: Path | None, refresh: Refresh, sample_clips: int
-) -> list[SourceItem]:
-    """All input files; the sample is made first where it is not there."""
-    if source == "folder":
-        assert folder is not None
-        return list_folder(folder)
+def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
+    """All sources; the sample is made first where it is not there."""
+    if refresh.source != "sample":
+        report = ProgressReport(f"listing {refresh.source}")
+        return list_source(refresh.source, refresh.input, options=ListOptions(report))
     from datasets.sample import make_sample
 
-    videos = refresh.output / "sample_videos"
+    videos = refresh.work / "sample_videos"
     report = ProgressReport("making sample videos")
-    made = make_sample(videos, sample_clips, workers=refresh.workers, progress=report)
+    made = make_sample(videos, sample_clips, workers=refresh.crew.workers, progress=report)
     wanted = set(made)
     return [item for item in list_folder(videos) if item.path in wanted]
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
-def ingest(items: list[SourceItem], refresh: Refresh) -> int:
-    """Ingest the files that need it on Ray; returns how many these were."""
+def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
+    """Fetch and ingest the sources that need it on Ray; returns how many are new and so on."""
+    refresh.store.sweep()
     journal = refresh.journal()
-    todo = [item for item in items if journal.finished(item) is None]
-    if not todo:
+    changes = journal.changes(items)
+    if not changes.todo:
         say(f"ingest: all {len(items)} files were done before")
-        return 0
-    if len(todo) < len(items):
-        say(f"ingest: {len(items) - len(todo)} of {len(items)} files were done before")
-    # The largest first, so that no worker is left with a long file at the end.
-    todo.sort(key=lambda item: (-_size(item.path), item.key))
-    with ray_session(refresh.ray_address, num_cpus=refresh.workers):
-        _run_ingest(todo, len(items), journal, refresh)
-    return len(todo)
+        return changes.counts()
+    if changes.kept:
+        say(f"ingest: {len(changes.kept)} of {len(items)} files were done before")
+    with ray_session(refresh.ray_address, num_cpus=refresh.crew.workers):
+        _run_ingest(items, changes, journal, refresh)
+    return changes.counts()
 
 
-def _run_ingest(todo: list[SourceItem], total: int, journal: Journal, refresh: Refresh) -> None:
-    by_key = {item.key: item for item in todo}
-    clips = refused = 0
-    report = ProgressReport("ingest: files", "refresh-dataset-progress")
-    before = total - len(todo)
-
-    def keep(outcome: Outcome) -> None:
-        nonlocal clips, refused
-        rows = judge(journal.finish(by_key[outcome.key], outcome)["rows"], refresh.thresholds)
-        good = len(dataset_pack.accepted(rows))
-        clips, refused = clips + good, refused + len(rows) - good
-
-    def tell(progress: StageProgress) -> None:
-        report(before + progress.done, total, f"{clips} clips good, {refused} refused")
-
-    report(before, total)
-    for item in todo:
-        journal.begin(item)
-    run_stage(
-        IngestStage(refresh.config, journal.clips),
-        [(item.key, item) for item in todo],
-        on_outcome=keep,
-        workers=refresh.workers,
-        deadline_s=refresh.deadline_s,
-        on_progress=tell,
+def _run_ingest(
+    items: list[SourceItem], changes: Changes, journal: Journal, refresh: Refresh
+) -> None:
+    progress = _Progress(len(items), len(items) - len(changes.todo), refresh.thresholds)
+    stage = IngestStage(
+        refresh.config,
+        refresh.thresholds,
+        refresh.store,
+        journal.prefix,
+        refresh.packing.max_shard_bytes,
     )
+    download = None
+    if any(item.how is not How.LOCAL and item.wanted for item in changes.todo):
+        download = DownloadStage(refresh.work.resolve() / "downloads", refresh.downloads)
+    before = dataset_pack.placed_before(refresh.store, refresh.packing.test_fraction)
+    official = {item.speaker: item.split for item in items if item.split}
+    splits = assign_splits(
+        {item.speaker for item in items},
+        refresh.packing.test_fraction,
+        fixed={**before, **official},
+    )
+    run = RefreshRun(
+        journal, stage, download, splits, refresh.crew, progress.count, refresh.keep_downloads
+    )
+    run.run(journal.plan(changes.todo), progress.tell)
+    progress.board.flush()
+
+
+class _Progress:
+    """What a person sees while sources are fetched and ingested."""
+
+    def __init__(self, total: int, before: int, thresholds: Thresholds) -> None:
+        self.total, self.before, self.thresholds = total, before, thresholds
+        self.clips = 0
+        self.reasons: Counter[str] = Counter()
+        self.report = ProgressReport("ingest: files")
+        self.board = StageBoard("refresh-dataset-progress")
+        self.report(before, total)
+        self.board.stage("ingest").update(before, total)
+
+    def count(self, entry: GroupEntry) -> None:
+        """Take a finished group."""
+        rows = judge([row for each in entry.sources for row in each.rows], self.thresholds)
+        self.clips += len(dataset_pack.accepted(rows))
+        self.reasons.update(dataset_pack.reasons(rows))
+        self.board.funnel(self.reasons, self.clips)
+
+    def tell(self, states: list[StageProgress]) -> None:
+        """Where fetching, if there is any, and ingesting stand."""
+        *fetching, ingesting = states
+        refused = self.reasons.total()
+        note = f"{self.clips} clips good, {refused} refused"
+        for state in fetching:
+            self.board.stage("download").update(state.done, state.total, state.running)
+            if state.done < state.total:
+                note += f", {state.done} of {state.total} fetched"
+        done = self.before + ingesting.done
+        self.board.stage("ingest").update(done, self.total, ingesting.running, refused)
+        self.report(done, self.total, note)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
+def publish(items: list[SourceItem], refresh: Refresh, changes: dict[str, int]) -> dict[str, Any]:
     """Judge all clips and write shards, ledger and index, unless these are there already."""
     journal = refresh.journal()
-    entries = [_entry(journal, item) for item in items]
-    rows = judge([row for entry in entries for row in entry["rows"]], refresh.thresholds)
-    rows.sort(key=lambda row: (row["path"], row["start_s"], row["track"], row["clip_id"]))
-    wanted = dataset_pack.fingerprint(rows, refresh.packing)
-    digest = dataset_pack.published(refresh.output, wanted)
-    if digest:
-        say("publish: nothing has changed")
+    if refresh.forget_missing:
+        journal.forget(journal.changes(items).gone)
+    made = publishing.publish(
+        refresh.store,
+        journal,
+        refresh.thresholds,
+        refresh.packing,
+        {"changes": changes, "source": refresh.source},
+    )
+    if made.changed:
+        say(f"publish: {_changed(changes, refresh.forget_missing)}")
     else:
-        gone = dataset_pack.ledger_paths(refresh.output) - {row["path"] for row in rows}
-        if gone:
-            say(f"publish: {len(gone)} files are gone from the source and leave the dataset")
-        clips = {
-            clip["clip_id"]: {kind: journal.clips / name for kind, name in clip["files"].items()}
-            for entry in entries
-            for clip in entry["clips"]
-        }
-        digest = dataset_pack.pack(rows, clips, refresh.output, refresh.packing)
-    good = len(dataset_pack.accepted(rows))
-    return {
-        "dataset": str(refresh.output.resolve()),
-        "digest": digest,
-        "inputs": len(items),
-        "clips_accepted": good,
-        "clips_rejected": len(rows) - good,
-        "reasons": dataset_pack.reasons(rows),
+        say("publish: nothing has changed")
+    return made.summary() | {"changes": changes}
+
+
+def _changed(changes: dict[str, int], forgotten: bool) -> str:
+    """What a new version is made of, in words."""
+    gone = "gone from the source and from the dataset" if forgotten else "gone but kept"
+    words = {
+        "new": "new",
+        "changed": "changed",
+        "again": "tried again",
+        "kept": "as before",
+        "gone": gone,
     }
-
-
-def _entry(journal: Journal, item: SourceItem) -> Entry:
-    entry = journal.kept(item)
-    if entry is None:
-        raise RuntimeError(f"{item.key} was ingested, but its entry is gone from {journal.clips}")
-    return entry
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+    parts = [f"{changes[kind]} {text}" for kind, text in words.items() if changes[kind]]
+    return "files: " + ", ".join(parts)
 
 
 @flow(name="refresh-dataset")
@@ -174,14 +217,24 @@ def refresh_dataset(
     workers: int | None = None,
     ray_address: str | None = None,
     deadline_s: float = 600.0,
+    downloads: int = DownloadSettings.connections,
+    download_mb_per_s: float = 0.0,
+    download_deadline_s: float = DownloadSettings.deadline_s,
+    max_height: int = DownloadSettings.max_height,
+    cookies: str = "",
+    keep_downloads: bool = True,
+    forget_missing: bool = False,
+    work: str | None = None,
 ) -> dict[str, Any]:
     """Make or refresh a dataset of talking faces from videos.
 
     Args:
-        source: sample (generated talking heads) or folder (your videos).
-        input: folder with videos, for source folder; its first level of folders names the
-            speakers.
-        output: folder for index.json, ledger.parquet and shards.
+        source: sample (generated talking heads), folder (your videos), urls (a list of
+            addresses), hdtf or voxceleb2 (the data sets' own lists and layouts).
+        input: for all sources but the sample: a folder with videos, whose first level of
+            folders names the speakers; a file with one address per line; the folder of the
+            data set. Addresses (s3://, gs://, http) will do, too.
+        output: folder, or s3:// or gs:// address, for index.json, ledger.parquet and shards.
         resolution: side of the aligned faces in pixels.
         scorer: what measures the offset of the audio: mouth-audio.
         min_confidence: clips whose offset is less certain are refused.
@@ -190,46 +243,68 @@ def refresh_dataset(
         sample_clips: how many videos the sample has.
         workers: processes; by default one per core.
         ray_address: of a running Ray cluster; by default one is started here.
-        deadline_s: seconds that one file may take.
+        deadline_s: seconds that ingesting one file may take.
+        downloads: files that are fetched at once.
+        download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
+        download_deadline_s: seconds that fetching one file may take.
+        max_height: of videos from pages such as YouTube's: the best one not above it is taken.
+        cookies: a cookies.txt for pages that want a login.
+        keep_downloads: keep fetched files after they were ingested.
+        forget_missing: drop the clips of files that are no longer in the source.
+        work: folder of this machine for sample videos and downloads; by default the output,
+            or runs/work where that is no local folder.
 
     Returns:
-        dataset, digest, inputs, clips_accepted, clips_rejected and reasons.
+        dataset, digest, inputs, clips_accepted, clips_rejected, reasons and changes.
     """
+    store = open_store(output)
+    local = store.folder if isinstance(store, LocalStore) else Path("runs/work")
     refresh = _checked(
-        source,
-        input,
         Refresh(
-            Path(output),
+            source,
+            input or "",
+            store,
+            Path(work) if work else local,
             _ingest_config(resolution, scorer),
             Thresholds(min_confidence=min_confidence, max_offset_frames=max_offset_frames),
-            _packing(resolution, test_fraction),
-            workers,
+            dataset_pack.with_fraction(dataset_pack.PackConfig(resolution), test_fraction),
+            Crew(workers=workers, deadline_s=deadline_s),
+            DownloadSettings(
+                max_height=max_height,
+                connections=downloads,
+                rate=download_mb_per_s * 1e6,
+                deadline_s=download_deadline_s,
+                cookies=cookies,
+            ),
+            keep_downloads,
             ray_address,
-            deadline_s,
-        ),
+            forget_missing,
+        )
     )
     if sample_clips < 1:
         raise UserError(f"a sample of {sample_clips} videos is none: give 1 or more")
-    with only_run(refresh.output / dataset_pack.STAGING):
-        items = list_sources(source, Path(input) if input else None, refresh, sample_clips)
-        ingest(items, refresh)
-        result = publish(items, refresh)
+    with only_run(lock_folder(store)):
+        items = list_sources(refresh, sample_clips)
+        changes = ingest(items, refresh)
+        result = publish(items, refresh, changes)
     _conclude(result)
     return result
 
 
-def _checked(source: str, folder: str | None, refresh: Refresh) -> Refresh:
+def _checked(refresh: Refresh) -> Refresh:
     """The refresh itself, if a run can begin with it."""
+    source, given = refresh.source, refresh.input
     if source not in SOURCES:
-        raise UserError(f"there is no source {source!r}: choose {' or '.join(SOURCES)}")
-    if source == "folder" and not folder:
-        raise UserError("the source 'folder' needs --input DIR, the folder with your videos")
-    if source != "folder" and folder:
-        raise UserError(f"--input {folder} is for --source folder, but the source is {source!r}")
-    if refresh.deadline_s <= 0:
-        raise UserError(f"a deadline of {refresh.deadline_s:g} s is none: give more than 0")
+        raise UserError(f"there is no source {source!r}: choose one of {', '.join(SOURCES)}")
+    if source != "sample" and not given:
+        raise UserError(f"the source {source!r} needs --input: --help says what it is")
+    if source == "sample" and given:
+        raise UserError(f"--input {given} is given, but the source is 'sample', which has none")
+    if refresh.crew.deadline_s <= 0:
+        raise UserError(f"a deadline of {refresh.crew.deadline_s:g} s is none: give more than 0")
     get_scorer(refresh.config.scorer)
-    dataset_pack.check_output(refresh.output, Path(folder) if folder else None)
+    inside = Path(given) if given and "://" not in given else None
+    dataset_pack.check_output(refresh.store, inside)
     return refresh
 
 
@@ -241,12 +316,6 @@ def _ingest_config(resolution: int, scorer: str) -> IngestConfig:
     return IngestConfig(resolution=resolution, scorer=scorer)
 
 
-def _packing(resolution: int, test_fraction: float) -> dataset_pack.PackConfig:
-    if not 0 <= test_fraction < 1:
-        raise UserError(f"a test fraction of {test_fraction:g} is not possible: give 0 to 0.9")
-    return dataset_pack.PackConfig(resolution, test_fraction)
-
-
 def _conclude(result: dict[str, Any]) -> None:
     """Say how it went, in the terminal and as a table in Prefect.
 
@@ -256,7 +325,7 @@ def _conclude(result: dict[str, Any]) -> None:
     refused = _in_words(result["reasons"])
     rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
-    ledger = Path(result["dataset"]) / dataset_pack.LEDGER
+    ledger = f"{result['dataset']}/{dataset_pack.LEDGER}"
     if not result["clips_accepted"]:
         raise UserError(
             f"no clip was accepted from {result['inputs']} files ({refused}): {ledger} has a row "

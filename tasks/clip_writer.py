@@ -1,13 +1,13 @@
-"""The aligned clips of one face track, encoded while the video is being decoded.
+"""The aligned clips of one face track, encoded in memory while the video is being decoded.
 
 Frames pass through: no more than half a longest clip of aligned faces is held back, which is
 what it takes to end a long track in two clips of equal length instead of a long and a short one.
 """
 
+import io
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -33,8 +33,10 @@ class TrackClip:
     aligned: np.ndarray
     """The same in pixels of the aligned face."""
     quality: Quality
-    video: Path | None
+    video: bytes | None
     """The encoded faces; None when the track was too short."""
+    faces: np.ndarray | None
+    """uint8 (t, r, r, 3) the aligned faces, for scorers that look at them; None when none does."""
 
     @property
     def frames(self) -> int:
@@ -54,25 +56,25 @@ class TrackWriter:
 
     Args:
         track: number of the track.
-        name: called with a clip's number, gives the path of its video.
         resolution: side of the aligned faces.
         min_frames, max_frames: length of a clip; the longest at least twice the shortest.
         crf: x264's quality.
+        keep_faces: whether clips carry their faces.
         on_clip: called with every clip once its video is complete.
     """
 
     def __init__(
         self,
         track: int,
-        name: Callable[[int], Path],
         *,
         resolution: int,
         min_frames: int,
         max_frames: int,
         crf: int,
+        keep_faces: bool = False,
         on_clip: Callable[[TrackClip], None],
     ) -> None:
-        self._track, self._name = track, name
+        self._track, self._keep_faces = track, keep_faces
         self._resolution, self._crf = resolution, crf
         self._min, self._max = min_frames, max_frames
         self._hold = max(min_frames, max_frames // 2)
@@ -85,6 +87,7 @@ class TrackWriter:
 
     def _begin_clip(self) -> None:
         self._writer: VideoWriter | None = None
+        self._faces: list[np.ndarray] = []
         self._meter = QualityMeter()
         self._landmarks: list[np.ndarray] = []
         self._aligned: list[np.ndarray] = []
@@ -129,27 +132,29 @@ class TrackWriter:
         held = self._waiting.popleft()
         if self._writer is None:
             side = self._resolution
-            path = self._name(self._number)
-            self._writer = VideoWriter(path, side, side, FPS, crf=self._crf, preset=PRESET)
+            self._video = io.BytesIO()
+            self._writer = VideoWriter(self._video, side, side, FPS, crf=self._crf, preset=PRESET)
         self._writer.write(held.face)
         self._note(held)
 
     def _note(self, held: _Held) -> None:
         self._meter.add(held.face, held.landmarks, held.found)
         self._landmarks.append(held.landmarks)
+        if self._keep_faces:
+            self._faces.append(held.face)
         self._aligned.append(held.aligned)
 
     def _finish_clip(self) -> None:
         assert self._writer is not None
         self._writer.close()
-        self._give_out(self._name(self._number))
+        self._give_out(self._video.getvalue())
 
     def _give_out_short(self) -> None:
         while self._waiting:
             self._note(self._waiting.popleft())
         self._give_out(None)
 
-    def _give_out(self, video: Path | None) -> None:
+    def _give_out(self, video: bytes | None) -> None:
         clip = TrackClip(
             track=self._track,
             number=self._number,
@@ -158,6 +163,7 @@ class TrackWriter:
             aligned=np.stack(self._aligned),
             quality=self._meter.result(),
             video=video,
+            faces=np.stack(self._faces) if self._faces else None,
         )
         self._start += clip.frames
         self._number += 1

@@ -1,45 +1,48 @@
-"""From judged rows and staged clips to a published dataset: shards, ledger, index.
+"""From judged rows and finished groups to a published dataset: shards, ledger, index.
 
-The index is written last, and it is what makes a version: until then readers see the old
-one. The same rows and clips give the same bytes in every file.
+Finished shards only get a second name in the dataset's folder. A group whose shards hold
+other clips than the thresholds of the day want is written anew from its own shards, spare
+ones included; no video is looked at. The index is written last, and it is what makes a
+version: until then readers see the old one. The same rows and clips give the same bytes.
 """
 
+import heapq
 import io
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
-from datasets.manifest import config_digest, write_atomic
+from datasets.manifest import config_digest
 from datasets.media import FPS, SAMPLE_RATE
 from datasets.records import COLUMNS, ClipRow, Verdict
-from datasets.shards import FOLDER, INDEX, Sample, ShardInfo, read_index, write_index, write_shards
+from datasets.shards import (
+    FOLDER,
+    INDEX,
+    MAX_BYTES,
+    Shard,
+    ShardWriter,
+    read_index,
+    read_samples,
+    write_index,
+)
 from datasets.splits import assign_splits
+from datasets.store import LocalStore, Store
+from tasks.ingest import SHARDS, SPARE
+from tasks.ingest_journal import GroupEntry, Journal
+from tasks.locks import STAGING
 
 LEDGER = "ledger.parquet"
-STAGING = "staging"
-"""Folder of what is finished of a refresh; deleting it costs the work anew."""
 RECEIPT = "refresh.json"
 """What the published files were made of; kept beside them, no part of the dataset."""
-METADATA = (
-    "clip_id",
-    "path",
-    "speaker",
-    "num_frames",
-    "start_s",
-    "end_s",
-    "av_offset_frames",
-    "sync_confidence",
-    "scorer",
-)
-PACK_VERSION = 1
+PACK_VERSION = 2
 """Raised when the same rows and clips give other files."""
 
 Row = Mapping[str, Any]
-Files = Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,18 @@ class PackConfig:
 
     resolution: int
     test_fraction: float = 0.2
-    max_shard_bytes: int = 256 << 20
+    max_shard_bytes: int = MAX_BYTES
+
+
+def with_fraction(config: PackConfig, test_fraction: float) -> PackConfig:
+    """A configuration with another share of speakers for testing.
+
+    Raises:
+        UserError: it is no such share.
+    """
+    if not 0 <= test_fraction < 1:
+        raise UserError(f"a test fraction of {test_fraction:g} is not possible: give 0 to 0.9")
+    return replace(config, test_fraction=test_fraction)
 
 
 def accepted(rows: Sequence[Row]) -> list[Row]:
@@ -62,103 +76,219 @@ def reasons(rows: Sequence[Row]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def fingerprint(rows: Sequence[Row], config: PackConfig) -> str:
+def ledger_order(row: Row) -> tuple[Any, ...]:
+    """Rows of the ledger come by file, and in a file by time."""
+    return row["path"], row["start_s"], row["track"], row["clip_id"]
+
+
+def fingerprint(groups: Sequence[GroupEntry], rows: Sequence[Row], config: PackConfig) -> str:
     """Digest of everything that the published files depend on."""
-    return config_digest({"version": PACK_VERSION, "config": vars(config), "rows": list(rows)})
+    read = sorted((source.key, source.digest) for group in groups for source in group.sources)
+    about = {"version": PACK_VERSION, "config": asdict(config), "read": read, "rows": list(rows)}
+    return config_digest(about)
 
 
-def published(output: Path, wanted: str) -> str | None:
+def published(store: Store, wanted: str) -> str | None:
     """The dataset's digest, where it is published already and of that fingerprint."""
+    receipt = read_receipt(store)
+    if receipt is None or receipt.get("fingerprint") != wanted:
+        return None
     try:
-        receipt = json.loads((output / RECEIPT).read_text(encoding="utf-8"))
-        index = read_index(output)
+        index = read_index(store.url)
         sizes = {LEDGER: receipt["ledger_bytes"]}
         sizes |= {f"{FOLDER}/{shard['name']}": shard["bytes"] for shard in index["shards"]}
-        whole = all((output / name).stat().st_size == size for name, size in sizes.items())
+        whole = all(store.size(name) == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError, UserError):
         return None
-    same = receipt.get("fingerprint") == wanted and receipt.get("digest") == index["digest"]
-    return str(index["digest"]) if whole and same else None
+    return str(index["digest"]) if whole and receipt.get("digest") == index["digest"] else None
 
 
-def check_output(output: Path, source: Path | None) -> None:
+def read_receipt(store: Store) -> dict[str, Any] | None:
+    """What was noted when the dataset was published; None where nothing is."""
+    try:
+        receipt = json.loads(store.read(RECEIPT))
+    except (OSError, ValueError):
+        return None
+    return receipt if isinstance(receipt, dict) else None
+
+
+def check_output(store: Store, source: Path | None) -> None:
     """Refuse an output folder in which something of the user's would be lost or mixed in.
 
     Raises:
-        UserError: the folder holds other tar files or another index, is no folder, or lies
-            inside the source's folder.
+        UserError: the folder holds other tar files or another index, or lies inside the
+            source's folder.
     """
-    if output.exists() and not output.is_dir():
-        raise UserError(f"the output {output} is a file: give a folder")
-    if source is not None:
-        inner, outer = output.resolve(), source.resolve()
+    if source is not None and isinstance(store, LocalStore):
+        inner, outer = store.folder.resolve(), source.resolve()
         if outer == inner or outer in inner.parents:
             raise UserError(
-                f"the output {output} lies inside the input {source}: choose a folder elsewhere"
+                f"the output {store.url} lies inside the input {source}: choose a folder elsewhere"
             )
-    if (output / INDEX).exists():
-        read_index(output)
-    elif not (output / STAGING).exists() and any((output / FOLDER).glob("*.tar")):
+    if store.size(INDEX) is not None:
+        read_index(store.url)
+    elif not store.names(STAGING) and any(name.endswith(".tar") for name in store.names(FOLDER)):
         raise UserError(
-            f"{output / FOLDER} holds tar files that are not of a dataset made here: "
+            f"{store.url}/{FOLDER} holds tar files that are not of a dataset made here: "
             "choose another output folder"
         )
 
 
-def pack(rows: Sequence[Row], clips: Mapping[str, Files], output: Path, config: PackConfig) -> str:
+def pack(
+    store: Store,
+    journal: Journal,
+    groups: Sequence[GroupEntry],
+    rows: Sequence[Row],
+    config: PackConfig,
+    notes: Mapping[str, Any],
+) -> str:
     """Publish the dataset.
 
     Args:
+        store: where it is.
+        journal: of the groups.
+        groups: all of them, with the sources that count.
         rows: all judged rows, in the ledger's order.
-        clips: for every accepted clip id its files by suffix: mp4, flac, npy.
-        output: the dataset's folder.
         config: resolution of the clips, and how they are split.
+        notes: what else the receipt should hold.
 
     Returns:
         the digest of the dataset.
     """
-    good = accepted(rows)
-    splits = assign_splits((row["speaker"] for row in good), config.test_fraction)
-    shards: list[ShardInfo] = []
-    for split in sorted(set(splits.values())):
-        chosen = [row for row in good if splits[row["speaker"]] == split]
-        samples = _samples(chosen, clips, split, config.resolution)
-        folder = output / FOLDER
-        shards += write_shards(samples, folder, split, max_bytes=config.max_shard_bytes)
+    before = placed_before(store, config.test_fraction)
+    by_speaker = speaker_splits(groups, rows, config.test_fraction, before)
+    splits = {row["clip_id"]: by_speaker[row["speaker"]] for row in accepted(rows)}
+    there = set(store.names(FOLDER))
+    infos = []
+    for group in groups:
+        for shard in placed(store, journal, group, splits, config):
+            if shard.info.split != SPARE:
+                infos.append(shard.info)
+                name = f"{FOLDER}/{shard.info.name}"
+                if name not in there or store.size(name) != shard.info.bytes:
+                    store.link(journal.shard_name(shard), name)
     ledger = ledger_bytes(rows)
-    write_atomic(output / LEDGER, ledger)
+    store.write(LEDGER, ledger)
     meta = {"resolution": config.resolution, "fps": FPS, "sample_rate": SAMPLE_RATE}
-    digest = write_index(output, shards, meta)
+    digest = write_index(store, infos, meta)
     receipt = {
-        "fingerprint": fingerprint(rows, config),
+        "fingerprint": fingerprint(groups, rows, config),
         "digest": digest,
         "ledger_bytes": len(ledger),
+        "packing": asdict(config),
+        "splits": {**before, **by_speaker},
+        **notes,
     }
-    write_atomic(output / RECEIPT, json.dumps(receipt, indent=1) + "\n")
+    store.write(RECEIPT, json.dumps(receipt, indent=1) + "\n")
     return digest
 
 
-def _samples(
-    rows: Sequence[Row], clips: Mapping[str, Files], split: str, resolution: int
-) -> Iterator[Sample]:
-    for row in rows:
-        facts = {name: row[name] for name in METADATA} | {"split": split, "resolution": resolution}
-        files = clips[row["clip_id"]]
-        members: dict[str, bytes | Path] = {kind: files[kind] for kind in ("mp4", "flac", "npy")}
-        members["json"] = json.dumps(facts, sort_keys=True).encode("ascii")
-        yield row["clip_id"], members
+def speaker_splits(
+    groups: Sequence[GroupEntry],
+    rows: Sequence[Row],
+    test_fraction: float,
+    fixed: Mapping[str, str],
+) -> dict[str, str]:
+    """speaker -> split for everybody with an accepted clip.
+
+    Args:
+        groups: what the data set itself says of its sources comes first.
+        rows: judged.
+        test_fraction: share of the others that is for testing.
+        fixed: speakers that an earlier version placed.
+    """
+    official = {
+        row["speaker"]: source.split
+        for group in groups
+        for source in group.sources
+        if source.split
+        for row in source.rows
+    }
+    speakers = {row["speaker"] for row in accepted(rows)}
+    return dict(assign_splits(speakers, test_fraction, fixed={**fixed, **official}))
 
 
-def ledger_paths(output: Path) -> set[str]:
-    """Paths of the files in the published ledger; empty when there is none."""
+def placed_before(store: Store, test_fraction: float) -> dict[str, str]:
+    """speaker -> split, as the versions so far have it; none counts for another share."""
+    receipt = read_receipt(store) or {}
+    splits = receipt.get("splits") or {}
+    same = (receipt.get("packing") or {}).get("test_fraction") == test_fraction
+    return dict(splits) if same else {}
+
+
+def placed(
+    store: Store,
+    journal: Journal,
+    group: GroupEntry,
+    splits: Mapping[str, str],
+    config: PackConfig,
+) -> list[Shard]:
+    """The shards of a group, written anew where they do not hold what they should."""
+    have = {key: shard.info.split for shard in group.shards for key in shard.keys}
+    ranks = _ranks(group)
+    want = {key: splits.get(key, SPARE) for key in have if key in ranks}
+    missing = [key for key in ranks if key in splits and key not in have]
+    if missing:
+        raise RuntimeError(f"the clips {missing} of group {group.number} are in none of its shards")
+    if want == have:
+        return group.shards
+    with tempfile.TemporaryDirectory(prefix="latentsync-") as scratch:
+        folder = (
+            store.folder / journal.prefix / "unfinished"
+            if isinstance(store, LocalStore)
+            else Path(scratch)
+        )
+        writer = ShardWriter(folder, group.number, config.max_shard_bytes)
+        try:
+            for key, members in _merged(store, journal, group.shards, ranks):
+                writer.add(want[key], key, members)
+            made = writer.finish(store, f"{journal.prefix}/{SHARDS}")
+        except BaseException:
+            writer.discard()
+            raise
+    journal.keep(GroupEntry(group.number, group.sources, made))
+    kept = {shard.info.name for shard in made}
+    for shard in group.shards:
+        if shard.info.name not in kept:
+            store.delete(journal.shard_name(shard))
+    return made
+
+
+def _ranks(group: GroupEntry) -> dict[str, int]:
+    """clip id -> place, in the order in which ingestion hands clips on."""
+    ordered = [
+        row["clip_id"]
+        for source in group.sources
+        for row in sorted(source.rows, key=lambda row: (row["end_s"], row["track"], row["start_s"]))
+        if row["clip_id"]
+    ]
+    return {clip_id: rank for rank, clip_id in enumerate(ordered)}
+
+
+def _merged(
+    store: Store, journal: Journal, shards: Sequence[Shard], ranks: Mapping[str, int]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Samples of several shards in the order of their ranks; those without one are left out."""
+
+    def ranked(shard: Shard) -> Iterator[tuple[int, str, dict[str, bytes]]]:
+        for key, members in read_samples(store, journal.shard_name(shard)):
+            if key in ranks:
+                yield ranks[key], key, members
+
+    for _, key, members in heapq.merge(*map(ranked, shards), key=lambda sample: sample[0]):
+        yield key, members
+
+
+def read_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of the published ledger; empty when there is none."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(output / LEDGER, columns=["path"])
+        content = pyarrow.BufferReader(store.read(LEDGER))
+        return list(pyarrow.parquet.read_table(content, columns=list(columns)).to_pylist())
     except (OSError, pyarrow.ArrowInvalid):
-        return set()
-    return set(table["path"].to_pylist())
+        return []
 
 
 def ledger_bytes(rows: Sequence[Row]) -> bytes:

@@ -1,4 +1,4 @@
-"""Run a stage over many items on Ray: bounded, with deadlines, and whatever the items do.
+"""Run stages over many items on Ray: bounded, with deadlines, and whatever the items do.
 
     class Double(Stage):
         def process(self, item: int) -> int:
@@ -7,10 +7,12 @@
     with ray_session():
         run_stage(Double(), [("a", 1), ("b", 2)], on_outcome=print)
 
-Every item ends in exactly one `Outcome`, handed to `on_outcome` in the calling process as
-soon as it is there. An item that raises, hangs or kills its process is an outcome with a
-reason; it never ends the run. A full disk and mistakes of the user do end it, since every
-further item would fail alike.
+Items come alone or in batches. A batch's items run in order on one worker, which then
+finishes the batch as a whole: what they made together becomes durable there and then. Every
+item ends in exactly one `Outcome`, handed over in the calling process. An item that raises,
+hangs or kills its process is an outcome with a reason; it never ends the run, and the rest of
+its batch is begun again without it. A full disk and mistakes of the user do end it, since
+every further item would fail alike.
 """
 
 from abc import ABC, abstractmethod
@@ -43,9 +45,18 @@ class Stage(ABC):
         """Load heavy things, once per worker. Raising here ends the run."""
         return
 
+    def begin(self, batch: str) -> None:
+        """A batch begins; what an earlier, unfinished one left in this worker is void."""
+        return
+
     @abstractmethod
     def process(self, item: Any) -> Any:
         """Work on one item; the result travels to the driver, so it should be small."""
+
+    def finish(self, batch: str) -> Any:
+        """All items of a batch are through: make their work durable. Raising here ends the
+        run."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,27 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Items that one worker processes in order and finishes together."""
+
+    key: str
+    """The batch's name, unique in its run."""
+    items: tuple[tuple[str, Any], ...]
+    """(key, item) pairs; keys are unique in the run."""
+
+
+@dataclass(frozen=True)
+class BatchOutcome:
+    """How a batch ended."""
+
+    key: str
+    outcomes: tuple[Outcome, ...]
+    """One for each item, in the batch's order."""
+    value: Any
+    """What `finish` returned; None when no item was left to be worked on."""
+
+
+@dataclass(frozen=True)
 class StageProgress:
     """Where a run stands."""
 
@@ -77,43 +109,95 @@ class StageProgress:
     """Since the run began."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What an item may cost."""
+
+    deadline_s: float = 600.0
+    """Seconds that one item may take before its worker is killed."""
+    max_attempts: int = 3
+    """How many workers an item may take down before it is given up."""
+    recycle_after: int = 200
+    """Items after which a worker is replaced, against leaks in libraries."""
+    finish_s: float = 600.0
+    """Seconds that finishing a batch may take."""
+
+
 def run_stage(
     stage: Stage,
     items: Sequence[tuple[str, Any]],
     *,
     on_outcome: Callable[[Outcome], None],
     workers: int | None = None,
-    deadline_s: float = 600.0,
-    max_attempts: int = 2,
-    recycle_after: int = 200,
+    limits: Limits | None = None,
     on_progress: Callable[[StageProgress], None] | None = None,
 ) -> None:
-    """Process every item on a pool of workers; needs a `ray_session`.
+    """Process every item, each a batch of its own, on a pool of workers.
 
     Args:
         stage: what to do.
         items: (key, item) pairs; keys must differ.
         on_outcome: called in this process, in the order in which items end.
-        workers: processes; None: as many as fit, but no more than items.
-        deadline_s: seconds an item may take before its worker is killed.
-        max_attempts: how many workers an item may take down before it is given up.
-        recycle_after: items after which a worker is replaced, against leaks in libraries.
-        on_progress: called after every outcome and about once a second in between.
+        workers, limits, on_progress: see `run_batches`.
+    """
+
+    def one_by_one(outcome: BatchOutcome) -> None:
+        on_outcome(outcome.outcomes[0])
+
+    batches = [Batch(key, ((key, item),)) for key, item in items]
+    run_batches(
+        stage,
+        batches,
+        on_batch=one_by_one,
+        workers=workers,
+        limits=limits,
+        on_progress=on_progress,
+    )
+
+
+def run_batches(
+    stage: Stage,
+    batches: Sequence[Batch],
+    *,
+    on_batch: Callable[[BatchOutcome], None],
+    workers: int | None = None,
+    limits: Limits | None = None,
+    on_progress: Callable[[StageProgress], None] | None = None,
+) -> None:
+    """Process all batches on a pool of workers; needs a `ray_session`.
+
+    Args:
+        stage: what to do.
+        batches: names of batches and keys of items must differ.
+        on_batch: called in this process, in the order in which batches end.
+        workers: processes; None: as many as fit, but no more than batches.
+        limits: what an item may cost.
+        on_progress: called after every answer and about once a second in between.
 
     Raises:
         UserError: the workers do not fit the cluster, or a worker raised one.
         OSError: a worker's disk is full.
         StageSetupError: `stage.setup` failed.
+        StageError: a batch could not be finished.
     """
-    if len({key for key, _ in items}) != len(items):
-        raise ValueError("keys of items must differ")
-    if not items:
+    for names in (
+        [each.key for each in batches],
+        [key for each in batches for key, _ in each.items],
+    ):
+        if len(set(names)) != len(names) or "" in names:
+            raise ValueError("keys of batches and items must differ, and none be empty")
+    if not batches:
         return
-    from tasks.executor_pool import Pool
+    from tasks.executor_pool import Pool, drive
 
-    count = min(fitting_workers(stage.resources, workers), len(items))
-    pool = Pool(stage, count, deadline_s, max_attempts, recycle_after)
-    pool.run(items, on_outcome, on_progress)
+    pool = Pool(stage, fitting_workers(stage.resources, workers), limits or Limits(), on_batch)
+    for batch in batches:
+        pool.submit(batch)
+    drive([pool], (lambda states: on_progress(states[0])) if on_progress else None)
+
+
+class StageError(RuntimeError):
+    """A stage could not finish a batch; the text says why."""
 
 
 class StageSetupError(RuntimeError):
@@ -139,6 +223,9 @@ def fitting_workers(need: Resources, wanted: int | None) -> int:
     )
     if wanted is not None and wanted < 1:
         raise UserError(f"{wanted} workers cannot do anything: give 1 or more")
+    if not needs:
+        # Workers that wait for others more than they compute: as many as one likes.
+        return wanted or fit
     if fit < (wanted or 1):
         asked = ", ".join(_amount(kind, amount) for kind, amount in needs.items())
         has = ", ".join(_amount(kind, total.get(kind, 0.0)) for kind in needs)

@@ -1,12 +1,9 @@
-"""The pool of Ray actors behind `tasks.executor.run_stage`.
+"""The pools of Ray actors behind `tasks.executor`, and the loop that drives them.
 
-A worker has one item at a time, and a second one waiting only where items are so short
-that the way to the driver and back would show. Its own deque of calls says, in order,
-what it is doing: first the two calls that make it ready, then items.
+A worker has one batch and one call at a time. With more on their way, a worker's death
+could not be laid to the item that caused it: answers that were given before get lost, too.
 """
 
-import errno
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,88 +14,67 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from datasets.errors import Reason, SourceError
-from tasks.executor import Outcome, Stage, StageProgress, StageSetupError
-from tasks.failures import causes, describe, for_the_user, is_disk_full, one_line
-from tasks.guard import die_with_parent
+from datasets.errors import Reason
+from tasks.executor import (
+    Batch,
+    BatchOutcome,
+    Limits,
+    Outcome,
+    Stage,
+    StageError,
+    StageProgress,
+    StageSetupError,
+)
+from tasks.executor_worker import Reply, Worker
+from tasks.failures import one_line
 
 SETUP_DEADLINE_S = 600.0
 """Seconds that a stage's `setup` may take, model loading on a slow disk included."""
 SETUP_ATTEMPTS = 3
 """Workers in a row that may die before they are ready."""
-SHORT_S = 0.25
-"""Items shorter than this are queued one ahead; longer ones would wait behind a slow one."""
+FINISH = ""
+"""Stands where an item's key stands; no item has it."""
 TICK_S = 1.0
 """Longest wait before progress is reported again."""
 
 
-@dataclass(frozen=True)
-class _Reply:
-    """What a worker sends back for an item."""
+@dataclass(eq=False)
+class _Work:
+    """A batch that is waiting or with a worker."""
 
-    value: Any
-    reason: Reason
-    detail: str
-    seconds: float
-    fatal: Exception | None = None
+    batch: Batch
+    attempts: dict[str, int] = field(default_factory=dict)
+    given_up: dict[str, Outcome] = field(default_factory=dict)
+    """Items that took down as many workers as they may, or their deadline."""
+    answered: dict[str, Outcome] = field(default_factory=dict)
+    """By the worker that has the batch now; void when that one dies."""
 
+    def left(self) -> deque[tuple[str, Any]]:
+        """Items that are still worth working on, when the batch is begun (again)."""
+        return deque((key, item) for key, item in self.batch.items if key not in self.given_up)
 
-class _Worker:
-    """Lives in the worker's process and holds the stage."""
-
-    def __init__(self) -> None:
-        die_with_parent()
-        self.stage: Stage | None = None
-
-    def hello(self) -> None:
-        """Answers as soon as the process runs, however long it had to wait for room."""
-
-    def setup(self, stage: Stage) -> Exception | None:
-        self.stage = stage
-        try:
-            stage.setup()
-        except Exception as error:
-            return _fatal(error) or StageSetupError(describe(error))
-        return None
-
-    def process(self, item: Any) -> _Reply:
-        assert self.stage is not None
-        began = time.monotonic()
-        try:
-            value = self.stage.process(item)
-        except SourceError as error:
-            return _Reply(None, error.reason, error.detail, time.monotonic() - began)
-        except Exception as error:
-            seconds = time.monotonic() - began
-            return _Reply(None, Reason.INTERNAL, describe(error), seconds, _fatal(error))
-        return _Reply(value, Reason.NONE, "", time.monotonic() - began)
-
-
-def _fatal(error: Exception) -> Exception | None:
-    """The cause that would fail every further item too, in a form that can be pickled."""
-    for each in causes(error):
-        if for_the_user(each):
-            return type(each)(one_line(each))  # type: ignore[return-value]
-        if is_disk_full(each):
-            name = getattr(each, "filename", None)
-            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
-    return None
-
-
-@dataclass
-class _Task:
-    key: str
-    item: Any
-    attempts: int = 0
+    def outcome(self, value: Any) -> BatchOutcome:
+        all_of_them = self.answered | self.given_up
+        return BatchOutcome(
+            self.batch.key, tuple(all_of_them[key] for key, _ in self.batch.items), value
+        )
 
 
 @dataclass
 class _Call:
-    """A call that a worker was sent: an item's, or one that makes the worker ready."""
+    """What a worker is doing: an item, or what makes it ready."""
 
     ref: Any
-    task: _Task | None
     deadline_s: float | None
+    key: str = FINISH
+    """Of the item; `FINISH` for the call that finishes the batch."""
+    since: float = field(default_factory=time.monotonic)
+
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        if self.deadline_s is None:
+            return float("inf")
+        return self.since + self.deadline_s - time.monotonic()
 
 
 @dataclass
@@ -106,183 +82,255 @@ class _Slot:
     """One worker, seen from the driver."""
 
     actor: Any
-    calls: deque[_Call] = field(default_factory=deque)
-    since: float = field(default_factory=time.monotonic)
-    """When the first of `calls` began."""
+    call: _Call | None = None
+    work: _Work | None = None
+    """Its batch; None while it is made ready or has nothing to do."""
+    left: deque[tuple[str, Any]] = field(default_factory=deque)
+    """Items of the batch that it has not been given yet."""
+    said_hello: bool = False
     ready: bool = False
     taken: int = 0
 
-    def next(self) -> _Call:
-        self.since = time.monotonic()
-        return self.calls.popleft()
-
-    def left_s(self) -> float:
-        """Seconds until the running call's deadline."""
-        if not self.calls or self.calls[0].deadline_s is None:
-            return float("inf")
-        return self.since + self.calls[0].deadline_s - time.monotonic()
-
 
 class Pool:
-    """Workers of one stage, for one `run`."""
+    """Workers of one stage.
+
+    Args:
+        stage: what they do.
+        size: how many there are at most.
+        limits: what an item may cost.
+        on_batch: called with every batch that has ended.
+        may_start: asked before a batch is given to a worker; back-pressure of a later stage.
+    """
 
     def __init__(
-        self, stage: Stage, size: int, deadline_s: float, max_attempts: int, recycle_after: int
+        self,
+        stage: Stage,
+        size: int,
+        limits: Limits,
+        on_batch: Callable[[BatchOutcome], None],
+        may_start: Callable[[], bool] = lambda: True,
     ) -> None:
         need = stage.resources
         options = {"num_cpus": need.cpus, "num_gpus": need.gpus, "max_restarts": 0}
         if need.memory_bytes:
             options["memory"] = need.memory_bytes
-        self.new_actor = ray.remote(_Worker).options(**options).remote
-        self.stage = stage
+        self._finishes = type(stage).finish is not Stage.finish
+        self.new_actor = ray.remote(Worker).options(**options).remote
+        self.stage_ref = ray.put(stage)
         self.size = size
-        self.deadline_s = deadline_s
-        self.max_attempts = max_attempts
-        self.recycle_after = recycle_after
+        self.limits = limits
+        self.on_batch = on_batch
+        self.may_start = may_start
         self.slots: list[_Slot] = []
-        self.todo: deque[_Task] = deque()
+        self.waiting: deque[_Work] = deque()
         self.done = 0
-        self.mean_s = float("inf")
-        self.failed_setups = 0
-        self.reported = 0.0
+        """Items that have ended, or at least been answered."""
+        self.total = 0
+        self._mean_s = float("inf")
+        self._failed_setups = 0
 
-    def run(
-        self,
-        items: Sequence[tuple[str, Any]],
-        on_outcome: Callable[[Outcome], None],
-        on_progress: Callable[[StageProgress], None] | None,
-    ) -> None:
-        """Process all items; see `run_stage`."""
-        self.todo = deque(_Task(key, item) for key, item in items)
-        self.on_outcome = on_outcome
-        began = time.monotonic()
-        stage = ray.put(self.stage)
-        try:
-            while self.done < len(items):
-                self._fill(stage)
-                before = self.done
-                for slot in self._changed():
-                    self._take_answers(slot)
-                self._end_overdue()
-                waited = time.monotonic()
-                if on_progress and (self.done != before or waited - self.reported >= TICK_S):
-                    self.reported = waited
-                    running = sum(1 for slot in self.slots if slot.ready and slot.calls)
-                    on_progress(StageProgress(self.done, len(items), running, waited - began))
-        finally:
-            for slot in self.slots:
-                ray.kill(slot.actor)
-            self.slots = []
+    def submit(self, batch: Batch) -> None:
+        """Add a batch behind the others; one without items ends at once."""
+        self.total += len(batch.items)
+        if batch.items:
+            self.waiting.append(_Work(batch))
+        else:
+            self.on_batch(BatchOutcome(batch.key, (), None))
 
-    def _fill(self, stage: Any) -> None:
-        """Give work to every worker that has room; replace those that are gone or spent."""
-        for slot in [each for each in self.slots if self._spent(each) and not each.calls]:
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting or being worked on."""
+        return not self.waiting and not self.running
+
+    @property
+    def running(self) -> int:
+        """Workers that have a batch."""
+        return sum(1 for slot in self.slots if slot.work)
+
+    def fill(self) -> None:
+        """Give work to every worker that is free; replace those that are gone or spent."""
+        for slot in [each for each in self.slots if self._spent(each) and not each.work]:
             self._drop(slot)
-        while len(self.slots) < min(self.size, self._unfinished()):
+        while len(self.slots) < min(self.size, len(self.waiting) + self.running):
             slot = _Slot(self.new_actor())
-            slot.calls.append(_Call(slot.actor.hello.remote(), None, None))
-            slot.calls.append(_Call(slot.actor.setup.remote(stage), None, SETUP_DEADLINE_S))
+            slot.call = _Call(slot.actor.hello.remote(), None)
             self.slots.append(slot)
-        depth = 2 if self.mean_s < SHORT_S else 1
-        for level in range(depth):
-            for slot in self.slots:
-                free = slot.ready and len(slot.calls) == level and not self._spent(slot)
-                if free and self.todo:
-                    self._send(slot, self.todo.popleft())
-
-    def _unfinished(self) -> int:
-        """Items that are waiting or with a worker."""
-        return len(self.todo) + sum(1 for slot in self.slots for call in slot.calls if call.task)
+        for slot in self.slots:
+            if slot.ready and not slot.work and self.waiting and self.may_start():
+                slot.work = self.waiting.popleft()
+                slot.left = slot.work.left()
+                slot.taken += len(slot.left)
+                self._call_next(slot, first=True)
 
     def _spent(self, slot: _Slot) -> bool:
-        return slot.taken >= self.recycle_after
+        return slot.taken >= self.limits.recycle_after
 
-    def _send(self, slot: _Slot, task: _Task) -> None:
-        if not slot.calls:
-            slot.since = time.monotonic()
-        slot.calls.append(_Call(slot.actor.process.remote(task.item), task, self.deadline_s))
-        slot.taken += 1
+    def _call_next(self, slot: _Slot, first: bool = False) -> None:
+        """Give a worker the next item of its batch, or let it finish the batch."""
+        assert slot.work is not None
+        batch = slot.work.batch.key
+        if slot.left:
+            key, item = slot.left.popleft()
+            ref = slot.actor.process.remote(batch, item, first)
+            slot.call = _Call(ref, self.limits.deadline_s, key)
+        elif self._finishes:
+            slot.call = _Call(slot.actor.finish.remote(batch), self.limits.finish_s)
+        else:
+            self._end_batch(slot, None)
 
-    def _changed(self) -> list[_Slot]:
-        """Wait until a worker answers or a deadline passes; the workers that answered."""
-        heads = {slot.calls[0].ref: slot for slot in self.slots if slot.calls}
-        timeout = max(0.0, min([TICK_S, *(slot.left_s() for slot in self.slots)]))
-        ready, waiting = ray.wait(list(heads), num_returns=1, timeout=timeout)
-        if ready and waiting:
-            ready += ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
-        return [heads[ref] for ref in ready]
+    def _end_batch(self, slot: _Slot, value: Any) -> None:
+        assert slot.work is not None
+        work, slot.work, slot.call = slot.work, None, None
+        self.on_batch(work.outcome(value))
 
-    def _take_answers(self, slot: _Slot) -> None:
-        """Take the first answer, which is there; the next one is found by the next wait."""
-        call = slot.calls[0]
+    def take(self, slot: _Slot) -> None:
+        """Take the answer of a worker, which is there."""
+        assert slot.call is not None
         try:
-            answer = ray.get(call.ref)
+            answer = ray.get(slot.call.ref)
         except RayTaskError as error:
             # Outside the stage's own code: an item or a result that cannot be pickled.
-            answer = _Reply(None, Reason.INTERNAL, one_line(error.cause or error)[:500], 0.0)
-            if call.task is None:
-                raise StageSetupError(answer.detail) from error
+            text = one_line(error.cause or error)[:500]
+            if slot.work is None:
+                raise StageSetupError(text) from error
+            if slot.call.key == FINISH:
+                raise StageError(f"{slot.work.batch.key} could not be finished: {text}") from error
+            answer = Reply(None, Reason.INTERNAL, text, 0.0)
         except RayError as error:
-            self._died(slot, error)
+            self._lost(slot, one_line(error)[:500])
             return
-        slot.next()
-        if call.task is not None:
-            self._finish(call.task, answer)
-        elif not slot.calls:
+        if slot.work is not None:
+            self._answered(slot, slot.work, slot.call.key, answer)
+        elif not slot.said_hello:
+            slot.said_hello = True
+            slot.call = _Call(slot.actor.setup.remote(self.stage_ref), SETUP_DEADLINE_S)
+        else:
             if answer is not None:
                 raise answer
-            slot.ready, self.failed_setups = True, 0
+            slot.call, slot.ready, self._failed_setups = None, True, 0
 
-    def _finish(self, task: _Task, reply: _Reply) -> None:
+    def _answered(self, slot: _Slot, work: _Work, key: str, reply: Reply) -> None:
         if reply.fatal is not None:
             raise reply.fatal
-        known = self.mean_s != float("inf")
-        self.mean_s = 0.8 * self.mean_s + 0.2 * reply.seconds if known else reply.seconds
-        self._report(task, reply.value, reply.reason, reply.detail, reply.seconds)
-
-    def _report(self, task: _Task, value: Any, reason: Reason, detail: str, seconds: float) -> None:
+        if key == FINISH:
+            self._end_batch(slot, reply.value)
+            return
+        work.answered[key] = self._outcome(work, key, reply)
         self.done += 1
-        attempts = task.attempts + 1
-        self.on_outcome(Outcome(task.key, value, reason, detail, attempts, seconds))
+        self._call_next(slot)
+
+    def _outcome(self, work: _Work, key: str, reply: Reply) -> Outcome:
+        attempts = work.attempts.get(key, 0) + 1
+        return Outcome(key, reply.value, reply.reason, reply.detail, attempts, reply.seconds)
 
     def _drop(self, slot: _Slot) -> None:
-        """Forget a worker; items that it had not begun go back to the front."""
+        """Forget a worker; a batch that it had not finished goes back to the front."""
         self.slots.remove(slot)
-        self.todo.extendleft(call.task for call in reversed(slot.calls) if call.task)
+        if slot.work:
+            self.done -= len(slot.work.answered)
+            slot.work.answered.clear()
+            self.waiting.appendleft(slot.work)
         with suppress(RayError):
             ray.kill(slot.actor)
 
-    def _died(self, slot: _Slot, error: RayError) -> None:
-        seconds = time.monotonic() - slot.since
-        task = slot.next().task
-        if task is None:
-            slot.calls.clear()
-            self.failed_setups += 1
-            if self.failed_setups >= SETUP_ATTEMPTS:
-                raise StageSetupError(
-                    f"{self.failed_setups} workers in a row died before they were ready: "
-                    f"{one_line(error)[:500]}"
-                ) from error
+    def _lost(self, slot: _Slot, why: str) -> None:
+        """A worker is gone with what it was doing."""
+        assert slot.call is not None
         self._drop(slot)
-        if task is None:
+        if slot.work is None:
+            self._failed_setups += 1
+            if self._failed_setups >= SETUP_ATTEMPTS:
+                raise StageSetupError(
+                    f"{self._failed_setups} workers in a row died before they were ready: {why}"
+                )
             return
-        if task.attempts + 1 < self.max_attempts:
-            task.attempts += 1
+        work, key = slot.work, slot.call.key
+        work.attempts[key] = count = work.attempts.get(key, 0) + 1
+        if count < self.limits.max_attempts:
             # Last, so that a poisoned item does not hold up the others.
-            self.todo.append(task)
+            self.waiting.rotate(-1)
+        elif key == FINISH:
+            raise StageError(f"{work.batch.key} could not be finished: {why}")
         else:
-            count = task.attempts + 1
             detail = f"the process that worked on it died, {count} time{'s'[: count > 1]}"
-            self._report(task, None, Reason.WORKER_DIED, detail, seconds)
+            seconds = time.monotonic() - slot.call.since
+            self._give_up(work, Outcome(key, None, Reason.WORKER_DIED, detail, count, seconds))
 
-    def _end_overdue(self) -> None:
-        for slot in [each for each in self.slots if each.left_s() <= 0]:
-            ready, _ = ray.wait([slot.calls[0].ref], timeout=0)
+    def _give_up(self, work: _Work, outcome: Outcome) -> None:
+        """An item has ended without an answer; its batch, at the front, goes on without it."""
+        work.given_up[outcome.key] = outcome
+        self.done += 1
+        if not work.left():
+            self.waiting.popleft()
+            self.on_batch(work.outcome(None))
+
+    def end_overdue(self) -> None:
+        """Kill workers whose item has had its time."""
+        for slot in [each for each in self.slots if each.call and each.call.left_s() <= 0]:
+            assert slot.call is not None
+            ready, _ = ray.wait([slot.call.ref], timeout=0)
             if ready:
                 continue
-            task = slot.next().task
             self._drop(slot)
-            if task is None:
+            key, work = slot.call.key, slot.work
+            if work is None:
                 raise StageSetupError(f"a worker was not ready within {SETUP_DEADLINE_S:g} s")
-            detail = f"not finished within {self.deadline_s:g} s"
-            self._report(task, None, Reason.TIMED_OUT, detail, self.deadline_s)
+            limit = self.limits.finish_s if key == FINISH else self.limits.deadline_s
+            detail = f"not finished within {limit:g} s"
+            if key == FINISH:
+                raise StageError(f"{work.batch.key}: {detail}")
+            count = work.attempts.get(key, 0) + 1
+            self._give_up(work, Outcome(key, None, Reason.TIMED_OUT, detail, count, limit))
+
+    def close(self) -> None:
+        """End all workers."""
+        for slot in self.slots:
+            ray.kill(slot.actor)
+        self.slots = []
+
+
+def drive(
+    pools: Sequence[Pool], on_progress: Callable[[list[StageProgress]], None] | None = None
+) -> None:
+    """Run pools, which may submit batches to each other, until all are idle; then close them.
+
+    Args:
+        pools: in the order of the data's way.
+        on_progress: called with the state of each pool after every answer, and about once a
+            second in between.
+    """
+    began = reported = time.monotonic()
+    try:
+        while not all(pool.idle for pool in pools):
+            for pool in pools:
+                pool.fill()
+            before = [pool.done for pool in pools]
+            for pool, slot in _changed(pools):
+                pool.take(slot)
+            for pool in pools:
+                pool.end_overdue()
+            now = time.monotonic()
+            moved = before != [pool.done for pool in pools]
+            if on_progress and (moved or now - reported >= TICK_S):
+                reported = now
+                seconds = now - began
+                on_progress(
+                    [StageProgress(each.done, each.total, each.running, seconds) for each in pools]
+                )
+    finally:
+        for pool in pools:
+            pool.close()
+
+
+def _changed(pools: Sequence[Pool]) -> list[tuple[Pool, _Slot]]:
+    """Wait until a worker answers or a deadline passes; the workers that answered."""
+    heads = {slot.call.ref: (pool, slot) for pool in pools for slot in pool.slots if slot.call}
+    if not heads:
+        return []
+    left = [slot.call.left_s() for _, slot in heads.values() if slot.call]
+    timeout = max(0.0, min([TICK_S, *left]))
+    ready, waiting = ray.wait(list(heads), num_returns=1, timeout=timeout)
+    if ready and waiting:
+        ready += ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
+    return [heads[ref] for ref in ready]

@@ -1,12 +1,26 @@
 """One run at a time on one output folder."""
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from datasets.errors import UserError
+from datasets.store import LocalStore, Store
+
+STAGING = "staging"
+"""Folder of what is finished of a refresh; deleting it costs the work anew."""
+ELSEWHERE = Path("runs/locks")
+"""Where outputs that are no local folders are locked, among the runs of this machine."""
+
+
+def lock_folder(store: Store) -> Path:
+    """Where runs that write to a store lock each other out."""
+    if isinstance(store, LocalStore):
+        return store.folder / STAGING
+    return ELSEWHERE / hashlib.sha256(store.url.encode()).hexdigest()[:16]
 
 
 @contextmanager

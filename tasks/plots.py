@@ -31,7 +31,7 @@ def _blank(width: float, height: float, layout: Literal["constrained"] | None = 
     return figure
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     """A figure and its axes as an array (rows, columns)."""
     figure = _blank(width, height, "constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -86,7 +86,7 @@ def evaluation_page(
         metrics: what `evaluate` returns.
         details: what `Scores.add` returned for each clip.
     """
-    figure, axes = _figure(11, 6.6, 2, 2)
+    figure, axes = new_figure(11, 6.6, 2, 2)
     shifts = np.arange(-15, 16)
     for kind, colour in COLOURS.items():
         curves = np.array([clip["distances"][kind] for clip in details])
@@ -137,7 +137,7 @@ def offset_histogram(found: Iterable[float], truth: Iterable[float] | None = Non
     """
     offsets = np.array([*found], float)
     columns = 1 if truth is None else 2
-    figure, axes = _figure(4.6 * columns, 3, 1, columns)
+    figure, axes = new_figure(4.6 * columns, 3, 1, columns)
     bins = np.arange(-15.5, 16.5)
     axes[0, 0].hist(offsets, bins=bins, color=ACCENT)
     axes[0, 0].set_title("Audio offset found (accepted clips)", fontsize=9.5)
@@ -172,7 +172,7 @@ def loss_curves(curves: dict[str, list[dict[str, float]]]) -> bytes:
     Args:
         curves: stage -> points with `step`, `loss` and more.
     """
-    figure, axes = _figure(3.3 * len(curves), 2.7, 1, max(1, len(curves)))
+    figure, axes = new_figure(3.3 * len(curves), 2.7, 1, max(1, len(curves)))
     for axis, (stage, points) in zip(axes[0], curves.items(), strict=True):
         for name, colour in (("loss", ACCENT), ("heldout_loss", SECOND)):
             known = [(each["step"], each[name]) for each in points if name in each]
@@ -207,7 +207,7 @@ def mouth_curves(times_s: np.ndarray, courses: dict[str, np.ndarray]) -> bytes:
         times_s: (t,).
         courses: name -> (t,), drawn in order, each scaled to itself.
     """
-    figure, axes = _figure(9.5, 1.3 * len(courses) + 0.5, len(courses), 1)
+    figure, axes = new_figure(9.5, 1.3 * len(courses) + 0.5, len(courses), 1)
     colours = (ACCENT, SECOND, GREY, THIRD)
     for axis, (name, values), colour in zip(axes[:, 0], courses.items(), colours, strict=False):
         axis.plot(times_s[: len(values)], values, color=colour, linewidth=1.2)

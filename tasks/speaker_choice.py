@@ -11,16 +11,19 @@ SHARED = 0.2
 
 
 def refuse_other_faces(
-    rows: Sequence[ClipRow], min_confidence: float = DEFAULT_MIN_CONFIDENCE
+    rows: Sequence[ClipRow],
+    before: Sequence[ClipRow] = (),
+    min_confidence: float = DEFAULT_MIN_CONFIDENCE,
 ) -> None:
     """Mark clips at whose time another face was chosen, in place.
 
     A face whose lips follow the audio for sure comes first, the surest before others; where
-    there is none, the largest face does. Rows with a reason are out already.
+    there is none, the largest face does. Rows with a reason are out already; those in `before`
+    were chosen for good.
     """
     open_rows = [row for row in rows if not row.reason]
     order = sorted(open_rows, key=lambda row: _preference(row, min_confidence), reverse=True)
-    chosen: list[ClipRow] = []
+    chosen = list(before)
     for row in order:
         rival = next((other for other in chosen if _exclude(row, other)), None)
         if rival is None:

@@ -55,6 +55,7 @@ class OffsetScorer(Protocol):
     """Measures the offset between lips and audio of one clip."""
 
     name: str
+    needs_frames: bool
 
     def score(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
         """From landmarks (t, 478, 2) at 25 fps and audio (n,) at 16 kHz that begin together."""
@@ -64,6 +65,7 @@ class MouthAudioScorer:
     """Correlation of the mouth's opening and width with speech energy; needs no weights."""
 
     name = "mouth-audio"
+    needs_frames = False
 
     def score(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
         """Offset within +-15 frames, and its z-score against larger, circular shifts."""

@@ -13,6 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tests.s3_server import s3_process, s3_server
+
+__all__ = ["s3_process", "s3_server"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

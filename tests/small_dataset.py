@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.records import COLUMNS, ClipRow, Verdict
-from datasets.shards import write_index, write_shards
+from datasets.shards import write_index
 from datasets.splits import assign_splits
+from datasets.store import LocalStore
+from tests.shard_files import write_shards
 
 EYES = {33: (0.3, 0.35), 263: (0.7, 0.35), 10: (0.5, 0.08), 2: (0.5, 0.58), 1: (0.5, 0.55)}
 """FaceMesh points with places of their own, as shares of the side."""
@@ -104,20 +106,20 @@ def write_small_dataset(
             )
             rows.append(row.as_dict())
             split = splits[speaker]
-            members = _members(scratch, row, split, resolution, rng)
+            members = _members(scratch, row, resolution, rng)
             samples[split].append((row.clip_id, members))
     shards = [
         shard
         for split, items in samples.items()
-        for shard in write_shards(items, folder / "shards", split, max_samples=4)
+        for shard in write_shards(items, folder, split, max_samples=4)
     ]
-    write_index(folder, shards, {"resolution": resolution, "fps": FPS})
+    write_index(LocalStore(folder), shards, {"resolution": resolution, "fps": FPS})
     pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(folder / "ledger.parquet")
     return folder
 
 
 def _members(
-    scratch: Path, row: ClipRow, split: str, side: int, rng: np.random.Generator
+    scratch: Path, row: ClipRow, side: int, rng: np.random.Generator
 ) -> dict[str, bytes | Path]:
     import json
 
@@ -133,7 +135,6 @@ def _members(
         "clip_id": row.clip_id,
         "path": row.path,
         "speaker": row.speaker,
-        "split": split,
         "num_frames": row.num_frames,
         "resolution": side,
         "start_s": row.start_s,

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.media import SAMPLES_PER_FRAME, VideoWriter, write_flac
-from datasets.shards import write_index, write_shards
+from datasets.shards import write_index
+from datasets.store import LocalStore
+from tests.shard_files import write_shards
 
 SIDE = 64
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
@@ -42,18 +44,18 @@ def make_dataset(
     for split in ("train", "test"):
         numbers = [n for n in range(speakers) if (n in test) == (split == "test")]
         samples = [
-            _sample(folder / "work", f"s{n}-c{clip}", f"speaker{n}", split, 31 * n + clip, frames)
+            _sample(folder / "work", f"s{n}-c{clip}", f"speaker{n}", 31 * n + clip, frames)
             for n in numbers
             for clip in range(clips)
         ]
         if samples:
-            shards += write_shards(samples, folder / "shards", split, 1 << 26)
-    write_index(folder, shards, {"resolution": SIDE})
+            shards += write_shards(samples, folder, split)
+    write_index(LocalStore(folder), shards, {"resolution": SIDE})
     return folder
 
 
 def _sample(
-    work: Path, clip_id: str, speaker: str, split: str, seed: int, frames: int
+    work: Path, clip_id: str, speaker: str, seed: int, frames: int
 ) -> tuple[str, dict[str, bytes | Path]]:
     work.mkdir(exist_ok=True)
     face, audio, landmarks = talking_box(seed, frames)
@@ -68,7 +70,6 @@ def _sample(
         "clip_id": clip_id,
         "path": f"{speaker}/{clip_id}.mp4",
         "speaker": speaker,
-        "split": split,
         "num_frames": frames,
         "resolution": SIDE,
         "start_s": 0.0,

@@ -1,11 +1,12 @@
 """Clips of a track: lengths, order, content, and what is left when something goes wrong."""
 
-from pathlib import Path
+import io
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from datasets.media import read_frames
 from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.tracks import Sighting
 
@@ -28,21 +29,17 @@ def picture(index: int) -> np.ndarray:
 
 
 class Fixture:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, **options: Any) -> None:
         self.clips: list[TrackClip] = []
         self.writer = TrackWriter(
             3,
-            self.name,
             resolution=SIDE,
             min_frames=MIN,
             max_frames=MAX,
             crf=10,
             on_clip=self.clips.append,
+            **options,
         )
-
-    def name(self, number: int) -> Path:
-        return self.folder / f"clip-{number}.mp4"
 
     def feed(self, frames: int, first: int = 10) -> None:
         for index in range(frames):
@@ -50,8 +47,14 @@ class Fixture:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Fixture:
-    return Fixture(tmp_path)
+def made() -> Fixture:
+    return Fixture()
+
+
+def decoded(video: bytes | None) -> list[np.ndarray]:
+    assert video is not None
+    with av.open(io.BytesIO(video), "r") as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("frames", [6, 7, 19, 20, 21, 25, 26, 30, 39, 40, 41, 55, 60, 100])
@@ -73,8 +76,7 @@ def test_frames_are_the_track_s_own(made: Fixture) -> None:
     made.writer.close()
     shown = []
     for clip in made.clips:
-        assert clip.video is not None
-        frames = [frame.rgb for frame in read_frames(clip.video)]
+        frames = decoded(clip.video)
         assert len(frames) == clip.frames == len(clip.aligned)
         assert frames[0].shape == (SIDE, SIDE, 3)
         shown += [float(frame[24:40, 24:40].mean()) for frame in frames]
@@ -99,7 +101,18 @@ def test_a_short_track_gives_no_video(made: Fixture) -> None:
     assert clip.video is None
     assert clip.frames == MIN - 1
     assert clip.quality.coverage == 1
-    assert list(made.folder.iterdir()) == []
+    assert clip.faces is None
+
+
+def test_faces_go_along_where_a_scorer_wants_them() -> None:
+    made = Fixture(keep_faces=True)
+    made.feed(33)
+    made.writer.close()
+    for clip in made.clips:
+        assert clip.faces is not None
+        shown = np.stack(decoded(clip.video))
+        assert clip.faces.shape == shown.shape
+        assert np.abs(clip.faces.astype(int) - shown).mean() < 4
 
 
 def test_an_empty_track_gives_nothing(made: Fixture) -> None:
@@ -107,11 +120,12 @@ def test_an_empty_track_gives_nothing(made: Fixture) -> None:
     assert made.clips == []
 
 
-def test_discarding_leaves_no_file(made: Fixture) -> None:
+def test_discarding_gives_nothing(made: Fixture) -> None:
     made.feed(MAX - 2)
     assert made.writer._writer is not None
     made.writer.discard()
-    assert list(made.folder.iterdir()) == []
+    assert made.writer._writer is None
+    assert made.clips == []
 
 
 def test_little_is_held_back(made: Fixture) -> None:

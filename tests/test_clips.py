@@ -10,7 +10,9 @@ import pytest
 
 from datasets.clips import ClipStore
 from datasets.errors import UserError
-from datasets.shards import write_index, write_shards
+from datasets.shards import write_index
+from datasets.store import LocalStore
+from tests.shard_files import write_shards
 from tests.small_dataset import write_small_dataset
 
 
@@ -62,11 +64,11 @@ def test_memory_is_bounded_and_results_stay_the_same(dataset: Path) -> None:
 def test_mistakes_are_said(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no dataset"):
         ClipStore(tmp_path)
-    write_index(tmp_path, [], {})
+    write_index(LocalStore(tmp_path), [], {})
     with pytest.raises(UserError, match="no clip"):
         ClipStore(tmp_path)
-    shards = write_shards([("a", {"json": b"{}"})], tmp_path / "shards", "train")
-    write_index(tmp_path, shards, {})
+    shards = write_shards([("a", {"json": b"{}"})], tmp_path, "train")
+    write_index(LocalStore(tmp_path), shards, {})
     (tmp_path / "shards" / shards[0].name).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         ClipStore(tmp_path)
@@ -78,7 +80,6 @@ def sample(clip_id: str, video: bytes, num_frames: int) -> tuple[str, dict[str, 
     facts = {
         "clip_id": clip_id,
         "speaker": "s",
-        "split": "train",
         "path": "s/x.mp4",
         "num_frames": num_frames,
         "resolution": 64,
@@ -90,7 +91,7 @@ def test_a_damaged_clip_is_named(dataset: Path, tmp_path: Path) -> None:
     whole = ClipStore(dataset)
     video = whole.video_bytes(whole.clips[0].clip_id)
     samples = [sample("noise", bytes(3000), 40), sample("short", video, 41)]
-    write_index(tmp_path, write_shards(samples, tmp_path / "shards", "train"), {})
+    write_index(LocalStore(tmp_path), write_shards(samples, tmp_path, "train"), {})
     store = ClipStore(tmp_path)
     with pytest.raises(UserError, match=r"noise .* cannot be decoded"):
         store.frames("noise")

@@ -14,12 +14,17 @@ import pytest
 
 from datasets.errors import Reason, SourceError, UserError
 from tasks.executor import (
+    Batch,
+    BatchOutcome,
+    Limits,
     Outcome,
     Resources,
     Stage,
+    StageError,
     StageProgress,
     StageSetupError,
     fitting_workers,
+    run_batches,
     run_stage,
 )
 from tasks.ray_runtime import ray_session
@@ -84,7 +89,9 @@ def test_every_item_ends_in_one_outcome(tmp_path: Path) -> None:
     items = [1, "refuse", "crash", "die", "hang", "die once", "lock", *range(20)]
     seen: list[StageProgress] = []
     stage = Script(str(tmp_path))
-    ends = outcomes(stage, items, deadline_s=4.0, on_progress=seen.append)
+    ends = outcomes(
+        stage, items, limits=Limits(deadline_s=4.0, max_attempts=2), on_progress=seen.append
+    )
     assert ends["0:1"].value == 2
     assert all(ends[f"{place + 7}:{place}"].value == 2 * place for place in range(20))
     reasons = {key: (end.reason, end.attempts) for key, end in ends.items() if end.reason}
@@ -103,7 +110,7 @@ def test_every_item_ends_in_one_outcome(tmp_path: Path) -> None:
 
 
 def test_workers_are_replaced_after_their_share() -> None:
-    ends = outcomes(Script(), ["count"] * 6, workers=1, recycle_after=2)
+    ends = outcomes(Script(), ["count"] * 6, workers=1, limits=Limits(recycle_after=2))
     assert sorted(end.value for end in ends.values()) == [1, 1, 1, 2, 2, 2]
 
 
@@ -169,3 +176,93 @@ def test_keys_must_differ_and_nothing_is_nothing() -> None:
     with pytest.raises(ValueError, match="must differ"):
         run_stage(Script(), [("a", 1), ("a", 2)], on_outcome=print)
     run_stage(Script(), [], on_outcome=lambda outcome: pytest.fail(outcome.key))
+
+
+@dataclass
+class Collect(Script):
+    """Adds up what a batch's items gave; `finish` hands it over."""
+
+    def begin(self, batch: str) -> None:
+        self.made: list[Any] = []
+
+    def process(self, item: Any) -> Any:
+        self.made.append(super().process(item))
+        return self.made[-1]
+
+    def finish(self, batch: str) -> Any:
+        if batch == "bad":
+            raise RuntimeError("no room")
+        if batch == "unfit":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch, self.made
+
+
+class Light(Script):
+    resources = Resources(cpus=0.0)
+
+
+def batch(key: str, *items: Any) -> Batch:
+    return Batch(key, tuple((f"{key}/{place}", item) for place, item in enumerate(items)))
+
+
+def test_a_batch_is_finished_as_a_whole_and_without_what_kills(tmp_path: Path) -> None:
+    ends: dict[str, BatchOutcome] = {}
+    seen: list[StageProgress] = []
+    run_batches(
+        Collect(str(tmp_path)),
+        [
+            batch("plain", 1, 2, 3),
+            batch("mixed", 4, "die", 5, "refuse", "hang", 6, "die once"),
+            batch("lost", "die"),
+        ],
+        on_batch=lambda end: ends.update({end.key: end}),
+        limits=Limits(deadline_s=4.0, max_attempts=2),
+        on_progress=seen.append,
+    )
+    assert ends["plain"].value == ("plain", [2, 4, 6])
+    assert ends["mixed"].value == ("mixed", [8, 10, 12, "alive"])
+    reasons = [(end.reason, end.attempts) for end in ends["mixed"].outcomes]
+    assert reasons == [
+        (Reason.NONE, 1),
+        (Reason.WORKER_DIED, 2),
+        (Reason.NONE, 1),
+        (Reason.NO_AUDIO, 1),
+        (Reason.TIMED_OUT, 1),
+        (Reason.NONE, 1),
+        (Reason.NONE, 2),
+    ]
+    assert ends["lost"].value is None
+    assert ends["lost"].outcomes[0].reason == Reason.WORKER_DIED
+    assert (seen[-1].done, seen[-1].total) == (11, 11)
+
+
+@pytest.mark.parametrize(("key", "text"), [("bad", "no room"), ("unfit", "could not be finished")])
+def test_a_batch_that_cannot_be_finished_ends_the_run(key: str, text: str) -> None:
+    with pytest.raises(StageError, match=text):
+        run_batches(Collect(), [batch(key, 1)], on_batch=print)
+
+
+def test_a_stage_feeds_the_next_one_and_waits_when_that_is_full() -> None:
+    from tasks.executor_pool import Pool, drive
+
+    ends: list[Any] = []
+    waiting: list[int] = []
+
+    def hand_on(end: BatchOutcome) -> None:
+        second.submit(Batch(end.key, ((end.key, end.outcomes[0].value),)))
+        waiting.append(len(second.waiting))
+
+    second = Pool(Script(), 1, Limits(), lambda end: ends.append(end.outcomes[0].value))
+    first = Pool(
+        Light(),
+        2,
+        Limits(),
+        hand_on,
+        may_start=lambda: len(second.waiting) < 2,
+    )
+    for number in range(12):
+        first.submit(Batch(str(number), ((str(number), number),)))
+    drive([first, second])
+    assert sorted(ends) == [4 * number for number in range(12)]
+    # Two were waiting when the last ones were let in, two workers with two calls each.
+    assert max(waiting) <= 6

@@ -3,10 +3,12 @@
 from collections import Counter
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from datasets.errors import UserError
-from datasets.hdtf import Crop, read_hdtf, video_urls, youtube_id
+from datasets.hdtf import read_hdtf, video_urls, youtube_id
+from datasets.sources import Region
 
 
 def test_counts_of_the_real_lists(shared: Path) -> None:
@@ -32,9 +34,7 @@ def test_traps_of_the_real_lists(shared: Path) -> None:
     too_high = {
         f"{clip.name}_{clip.index}"
         for clip in clips
-        if clip.crop
-        and clip.crop.measured_at
-        and clip.crop.y + clip.crop.height > clip.crop.measured_at
+        if clip.crop and clip.crop.height and clip.crop.bottom > clip.crop.height
     }
     assert too_high == {"MaggieHassan_0", "MazieHirono1_0", "PeterKing_0"}
     assert len({clip.key for clip in clips}) == len(clips)
@@ -53,18 +53,40 @@ def test_intervals_and_crops(tmp_path: Path) -> None:
         (tmp_path / f"RD_{name}.txt").write_text(text, encoding="utf-8")
     first, second = read_hdtf(tmp_path)
     assert (first.start_s, first.end_s, first.key) == (5.0, 90.0, "RD_A_000")
-    assert first.crop == Crop(100, 20, 400, 400, 720)
+    assert first.crop == Region(100, 20, 500, 420, 720)
     assert (first.video_id, first.crop_ratio) == ("abc", 1.2)
     assert second.crop is None
     assert second.crop_ratio is None
 
 
-def test_crops_are_scaled_to_what_was_fetched() -> None:
-    crop = Crop(100, 20, 400, 400, 720)
-    assert crop.scaled_to(640, 360) == Crop(50, 10, 200, 200, 360)
-    assert Crop(500, 300, 400, 500, 720).scaled_to(1280, 720) == Crop(500, 300, 400, 420, 720)
-    with pytest.raises(ValueError, match="outside"):
-        Crop(2000, 0, 10, 10, 720).scaled_to(1280, 720)
+def test_a_height_that_is_not_stated(shared: Path) -> None:
+    crops = [clip.crop for clip in read_hdtf(shared / "hdtf") if clip.name == "KevinMcCarthy1"]
+    assert [crop and crop.pixels(1280, 720) for crop in crops] == [
+        (412, 0, 877, 465),
+        (421, 14, 880, 473),
+    ]
+
+
+def test_lists_at_an_address() -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe("/lists/RD_video_url.txt", b"A https://www.youtube.com/watch?v=abc\n")
+    with pytest.raises(UserError, match=r"memory://lists/RD_resolution\.txt is missing"):
+        read_hdtf("memory://lists")
+    for kind, line in (
+        ("resolution", b"A.mp4 720"),
+        ("crop_wh", b""),
+        ("crop_ratio", b""),
+        ("annotion_time", b"A.mp4 00:05-00:10"),
+    ):
+        files.pipe(f"/lists/RD_{kind}.txt", line)
+    assert [clip.key for clip in read_hdtf("memory://lists/")] == ["RD_A_000"]
+
+
+def test_a_line_that_cannot_be_read_is_named() -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe("/bad/WRA_video_url.txt", b"A https://www.youtube.com/watch?v=abc\n\nB nowhere\n")
+    with pytest.raises(UserError, match=r"line 3 of .*WRA_video_url.txt is 'B nowhere'"):
+        read_hdtf("memory://bad")
 
 
 def test_a_folder_without_lists_is_said(tmp_path: Path) -> None:

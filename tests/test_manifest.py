@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from datasets.manifest import Manifest, config_digest, content_digest, write_atomic
+from datasets.store import open_store
+from datasets.store_remote import RemoteStore
+from tests.s3_server import S3Server, failing_proxy
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,3 +69,34 @@ def test_many_processes_may_write_the_same_entry(tmp_path: Path) -> None:
         assert value is None or value["v"] in ("a" * 9000, "b" * 9000)
     assert [writer.returncode for writer in writers] == [0, 0]
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+def test_a_manifest_in_object_storage(s3_server: S3Server) -> None:
+    bucket = s3_server.bucket()
+    manifest = Manifest(open_store(f"s3://{bucket}/data"), "journal/v1/")
+    assert list(manifest.keys()) == []
+    assert manifest.get("absent") is None
+    keys = [f"speaker/{number:04d}.mp4" for number in range(60)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: manifest.put(key, {"key": key}), keys))
+    assert manifest.get(keys[7]) == {"key": keys[7]}
+    assert list(manifest.keys()) == keys
+    assert dict(manifest.items())[keys[8]] == {"key": keys[8]}
+    assert all(name.startswith("data/journal/v1/") for name in s3_server.objects(bucket))
+    assert list(Manifest(open_store(f"s3://{bucket}/data"), "journal").keys()) == []
+
+
+def test_an_entry_that_cannot_be_read_is_not_taken_for_missing(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"s3://{s3_server.bucket()}/data"
+    Manifest(open_store(url)).put("a", {})
+    with failing_proxy(s3_server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+        manifest = Manifest(RemoteStore(url, attempts=1))
+        proxy.matches = lambda method, path: ".json" in path
+        proxy.always = "500"
+        with pytest.raises(OSError, match="could not be read"):
+            manifest.get("a")
+        with pytest.raises(OSError, match="could not be read"):
+            list(manifest.keys())

@@ -15,7 +15,9 @@ from datasets.errors import Reason, SourceError
 from datasets.media import (
     FPS,
     SAMPLE_RATE,
+    AudioWindow,
     VideoWriter,
+    loud_share,
     probe,
     read_audio,
     read_frames,
@@ -258,3 +260,48 @@ def test_real_sound_alone(shared: Path, name: str) -> None:
     assert len(heard) == pytest.approx(len(raw) * SAMPLE_RATE / rate, abs=1)
     own = read_audio(path, rate=rate)
     assert np.abs(own - raw.mean(1)).max() < 1e-4
+
+
+def test_a_window_gives_the_same_samples_as_the_whole(shared: Path) -> None:
+    for name in ("retalk_1.mp4", "syncnet_example.avi", "hamilton_multiscene_2997.mp4"):
+        path = shared / "clips" / name
+        whole = read_audio(path)
+        with AudioWindow(path) as window:
+            for begin in (-1000, 0, 5, 40_000, 30_000, 70_001):
+                part = window.part(begin, 16_000)
+                expected = np.zeros(16_000, np.float32)
+                inside = whole[max(begin, 0) : begin + 16_000]
+                expected[max(-begin, 0) : max(-begin, 0) + len(inside)] = inside
+                assert np.array_equal(part, expected), (name, begin)
+
+
+def test_a_window_holds_little_and_says_what_is_gone(tmp_path: Path) -> None:
+    audio = np.random.default_rng(3).uniform(-0.5, 0.5, 60 * SAMPLE_RATE).astype(np.float32)
+    write_flac(tmp_path / "a.flac", audio, SAMPLE_RATE)
+    whole = read_audio(tmp_path / "a.flac")
+    with AudioWindow(tmp_path / "a.flac") as window:
+        largest = 0
+        for second in range(58):
+            begin = second * SAMPLE_RATE
+            part = window.part(begin, 2 * SAMPLE_RATE)
+            assert np.array_equal(part, whole[begin : begin + 2 * SAMPLE_RATE])
+            window.forget(begin - SAMPLE_RATE)
+            largest = max(largest, len(window._kept))
+        assert largest < 8 * SAMPLE_RATE
+        with pytest.raises(ValueError, match="are gone"):
+            window.part(0, 10)
+        assert not window.part(-20, 10).any()
+        assert not window.part(61 * SAMPLE_RATE, 10).any()
+
+
+def test_share_of_loud_frames(tmp_path: Path) -> None:
+    audio = np.zeros(20 * SAMPLE_RATE, np.float32)
+    audio[5 * SAMPLE_RATE : 7 * SAMPLE_RATE] = 0.1
+    write_flac(tmp_path / "a.flac", audio, SAMPLE_RATE)
+    assert loud_share(tmp_path / "a.flac", 1e-3, 1.0, 20) == pytest.approx(0.1, abs=0.01)
+    # Once enough is heard, the rest is not read.
+    early = loud_share(tmp_path / "a.flac", 1e-3, 0.05, 20)
+    assert early > 0.1
+    mute = write_black(tmp_path / "b.mp4", 3)
+    with pytest.raises(SourceError, match="no_audio"):
+        loud_share(mute, 1e-3, 0.05, 1)

@@ -1,5 +1,6 @@
 """What the refresh refuses before it begins, and how it publishes what was ingested."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,22 +8,28 @@ import pyarrow.parquet
 import pytest
 
 from datasets.errors import Reason, UserError
-from datasets.records import ClipRow
+from datasets.fetch_policy import DownloadSettings
+from datasets.shards import read_index, read_samples
 from datasets.sources import SourceItem, list_folder
+from datasets.store import LocalStore
 from flows import refresh_dataset as module
+from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
+from flows.relabel_dataset import relabel_dataset
 from tasks.dataset_pack import PackConfig
-from tasks.executor import Outcome
-from tasks.ingest import IngestConfig
+from tasks.ingest_file import IngestConfig
+from tasks.refresh_run import Crew
 from tasks.verdicts import Thresholds
+from tests.finished_groups import clip_row, finish_group
 
 
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
-        ({"source": "tape"}, "no source 'tape': choose sample or folder"),
+        ({"source": "tape"}, "no source 'tape': choose one of sample, folder"),
         ({"source": "folder"}, "needs --input"),
-        ({"source": "sample", "input": "x"}, "--input x is for --source folder"),
+        ({"source": "sample", "input": "x"}, "--input x is given, but"),
+        ({"downloads": 0}, "connections of downloads is 0"),
         ({"resolution": 100}, "multiple of 8"),
         ({"scorer": "magic"}, "no offset scorer is called magic"),
         ({"test_fraction": 1.5}, "test fraction of 1.5"),
@@ -47,63 +54,111 @@ def videos(tmp_path: Path) -> Path:
     return folder
 
 
-def make_refresh(output: Path, min_confidence: float = 3.0) -> Refresh:
+def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> Refresh:
     thresholds = Thresholds(min_confidence=min_confidence)
-    return Refresh(output, IngestConfig(), thresholds, PackConfig(256), None, None, 60.0)
+    store, crew = LocalStore(output), Crew(deadline_s=60.0)
+    return Refresh(
+        "folder",
+        "",
+        store,
+        output,
+        IngestConfig(),
+        thresholds,
+        PackConfig(256),
+        crew,
+        DownloadSettings(),
+        **options,
+    )
 
 
-def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> None:
+def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, int]:
     """Each file gives one clip, of confidence 4 to 6, except c.mp4, which is silent."""
     journal = refresh.journal()
-    for number, item in enumerate(items):
-        journal.begin(item)
-        if item.key.endswith("c.mp4"):
-            journal.finish(item, Outcome(item.key, None, Reason.SILENT, "quiet", 1, 0.1))
-            continue
-        row = ClipRow(item.relative, f"clip-{number}", speaker=item.speaker, num_frames=50)
-        row.face_px = row.sharpness = row.brightness = 100.0
-        row.coverage, row.yaw_deg, row.av_offset_frames = 1.0, 0.0, 2.0
-        row.sync_confidence = 4.0 + number
-        files = {kind: f"{number}/x.{kind}" for kind in ("mp4", "flac", "npy", "json")}
-        for name in files.values():
-            (journal.clips / name).parent.mkdir(parents=True, exist_ok=True)
-            (journal.clips / name).write_bytes(name.encode())
-        clips = [{"clip_id": row.clip_id, "files": files}]
-        value = {"digest": "", "rows": [row.as_dict()], "clips": clips, "video_seconds": 2.0}
-        journal.finish(item, Outcome(item.key, value, Reason.NONE, "", 1, 0.1))
+    changes = journal.changes(items)
+    for group in journal.plan(changes.todo):
+        rows = {
+            item.key: [clip_row(item, confidence=4.0 + items.index(item))] for item in group.items
+        }
+        silent = {item.key: Reason.SILENT for item in group.items if item.key.endswith("c.mp4")}
+        finish_group(journal, group, rows, silent)
+    return changes.counts()
+
+
+def issue(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
+    return publish.fn(items, refresh, pretend_ingest(refresh, items))
+
+
+def clips_of(out: Path) -> set[str]:
+    """Names of the clips in the shards."""
+    store = LocalStore(out)
+    return {
+        key
+        for entry in read_index(out)["shards"]
+        for key, _ in read_samples(store, f"shards/{entry['name']}")
+    }
 
 
 def test_published_counts_and_rows(tmp_path: Path, videos: Path) -> None:
-    refresh, items = make_refresh(tmp_path / "out"), list_folder(videos)
-    pretend_ingest(refresh, items)
-    result = publish.fn(items, refresh)
+    result = issue(make_refresh(tmp_path / "out"), list_folder(videos))
     assert result["inputs"] == 3
     assert (result["clips_accepted"], result["clips_rejected"]) == (2, 1)
     assert result["reasons"] == {"silent": 1}
+    assert result["changes"] == {"new": 3, "changed": 0, "again": 0, "kept": 0, "gone": 0}
     table = pyarrow.parquet.read_table(tmp_path / "out" / "ledger.parquet")
     assert table["path"].to_pylist() == ["ann/a.mp4", "bob/b.mp4", "bob/c.mp4"]
     assert table["verdict"].to_pylist() == ["accepted", "accepted", "rejected"]
 
 
-def test_the_dataset_follows_thresholds_and_its_source(
+def test_a_refresh_adds_and_removes_nothing(
     tmp_path: Path, videos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    refresh, items = make_refresh(out), list_folder(videos)
-    pretend_ingest(refresh, items)
-    first = publish.fn(items, refresh)
-    files = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    assert publish.fn(items, refresh) == first
+    refresh = make_refresh(tmp_path / "out")
+    first = issue(refresh, list_folder(videos))
+    clips = clips_of(tmp_path / "out")
+    assert issue(refresh, list_folder(videos))["digest"] == first["digest"]
     assert "nothing has changed" in capsys.readouterr().out
-    assert files == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    stricter = publish.fn(items, make_refresh(out, min_confidence=4.5))
-    assert (stricter["clips_accepted"], stricter["reasons"]["low_confidence"]) == (1, 1)
     (videos / "ann/a.mp4").unlink()
-    smaller = publish.fn(list_folder(videos), refresh)
-    assert (smaller["inputs"], smaller["clips_accepted"]) == (2, 1)
-    assert "1 files are gone from the source" in capsys.readouterr().out
-    # The shards are the same in both cases, so it is the same dataset to train on.
-    assert first["digest"] != stricter["digest"] == smaller["digest"]
+    (videos / "dan").mkdir()
+    (videos / "dan/d.mp4").write_bytes(b"new")
+    second = issue(refresh, list_folder(videos))
+    assert (second["inputs"], second["clips_accepted"]) == (4, 3)
+    assert second["digest"] != first["digest"]
+    assert "files: 1 new, 2 as before, 1 gone but kept" in capsys.readouterr().out
+    assert clips < clips_of(tmp_path / "out")
+    smaller = issue(make_refresh(tmp_path / "out", forget_missing=True), list_folder(videos))
+    assert (smaller["inputs"], smaller["clips_accepted"]) == (3, 2)
+    assert "1 gone from the source and from the dataset" in capsys.readouterr().out
+    assert issue(refresh, list_folder(videos))["digest"] == smaller["digest"]
+
+
+def test_a_changed_file_replaces_its_clips(tmp_path: Path, videos: Path) -> None:
+    refresh = make_refresh(tmp_path / "out")
+    first = issue(refresh, list_folder(videos))
+    (videos / "ann/a.mp4").write_bytes(b"another take")
+    second = issue(refresh, list_folder(videos))
+    assert second["changes"]["changed"] == 1
+    assert (second["inputs"], second["clips_accepted"]) == (3, 2)
+    assert second["digest"] != first["digest"]
+
+
+def test_relabelling(tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables: list[Any] = []
+    monkeypatch.setattr(relabel_module, "show_table", lambda *table: tables.append(table))
+    refresh = make_refresh(tmp_path / "out")
+    first = issue(refresh, list_folder(videos))
+    result = relabel_dataset.fn(str(tmp_path / "out"), min_confidence=4.5)
+    assert (result["newly_accepted"], result["newly_refused"]) == (0, 1)
+    assert (result["clips_accepted"], result["reasons"]["low_confidence"]) == (1, 1)
+    assert tables
+    again = relabel_dataset.fn(str(tmp_path / "out"), min_confidence=3.0)
+    assert (again["newly_accepted"], again["digest"]) == (1, first["digest"])
+    with pytest.raises(UserError, match="no threshold is given"):
+        relabel_dataset.fn(str(tmp_path / "out"))
+    with pytest.raises(UserError, match="no dataset"):
+        relabel_dataset.fn(str(tmp_path / "none"), min_confidence=3.0)
+    shutil.rmtree(tmp_path / "out/staging")
+    with pytest.raises(UserError, match="lacks 2 clips"):
+        relabel_dataset.fn(str(tmp_path / "out"), min_confidence=5.0)
 
 
 def test_no_clip_at_all_is_a_mistake_with_its_reasons(

@@ -1,12 +1,14 @@
-"""Listing a folder of videos."""
+"""What a source lists: items, regions, and the files of a folder."""
 
 import os
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datasets.errors import UserError
-from datasets.sources import list_folder
+from datasets.errors import Reason, UserError
+from datasets.sources import How, Part, Region, SourceItem, list_folder, local_item
 
 
 def test_every_file_is_listed_once(tmp_path: Path) -> None:
@@ -72,3 +74,36 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "a.mp4").write_text("x")
     assert [item.key for item in list_folder(tmp_path)] == ["a.mp4"]
+
+
+def test_pixels_are_scaled_to_the_picture_that_was_fetched() -> None:
+    region = Region(100, 20, 500, 420, height=720)
+    assert region.pixels(1280, 720) == (100, 20, 500, 420)
+    assert region.pixels(640, 360) == (50, 10, 250, 210)
+    assert Region(500, 300, 900, 800, height=720).pixels(1280, 720) == (500, 300, 900, 720)
+    with pytest.raises(ValueError, match="outside"):
+        Region(2000, 0, 2010, 10, height=720).pixels(1280, 720)
+
+
+def test_fractions_go_with_any_picture() -> None:
+    region = Region(0.25, -0.1, 0.75, 0.5)
+    assert region.pixels(400, 200) == (100, 0, 300, 100)
+    assert region.pixels(40, 20) == (10, 0, 30, 10)
+
+
+def test_an_item_is_wanted_while_some_part_of_it_can_be_used() -> None:
+    item = SourceItem("a", "http://x/a", "a", "ann", How.FILE)
+    bad = Part("1", 0, 1, reason=Reason.NOT_ANNOTATED)
+    assert item.wanted
+    assert replace(item, parts=(bad, Part("2", 1, 2))).wanted
+    assert not replace(item, parts=(bad,)).wanted
+    assert not replace(item, reason=Reason.NOT_ANNOTATED).wanted
+
+
+def test_items_travel_and_only_local_ones_have_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"1234")
+    item = local_item(tmp_path / "a.mp4", "b/a.mp4", "b")
+    assert pickle.loads(pickle.dumps(item)) == item
+    assert (item.key, item.path, item.expected_bytes) == ("b/a.mp4", tmp_path / "a.mp4", 4)
+    with pytest.raises(ValueError, match="has to be fetched"):
+        _ = SourceItem("a", "http://x/a", "a", "ann", How.FILE).path

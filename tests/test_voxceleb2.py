@@ -1,11 +1,11 @@
-"""VoxCeleb2's own files: both spellings of the table, boxes, the folder layout."""
+"""VoxCeleb2's own files: both spellings of the table, and boxes."""
 
 from pathlib import Path
 
 import pytest
 
 from datasets.errors import UserError
-from datasets.voxceleb2 import list_clips, read_boxes, read_speakers
+from datasets.voxceleb2 import read_boxes, read_speakers
 
 
 @pytest.mark.parametrize("name", ["vox2_meta.plain.csv", "vox2_meta.spaced_bom.csv"])
@@ -54,6 +54,11 @@ def test_other_text_is_no_box_file(tmp_path: Path) -> None:
     path.write_text("FRAME \tX\n000001 \tleft \n")
     with pytest.raises(UserError, match="line 2"):
         read_boxes(path)
+    path.write_text(
+        "Identity : \tid1\nReference : \tv\nOffset : \tx\n\nFRAME \n1 \t0 \t0 \t1 \t1\n"
+    )
+    with pytest.raises(UserError, match="header"):
+        read_boxes(path)
 
 
 def test_another_table_is_said(tmp_path: Path) -> None:
@@ -61,21 +66,3 @@ def test_another_table_is_said(tmp_path: Path) -> None:
     path.write_text("name,age\nx,1\n")
     with pytest.raises(UserError, match="voxceleb2id"):
         read_speakers(path)
-
-
-def test_same_base_names_do_not_collide(tmp_path: Path) -> None:
-    for part in ("dev/mp4/id1/a", "dev/mp4/id1/b", "test/mp4/id2/a"):
-        (tmp_path / part).mkdir(parents=True)
-        (tmp_path / part / "00001.mp4").touch()
-    clips = list_clips(tmp_path)
-    assert [clip.key for clip in clips] == [
-        "dev/id1/a/00001",
-        "dev/id1/b/00001",
-        "test/id2/a/00001",
-    ]
-    assert [clip.speaker for clip in clips] == ["id1", "id1", "id2"]
-
-
-def test_no_clip_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no VoxCeleb2 clip"):
-        list_clips(tmp_path)

@@ -1,5 +1,6 @@
 """Ingestion of real footage: every clip of ../shared/clips, once, without Ray."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,14 @@ import pytest
 import soundfile
 
 from datasets.media import SAMPLES_PER_FRAME, read_frames, shift_audio
+from datasets.shards import read_samples
 from datasets.sources import list_folder
-from tasks.ingest import IngestConfig, IngestStage
+from datasets.store import LocalStore
+from tasks.ingest import IngestStage, IngestWork
+from tasks.ingest_file import IngestConfig
 from tasks.shots import ShotDetector
 from tasks.sync_score import DEFAULT_MIN_CONFIDENCE, MouthAudioScorer
+from tasks.verdicts import Thresholds
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
@@ -48,11 +53,19 @@ class RealClip:
 class Ingested:
     """Results by file name."""
 
-    def __init__(self, clips: Path, staging: Path) -> None:
-        self.staging = staging
-        stage = IngestStage(IngestConfig(), staging)
+    def __init__(self, clips: Path, out: Path) -> None:
+        self.store = LocalStore(out)
+        stage = IngestStage(IngestConfig(), Thresholds(), self.store, "made")
         stage.setup()
-        self.results = {item.relative: stage.process(item) for item in list_folder(clips)}
+        stage.begin("0")
+        self.results = {
+            item.relative: stage.process(IngestWork(item, item.path, "train"))
+            for item in list_folder(clips)
+        }
+        self.samples: dict[str, dict[str, bytes]] = {}
+        for shard in stage.finish("0"):
+            name = f"made/shards/{shard['info']['name']}"
+            self.samples.update(read_samples(self.store, name))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         return self.results[name]["rows"]
@@ -61,12 +74,12 @@ class Ingested:
         return [cut * 25 for cut in self.results[name]["cuts_s"]]
 
     def clips(self) -> Iterator[RealClip]:
-        for result in self.results.values():
-            rows = {row["clip_id"]: row for row in result["rows"]}
-            for clip in result["clips"]:
-                files = {kind: self.staging / path for kind, path in clip["files"].items()}
-                audio, _ = soundfile.read(files["flac"], dtype="float32")
-                yield RealClip(rows[clip["clip_id"]], np.load(files["npy"]), audio)
+        for name in self.results:
+            for row in self.rows(name):
+                if not row["reason"]:
+                    files = self.samples[row["clip_id"]]
+                    audio, _ = soundfile.read(io.BytesIO(files["flac"]), dtype="float32")
+                    yield RealClip(row, np.load(io.BytesIO(files["npy"])), audio)
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +96,8 @@ def test_every_file_ends_as_clips_or_reasons(ingested: Ingested, shared: Path) -
     assert len(ingested.results) == len(list((shared / "clips").iterdir())) == 21
     for name, result in ingested.results.items():
         assert result["rows"], name
-        kept = {clip["clip_id"] for clip in result["clips"]}
-        assert kept == {row["clip_id"] for row in result["rows"] if not row["reason"]}, name
+        kept = {row["clip_id"] for row in result["rows"] if not row["reason"]}
+        assert kept <= ingested.samples.keys(), name
         for row in result["rows"]:
             assert row["detail"] if row["reason"] else np.isfinite(row["sync_confidence"]), row
 
@@ -100,7 +113,9 @@ def test_hopeless_files_say_why(ingested: Ingested) -> None:
 
 
 def test_all_others_give_clips(ingested: Ingested) -> None:
-    without = {name for name, result in ingested.results.items() if not result["clips"]}
+    without = {
+        name for name in ingested.results if all(row["reason"] for row in ingested.rows(name))
+    }
     assert without == {
         "psd_testvideo_cuts_noaudio.mp4",
         "iplap_129_noaudio_30fps.mp4",

@@ -1,0 +1,151 @@
+"""Files that are either whole or not there.
+
+New content goes to a temporary file beside its target, is synced and renamed, so that
+killing a process at any moment leaves old or new content. A writer holds a lock on its
+temporary file, so that `sweep` can tell those of killed writers from those still written.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+BLOCK = 1 << 20
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Names of unfinished files."""
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that readers and crashes see all of it or nothing."""
+    content = data.encode("utf-8") if isinstance(data, str) else data
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes `path` when the block ends without an exception."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, file = _locked(path)
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def move_atomic(source: Path, target: Path) -> None:
+    """Rename a finished file, or copy and remove it where that is another file system."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and source.samefile(target):
+        # A rename between two names of one file does nothing and leaves both.
+        if source.parent.resolve() / source.name != target.parent.resolve() / target.name:
+            source.unlink()
+        return
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+        try:
+            source.replace(target)
+        except OSError as error:
+            if os.stat(source).st_dev == os.stat(target.parent).st_dev:
+                raise error
+            with replacing(target) as copy:
+                shutil.copyfileobj(file, copy, BLOCK)
+            source.unlink()
+    sync_folder(target.parent)
+
+
+def link_atomic(source: Path, target: Path) -> None:
+    """Make `target` a second name of `source`, or a copy where there are no hard links.
+
+    Raises:
+        FileNotFoundError: there is no `source`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        temporary = _temporary(target)
+        try:
+            os.link(source, temporary)
+            temporary.replace(target)
+        except FileNotFoundError:
+            # A sweep cannot know this link as one in use; it may have taken it away.
+            if not source.is_file():
+                raise
+            continue
+        except OSError:
+            with source.open("rb") as file, replacing(target) as copy:
+                shutil.copyfileobj(file, copy, BLOCK)
+            return
+        finally:
+            # It stays where target and source were the same file before.
+            temporary.unlink(missing_ok=True)
+        break
+    sync_folder(target.parent)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed writers left anywhere below `folder`; returns what was removed.
+
+    Files of writers at work stay, and so do all where the file system knows no locks.
+    """
+    removed = []
+    for path in sorted(folder.rglob(".*.tmp")):
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
+            try:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+            except OSError:
+                continue
+            removed.append(path)
+    return removed
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _locked(path: Path) -> tuple[Path, BinaryIO]:
+    """A temporary file of ours for `path`, locked before a sweep could take it away."""
+    while True:
+        temporary = _temporary(path)
+        file = temporary.open("xb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        except OSError:
+            return temporary, file  # No locks on this file system, so no sweep either.
+        if temporary.exists():
+            return temporary, file
+        file.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def content_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,180 @@
+"""The place of one fetched file in a cache folder: partial, then whole, and held by one process.
+
+watch-ID-0123456789abcdef.mp4     the file, there only when it is whole
+watch-ID-0123456789abcdef.json    what is known of it; written last
+watch-ID-0123456789abcdef.part    as much as has come so far (for pages a folder)
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import Reason, SourceError
+from datasets.fetch_policy import Deadline
+from datasets.manifest import content_digest, sync_folder, write_atomic
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A whole file."""
+
+    path: Path
+    bytes: int
+    sha256: str
+    """Of the file's bytes; empty for files that were here and not fetched."""
+    version: str = ""
+    """What the server calls this content (ETag and the like); empty when it has no name for it."""
+
+
+class Slot:
+    """One file's place.
+
+    Args:
+        folder: the cache.
+        name: unique for what is fetched, without suffix.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.record = folder / f"{name}.json"
+        self.part = folder / f"{name}.part"
+        self.state = folder / f"{name}.part.json"
+        self._lock = folder / f"{name}.lock"
+
+    @contextmanager
+    def held(self, deadline: Deadline) -> Iterator[None]:
+        """Nobody else works on this file during the block.
+
+        Raises:
+            SourceError: TIMED_OUT when another process does so until the deadline.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = self._take()
+        while handle is None:
+            deadline.check()
+            deadline.clock.sleep(POLL_S)
+            handle = self._take()
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def _take(self) -> int | None:
+        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one who held it may have removed the file that this process had opened.
+            if os.fstat(handle).st_ino == os.stat(self._lock).st_ino:
+                return handle
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+        return None
+
+    def kept(self) -> Fetched | None:
+        """The file, if it has been fetched and is still whole."""
+        known = self._load(self.record)
+        try:
+            path = self.folder / known["file"]
+            if path.stat().st_size != known["bytes"]:
+                return None
+            return Fetched(path, known["bytes"], known["sha256"], known["version"])
+        except (KeyError, TypeError, OSError):
+            return None
+
+    def publish(self, whole: Path, suffix: str, version: str, sha256: str = "") -> Fetched:
+        """Put a whole file into its place, for good; the rest of the attempt is removed."""
+        with whole.open("rb") as file:
+            os.fsync(file.fileno())
+        done = Fetched(
+            self.folder / f"{self.name}{suffix}",
+            whole.stat().st_size,
+            sha256 or content_digest(whole),
+            version,
+        )
+        # Without a record the file counts as not there, whatever it is replaced by.
+        self.record.unlink(missing_ok=True)
+        whole.replace(done.path)
+        sync_folder(self.folder)
+        write_atomic(self.record, json.dumps(asdict(done) | {"path": "", "file": done.path.name}))
+        self.forget_part()
+        return done
+
+    def lend(self, whole: Path, suffix: str, version: str) -> Fetched:
+        """Put a file into its place that is cheaper to make again than to keep safe: nothing
+        is written down, so another run does not find it."""
+        place = self.folder / f"{self.name}{suffix}"
+        whole.replace(place)
+        return Fetched(place, place.stat().st_size, content_digest(place), version)
+
+    def discard(self, suffix: str = "") -> None:
+        """Remove everything but the lock; call while it is held. A lent file has `suffix`."""
+        kept = self._load(self.record).get("file") or (suffix and f"{self.name}{suffix}")
+        self.record.unlink(missing_ok=True)
+        if kept:
+            (self.folder / kept).unlink(missing_ok=True)
+        self.forget_part()
+
+    def leave(self) -> None:
+        """Remove the lock itself; call last, while it is held."""
+        self._lock.unlink(missing_ok=True)
+
+    def forget_part(self) -> None:
+        """The next attempt starts from nothing."""
+        self.state.unlink(missing_ok=True)
+        if self.part.is_dir():
+            shutil.rmtree(self.part)
+        else:
+            self.part.unlink(missing_ok=True)
+
+    def part_bytes(self) -> int:
+        """How much has come so far."""
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def part_state(self) -> dict[str, Any]:
+        """What is known of the partial file; empty where nothing is."""
+        return self._load(self.state)
+
+    def set_part_state(self, **known: Any) -> None:
+        """Note what the partial file is a part of, before its first byte."""
+        write_atomic(self.state, json.dumps(known))
+
+    def need(self, count: int, keep_free: int) -> None:
+        """Raises OSError (ENOSPC) when `count` more bytes leave less than `keep_free`."""
+        free = shutil.disk_usage(self.folder).free
+        if count + keep_free > free:
+            text = f"{count:,} bytes are to be fetched, {keep_free:,} kept free, {free:,} are left"
+            raise OSError(errno.ENOSPC, text, str(self.folder))
+
+    @staticmethod
+    def _load(path: Path) -> dict[str, Any]:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def local_file(path: Path) -> Fetched:
+    """A file that needs no fetching.
+
+    Raises:
+        SourceError: it is not there, or may not be read.
+    """
+    try:
+        return Fetched(path, path.stat().st_size, "")
+    except OSError as error:
+        raise SourceError(Reason.UNREADABLE, error.strerror or str(error)) from error

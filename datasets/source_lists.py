@@ -1,0 +1,214 @@
+"""What a source holds: `list_source("hdtf", "lists/")` and so on.
+
+    folder      videos below a folder or at s3://, gs://; the first level names the speakers
+    urls        a text file of addresses, each a file or a page with a video
+    hdtf        the data set's own lists
+    voxceleb2   the data set's own layout: clips, zip archives of clips, or box files
+
+Listing fetches no video, though it may ask servers whether theirs have changed. Whoever speaks
+in an item is on one side of the split: where a data set decides for one item of a speaker, all
+of the speaker's items follow.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from datasets.errors import UserError
+from datasets.locations import (
+    HTTP,
+    cache_name,
+    file_system,
+    join,
+    object_version,
+    read_text,
+    scheme,
+    shown,
+)
+from datasets.source_hdtf import list_hdtf
+from datasets.source_versions import with_versions
+from datasets.source_voxceleb2 import Progress, list_voxceleb2
+from datasets.sources import SIDECARS, How, SourceItem, list_folder
+
+SOURCES = ("folder", "urls", "hdtf", "voxceleb2")
+MEDIA = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
+)
+"""An http address whose path ends so is a file; any other is a page for yt-dlp."""
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """How to list."""
+
+    progress: Progress | None = None
+    """Called while many small files are read, or many servers asked."""
+    ask_servers: bool = True
+    """Whether servers are asked if the files of `urls` have changed."""
+
+
+def list_source(source: str, input: str, *, options: ListOptions | None = None) -> list[SourceItem]:
+    """All items of a source, in a fixed order, with different keys.
+
+    Args:
+        source: one of `SOURCES`.
+        input: a path, or an address that fsspec opens (http(s) for single lists only).
+
+    Raises:
+        UserError: the source is none, or what it needs is not there or cannot be read; the
+            text names the line or file.
+    """
+    options = options or ListOptions()
+    if source == "folder":
+        items = list_remote_folder(input) if scheme(input) else list_folder(Path(input))
+    elif source == "urls":
+        items = list_urls(input)
+        if options.ask_servers:
+            items = with_versions(items, options.progress)
+    elif source == "hdtf":
+        items = list_hdtf(input)
+    elif source == "voxceleb2":
+        items = list_voxceleb2(input, options.progress)
+    else:
+        raise UserError(f"there is no source {source!r}: choose {' or '.join(SOURCES)}")
+    return one_side_each(items)
+
+
+def one_side_each(items: list[SourceItem]) -> list[SourceItem]:
+    """The items, each with the split of its speaker.
+
+    Raises:
+        UserError: the source puts a speaker into both splits.
+    """
+    sides: dict[str, str] = {}
+    for item in items:
+        if item.split and sides.setdefault(item.speaker, item.split) != item.split:
+            raise UserError(
+                f"speaker {item.speaker} is both in train and in test, for example with "
+                f"{item.relative}: leave one of the two out"
+            )
+    return [
+        item
+        if item.split == sides.get(item.speaker, "")
+        else replace(item, split=sides[item.speaker])
+        for item in items
+    ]
+
+
+def list_remote_folder(address: str) -> list[SourceItem]:
+    """Every object below an address, as `list_folder` does it for a folder.
+
+    Raises:
+        UserError: the address cannot be listed, or nothing is there.
+    """
+    if scheme(address) in HTTP:
+        raise UserError(
+            f"{shown(address)} cannot be listed, since web servers have no common way to: write "
+            "the addresses of the videos into a file and use the source 'urls'"
+        )
+    files, base = file_system(address)
+    try:
+        found = files.find(base, detail=True)
+    except OSError as error:
+        raise UserError(f"{shown(address)} cannot be listed: {error}") from error
+    below = {path.removeprefix(base.rstrip("/")).lstrip("/"): path for path in sorted(found)}
+    names = {
+        name: PurePosixPath(name)
+        for name in below
+        if name and not any(part.startswith(".") for part in PurePosixPath(name).parts)
+    }
+    media = {path.with_suffix("") for path in names.values() if path.suffix.lower() not in SIDECARS}
+    items = []
+    for name, path in names.items():
+        if path.suffix.lower() in SIDECARS and path.with_suffix("") in media:
+            continue
+        info = found[below[name]]
+        items.append(
+            SourceItem(
+                key=name,
+                location=files.unstrip_protocol(below[name]),
+                relative=name,
+                speaker=path.parts[0] if len(path.parts) > 1 else path.stem,
+                how=How.FILE,
+                expected_bytes=int(info.get("size") or 0),
+                version=object_version(info),
+            )
+        )
+    if not items:
+        raise UserError(
+            f"{shown(address)} holds no file: put videos there, in one folder per speaker"
+        )
+    return items
+
+
+def list_urls(listing: str) -> list[SourceItem]:
+    """The addresses in a text file, in its order.
+
+    A line is an address, then, separated by spaces (or by tabs, if names have spaces), who
+    speaks and the file's sha256, both optional and in any order; `#` begins a comment.
+    Addresses are http(s), s3, gs, or paths relative to the list. Without a speaker's name a
+    video counts as a person of its own, so give names where people come twice.
+
+    Raises:
+        UserError: the list is not there or empty, or a line cannot be read.
+    """
+    text = read_text(listing, missing=": give a text file with one address per line")
+    items: dict[str, SourceItem] = {}
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = re.sub(r"(^|\s)#.*", "", raw).strip()
+        if not line:
+            continue
+        fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
+        sums = [field.lower() for field in fields[1:] if re.fullmatch(r"[0-9a-fA-F]{64}", field)]
+        names = [field for field in fields[1:] if field and field.lower() not in sums]
+        if len(names) > 1 or len(sums) > 1:
+            raise UserError(
+                f"line {number} of {shown(listing)} has {len(fields)} columns: expected an "
+                "address, a speaker and a sha256; separate them by tabs if names have spaces"
+            )
+        item = _url_item(fields[0], listing)
+        item = replace(
+            item,
+            speaker=names[0] if names else item.key,
+            sha256=sums[0] if sums else "",
+            version=sums[0] if sums else "",
+        )
+        if items.setdefault(item.key, item) != item:
+            raise UserError(
+                f"line {number} of {shown(listing)} has {item.key} again, with another speaker "
+                "or sha256: keep one of the lines"
+            )
+    if not items:
+        raise UserError(f"{shown(listing)} has no address: give one per line")
+    return list(items.values())
+
+
+def _url_item(address: str, listing: str) -> SourceItem:
+    kind = scheme(address)
+    if kind in HTTP and urlsplit(address).username:
+        raise UserError(f"{shown(address)} comes with a user's name: such addresses are not taken")
+    if not kind:
+        location, how = _beside(listing, address)
+        return SourceItem(address, location, address, address, how)
+    page = kind in HTTP and not urlsplit(address).path.lower().endswith(MEDIA)
+    # A query may be a signature that changes and must not be written down, so a file's name in
+    # the ledger has none; pages differ in it, and have no signatures.
+    name = address.split("://", 1)[1] if page else shown(address).split("://", 1)[1]
+    query = urlsplit(address).query
+    if query and not page and not _signed(query):
+        name = f"{name}?{cache_name(query)[-8:]}"
+    return SourceItem(name, address, name, name, How.PAGE if page else How.FILE)
+
+
+def _signed(query: str) -> bool:
+    """Whether a query only says that its bearer may read the file."""
+    return bool(re.search(r"(?i)(^|&)(x-amz-|x-goog-|signature=|sig=|token=|expires=)", query))
+
+
+def _beside(listing: str, path: str) -> tuple[str, How]:
+    """Where a path in a list leads."""
+    if scheme(listing):
+        return join(listing.rsplit("/", 1)[0], path), How.FILE
+    return str(Path(listing).absolute().parent / path), How.LOCAL

@@ -1,0 +1,61 @@
+"""Ask servers what their files are by now, without fetching them.
+
+A refresh that runs every night should fetch what is new or changed and nothing else. A list
+of addresses does not tell; a HEAD request (or a store's own `info`) does, in a few
+milliseconds each: size, and the ETag or time of change that a fetch would be recorded with.
+"""
+
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from datasets.fetch_http import AGENT, content_version
+from datasets.locations import HTTP, file_system, object_version, scheme
+from datasets.sources import How, SourceItem
+
+CONNECTIONS = 16
+TIMEOUT_S = 10.0
+
+
+def with_versions(
+    items: list[SourceItem],
+    progress: Callable[[int, int], None] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> list[SourceItem]:
+    """The items, those behind an address with size and version as their servers say now.
+
+    A server that does not answer, or not to this question, changes nothing: the fetch itself
+    will say what is wrong. Items with a given sha256 are known by that, and pages are not asked.
+    """
+    asked = [index for index, item in enumerate(items) if item.how is How.FILE and not item.sha256]
+    found = list(items)
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        answers = pool.map(lambda index: _asked(items[index], timeout_s), asked)
+        for done, (index, item) in enumerate(zip(asked, answers, strict=True), start=1):
+            found[index] = item
+            if progress:
+                progress(done, len(asked))
+    return found
+
+
+def _asked(item: SourceItem, timeout_s: float) -> SourceItem:
+    try:
+        if scheme(item.location) in HTTP:
+            version, size = _head(item.location, timeout_s)
+        else:
+            files, path = file_system(item.location)
+            info = files.info(path)
+            version, size = object_version(info), int(info.get("size") or 0)
+    except Exception:
+        # Stores and servers fail in ways of their own; none of them matters here.
+        return item
+    return replace(item, version=version, expected_bytes=size)
+
+
+def _head(url: str, timeout_s: float) -> tuple[str, int]:
+    headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
+    request = urllib.request.Request(url, headers=headers, method="HEAD")
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+        length = answer.headers.get("Content-Length") or "0"
+        return content_version(answer.headers), int(length) if length.isdigit() else 0

@@ -1,0 +1,300 @@
+"""What is in a dataset, for its card: counts, hours, speakers, the funnel, distributions, changes.
+
+    card = data_card(rows, index, changes)
+    files = card_files(card)        # tasks.data_card_page: card/card.html, card/README.md
+
+Everything is counted from the ledger's rows, and the same rows in any order give the same
+card. Nothing in it depends on when or where it was made.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+import pandas as pd
+
+from datasets.media import FPS
+from datasets.records import COLUMNS, Verdict
+from tasks.data_card_scores import Distribution, distributions
+
+TOP_SPEAKERS = 20
+SHOWN_NAMES = 20
+"""Files that are named in the list of changes; the others are counted."""
+UNUSED = ("detail", "shot", "track", "start_s", "end_s")
+TEXTS = ("path", "clip_id", "speaker", "scorer", "verdict", "reason", "stage", "split")
+NOT_STATED = "licence not stated: whoever passes the dataset on must know the rights to the videos"
+
+SOURCES = {
+    "sample": "generated talking heads made by this project; the portrait is scikit-image's "
+    "astronaut(), public domain",
+    "folder": f"the user's own files; {NOT_STATED}",
+    "urls": f"files from the addresses that were given; {NOT_STATED}",
+    "hdtf": "HDTF (Zhang et al., CVPR 2021): its lists of videos, intervals and crops are "
+    "CC BY 4.0; the footage is YouTube video of third parties, licence not stated",
+    "voxceleb2": "VoxCeleb2 (Chung, Nagrani, Zisserman, 2018): the footage is YouTube video of "
+    "third parties; licence not stated",
+}
+"""What is known of the licence of each source."""
+
+
+class Changes(TypedDict, total=False):
+    """What is different from the version before; a key that is missing means nothing."""
+
+    previous: str
+    """Digest of the version before; empty for the first."""
+    new: int | Sequence[str]
+    """Input files that were not there before."""
+    changed: int | Sequence[str]
+    """Input files with other content than before."""
+    gone: int | Sequence[str]
+    """Input files that the source no longer has and whose clips are kept."""
+    relabelled: Mapping[str, int]
+    """What other thresholds did, in words, with how many clips."""
+
+
+CHANGES = {
+    "new": "new input files",
+    "changed": "changed input files",
+    "gone": "input files that are gone from the source, their clips kept",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One kind of change."""
+
+    what: str
+    count: int
+    names: tuple[str, ...] = ()
+    """Of the first few files."""
+
+
+@dataclass(frozen=True)
+class SplitLine:
+    """A split, or all of them."""
+
+    name: str
+    clips: int
+    frames: int | None
+    """At 25 fps; None where the rows do not say which split they are in."""
+    speakers: int | None
+    shards: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ReasonLine:
+    """Rows that were refused for one reason at one step."""
+
+    reason: str
+    stage: str
+    rows: int
+    frames: int
+    """At 25 fps; 0 for files that could not be read."""
+
+
+@dataclass(frozen=True)
+class SpeakerLine:
+    """A speaker's accepted clips."""
+
+    speaker: str
+    clips: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """All that the card says."""
+
+    digest: str
+    facts: dict[str, str]
+    """What holds for every sample: resolution, fps, sample rate, scorer."""
+    inputs: int
+    """Input files."""
+    clips_found: int
+    """Clips that were cut, accepted or not."""
+    clips_accepted: int
+    frames_accepted: int
+    speakers: int
+    """Who have an accepted clip."""
+    splits: tuple[SplitLine, ...]
+    shared_speakers: int | None
+    """Speakers in more than one split, which should be none; None where rows have no split."""
+    reasons: tuple[ReasonLine, ...]
+    """The most frequent first."""
+    distributions: tuple[Distribution, ...]
+    top_speakers: tuple[SpeakerLine, ...]
+    """Those with the most hours."""
+    thresholds: dict[str, str]
+    sources: tuple[tuple[str, str], ...]
+    """Name of the source, and what is known of its licence."""
+    previous: str
+    """Digest of the version before; empty for the first."""
+    changes: tuple[Change, ...]
+
+
+def data_card(
+    rows: Sequence[Mapping[str, Any]] | pd.DataFrame,
+    index: Mapping[str, Any],
+    changes: Changes | Mapping[str, Any] | None = None,
+) -> DataCard:
+    """Count what the card says.
+
+    Args:
+        rows: of the ledger, judged, with `datasets.records.COLUMNS`. Where they also have
+            `split`, hours and speakers are given for each split. Other columns with numbers are
+            shown as scores.
+        index: content of `index.json`. `thresholds` (name -> value) and `source` (name or list
+            of names) are shown where they are there.
+        changes: since the version before, see `Changes`.
+
+    Raises:
+        ValueError: `changes` has an unknown key.
+    """
+    frame = _frame(rows)
+    clips = frame[frame["clip_id"] != ""]
+    good = frame[frame["accepted"]]
+    thresholds = dict(index.get("thresholds") or {})
+    known = dict(changes or {})
+    return DataCard(
+        digest=str(index["digest"]),
+        facts=_facts(index, good),
+        inputs=int(frame["path"].nunique()),
+        clips_found=len(clips),
+        clips_accepted=len(good),
+        frames_accepted=int(good["num_frames"].sum()),
+        speakers=int(good["speaker"].nunique()),
+        splits=_splits(good, index),
+        shared_speakers=_shared_speakers(good),
+        reasons=_reasons(frame[~frame["accepted"]]),
+        distributions=distributions(clips, thresholds),
+        top_speakers=_top_speakers(good),
+        thresholds={name: _value(value) for name, value in sorted(thresholds.items())},
+        sources=_sources(index.get("source")),
+        previous=str(known.pop("previous", "")),
+        changes=_changes(known),
+    )
+
+
+def _frame(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """The columns that the card is made of, with `accepted`."""
+    if isinstance(rows, pd.DataFrame):
+        frame = rows[[name for name in rows.columns if name not in UNUSED]].copy(deep=False)
+    else:
+        names = dict.fromkeys((*COLUMNS, *(rows[0] if rows else ())))
+        columns = {name: _column(name, rows) for name in names if name not in UNUSED}
+        frame = pd.DataFrame(columns, dtype=None if rows else object)
+    for name in TEXTS:
+        if name in frame:
+            frame[name] = frame[name].astype(object)
+    frame["num_frames"] = frame["num_frames"].astype(np.int64)
+    frame["accepted"] = (frame["verdict"] == Verdict.ACCEPTED.value).astype(bool)
+    return frame
+
+
+def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pd.Series | list[Any]:
+    values = [row[name] for row in rows] if name in COLUMNS else [row.get(name) for row in rows]
+    # Texts stay the strings that they are: making others of a million rows takes seconds.
+    return pd.Series(values, dtype=object) if name in TEXTS else values
+
+
+def _facts(index: Mapping[str, Any], good: pd.DataFrame) -> dict[str, str]:
+    facts = {
+        "aligned faces": f"{index['resolution']} x {index['resolution']} pixels",
+        "video": f"{index['fps']:g} frames per second",
+    }
+    if "sample_rate" in index:
+        facts["audio"] = f"{index['sample_rate']} Hz, mono PCM, its offset corrected"
+    scorers = sorted({str(name) for name in good["scorer"].unique() if name})
+    return facts | {"scorer of the offset": ", ".join(scorers) or "none"}
+
+
+def _splits(good: pd.DataFrame, index: Mapping[str, Any]) -> tuple[SplitLine, ...]:
+    shards: list[Mapping[str, Any]] = list(index.get("shards", ()))
+    counts: Mapping[str, int] = index.get("counts", {})
+    told = "split" in good
+    names = sorted(set(counts) | (set(good["split"].unique()) if told else set()))
+    lines = []
+    for name in names:
+        part = good[good["split"] == name] if told else None
+        own = [shard for shard in shards if shard["split"] == name]
+        lines.append(
+            SplitLine(
+                name=str(name),
+                clips=len(part) if part is not None else counts[name],
+                frames=int(part["num_frames"].sum()) if part is not None else None,
+                speakers=int(part["speaker"].nunique()) if part is not None else None,
+                shards=len(own),
+                bytes=sum(shard["bytes"] for shard in own),
+            )
+        )
+    return (
+        *lines,
+        SplitLine(
+            name="all",
+            clips=len(good),
+            frames=int(good["num_frames"].sum()),
+            speakers=int(good["speaker"].nunique()),
+            shards=len(shards),
+            bytes=sum(shard["bytes"] for shard in shards),
+        ),
+    )
+
+
+def _shared_speakers(good: pd.DataFrame) -> int | None:
+    if "split" not in good:
+        return None
+    return int((good.groupby("speaker")["split"].nunique() > 1).sum())
+
+
+def _reasons(refused: pd.DataFrame) -> tuple[ReasonLine, ...]:
+    groups = refused.groupby(["reason", "stage"], sort=True)["num_frames"].agg(["size", "sum"])
+    lines = [
+        ReasonLine(str(reason), str(stage), int(size), int(frames))
+        for (reason, stage), size, frames in zip(
+            groups.index, groups["size"], groups["sum"], strict=True
+        )
+    ]
+    return tuple(sorted(lines, key=lambda line: (-line.rows, line.reason, line.stage)))
+
+
+def _top_speakers(good: pd.DataFrame) -> tuple[SpeakerLine, ...]:
+    groups = good.groupby("speaker", sort=True)["num_frames"].agg(["size", "sum"])
+    # A stable sort leaves speakers of equal length in the order of their names.
+    groups = groups.sort_values("sum", ascending=False, kind="stable").head(TOP_SPEAKERS)
+    return tuple(
+        SpeakerLine(str(speaker), int(size), int(frames))
+        for speaker, size, frames in zip(groups.index, groups["size"], groups["sum"], strict=True)
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_value(each)}" for name, each in sorted(value.items()))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _sources(source: Any) -> tuple[tuple[str, str], ...]:
+    names = [source] if isinstance(source, str) else sorted(source or ())
+    return tuple((name, SOURCES.get(name, NOT_STATED)) for name in names)
+
+
+def _changes(changes: Mapping[str, Any]) -> tuple[Change, ...]:
+    unknown = set(changes) - {*CHANGES, "relabelled"}
+    if unknown:
+        raise ValueError(f"changes has {sorted(unknown)}: {[*CHANGES, 'relabelled']} are known")
+    found = []
+    for key, what in CHANGES.items():
+        value = changes.get(key, 0)
+        if isinstance(value, int):
+            found.append(Change(what, value))
+        else:
+            found.append(Change(what, len(value), tuple(sorted(value)[:SHOWN_NAMES])))
+    found += [Change(what, int(n)) for what, n in dict(changes.get("relabelled") or {}).items()]
+    return tuple(change for change in found if change.count)
+
+
+def hours(frames: int) -> float:
+    """Length of so many frames at 25 fps."""
+    return frames / FPS / 3600

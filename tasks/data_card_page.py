@@ -1,0 +1,268 @@
+"""A data card as files: one web page with plots, and the same in Markdown without them."""
+
+from collections.abc import Sequence
+from html import escape
+
+from tasks.data_card import Change, DataCard, hours
+from tasks.data_card_plots import histogram
+from tasks.data_card_scores import Distribution
+from tasks.page import bars, cards, data_uri, page, section, table
+
+FOLDER = "card"
+LONGEST_NAME = 32
+"""Longer names of speakers are cut in the plot's labels, characters."""
+NOT_TOLD = "–"
+
+Table = tuple[Sequence[str], list[Sequence[str]], Sequence[int]]
+"""Head, lines, and which columns hold numbers."""
+
+
+def card_files(card: DataCard, folder: str = FOLDER) -> dict[str, bytes]:
+    """The card's files: path below the dataset -> content. Equal cards give equal bytes."""
+    return {
+        f"{folder}/README.md": card_markdown(card).encode(),
+        f"{folder}/card.html": card_page(card).encode(),
+    }
+
+
+def card_page(card: DataCard) -> str:
+    """The card as a web page that needs nothing else."""
+    parts = [
+        f"<h1>Data card</h1><p class='lead'>{_lead(card)} <code>{escape(card.digest)}</code></p>",
+        cards(_numbers(card)),
+        section("Splits", _disjoint(card), table(*_splits(card))),
+        section(
+            "What became of the input",
+            "Every clip that is not in the dataset has a reason. A reason may hold for a whole "
+            "file or for a stretch without a clip, too.",
+            bars(_funnel(card)) + ("<p></p>" + table(*_reasons(card)) if card.reasons else ""),
+        ),
+        section("What changed", "", _change_list(card)),
+        section(
+            "Scores",
+            "As measured, before thresholds; clips that were refused for another reason count as "
+            "refused everywhere.",
+            _figures(card.distributions),
+        ),
+        section(
+            "Speakers",
+            f"{len(card.top_speakers)} of {card.speakers:,}, those with the most accepted hours.",
+            bars(_speaker_bars(card)),
+        ),
+        section("Thresholds", "A clip must meet all of them.", table((), _pairs(card.thresholds))),
+        section("Format", "", table((), _pairs(card.facts))),
+        section("Sources and licences", "", table((), card.sources)),
+    ]
+    return page(f"Data card {card.digest[:12]}", "".join(parts))
+
+
+def card_markdown(card: DataCard) -> str:
+    """The card as Markdown; `card.html` has the plots."""
+    before, version = _since(card)
+    parts = [
+        "# Data card",
+        f"{_lead(card)} `{card.digest}`\n\nThe same with plots: `card.html`.",
+        _markdown("", (("number", "what"), [*_numbers(card)], (0,))),
+        _markdown("Splits", _splits(card)),
+        _disjoint(card),
+        _markdown(
+            "What became of the input",
+            (("step", "count"), [(name, text) for name, _, text, _ in _funnel(card)], (1,)),
+        ),
+        _markdown("Reasons", _reasons(card)),
+        f"## What changed\n\n{before} `{version}`".removesuffix(" ``"),
+        _markdown("", (("change", "count", "files"), [*map(_change_cells, card.changes)], (1,))),
+        _markdown("Scores", _score_table(card.distributions)),
+        _markdown("Speakers with the most hours", _speakers(card)),
+        _markdown("Thresholds", (("threshold", "value"), _pairs(card.thresholds), ())),
+        _markdown("Format", (("fact", "value"), _pairs(card.facts), ())),
+        _markdown("Sources and licences", (("source", "licence"), [*card.sources], ())),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _lead(card: DataCard) -> str:
+    return (
+        f"Clips of talking faces with speech that is in sync, {_length(card.frames_accepted)} in "
+        f"all. Version (digest of the index):"
+    )
+
+
+def _numbers(card: DataCard) -> list[tuple[str, str]]:
+    share = card.clips_accepted / card.clips_found if card.clips_found else 0.0
+    return [
+        (_length(card.frames_accepted), "accepted"),
+        (f"{card.clips_accepted:,}", "clips"),
+        (f"{card.speakers:,}", "speakers"),
+        (f"{card.inputs:,}", "input files"),
+        (f"{share:.0%}", "of the clips found were accepted"),
+    ]
+
+
+def _disjoint(card: DataCard) -> str:
+    if card.shared_speakers is None:
+        return ""
+    if card.shared_speakers:
+        return f"Speakers in more than one split, which must not be: {card.shared_speakers:,}."
+    return "No speaker is in two splits."
+
+
+def _length(frames: int) -> str:
+    time = hours(frames)
+    return f"{time:,.1f} h" if time >= 1 else f"{60 * time:.1f} min"
+
+
+def _hours(frames: int) -> str:
+    return f"{hours(frames):,.3f}"
+
+
+def _splits(card: DataCard) -> Table:
+    rows: list[Sequence[str]] = [
+        (
+            line.name,
+            f"{line.clips:,}",
+            NOT_TOLD if line.frames is None else _hours(line.frames),
+            NOT_TOLD if line.speakers is None else f"{line.speakers:,}",
+            f"{line.shards:,}",
+            f"{line.bytes / 1e6:,.1f} MB",
+        )
+        for line in card.splits
+    ]
+    return ("split", "clips", "hours", "speakers", "shards", "size"), rows, range(1, 6)
+
+
+def _funnel(card: DataCard) -> list[tuple[str, float, str, str]]:
+    steps = [
+        ("input files", card.inputs, ""),
+        ("clips found", card.clips_found, ""),
+        ("clips accepted", card.clips_accepted, "good"),
+    ]
+    reasons: dict[str, int] = {}
+    for line in card.reasons:
+        reasons[line.reason] = reasons.get(line.reason, 0) + line.rows
+    ranked = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    steps += [(f"refused: {reason}", count, "bad") for reason, count in ranked]
+    return [(name, float(count), f"{count:,}", kind) for name, count, kind in steps]
+
+
+def _reasons(card: DataCard) -> Table:
+    rows: list[Sequence[str]] = [
+        (line.stage or NOT_TOLD, line.reason, f"{line.rows:,}", _hours(line.frames))
+        for line in sorted(card.reasons, key=lambda line: (line.stage, -line.rows, line.reason))
+    ]
+    return ("decided at", "reason", "rows", "hours"), rows, (2, 3)
+
+
+def _since(card: DataCard) -> tuple[str, str]:
+    """What to say before the list, and the version it is since."""
+    if not card.previous:
+        return "This is the first version.", ""
+    return ("Since version" if card.changes else "Nothing since version"), card.previous
+
+
+def _change_list(card: DataCard) -> str:
+    items = "".join(
+        f"<li>{escape(change.what)}: {change.count:,}{_names(change)}</li>"
+        for change in card.changes
+    )
+    before, version = _since(card)
+    since = f"{before} <code>{escape(version)}</code>" if version else before
+    return f"<p>{since}</p>" + (f"<ul>{items}</ul>" if items else "")
+
+
+def _names(change: Change) -> str:
+    if not change.names:
+        return ""
+    shown = ", ".join(f"<code>{escape(name)}</code>" for name in change.names)
+    return f" ({shown}{_more(change)})"
+
+
+def _more(change: Change) -> str:
+    rest = change.count - len(change.names)
+    return f" and {rest:,} more" if rest else ""
+
+
+def _change_cells(change: Change) -> Sequence[str]:
+    names = ", ".join(change.names) + _more(change) if change.names else ""
+    return change.what, f"{change.count:,}", names
+
+
+def _figures(found: Sequence[Distribution]) -> str:
+    figures = "".join(
+        f"<figure><img alt='{escape(each.title)}' src='{data_uri(histogram(each), 'image/png')}'>"
+        f"<figcaption>{escape(_caption(each))}</figcaption></figure>"
+        for each in found
+    )
+    return f"<div class='pair'>{figures}</div>" if figures else ""
+
+
+def _caption(each: Distribution) -> str:
+    parts = []
+    if each.quantiles_accepted:
+        low, middle, high = each.quantiles_accepted
+        parts.append(f"Accepted: median {middle:.3g}, 5 to 95 % from {low:.3g} to {high:.3g}.")
+    if each.outside:
+        parts.append(f"{each.outside:,} beyond the ends are in the outermost bars.")
+    if each.unmeasured:
+        parts.append(f"{each.unmeasured:,} clips have no value.")
+    return " ".join(parts)
+
+
+def _score_table(found: Sequence[Distribution]) -> Table:
+    rows: list[Sequence[str]] = []
+    for each in found:
+        for name, spread in (
+            ("accepted", each.quantiles_accepted),
+            ("refused", each.quantiles_refused),
+        ):
+            if spread is not None:
+                count = sum(each.accepted if name == "accepted" else each.refused)
+                numbers = [f"{value:.4g}" for value in spread]
+                rows.append((each.title, each.unit, name, f"{count:,}", *numbers))
+    head = ("score", "unit", "clips", "number", "5 %", "median", "95 %")
+    return head, rows, range(3, 7)
+
+
+def _speaker_bars(card: DataCard) -> list[tuple[str, float, str, str]]:
+    return [
+        (
+            _short(line.speaker),
+            float(line.frames),
+            f"{_length(line.frames)}, {line.clips:,} clips",
+            "",
+        )
+        for line in card.top_speakers
+    ]
+
+
+def _speakers(card: DataCard) -> Table:
+    rows: list[Sequence[str]] = [
+        (line.speaker, f"{line.clips:,}", _hours(line.frames)) for line in card.top_speakers
+    ]
+    return ("speaker", "clips", "hours"), rows, (1, 2)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _pairs(values: dict[str, str]) -> list[Sequence[str]]:
+    return [*values.items()]
+
+
+def _markdown(title: str, content: Table) -> str:
+    head, rows, numbers = content
+    if not rows:
+        return ""
+    rule = ["---:" if place in numbers else "---" for place in range(len(head))]
+    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## {title}\n\n{text}" if title else text
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    plain = " ".join(text.split())
+    for mark in "\\`*_[]<>|":
+        plain = plain.replace(mark, f"\\{mark}")
+    return plain

@@ -1,0 +1,77 @@
+"""What runs in the process of a worker: the stage, and what is made of its errors."""
+
+import errno
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from datasets.errors import Reason, SourceError
+from tasks.executor import Stage, StageError, StageSetupError
+from tasks.failures import causes, describe, for_the_user, is_disk_full, one_line
+from tasks.guard import die_with_parent
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker sends back for an item."""
+
+    value: Any
+    reason: Reason
+    detail: str
+    seconds: float
+    fatal: Exception | None = None
+
+
+class Worker:
+    """Lives in the worker's process and holds the stage."""
+
+    def __init__(self) -> None:
+        die_with_parent()
+        self.stage: Stage | None = None
+
+    def hello(self) -> None:
+        """Answers as soon as the process runs, however long it had to wait for room."""
+
+    def setup(self, stage: Stage) -> Exception | None:
+        self.stage = stage
+        try:
+            stage.setup()
+        except Exception as error:
+            return _fatal(error) or StageSetupError(describe(error))
+        return None
+
+    def process(self, batch: str, item: Any, first: bool) -> Reply:
+        assert self.stage is not None
+        began = time.monotonic()
+        try:
+            if first:
+                self.stage.begin(batch)
+            value = self.stage.process(item)
+        except SourceError as error:
+            return Reply(None, error.reason, error.detail, time.monotonic() - began)
+        except Exception as error:
+            seconds = time.monotonic() - began
+            return Reply(None, Reason.INTERNAL, describe(error), seconds, _fatal(error))
+        return Reply(value, Reason.NONE, "", time.monotonic() - began)
+
+    def finish(self, batch: str) -> Reply:
+        assert self.stage is not None
+        began = time.monotonic()
+        try:
+            value = self.stage.finish(batch)
+        except Exception as error:
+            fatal = _fatal(error) or StageError(f"{batch} could not be finished: {describe(error)}")
+            return Reply(None, Reason.INTERNAL, "", time.monotonic() - began, fatal)
+        return Reply(value, Reason.NONE, "", time.monotonic() - began)
+
+
+def _fatal(error: Exception) -> Exception | None:
+    """The cause that would fail every further item too, in a form that can be pickled."""
+    for each in causes(error):
+        if for_the_user(each):
+            return type(each)(one_line(each))  # type: ignore[return-value]
+        if is_disk_full(each):
+            name = getattr(each, "filename", None)
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+    return None

@@ -1,0 +1,390 @@
+"""From one video file to its aligned clips and their ledger rows, in one decode.
+
+    decode -> shots -> faces -> tracks -> aligned faces, encoded at once -> sync -> quality
+
+Scores are stored and thresholds applied later; only what no threshold could save is refused
+here. Every file gives at least one row, whatever is wrong with it. What is held in memory
+does not grow with the length of the video: frames and sound pass through, and clips are
+handed on once it is known which of several faces speaks.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import Reason, SourceError
+from datasets.landmarks import FaceDetector
+from datasets.manifest import content_digest
+from datasets.media import (
+    FPS,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    AudioWindow,
+    flac_bytes,
+    loud_share,
+    probe,
+    read_frames,
+)
+from datasets.records import ClipRow
+from datasets.sources import Part, SourceItem
+from tasks.clip_writer import TrackClip, TrackWriter
+from tasks.face_pass import FacePass
+from tasks.speaker_choice import refuse_other_faces
+from tasks.sync_score import MAX_LAG, OffsetScorer
+
+log = logging.getLogger(__name__)
+
+SILENCE = 1e-3
+"""A frame below this root mean square (-60 dBFS) is silent."""
+LOUD_SHARE = 0.05
+"""With a smaller share of frames that are not silent, a clip or a file is."""
+MAX_WAITING = 48
+"""Clips that may wait for the decision which of several faces speaks; some 2 MB each."""
+FACTS = (
+    "clip_id",
+    "path",
+    "speaker",
+    "num_frames",
+    "start_s",
+    "end_s",
+    "av_offset_frames",
+    "sync_confidence",
+    "scorer",
+)
+"""What a clip's json takes over from its row."""
+WHOLE = Part("", 0.0, float("inf"))
+
+Members = Mapping[str, bytes]
+"""Files of a clip by suffix: mp4, flac, npy, json."""
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What decides the content of clips; part of the key under which results are kept."""
+
+    resolution: int = 256
+    """Side of the aligned faces."""
+    scorer: str = "mouth-audio"
+    """Measures the offset between lips and audio."""
+    min_frames: int = 50
+    """Shortest clip, frames at 25 fps."""
+    max_clip_frames: int = 250
+    """Longest clip; longer tracks become several."""
+    min_face_px: float = 48.0
+    """Smaller faces have no detail to learn from, whatever the thresholds."""
+    max_faces: int = 2
+    """Faces that are followed at once."""
+    crf: int = 15
+    """x264's quality of the aligned faces."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_frames <= self.max_clip_frames / 2:
+            raise ValueError(
+                f"clips of {self.min_frames} to {self.max_clip_frames} frames are asked for: "
+                "the longest must be at least twice the shortest"
+            )
+
+    @property
+    def reach(self) -> int:
+        """Frames that a clip which is not complete yet began at most ago."""
+        return self.max_clip_frames + max(self.min_frames, self.max_clip_frames // 2) + 10
+
+
+@dataclass
+class _Waiting:
+    """A clip that is good but for the choice between faces."""
+
+    row: ClipRow
+    members: Members
+
+
+class FileRun:
+    """One file while it is ingested.
+
+    Args:
+        item: what it is.
+        path: where its file is; None for an item that says itself why it cannot be used.
+        sound: the file with its audio, where that comes apart.
+        config: of the clips.
+        detector, scorer: loaded.
+        keep: takes every clip that no other face excludes, in order of time.
+    """
+
+    def __init__(
+        self,
+        item: SourceItem,
+        path: Path | None,
+        sound: Path | None,
+        config: IngestConfig,
+        detector: FaceDetector,
+        scorer: OffsetScorer,
+        keep: Callable[[ClipRow, Members], None],
+    ) -> None:
+        self.item, self.path, self.config = item, path, config
+        self.sound = sound or path
+        self.detector, self.scorer, self.keep = detector, scorer, keep
+        self.digest = ""
+        self.frames = 0
+        """Frames that were looked at, at 25 fps."""
+        self.cuts_s: list[float] = []
+        self.rows: list[ClipRow] = []
+        self.failed = False
+        """Whether the file as a whole was refused: clips that it gave before are void."""
+        self._waiting: list[_Waiting] = []
+        self._chosen: list[ClipRow] = []
+        self._shots = self._tracks = 0
+
+    def ingest(self) -> None:
+        """Fill `rows` and hand on clips."""
+        step = "source"
+        try:
+            if self.item.reason or self.path is None or self.sound is None:
+                raise SourceError(self.item.reason, self.item.detail)
+            step = "probe"
+            self.digest = _digest(self.path)
+            info = probe(self.path)
+            step = "audio"
+            if not info.has_audio and self.sound == self.path:
+                raise SourceError(Reason.NO_AUDIO, "no audio stream")
+            if loud_share(self.sound, SILENCE, LOUD_SHARE, info.duration_s) < LOUD_SHARE:
+                raise SourceError(Reason.SILENT, "the whole file is silent")
+            step = "decode"
+            for part in self.item.parts or (WHOLE,):
+                self._read_part(self.path, self.sound, part)
+        except SourceError as error:
+            self._refuse(error, step)
+        self.rows.sort(key=lambda row: (row.start_s, row.track, row.clip_id))
+
+    def _refuse(self, error: SourceError, step: str) -> None:
+        """The file as a whole gives nothing: one row says why."""
+        row = ClipRow(path=self.item.relative, speaker=self.item.speaker)
+        _mark(row, error.reason, step, error.detail)
+        self.rows, self.failed = [row], True
+        log.debug("%s: %s", self.item.relative, error)
+
+    def _read_part(self, path: Path, audio: Path, part: Part) -> None:
+        if part.reason:
+            self._refuse_part(part, part.reason, part.detail)
+            return
+        end = part.end_s if np.isfinite(part.end_s) else None
+        work: _PartRun | None = None
+        with AudioWindow(audio) as sound:
+            try:
+                for frame in read_frames(path, start_s=part.start_s, end_s=end):
+                    if work is None:
+                        work = _PartRun(self, part, sound, frame.index, frame.rgb.shape)
+                    work.add(frame.rgb)
+                if work is None:
+                    raise SourceError(Reason.OUTSIDE_PICTURE, "the video ends before it")
+                work.finish()
+            except BaseException as error:
+                if work is not None:
+                    work.abandon()
+                if not isinstance(error, SourceError) or error.reason != Reason.OUTSIDE_PICTURE:
+                    raise
+                self._refuse_part(part, error.reason, error.detail)
+
+    def _refuse_part(self, part: Part, reason: Reason, detail: str) -> None:
+        row = ClipRow(path=self.item.relative, speaker=self.item.speaker)
+        row.start_s, row.end_s = part.start_s, part.end_s
+        _mark(row, reason, "source", f"{part.name}: {detail}")
+        self.rows.append(row)
+
+    def settle(self, before_s: float) -> None:
+        """Choose between faces and hand on what was chosen.
+
+        Args:
+            before_s: only clips that end until then are decided; all others may still be
+                excluded by a clip that is not complete.
+        """
+        # Decided on copies: the choice of later clips is not final.
+        copies = [replace(waiting.row) for waiting in self._waiting]
+        refuse_other_faces(copies, self._chosen)
+        still: list[_Waiting] = []
+        done: list[_Waiting] = []
+        for waiting, copy in zip(self._waiting, copies, strict=True):
+            if copy.end_s > before_s:
+                still.append(waiting)
+            elif copy.reason:
+                row = waiting.row
+                row.reason, row.stage, row.detail = copy.reason, copy.stage, copy.detail
+            else:
+                done.append(waiting)
+        # By their ends, which no later call of this can undercut: one order for the whole file.
+        for waiting in sorted(done, key=lambda each: _order(each.row)):
+            self._chosen.append(waiting.row)
+            self.keep(waiting.row, waiting.members)
+        self._waiting = still
+        reach_s = 2 * self.config.reach / FPS
+        self._chosen = [row for row in self._chosen if row.end_s > before_s - reach_s]
+
+    def wait(self, row: ClipRow, members: Members) -> None:
+        """Take a clip that may be handed on once its rivals are known."""
+        if self._waiting and self._waiting[-1].row.shot != row.shot:
+            self.settle(float("inf"))
+        self._waiting.append(_Waiting(row, members))
+        if len(self._waiting) > MAX_WAITING:
+            self.settle(row.end_s - self.config.reach / FPS)
+
+    def end_part(self, shots: int, tracks: int, frames: int) -> None:
+        """A part is over, so all its clips are complete."""
+        self.settle(float("inf"))
+        self._shots, self._tracks = self._shots + shots, self._tracks + tracks
+        self.frames += frames
+
+    @property
+    def numbered_from(self) -> tuple[int, int]:
+        """Number of the next part's first shot and first track."""
+        return self._shots, self._tracks
+
+
+class _PartRun:
+    """One annotated part of a file, or all of it."""
+
+    def __init__(
+        self, run: FileRun, part: Part, sound: AudioWindow, first: int, shape: tuple[int, ...]
+    ) -> None:
+        self.run, self.part, self.sound, self.first = run, part, sound, first
+        self.config = run.config
+        self.box = _box(part, shape)
+        self.first_shot, self.first_track = run.numbered_from
+        named = f"{run.item.relative}/{part.name}" if part.name else run.item.relative
+        self.prefix = clip_prefix(named)
+        self.tracks = 0
+        self.work = FacePass(run.detector, self._make_writer)
+
+    def add(self, rgb: np.ndarray) -> None:
+        if self.box:
+            left, top, right, bottom = self.box
+            rgb = np.ascontiguousarray(rgb[top:bottom, left:right])
+        self.work.add(rgb)
+
+    def finish(self) -> None:
+        self.work.finish()
+        run = self.run
+        run.cuts_s += [(self.first + shot.start) / FPS for shot in self.work.shots[1:]]
+        for shot in self.work.shots:
+            if not shot.faces:
+                row = self._row(shot.number, shot.start, shot.stop - shot.start)
+                _mark(row, Reason.NO_FACE, "faces", f"none in {row.num_frames} frames")
+                run.rows.append(row)
+        run.end_part(len(self.work.shots), self.tracks, self.work.count)
+
+    def abandon(self) -> None:
+        self.work.abandon()
+
+    def _make_writer(self, track: int, shot: int) -> TrackWriter:
+        self.tracks = max(self.tracks, track + 1)
+        return TrackWriter(
+            track,
+            resolution=self.config.resolution,
+            min_frames=self.config.min_frames,
+            max_frames=self.config.max_clip_frames,
+            crf=self.config.crf,
+            keep_faces=self.run.scorer.needs_frames,
+            on_clip=lambda clip: self._clip_done(shot, clip),
+        )
+
+    def _row(self, shot: int, start: int, frames: int) -> ClipRow:
+        begin = self.first + start
+        return ClipRow(
+            path=self.run.item.relative,
+            speaker=self.run.item.speaker,
+            shot=self.first_shot + shot,
+            start_s=begin / FPS,
+            end_s=(begin + frames) / FPS,
+            num_frames=frames,
+            scorer=self.config.scorer,
+        )
+
+    def _clip_done(self, shot: int, clip: TrackClip) -> None:
+        """Score a clip, and hand it on with all its files."""
+        row = self._row(shot, clip.start, clip.frames)
+        row.track = self.first_track + clip.track
+        row.clip_id = f"{self.prefix}-s{row.shot:02d}-t{row.track:02d}-{clip.number:02d}"
+        for name, value in vars(clip.quality).items():
+            setattr(row, name, value)
+        self.run.rows.append(row)
+        if clip.video is None:
+            limit = self.config.min_frames
+            _mark(row, Reason.TOO_SHORT, "faces", f"{clip.frames} frames, at least {limit} needed")
+            return
+        begin = (self.first + clip.start) * SAMPLES_PER_FRAME
+        count = clip.frames * SAMPLES_PER_FRAME
+        sound = self.sound.part(begin, count)
+        if row.face_px < self.config.min_face_px:
+            text = f"{row.face_px:.0f} px, at least {self.config.min_face_px:g} needed"
+            _mark(row, Reason.FACE_TOO_SMALL, "faces", text)
+        elif is_silent(sound):
+            _mark(row, Reason.SILENT, "audio", "no speech during this clip")
+        else:
+            score = self.run.scorer.score(clip.landmarks, sound)
+            row.av_offset_frames, row.sync_confidence = score.offset_frames, score.confidence
+            late = row.av_offset_frames if np.isfinite(row.sync_confidence) else 0.0
+            corrected = self.sound.part(begin + round(late * SAMPLES_PER_FRAME), count)
+            self.run.wait(row, self._members(row, clip, corrected))
+        end = begin + count
+        self.sound.forget(end - (self.config.reach + 2 * MAX_LAG) * SAMPLES_PER_FRAME)
+
+    def _members(self, row: ClipRow, clip: TrackClip, sound: np.ndarray) -> Members:
+        assert clip.video is not None
+        points = io.BytesIO()
+        np.save(points, clip.aligned)
+        known = {name: getattr(row, name) for name in FACTS}
+        known["resolution"] = self.config.resolution
+        return {
+            "mp4": clip.video,
+            "flac": flac_bytes(sound, SAMPLE_RATE),
+            "npy": points.getvalue(),
+            "json": json.dumps(known, sort_keys=True).encode("ascii"),
+        }
+
+
+def _order(row: ClipRow) -> tuple[float, int, float]:
+    return row.end_s, row.track, row.start_s
+
+
+def _box(part: Part, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the part's region in a picture of this shape."""
+    if part.region is None:
+        return None
+    try:
+        return part.region.pixels(shape[1], shape[0])
+    except ValueError as error:
+        raise SourceError(Reason.OUTSIDE_PICTURE, str(error)) from error
+
+
+def _mark(row: ClipRow, reason: Reason, stage: str, detail: str) -> None:
+    row.reason, row.stage, row.detail = reason.value, stage, detail
+
+
+def _digest(path: Path) -> str:
+    try:
+        return content_digest(path)
+    except OSError as error:
+        raise SourceError(Reason.UNREADABLE, error.strerror or str(error)) from error
+
+
+def clip_prefix(relative: str) -> str:
+    """Start of the clip ids of a file: its path as plain text, and a hash of the exact one."""
+    stem = relative.rsplit(".", 1)[0] if "." in relative.rsplit("/", 1)[-1] else relative
+    plain = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:60] or "clip"
+    exact = hashlib.sha1(relative.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{plain}-{exact}"
+
+
+def is_silent(audio: np.ndarray) -> bool:
+    """Whether hardly a frame carries sound."""
+    frames = len(audio) // SAMPLES_PER_FRAME
+    if frames == 0:
+        return True
+    pieces = audio[: frames * SAMPLES_PER_FRAME].reshape(frames, SAMPLES_PER_FRAME)
+    power = np.einsum("fs,fs->f", pieces, pieces) / SAMPLES_PER_FRAME
+    return bool((power >= SILENCE**2).mean() < LOUD_SHARE)

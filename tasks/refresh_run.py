@@ -1,0 +1,143 @@
+"""Fetch and ingest groups of sources: two pools of workers, the one feeding the other.
+
+Sources that have to be fetched go through the first pool; a group is ingested once all its
+sources are there. Fetching stops while enough groups wait, so that the disk is not filled by
+what nobody can ingest yet.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.fetch import discard
+from datasets.sources import How, SourceItem
+from tasks.download import DownloadStage
+from tasks.executor import Batch, BatchOutcome, Limits, Outcome, StageProgress
+from tasks.executor import fitting_workers as fitting
+from tasks.executor_pool import Pool, drive
+from tasks.ingest import IngestStage, IngestWork
+from tasks.ingest_journal import GroupEntry, Journal
+from tasks.source_groups import SourceGroup
+
+AHEAD = 4
+"""Groups that may wait for a worker before fetching pauses."""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works, and how long."""
+
+    workers: int | None = None
+    """Processes that ingest; None: as many as fit."""
+    deadline_s: float = 600.0
+    """Seconds that ingesting a source may take."""
+
+
+class RefreshRun:
+    """Works on groups; needs a `ray_session`.
+
+    Args:
+        journal: keeps what comes of them.
+        ingest: the stage that ingests.
+        download: the stage that fetches; None where all sources are local.
+        splits: speaker -> train or test.
+        crew: who works.
+        on_entry: called with every finished group.
+        keep_downloads: whether fetched files stay once their group is finished.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        ingest: IngestStage,
+        download: DownloadStage | None,
+        splits: Mapping[str, str],
+        crew: Crew,
+        on_entry: Callable[[GroupEntry], None],
+        keep_downloads: bool = True,
+    ) -> None:
+        self.journal, self.splits, self.on_entry = journal, splits, on_entry
+        self.keep_downloads = keep_downloads
+        workers = fitting(ingest.resources, crew.workers)
+        self._ingesting = Pool(ingest, workers, Limits(crew.deadline_s), self._ingested)
+        self._download = download
+        self._fetching: Pool | None = None
+        if download is not None:
+            self._fetching = Pool(
+                download,
+                download.settings.connections,
+                Limits(download.executor_deadline_s),
+                self._fetched,
+                may_start=lambda: len(self._ingesting.waiting) < AHEAD + workers,
+            )
+        self._groups: dict[str, SourceGroup] = {}
+        self._group_of: dict[str, str] = {}
+        self._to_fetch: dict[str, int] = {}
+        self._paths: dict[str, Path] = {}
+        self._sounds: dict[str, Path] = {}
+        self._lost: dict[str, list[Outcome]] = {}
+
+    def run(
+        self,
+        groups: Sequence[SourceGroup],
+        on_progress: Callable[[list[StageProgress]], None] | None = None,
+    ) -> None:
+        """Work on all groups.
+
+        Args:
+            groups: which.
+            on_progress: called with the states of fetching, where there is something to fetch,
+                and of ingesting.
+        """
+        self._begun = self.journal.begin(groups)
+        # The largest first, so that no worker is left with a long one at the end.
+        for group in sorted(groups, key=lambda group: (-group.weight, group.number)):
+            self._groups[group.name] = group
+            to_fetch = [item for item in group.items if item.how is not How.LOCAL and item.wanted]
+            self._to_fetch[group.name] = len(to_fetch)
+            for item in to_fetch:
+                self._group_of[item.key] = group.name
+                assert self._fetching is not None
+                self._fetching.submit(Batch(item.key, ((item.key, item),)))
+            for item in group.items:
+                if item.how is How.LOCAL and item.wanted:
+                    self._paths[item.key] = item.path
+                    if item.sound:
+                        self._sounds[item.key] = item.sound.path
+            if not to_fetch:
+                self._start(group)
+        drive([pool for pool in (self._fetching, self._ingesting) if pool], on_progress)
+
+    def _fetched(self, end: BatchOutcome) -> None:
+        [outcome] = end.outcomes
+        name = self._group_of.pop(outcome.key)
+        if outcome.value is None:
+            self._lost.setdefault(name, []).append(outcome)
+        else:
+            self._paths[outcome.key] = outcome.value.path
+            if outcome.value.sound:
+                self._sounds[outcome.key] = outcome.value.sound
+        self._to_fetch[name] -= 1
+        if not self._to_fetch[name]:
+            self._start(self._groups[name])
+
+    def _start(self, group: SourceGroup) -> None:
+        """All that can be had of a group is there."""
+        lost = {outcome.key for outcome in self._lost.get(group.name, [])}
+        works = [self._work(item) for item in group.items if item.key not in lost]
+        # Without any, the batch ends at once.
+        self._ingesting.submit(Batch(group.name, tuple((work.item.key, work) for work in works)))
+
+    def _work(self, item: SourceItem) -> IngestWork:
+        split = item.split or self.splits[item.speaker]
+        return IngestWork(item, self._paths.get(item.key), split, self._sounds.get(item.key))
+
+    def _ingested(self, end: BatchOutcome) -> None:
+        group = self._groups.pop(end.key)
+        entry = self.journal.finish(group, end, self._lost.pop(end.key, []), self._begun)
+        for item in group.items:
+            self._paths.pop(item.key, None)
+            self._sounds.pop(item.key, None)
+            if self._download and not self.keep_downloads and item.how is not How.LOCAL:
+                discard(item, self._download.folder, self._download.settings)
+        self.on_entry(entry)

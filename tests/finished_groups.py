@@ -1,0 +1,85 @@
+"""Journals with groups that were "ingested" without looking at a video."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import Reason
+from datasets.records import ClipRow
+from datasets.shards import ShardWriter
+from datasets.sources import SourceItem
+from datasets.store import LocalStore
+from tasks.executor import BatchOutcome, Outcome
+from tasks.ingest import SHARDS, SPARE
+from tasks.ingest_journal import Journal
+from tasks.source_groups import SourceGroup
+from tasks.verdicts import Thresholds, judge
+
+
+def clip_row(item: SourceItem, number: int = 0, confidence: float = 5.0) -> ClipRow:
+    """A clip with nothing wrong but perhaps its confidence."""
+    name = re.sub("[^a-z0-9]", "-", item.key.partition(".")[0])
+    row = ClipRow(item.relative, f"{name}-{number}")
+    row.speaker, row.num_frames, row.shot, row.track = item.speaker, 50, 0, 0
+    row.start_s, row.end_s = 2.0 * number, 2.0 * number + 2
+    row.face_px = row.sharpness = row.brightness = 100.0
+    row.coverage, row.yaw_deg, row.av_offset_frames = 1.0, 0.0, 2.0
+    row.sync_confidence, row.scorer = confidence, "mouth-audio"
+    return row
+
+
+def members(clip_id: str, source: str = "") -> dict[str, bytes]:
+    """What a clip's files might be; they depend on the digest of the source's file."""
+    kinds = ("mp4", "flac", "npy", "json")
+    return {kind: f"{kind} of {clip_id} {source}".encode() * 20 for kind in kinds}
+
+
+def finish_group(
+    journal: Journal,
+    group: SourceGroup,
+    rows: Mapping[str, Sequence[ClipRow]],
+    reasons: Mapping[str, Reason] | None = None,
+    thresholds: Thresholds | None = None,
+    split: str = "train",
+) -> None:
+    """Do what a worker does with a group.
+
+    Args:
+        journal: keeps it.
+        group: as planned.
+        rows: of the sources that were read, by key.
+        reasons: why others were not, by key.
+        thresholds: by which clips go to the split or are spare.
+        split: of all accepted clips.
+    """
+    store = journal.store
+    assert isinstance(store, LocalStore)
+    begun = journal.begin([group])
+    writer = ShardWriter(Path(store.folder) / "scratch", group.number)
+    outcomes = []
+    for item in group.items:
+        if reason := (reasons or {}).get(item.key):
+            outcomes.append(Outcome(item.key, None, reason, "why", 1, 0.5))
+            continue
+        found: list[dict[str, Any]] = [dict(row.as_dict()) for row in rows[item.key]]
+        for row in found:
+            if not row["reason"]:
+                good = judge([row], thresholds or Thresholds())[0]["verdict"] == "accepted"
+                files = members(row["clip_id"], digest(item))
+                writer.add(split if good else SPARE, row["clip_id"], files)
+        value = {"digest": digest(item), "rows": found, "video_seconds": 2.0}
+        outcomes.append(Outcome(item.key, value, Reason.NONE, "", 1, 0.5))
+    made = [
+        {"info": asdict(shard.info), "keys": list(shard.keys)}
+        for shard in writer.finish(store, f"{journal.prefix}/{SHARDS}")
+    ]
+    journal.finish(group, BatchOutcome(group.name, tuple(outcomes), made), [], begun)
+
+
+def digest(item: SourceItem) -> str:
+    """sha256 of a source's file."""
+    from datasets.manifest import content_digest
+
+    return content_digest(Path(item.location)) if Path(item.location).is_file() else ""

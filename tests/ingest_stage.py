@@ -1,0 +1,94 @@
+"""An ingestion stage with real face models and a scorer that says what it is told."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
+from datasets.shards import read_samples
+from datasets.sources import SourceItem, local_item
+from datasets.store import LocalStore
+from tasks.ingest import SPARE, IngestStage, IngestWork
+from tasks.ingest_file import IngestConfig
+from tasks.sync_score import OffsetScore
+from tasks.verdicts import Thresholds
+
+CONFIG = IngestConfig(resolution=96, min_frames=20, max_clip_frames=60)
+Made = tuple[Path, np.ndarray]
+"""A video and its sound."""
+Files = dict[str, dict[str, bytes]]
+"""Clip id -> suffix -> content."""
+
+
+class FixedScorer:
+    """Says the same of every clip."""
+
+    name = "mouth-audio"
+    needs_frames = False
+
+    def __init__(self) -> None:
+        self.offset, self.confidence = 0.0, 4.5
+
+    def score(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
+        assert landmarks.shape == (len(audio) // SAMPLES_PER_FRAME, 478, 2)
+        return OffsetScore(self.offset, self.confidence)
+
+
+def make_stage(folder: Path) -> IngestStage:
+    """A stage that is ready, with its store below a folder."""
+    made = IngestStage(CONFIG, Thresholds(), LocalStore(folder / "out"), "staging")
+    made.setup()
+    made._scorer = FixedScorer()
+    return made
+
+
+def reset(stage: IngestStage) -> IngestStage:
+    """The stage with its scorer as it was in the beginning."""
+    assert isinstance(stage._scorer, FixedScorer)
+    stage._scorer.offset, stage._scorer.confidence = 0.0, 4.5
+    return stage
+
+
+def run(stage: IngestStage, *items: SourceItem) -> tuple[list[dict[str, Any]], Files, Files]:
+    """Ingest items as one group: their results, the accepted clips, the spare ones."""
+    stage.begin("7")
+    results = [stage.process(IngestWork(item, Path(item.location), "train")) for item in items]
+    good: Files = {}
+    spare: Files = {}
+    for shard in stage.finish("7"):
+        name = f"staging/shards/{shard['info']['name']}"
+        found = dict(read_samples(stage.store, name))
+        assert list(found) == shard["keys"]
+        (spare if shard["info"]["split"] == SPARE else good).update(found)
+        stage.store.delete(name)
+    return results, good, spare
+
+
+def write(folder: Path, name: str, frames: list[np.ndarray], level: float = 0.2) -> Made:
+    """A video with noise as its sound; the noise."""
+    drawn = np.random.default_rng(1).normal(0, level, len(frames) * SAMPLES_PER_FRAME)
+    noise = np.clip(drawn, -1, 1).astype(np.float32)
+    sound = folder / f"{name}.flac"
+    write_flac(sound, noise, SAMPLE_RATE)
+    path = folder / f"{name}.mp4"
+    with VideoWriter(path, 320, 320, 25, audio=sound, preset="ultrafast") as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path, noise
+
+
+def item(path: Path) -> SourceItem:
+    return local_item(path, path.name, "somebody")
+
+
+def reasons(result: dict[str, Any]) -> list[str]:
+    return [row["reason"] for row in result["rows"]]
+
+
+def heard(files: Files) -> np.ndarray:
+    """Sound of the only clip."""
+    (clip,) = files.values()
+    return soundfile.read(io.BytesIO(clip["flac"]))[0]

@@ -1,0 +1,37 @@
+"""Shards for tests, written in one call."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from datasets.shards import FOLDER, ShardInfo, ShardWriter
+from datasets.store import LocalStore
+
+Sample = tuple[str, Mapping[str, bytes | Path]]
+"""Key, and for each extension the content or the file that holds it."""
+
+
+def write_shards(
+    samples: Iterable[Sample],
+    dataset: Path,
+    split: str,
+    max_bytes: int = 1 << 30,
+    max_samples: int = 1 << 30,
+) -> list[ShardInfo]:
+    """Shards below `dataset/shards`, samples in their order, a group for each `max_samples`."""
+    whole = [
+        (
+            key,
+            {
+                ext: content.read_bytes() if isinstance(content, Path) else content
+                for ext, content in members.items()
+            },
+        )
+        for key, members in samples
+    ]
+    made: list[ShardInfo] = []
+    for group, first in enumerate(range(0, len(whole), max_samples)):
+        writer = ShardWriter(dataset / "scratch", group, max_bytes)
+        for key, files in whole[first : first + max_samples]:
+            writer.add(split, key, files)
+        made += [shard.info for shard in writer.finish(LocalStore(dataset), FOLDER)]
+    return made

@@ -1,0 +1,246 @@
+"""One file in, clips and rows out, whatever the file is."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from datasets.errors import Reason
+from datasets.media import SAMPLE_RATE, VideoWriter, write_flac
+from datasets.sources import Part, Region
+from tasks import ingest_file
+from tasks.ingest import IngestStage, IngestWork
+from tasks.ingest_file import IngestConfig, clip_prefix, is_silent
+from tests.ingest_stage import (
+    Made,
+    heard,
+    item,
+    make_stage,
+    reasons,
+    reset,
+    run,
+    write,
+)
+from tests.portrait import blank, moving
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ingest")
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> IngestStage:
+    return make_stage(folder)
+
+
+@pytest.fixture
+def stage(loaded: IngestStage) -> IngestStage:
+    return reset(loaded)
+
+
+@pytest.fixture(scope="module")
+def talking(folder: Path) -> Made:
+    return write(folder, "talking", moving(45))
+
+
+def test_cuts_split_clips_and_faceless_shots_have_a_row(stage: IngestStage, folder: Path) -> None:
+    dark = [np.clip(f * 0.4 + 10, 0, 255).astype(np.uint8)[:, ::-1] for f in moving(30)]
+    path, _ = write(folder, "cuts", moving(30) + [blank()] * 25 + dark)
+    (result,), good, _ = run(stage, item(path))
+    assert [round(cut * 25) for cut in result["cuts_s"]] == [30, 55]
+    assert [(row["shot"], row["num_frames"], row["reason"]) for row in result["rows"]] == [
+        (0, 30, ""),
+        (1, 25, "no_face"),
+        (2, 30, ""),
+    ]
+    assert [row["start_s"] for row in result["rows"]] == [0, 30 / 25, 55 / 25]
+    assert len(good) == 2
+
+
+def test_only_annotated_parts_are_used(stage: IngestStage, folder: Path) -> None:
+    path, _ = write(folder, "parts", moving(90))
+    whole = Region(0.0, 0.0, 1.0, 1.0)
+    parts = (
+        Part("first", 0.4, 1.4, whole),
+        Part("no crop", 0.0, 1.0, reason=Reason.NOT_ANNOTATED, detail="no crop in the list"),
+        Part("second", 2.0, 3.2, Region(0, 0, 640, 640, 640)),
+        Part("outside", 0.0, 1.0, Region(700, 0, 900, 200, 640)),
+        Part("after the end", 9.0, 10.0),
+    )
+    annotated = replace(item(path), parts=parts)
+    (result,), good, _ = run(stage, annotated)
+    found = {(row["start_s"], row["end_s"], row["reason"]) for row in result["rows"]}
+    assert found == {
+        (0.4, 1.4, ""),
+        (0.0, 1.0, "not_annotated"),
+        (2.0, 3.2, ""),
+        (0.0, 1.0, "outside_picture"),
+        (9.0, 10.0, "outside_picture"),
+    }
+    ids = [row["clip_id"] for row in result["rows"] if not row["reason"]]
+    assert (
+        list(good)
+        == ids
+        == [
+            f"{clip_prefix('parts.mp4/first')}-s00-t00-00",
+            f"{clip_prefix('parts.mp4/second')}-s01-t01-00",
+        ]
+    )
+    _, full, _ = run(stage, item(path))
+    assert len(heard({"": good[ids[0]]})) == 25 * 640
+    start = round(0.4 * SAMPLE_RATE)
+    sound = np.concatenate([soundfile.read(io.BytesIO(clip["flac"]))[0] for clip in full.values()])
+    assert (heard({"": good[ids[0]]}) == sound[start : start + 25 * 640]).all()
+
+
+def test_a_source_that_says_itself_why_not(stage: IngestStage) -> None:
+    bad = replace(
+        item(Path("none.mp4")), reason=Reason.NOT_ANNOTATED, detail="no interval in the list"
+    )
+    assert not bad.wanted
+    stage.begin("7")
+    (row,) = stage.process(IngestWork(bad, None, "train"))["rows"]
+    assert (row["reason"], row["detail"]) == ("not_annotated", "no interval in the list")
+    assert stage.finish("7") == []
+
+
+def test_short_tracks_and_small_faces_leave_no_files(stage: IngestStage, folder: Path) -> None:
+    path, _ = write(folder, "short", moving(15))
+    (result,), good, spare = run(stage, item(path))
+    assert reasons(result) == ["too_short"]
+    assert good == spare == {}
+    config = IngestConfig(resolution=96, min_frames=10, max_clip_frames=60, min_face_px=400)
+    strict = replace(stage, config=config)
+    strict._detector, strict._scorer = stage._detector, stage._scorer
+    (result,), good, spare = run(strict, item(path))
+    assert reasons(result) == ["face_too_small"]
+    assert "400" in result["rows"][0]["detail"]
+    assert good == spare == {}
+
+
+def test_a_long_track_is_handed_on_while_it_is_read(
+    stage: IngestStage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more clips wait than allowed, and what comes out is the same as with all waiting."""
+    config = IngestConfig(resolution=96, min_frames=5, max_clip_frames=10)
+    brief = replace(stage, config=config)
+    brief._detector, brief._scorer = stage._detector, stage._scorer
+    path, _ = write(folder, "long", moving(120))
+    (one,), all_waiting, _ = run(brief, item(path))
+    waited: list[int] = []
+    settle = ingest_file.FileRun.settle
+
+    def counted(run: ingest_file.FileRun, before_s: float) -> None:
+        waited.append(len(run._waiting))
+        settle(run, before_s)
+
+    monkeypatch.setattr(ingest_file.FileRun, "settle", counted)
+    monkeypatch.setattr(ingest_file, "MAX_WAITING", 4)
+    (two,), few_waiting, _ = run(brief, item(path))
+    assert two["rows"] == one["rows"]
+    assert few_waiting == all_waiting
+    assert len(all_waiting) == 12
+    assert max(waited) == 5
+
+
+Write = Callable[[Path], Path]
+
+
+def _text(folder: Path) -> Path:
+    path = folder / "notes.txt"
+    path.write_text("no video\n" * 50)
+    return path
+
+
+def _empty(folder: Path) -> Path:
+    path = folder / "empty.mp4"
+    path.touch()
+    return path
+
+
+def _mute(folder: Path) -> Path:
+    path = folder / "mute.mp4"
+    with VideoWriter(path, 64, 64, 25) as writer:
+        for _ in range(5):
+            writer.write(blank(64))
+    return path
+
+
+def _silent(folder: Path) -> Path:
+    return write(folder, "silent", [blank()] * 5, level=0.0)[0]
+
+
+def _sound_only(folder: Path) -> Path:
+    path = folder / "sound.flac"
+    write_flac(path, np.zeros(16000, np.float32), SAMPLE_RATE)
+    return path
+
+
+def _gone(folder: Path) -> Path:
+    return folder / "gone.mp4"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "step"),
+    [
+        (_text, "not_media", "probe"),
+        (_empty, "empty_file", "probe"),
+        (_sound_only, "no_video", "probe"),
+        (_gone, "unreadable", "probe"),
+        (_mute, "no_audio", "audio"),
+        (_silent, "silent", "audio"),
+    ],
+)
+def test_bad_files_are_rows(
+    stage: IngestStage, tmp_path: Path, make: Write, reason: str, step: str
+) -> None:
+    (result,), good, spare = run(stage, item(make(tmp_path)))
+    (row,) = result["rows"]
+    assert (row["reason"], row["stage"], row["verdict"]) == (reason, step, "rejected")
+    assert row["detail"]
+    assert "\n" not in row["detail"]
+    assert good == spare == {}
+    json.dumps(result)
+
+
+def test_a_truncated_file_gives_what_it_has_or_a_reason(
+    stage: IngestStage, talking: Made, tmp_path: Path
+) -> None:
+    whole = talking[0].read_bytes()
+    for share in (0.1, 0.6, 0.95):
+        path = tmp_path / f"cut-{share}.mp4"
+        path.write_bytes(whole[: int(len(whole) * share)])
+        (result,), good, _ = run(stage, item(path))
+        assert {row["clip_id"] for row in result["rows"] if not row["reason"]} == good.keys()
+        assert result["rows"]
+        assert all(row["reason"] or row["clip_id"] for row in result["rows"])
+
+
+def test_config_that_cannot_work() -> None:
+    with pytest.raises(ValueError, match="clips of 50 to 80 frames"):
+        IngestConfig(max_clip_frames=80)
+
+
+def test_clip_ids_tell_files_apart() -> None:
+    assert clip_prefix("idA/x/00001.mp4").startswith("idA-x-00001-")
+    names = ["a/00001.mp4", "b/00001.mp4", "a/00001.avi", "a-00001.mp4", "ä/1.mp4", "a.b/c"]
+    made = [clip_prefix(name) for name in names]
+    assert len(set(made)) == len(names)
+    assert all("." not in name and "/" not in name and name.isascii() for name in made)
+    assert len(clip_prefix("x" * 300 + ".mp4")) < 80
+
+
+def test_silence() -> None:
+    rng = np.random.default_rng(0)
+    assert is_silent(np.zeros(16000, np.float32))
+    assert is_silent(np.zeros(0, np.float32))
+    assert is_silent((rng.normal(0, 1e-4, 16000)).astype(np.float32))
+    speech = np.zeros(32000, np.float32)
+    speech[:4000] = rng.normal(0, 0.05, 4000)
+    assert not is_silent(speech)
