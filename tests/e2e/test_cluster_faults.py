@@ -4,8 +4,8 @@
     FAULT_ROUNDS=20 python -m pytest tests/e2e/test_cluster_faults.py    all of them
 
 A real Ray cluster of three nodes on this machine: a head without CPUs and two of one CPU
-each. The points are fractions of the time that an undisturbed run takes, drawn from the
-round's seed; whatever the machine makes of them, the result must be the same.
+each. The points are drawn from the round's seed: after so many finished groups of videos,
+and a moment. Whatever the machine makes of the moment, the result must be the same.
 """
 
 import contextlib
@@ -34,6 +34,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 KINDS = ("node", "worker", "driver")
+VIDEOS = 8
+MOMENT_S = 2.0
 QUICK_TO_NOTICE = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
@@ -167,7 +169,7 @@ def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from datasets.sample import make_sample
 
     folder = tmp_path_factory.mktemp("tiny")
-    make_sample(folder, clips=8, seconds=(2.2, 3.0))
+    make_sample(folder, clips=VIDEOS, seconds=(2.2, 3.0))
     return folder
 
 
@@ -184,12 +186,6 @@ def served(prefect_env: dict[str, str]) -> Iterator[None]:
             del prefect_env["PREFECT_API_URL"]
 
 
-@pytest.fixture(scope="module")
-def undisturbed() -> dict[str, Any]:
-    """Filled by the first test that needs it."""
-    return {}
-
-
 @pytest.fixture
 def refresh(
     served: None, cluster: FaultyCluster, start_flow: StartFlow, tiny_videos: Path
@@ -197,44 +193,52 @@ def refresh(
     return Refresh(cluster, start_flow, tiny_videos)
 
 
+@pytest.fixture(scope="module")
+def expected_once() -> list[Dataset]:
+    """Filled by the first test that needs it."""
+    return []
+
+
 @pytest.fixture
 def expected(
-    refresh: Refresh, undisturbed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Dataset, float]:
-    """The dataset of a run that nothing disturbs, and the seconds it took."""
-    if not undisturbed:
+    refresh: Refresh, expected_once: list[Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> Dataset:
+    """The dataset of a run that nothing disturbs."""
+    if not expected_once:
         output = tmp_path_factory.mktemp("undisturbed") / "dataset"
-        began = time.monotonic()
         refresh.finish(refresh.begin(output))
-        undisturbed["seconds"] = time.monotonic() - began
-        undisturbed["dataset"] = Dataset.of(output)
-        undisturbed["dataset"].check()
-    return undisturbed["dataset"], undisturbed["seconds"]
+        expected_once.append(Dataset.of(output))
+        expected_once[0].check()
+    return expected_once[0]
 
 
 HITS: Counter[str] = Counter()
 
 
+def finished_groups(output: Path) -> int:
+    return len(list(output.glob("staging/*/groups/*.json")))
+
+
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_the_dataset_is_the_same_whatever_dies(
-    seed: int, refresh: Refresh, expected: tuple[Dataset, float], tmp_path: Path
+    seed: int, refresh: Refresh, expected: Dataset, tmp_path: Path
 ) -> None:
-    whole, seconds = expected
     rng = np.random.default_rng(seed)
     output = tmp_path / "dataset"
+    points = sorted(int(point) for point in rng.integers(0, VIDEOS, len(KINDS)))
     flow = refresh.begin(output)
-    for kind in rng.permutation(KINDS):
-        # Points within a run; later ones than its end find nothing to kill, and the next
-        # fault then meets a run that has everything done already.
+    for kind, point in zip(rng.permutation(KINDS), points, strict=True):
+        while flow.process.poll() is None and finished_groups(output) < point:
+            time.sleep(0.05)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            flow.process.wait(rng.uniform(0.1, 0.7) * seconds)
+            flow.process.wait(rng.uniform(0, MOMENT_S))
         flow = inflict(str(kind), flow, refresh, output, rng)
     refresh.finish(flow)
     made = Dataset.of(output)
     made.check()
-    assert made.shards == whole.shards
-    assert made.index == whole.index
-    assert made.ledger == whole.ledger
+    assert made.shards == expected.shards
+    assert made.index == expected.index
+    assert made.ledger == expected.ledger
 
 
 def inflict(
