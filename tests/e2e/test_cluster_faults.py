@@ -28,12 +28,15 @@ import pyarrow.parquet
 import pytest
 
 from flows.runtime import prefect_server
+from tasks.executor_worker import Worker
 from tests.e2e.conftest import FlowProcess, StartFlow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 KINDS = ("node", "worker", "driver")
+STAGE_WORKER = f"ray::{Worker.__name__}"
+"""How Ray names the processes of its actors."""
 VIDEOS = 8
 MOMENT_S = 2.0
 QUICK_TO_NOTICE = {
@@ -74,7 +77,7 @@ class FaultyCluster:
             for info in node.all_processes["raylet"]:
                 with contextlib.suppress(psutil.Error):
                     for child in psutil.Process(info.process.pid).children(recursive=True):
-                        if "::_Worker" in " ".join(child.cmdline()):
+                        if "".join(child.cmdline()[:1]).startswith(STAGE_WORKER):
                             found.append(child)
         return sorted(found, key=lambda process: process.pid)
 

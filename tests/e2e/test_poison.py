@@ -15,7 +15,8 @@ import pyarrow.parquet
 import pytest
 
 from datasets.errors import Reason
-from tasks.executor import Outcome, Stage, run_stage
+from tasks.executor import Limits, Outcome, Stage, run_stage
+from tasks.executor_worker import Worker
 from tasks.ray_runtime import ray_session
 from tests.e2e.conftest import FlowProcess, StartFlow
 from tests.mutations import COUNT, make_sources, mutants
@@ -25,6 +26,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 MOST_BYTES = 1 << 30
 """Resident memory of a worker; its models and libraries alone take a third of that."""
 DEADLINE_S = 120
+STAGE_WORKER = f"ray::{Worker.__name__}"
+"""How Ray names the processes of its actors."""
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Watch:
         with suppress(psutil.Error, OSError):
             for process in psutil.Process(flow.process.pid).children(recursive=True):
                 with suppress(psutil.Error, OSError):
-                    if "::_Worker" in " ".join(process.cmdline()):
+                    if "".join(process.cmdline()[:1]).startswith(STAGE_WORKER):
                         self.peaks[process.pid] = peak_bytes(process.pid)
 
 
@@ -128,7 +131,7 @@ def test_a_hung_decoder_is_ended_by_its_deadline(one_cpu: None, tmp_path: Path) 
             Hangs(str(tmp_path)),
             items,
             on_outcome=lambda outcome: ends.update({outcome.key: outcome}),
-            deadline_s=3.0,
+            limits=Limits(deadline_s=3.0),
         )
     finally:
         os.close(writer)
