@@ -44,7 +44,7 @@ STEP = 1000
 """Records between two looks at the driver's memory."""
 BAR_MS = 5.0
 """Milliseconds that a record may cost outside decoding."""
-BAR_BYTES = 64 << 20
+BAR_BYTES = 16 << 20
 """Resident memory by which the driver may grow from the first to the last step."""
 CLIP_BYTES = 4096
 
