@@ -20,6 +20,7 @@ from datasets._media_open import (
     SAMPLES_PER_FRAME,
     audio_stream,
     decoded,
+    is_sound,
     opened,
     video_zero,
 )
@@ -213,7 +214,7 @@ def pcm(
     run: _Run | None = None
     shift = 0.0
     for frame in decoded(container, stream):
-        if not frame.samples:
+        if not frame.samples or not is_sound(frame.sample_rate, frame.layout.nb_channels):
             continue
         time = frame.time
         if time is None:

@@ -30,8 +30,16 @@ LONGEST_GAP_S = 60.0
 """Timestamps that jump further ahead are taken for broken: the stream just goes on."""
 LONGEST_REPEAT_S = 1.0
 """The same for timestamps that jump back."""
-FASTEST = 1000.0
+SLOWEST, FASTEST = 1.0, 1000.0
 """Frame rates beyond are no rates but clocks."""
+MAX_PIXELS = 8192 * 4352
+"""Of a picture: 8K in whole macroblocks. A header that claims more would cost gigabytes."""
+AUDIO_RATES = (4000, 768_000)
+"""Samples per second that sound may claim; a second of it at 1 Hz would become hours."""
+MAX_CHANNELS = 64
+"""As many as the resampler takes."""
+BROKEN = (av.FFmpegError, OSError, ValueError)
+"""What PyAV raises on damaged files: some of its errors are neither of the last two."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,16 @@ def opened(path: Path) -> Iterator[InputContainer]:
         raise SourceError(Reason.UNREADABLE, "no regular file")
     if path.stat().st_size == 0:
         raise SourceError(Reason.EMPTY_FILE, "0 bytes")
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    # The last one is the decoders': opening decodes a little already.
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "file",
+        "max_pixels": str(MAX_PIXELS),
+    }
     try:
         # An absolute path, since `name:rest.mp4` would be taken for a protocol.
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
-    except (OSError, ValueError) as error:
+    except BROKEN as error:
         raise _why_not_opened(path, error) from error
     with container:
         yield container
@@ -105,8 +118,13 @@ def video_stream(container: InputContainer) -> Any:
     """
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
-            if stream.codec_context is None:
+            context = stream.codec_context
+            if context is None:
                 raise SourceError(Reason.UNREADABLE, "no decoder for the video's codec")
+            if context.width * context.height > MAX_PIXELS:
+                size = f"{context.width}x{context.height}"
+                raise SourceError(Reason.UNREADABLE, f"pictures of {size} pixels are claimed")
+            context.options = {"max_pixels": str(MAX_PIXELS)}
             stream.thread_type = "AUTO"
             return stream
     if not container.streams:
@@ -125,9 +143,16 @@ def audio_stream(container: InputContainer) -> Any:
         SourceError: NO_AUDIO.
     """
     for stream in container.streams.audio:
-        if stream.codec_context is not None:
+        context = stream.codec_context
+        if context is not None and is_sound(context.sample_rate, context.channels):
             return stream
     raise SourceError(Reason.NO_AUDIO, "no audio stream that can be decoded")
+
+
+def is_sound(rate: int, channels: int) -> bool:
+    """Whether these can be a recording's; 0 where it is not known before decoding."""
+    low, high = AUDIO_RATES
+    return (not rate or low <= rate <= high) and channels <= MAX_CHANNELS
 
 
 def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
@@ -141,14 +166,14 @@ def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
     while True:
         try:
             packet = next(packets, None)
-        except OSError as error:
+        except BROKEN as error:
             problem = one_line(error)
             packet = None
         if packet is None:
             break
         try:
             frames = packet.decode()
-        except (OSError, ValueError):
+        except BROKEN:
             damaged += 1
             continue
         yield from frames
@@ -168,16 +193,18 @@ def _kept_back(stream: Any) -> list[Any]:
     """What the decoder holds at the end."""
     try:
         return list(stream.decode(None))
-    except (OSError, ValueError):
+    except BROKEN:
         return []
 
 
 def timed(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
-    """(container time, frame) with times that strictly increase.
+    """(container time, frame) with times that strictly increase, all of the first one's size.
 
     MPEG streams and old AVI files may lack timestamps: such a frame follows the one before
-    by 1 / `rate`, and so it does where timestamps jump.
+    by 1 / `rate`, and so it does where timestamps jump. Sizes change in recordings of calls,
+    which follow the network, and where a header is damaged.
     """
+    size: tuple[int, int] | None = None
     last: float | None = None
     shift = 0.0
     dropped = 0
@@ -194,6 +221,9 @@ def timed(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
                 dropped += 1
                 continue
         last = time
+        size = size or (frame.width, frame.height)
+        if (frame.width, frame.height) != size:
+            frame = frame.reformat(*size)
         yield time, frame
     if dropped:
         log.warning("%d frames without a time of their own are left out", dropped)
@@ -202,7 +232,7 @@ def timed(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
 def frame_rate(stream: Any) -> float:
     """Average frames per second; 25 where the container does not say."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate and 0 < rate <= FASTEST:
+        if rate and SLOWEST <= rate <= FASTEST:
             return float(rate)
     return float(FPS)
 
