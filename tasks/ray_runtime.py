@@ -101,7 +101,11 @@ def _init(
             # Workers find the packages of this project wherever the driver was started.
             job_config=JobConfig(_py_driver_sys_path=[str(ROOT)]),
         )
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, AssertionError) as error:
+    except Exception as error:
+        # Ray's own errors are of many kinds, a slow start is a plain Exception; a full disk and
+        # the like keep their own sentences.
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+            raise
         if address is not None:
             raise UserError(_nobody(address)) from error
         first = str(error).strip().partition("\n")[0]
