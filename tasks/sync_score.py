@@ -106,5 +106,5 @@ def default_min_confidence(name: str) -> float:
     """
     if name not in MIN_CONFIDENCE:
         known = ", ".join(MIN_CONFIDENCE)
-        raise UserError(f"no offset scorer is called {name or "''"}: choose one of {known}")
+        raise UserError(f"no offset scorer is called {name or 'nothing'}: choose one of {known}")
     return MIN_CONFIDENCE[name]
