@@ -1,7 +1,7 @@
 """Which distances in the face go with which bands of the speech.
 
 Fitted by `python -m benchmarks.mouth_audio_fit` on the talking heads whose offset is known, a
-regularised canonical correlation over 13 speakers and 85 s of speech, rounded. The same
+regularised canonical correlation over 13 speakers and 78 s of speech, rounded. The same
 program shows what such weights do on the speaker that was left out of the fit.
 """
 

@@ -52,7 +52,7 @@ def test_stable_syncnet_takes_a_bundle(tmp_path: Path) -> None:
 
 
 def test_other_names() -> None:
-    with pytest.raises(UserError, match="no offset scorer is called 'nobody': choose one of mouth"):
+    with pytest.raises(UserError, match="no offset scorer is called nobody: choose one of mouth"):
         get_scorer("nobody")
-    with pytest.raises(UserError, match="no offset scorer is called ''"):
+    with pytest.raises(UserError, match="no offset scorer is called nothing"):
         default_min_confidence("")
