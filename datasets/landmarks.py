@@ -1,30 +1,31 @@
 """Faces and their 478 landmarks, and what is measured on landmarks.
 
-`FaceDetector` is what the rest of the program needs to know; `FaceMeshDetector` is mediapipe's
-FaceMesh, whose models come with its wheel. It follows faces from frame to frame, so call
-`reset` at every cut.
+`FaceDetector` is what the rest of the program needs to know; `FaceMeshDetector` follows faces
+with mediapipe's FaceMesh model, which comes with its wheel. It expects a video's frames one
+after the other, so call `reset` at every cut.
 """
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
-import cv2
 import numpy as np
+
+from datasets.face_models import LandmarkModel, Region, region_of
+from datasets.face_search import FaceSearch
+from datasets.picture import Picture
 
 POINTS = 478
 """Landmarks of a face: 468 of the mesh and 5 of each iris."""
-MAX_SIDE = 2048
-"""Larger frames are searched in a smaller copy. Below, making the copy takes longer than it
-saves, and landmarks lose precision: 0.6 px for a 1080x1920 frame searched at 1280."""
-
-WARM_UP = np.zeros((64, 64, 3), np.uint8)
-"""A frame without a face: models are loaded, and write notes about it, at the first one."""
+SAME_FACE = 0.5
+"""Two boxes of one frame that overlap more are one face."""
+SEARCH_EVERY = 5
+"""Frames from one search of the whole picture to the next, while a face is followed and more
+may come. With no face, or one just lost, every frame is searched."""
+TILE_EVERY = 3
+"""Frames for each tile that is searched for small faces while there is no face at all."""
+TILE_EVERY_BESIDE = 25
+"""The same while a face is followed and more may come."""
 
 INNER_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
 """Upper and lower inner lip, the middle pair first."""
@@ -51,8 +52,8 @@ class Face:
 class FaceDetector(Protocol):
     """Finds faces in the frames of a video, given one after the other."""
 
-    def detect(self, rgb: np.ndarray) -> list[Face]:
-        """Faces of a frame, uint8 (h, w, 3), the largest first."""
+    def detect(self, image: np.ndarray | Picture) -> list[Face]:
+        """Faces of a frame, uint8 (h, w, 3) or a picture, the largest first."""
 
     def reset(self) -> None:
         """Forget earlier frames; call it at a cut."""
@@ -62,58 +63,86 @@ class FaceDetector(Protocol):
 
 
 class FaceMeshDetector:
-    """mediapipe's FaceMesh, a context manager.
+    """Faces followed by region with mediapipe's FaceMesh model, a context manager.
+
+    In each frame a face's landmarks are found in the region where they were in the last one, at
+    the frame's own resolution. New faces are searched for while there are fewer than
+    `max_faces`: at once when there is none, else every few frames.
+
+    What is found depends on the frames since `reset` alone.
 
     Args:
-        max_faces: how many faces are looked for; with 1 a second face is at times preferred.
-        min_confidence: of detection and of following, 0 to 1.
-        max_side: frames with a longer side are searched in a scaled copy.
+        max_faces: how many faces are followed at once.
     """
 
-    def __init__(
-        self, max_faces: int = 2, min_confidence: float = 0.5, max_side: int = MAX_SIDE
-    ) -> None:
+    def __init__(self, max_faces: int = 2) -> None:
         if max_faces < 1:
             raise ValueError(f"max_faces is {max_faces}, expected at least 1")
-        self._max_side = max_side
-        self._seen_face = False
-        with _quiet_stderr():
-            from mediapipe.python.solutions.face_mesh import FaceMesh
+        self._max_faces = max_faces
+        self._model = LandmarkModel()
+        self._search = FaceSearch()
+        self._regions: list[Region] = []
+        self._frames = 0
 
-            self._mesh: Any = FaceMesh(
-                static_image_mode=False,
-                max_num_faces=max_faces,
-                refine_landmarks=True,
-                min_detection_confidence=min_confidence,
-                min_tracking_confidence=min_confidence,
-            )
-            self._mesh.process(WARM_UP)
-
-    def detect(self, rgb: np.ndarray) -> list[Face]:
-        """Faces of a frame, uint8 (h, w, 3), the largest first."""
-        height, width = rgb.shape[:2]
-        scale = self._max_side / max(height, width)
-        if scale < 1:
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
-        rgb = np.ascontiguousarray(rgb)
-        # The models of the mesh write a note about the first face that they see.
-        with nullcontext() if self._seen_face else _quiet_stderr():
-            found = self._mesh.process(rgb).multi_face_landmarks or []
-        self._seen_face |= bool(found)
-        faces = [_face(each.landmark, width, height) for each in found]
+    def detect(self, image: np.ndarray | Picture) -> list[Face]:
+        """Faces of a frame, uint8 (h, w, 3) or a picture, the largest first."""
+        picture = Picture.of(image)
+        faces: list[Face] = []
+        for region in self._regions:
+            self._take(picture, region, faces)
+        lost = len(faces) < len(self._regions)
+        if len(faces) < self._max_faces:
+            for region in self._new(picture, bool(faces), lost):
+                self._take(picture, region, faces, is_new=True)
+        self._regions = [region_of(face.landmarks) for face in faces]
+        self._frames += 1
         return sorted(faces, key=_area, reverse=True)
+
+    def _take(
+        self, picture: Picture, region: Region, faces: list[Face], is_new: bool = False
+    ) -> None:
+        """Add the face in a region, if there is one and it is not among them yet."""
+        if len(faces) == self._max_faces:
+            return
+        if is_new and any(_inside(region, face.box) for face in faces):
+            return
+        landmarks = self._landmarks(picture, region)
+        if landmarks is not None and is_new:
+            # A detector's region is rough: look again where the face turned out to be.
+            landmarks = self._landmarks(picture, region_of(landmarks))
+        if landmarks is None:
+            return
+        found = face_of(landmarks)
+        if all(overlap(found.box, face.box) <= SAME_FACE for face in faces):
+            faces.append(found)
+
+    def _landmarks(self, picture: Picture, region: Region) -> np.ndarray | None:
+        piece = picture.piece(region.box)
+        here = Region(region.x - piece.left, region.y - piece.top, region.side, region.roll)
+        points = self._model.points(piece.rgb, here)
+        return None if points is None else points + np.float32([piece.left, piece.top])
+
+    def _new(self, picture: Picture, has_face: bool, lost: bool) -> list[Region]:
+        """Where faces may be that are not followed."""
+        found: list[Region] = []
+        if not has_face or lost or self._frames % SEARCH_EVERY == 0:
+            found = self._search.whole(picture)
+        if not has_face and not found and self._frames == 0:
+            return self._search.sweep(picture)
+        if self._frames % (TILE_EVERY_BESIDE if has_face else TILE_EVERY) == TILE_EVERY - 1:
+            found = found + self._search.next_tile(picture)
+        return found
 
     def reset(self) -> None:
         """Forget earlier frames, so that no face of the last shot is looked for in this one."""
-        with _quiet_stderr():
-            self._mesh.reset()
-            self._mesh.process(WARM_UP)
-        self._seen_face = False
+        self._regions = []
+        self._frames = 0
+        self._search.reset()
 
     def close(self) -> None:
         """Free the models."""
-        self._mesh.close()
+        self._model.close()
+        self._search.close()
 
     def __enter__(self) -> "FaceMeshDetector":
         return self
@@ -127,11 +156,21 @@ class FaceMeshDetector:
         self.close()
 
 
-def _face(points: Any, width: int, height: int) -> Face:
-    landmarks = np.array([(point.x, point.y) for point in points], np.float32)
-    landmarks *= np.array([width, height], np.float32)
+def face_of(landmarks: np.ndarray) -> Face:
+    """A face from its landmarks (n, 2)."""
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     return Face((float(low[0]), float(low[1]), float(high[0]), float(high[1])), landmarks)
+
+
+def overlap(
+    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
+) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom)."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return shared / max(sum(areas) - shared, 1e-9)
 
 
 def _area(face: Face) -> float:
@@ -139,22 +178,11 @@ def _area(face: Face) -> float:
     return (right - left) * (bottom - top)
 
 
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hold back what C++ libraries write to stderr; shown after all when something fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def _inside(region: Region, box: tuple[float, float, float, float]) -> bool:
+    """Whether a region is about the face that has this box."""
+    size = max(box[2] - box[0], box[3] - box[1])
+    middle = abs(region.x - (box[0] + box[2]) / 2) + abs(region.y - (box[1] + box[3]) / 2)
+    return middle < size / 3
 
 
 def mouth_opening(landmarks: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from datasets._media_audio import fitted, read_audio, shift_audio, write_flac
 from datasets._media_open import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, MediaInfo, probe
 from datasets._media_video import Frame, read_frames, to_rgb
 from datasets._media_write import VideoWriter
+from datasets.picture import Picture
 
 __all__ = [
     "FPS",
@@ -16,6 +17,7 @@ __all__ = [
     "SAMPLE_RATE",
     "Frame",
     "MediaInfo",
+    "Picture",
     "VideoWriter",
     "fitted",
     "probe",

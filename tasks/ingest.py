@@ -184,7 +184,7 @@ class _FileRun:
         work = FacePass(self.detector, self._make_writer)
         try:
             for frame in read_frames(self.item.path):
-                work.add(frame.rgb)
+                work.add(frame.picture)
             work.finish()
         except BaseException:
             work.abandon()

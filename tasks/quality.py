@@ -46,9 +46,9 @@ class QualityMeter:
         width, height = np.ptp(landmarks, axis=0)
         self._sides.append(float(np.sqrt(width * height)))
         self._found.append(found)
-        self._sharp.append(float(cv2.Laplacian(grey, cv2.CV_32F).var()))
+        self._sharp.append(float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1][0, 0] ** 2))
         self._yaw.append(float(abs(yaw_deg(landmarks[None])[0])))
-        self._bright.append(float(grey.mean()))
+        self._bright.append(cv2.mean(grey)[0])
 
     def result(self) -> Quality:
         """Scores of the frames so far; at least one is needed."""

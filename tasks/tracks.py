@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from datasets.landmarks import Face
+from datasets.landmarks import Face, overlap
 
 MAX_GAP = 5
 """Frames that a face may be missed in a row."""
@@ -77,17 +77,6 @@ class Tracker:
         ended = [track.number for track in self._open]
         self._open = []
         return ended
-
-
-def overlap(
-    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
-) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom)."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return shared / max(sum(areas) - shared, 1e-9)
 
 
 def _distinct(faces: list[Face]) -> list[Face]:

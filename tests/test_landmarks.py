@@ -47,13 +47,6 @@ def test_two_faces_largest_first(detector: FaceMeshDetector) -> None:
     assert first.box[0] > 240 > second.box[2]
 
 
-def test_scaled_search_gives_pixels_of_the_frame(detector: FaceMeshDetector) -> None:
-    with FaceMeshDetector(max_faces=2, max_side=200) as scaled:
-        (small,) = scaled.detect(portrait())
-    (full,) = detector.detect(portrait())
-    assert np.abs(small.landmarks - full.landmarks).mean() < 3
-
-
 def test_reset_forgets_the_face(detector: FaceMeshDetector) -> None:
     (before,) = detector.detect(portrait())
     moved = np.roll(portrait(), 60, axis=1)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from datasets.landmarks import Face
-from tasks.tracks import MAX_GAP, Sighting, Tracker, overlap
+from datasets.landmarks import Face, overlap
+from tasks.tracks import MAX_GAP, Sighting, Tracker
 
 
 def face(x: float, y: float = 50.0, side: float = 40.0) -> Face:
