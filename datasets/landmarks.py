@@ -19,13 +19,12 @@ POINTS = 478
 """Landmarks of a face: 468 of the mesh and 5 of each iris."""
 SAME_FACE = 0.5
 """Two boxes of one frame that overlap more are one face."""
-SEARCH_EVERY = 5
-"""Frames from one search of the whole picture to the next, while a face is followed and more
-may come. With no face, or one just lost, every frame is searched."""
-TILE_EVERY = 3
-"""Frames for each tile that is searched for small faces while there is no face at all."""
-TILE_EVERY_BESIDE = 25
-"""The same while a face is followed and more may come."""
+SEARCH_EVERY, SEARCH_EVERY_BESIDE = 2, 10
+"""Frames from one search of the whole picture to the next, with no face and while one is
+followed and more may come. Where one was just lost the frame itself is searched."""
+PIXELS_PER_TILE, PIXELS_PER_TILE_BESIDE = 6e6, 50e6
+"""Pixels of video for each tile that is searched for small faces, likewise. As decoding takes
+time by the pixel, this bounds the share of time that the search takes, whatever the size."""
 
 INNER_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
 """Upper and lower inner lip, the middle pair first."""
@@ -82,7 +81,7 @@ class FaceMeshDetector:
         self._model = LandmarkModel()
         self._search = FaceSearch()
         self._regions: list[Region] = []
-        self._frames = 0
+        self._frames = self._unsearched = 0
 
     def detect(self, image: np.ndarray | Picture) -> list[Face]:
         """Faces of a frame, uint8 (h, w, 3) or a picture, the largest first."""
@@ -125,18 +124,22 @@ class FaceMeshDetector:
     def _new(self, picture: Picture, has_face: bool, lost: bool) -> list[Region]:
         """Where faces may be that are not followed."""
         found: list[Region] = []
-        if not has_face or lost or self._frames % SEARCH_EVERY == 0:
+        every = SEARCH_EVERY_BESIDE if has_face else SEARCH_EVERY
+        if lost or self._frames % every == 0:
             found = self._search.whole(picture)
-        if not has_face and not found and self._frames == 0:
+        if self._frames == 0 and not found:
             return self._search.sweep(picture)
-        if self._frames % (TILE_EVERY_BESIDE if has_face else TILE_EVERY) == TILE_EVERY - 1:
+        pixels = PIXELS_PER_TILE_BESIDE if has_face else PIXELS_PER_TILE
+        self._unsearched += picture.width * picture.height
+        if self._unsearched >= pixels:
+            self._unsearched = 0
             found = found + self._search.next_tile(picture)
         return found
 
     def reset(self) -> None:
         """Forget earlier frames, so that no face of the last shot is looked for in this one."""
         self._regions = []
-        self._frames = 0
+        self._frames = self._unsearched = 0
         self._search.reset()
 
     def close(self) -> None:
