@@ -26,13 +26,15 @@ LEFT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
 RIGHT_BROW = (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
 NOSE = (197, 195, 5, 4)
 """Points of the 478-point face mesh; left and right as seen in the image."""
+PARTS = np.array([*LEFT_BROW, *RIGHT_BROW, *NOSE])
+PART_SIZES = np.array([len(LEFT_BROW), len(RIGHT_BROW), len(NOSE)])
+PART_STARTS = np.cumsum(PART_SIZES) - PART_SIZES
 
 
 def three_points(landmarks: np.ndarray) -> np.ndarray:
     """Brow, brow and nose (3, 2) of a face mesh (478, 2), in its units."""
-    return np.stack(
-        [landmarks[list(part)].mean(axis=0) for part in (LEFT_BROW, RIGHT_BROW, NOSE)]
-    ).astype(np.float64)
+    points = landmarks[PARTS].astype(np.float64)
+    return np.add.reduceat(points, PART_STARTS) / PART_SIZES[:, None]
 
 
 def crop_size(resolution: int) -> tuple[int, int]:
@@ -76,9 +78,11 @@ class Aligner:
             raise ValueError(f"three different points are needed, got {points.tolist()}")
         unit = (points - centre) / spread
         target_unit = (self._template - target_centre) / target_spread
-        left, _, right = np.linalg.svd(unit.T @ target_unit)
-        turn = np.diag([1.0, np.sign(np.linalg.det(left @ right))])
-        rotation = (left @ turn @ right).T * (target_spread / spread)
+        # Orthogonal Procrustes without reflection, which in the plane needs no SVD.
+        (xx, xy), (yx, yy) = unit.T @ target_unit
+        cos, sin = xx + yy, xy - yx
+        length = math.hypot(cos, sin) or 1.0
+        rotation = np.array([[cos, -sin], [sin, cos]]) * (target_spread / spread / length)
         shift = target_centre - rotation @ centre
         if self.smooth:
             bias = target_unit[2] - unit[2]
@@ -133,8 +137,12 @@ def align_points(points: np.ndarray, matrix: np.ndarray, resolution: int) -> np.
 
 def invert(matrix: np.ndarray) -> np.ndarray:
     """The inverse (2, 3) of an affine matrix (2, 3)."""
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
+    (a, b, x), (c, d, y) = np.asarray(matrix, np.float64).tolist()
+    size = a * d - b * c
+    if size == 0:
+        raise ValueError(f"the matrix has no inverse: {np.asarray(matrix).tolist()}")
+    # numpy would wake its threads for four numbers.
+    return np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / size
 
 
 def paste_back(

@@ -53,8 +53,15 @@ class Piece:
 class Converter:
     """swscale's set-up for the sizes that were converted last, shared by a video's pictures."""
 
+    whole: VideoReformatter = field(default_factory=VideoReformatter)
     pieces: VideoReformatter = field(default_factory=VideoReformatter)
     small: VideoReformatter = field(default_factory=VideoReformatter)
+
+    @staticmethod
+    def to_rgb(frame: Any, by: VideoReformatter) -> NDArray[np.uint8]:
+        """(h, w, 3), as the frame's own colour space says."""
+        # More threads would only wait for each other: this takes a fraction of a millisecond.
+        return by.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
 class Picture:
@@ -84,7 +91,7 @@ class Picture:
     def rgb(self) -> NDArray[np.uint8]:
         """All of it, uint8 (height, width, 3), turned as the display matrix says."""
         if self._whole is None:
-            rgb = self._frame.to_ndarray(format="rgb24")
+            rgb = Converter.to_rgb(self._frame, self._converter.whole)
             self._whole = np.ascontiguousarray(np.rot90(rgb, self._turns)) if self._turns else rgb
         return self._whole
 
@@ -157,7 +164,7 @@ class Picture:
         part.color_range = self._frame.color_range
         if self._frame.format.name == "yuvj420p":
             part.color_range = FULL_RANGE
-        return converter.reformat(part, format="rgb24").to_ndarray()
+        return Converter.to_rgb(part, converter)
 
 
 FULL_RANGE = 2
