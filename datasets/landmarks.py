@@ -22,7 +22,7 @@ SAME_FACE = 0.5
 SEARCH_EVERY, SEARCH_EVERY_BESIDE = 2, 10
 """Frames from one search of the whole picture to the next, with no face and while one is
 followed and more may come. Where one was just lost the frame itself is searched."""
-PIXELS_PER_TILE, PIXELS_PER_TILE_BESIDE = 6e6, 50e6
+PIXELS_PER_TILE, PIXELS_PER_TILE_BESIDE = 12e6, 50e6
 """Pixels of video for each tile that is searched for small faces, likewise. As decoding takes
 time by the pixel, this bounds the share of time that the search takes, whatever the size."""
 

@@ -138,6 +138,7 @@ class Picture:
     def _in_parts(self) -> bool:
         return (
             self._turns == 0
+            and self.width % 2 == self.height % 2 == 0
             and self.width * self.height > WHOLE_BELOW
             and self._frame.format.name in PLANAR
         )
@@ -154,9 +155,11 @@ class Picture:
         part = av.VideoFrame(width, height, "yuv420p")
         for number, plane in enumerate(self._planes()):
             each = 1 if number == 0 else 2
-            rows, columns = -(-height // each), -(-width // each)
-            y, x = top // each, left // each
-            _writable(part, number)[:rows, :columns] = plane[y : y + rows, x : x + columns]
+            rows, columns = (
+                slice(top // each, (top + height) // each),
+                slice(left // each, (left + width) // each),
+            )
+            _writable(part, number)[: height // each, : width // each] = plane[rows, columns]
         return self._to_rgb(part, self._converter.pieces)
 
     def _to_rgb(self, part: av.VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:
@@ -183,11 +186,12 @@ class _ArrayPicture(Picture):
 
 
 def _span(low: float, high: float, limit: int) -> tuple[int, int]:
-    """Even start and length, a multiple of `STEP` where it fits, of what holds low to high."""
+    """Even start and length, a multiple of `STEP` where it fits, of what holds low to high.
+
+    The limit is even."""
     length = min(-(-(int(np.ceil(high)) - int(low) + 6) // STEP) * STEP, limit)
     start = int((low + high - length) / 2)
-    start = min(max(start, 0), limit - length) // 2 * 2
-    return start, limit - start if start + length + 1 == limit else length
+    return min(max(start, 0), limit - length) // 2 * 2, length
 
 
 def _writable(frame: av.VideoFrame, number: int) -> NDArray[np.uint8]:
