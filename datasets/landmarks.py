@@ -19,9 +19,11 @@ POINTS = 478
 """Landmarks of a face: 468 of the mesh and 5 of each iris."""
 SAME_FACE = 0.5
 """Two boxes of one frame that overlap more are one face."""
+LARGER = 1.5
+"""A face that is so many times larger takes the place of the smallest that is followed."""
 SEARCH_EVERY, SEARCH_EVERY_BESIDE = 2, 10
 """Frames from one search of the whole picture to the next, with no face and while one is
-followed and more may come. Where one was just lost the frame itself is searched."""
+followed. Where one was just lost the frame itself is searched."""
 PIXELS_PER_TILE, PIXELS_PER_TILE_BESIDE = 12e6, 50e6
 """Pixels of video for each tile that is searched for small faces, likewise. As decoding takes
 time by the pixel, this bounds the share of time that the search takes, whatever the size."""
@@ -65,8 +67,8 @@ class FaceMeshDetector:
     """Faces followed by region with mediapipe's FaceMesh model, a context manager.
 
     In each frame a face's landmarks are found in the region where they were in the last one, at
-    the frame's own resolution. New faces are searched for while there are fewer than
-    `max_faces`: at once when there is none, else every few frames.
+    the frame's own resolution. New faces are searched for every few frames; where there are
+    `max_faces` already, one that is much larger takes the place of the smallest.
 
     What is found depends on the frames since `reset` alone.
 
@@ -88,32 +90,30 @@ class FaceMeshDetector:
         picture = Picture.of(image)
         faces: list[Face] = []
         for region in self._regions:
-            self._take(picture, region, faces)
+            landmarks = self._landmarks(picture, region)
+            if landmarks is not None:
+                _add(faces, face_of(landmarks))
         lost = len(faces) < len(self._regions)
-        if len(faces) < self._max_faces:
-            for region in self._new(picture, bool(faces), lost):
-                self._take(picture, region, faces, is_new=True)
+        for region in self._new(picture, faces, lost):
+            self._take(picture, region, faces)
         self._regions = [region_of(face.landmarks) for face in faces]
         self._frames += 1
         return sorted(faces, key=_area, reverse=True)
 
-    def _take(
-        self, picture: Picture, region: Region, faces: list[Face], is_new: bool = False
-    ) -> None:
-        """Add the face in a region, if there is one and it is not among them yet."""
-        if len(faces) == self._max_faces:
+    def _take(self, picture: Picture, region: Region, faces: list[Face]) -> None:
+        """Add the face in a new region, in place of a much smaller one if there are enough."""
+        if any(_inside(region, face.box) for face in faces):
             return
-        if is_new and any(_inside(region, face.box) for face in faces):
+        full = len(faces) == self._max_faces
+        smallest = min(faces, key=_area) if full else None
+        if smallest and region.side < LARGER * region_of(smallest.landmarks).side:
             return
         landmarks = self._landmarks(picture, region)
-        if landmarks is not None and is_new:
+        if landmarks is not None:
             # A detector's region is rough: look again where the face turned out to be.
             landmarks = self._landmarks(picture, region_of(landmarks))
-        if landmarks is None:
-            return
-        found = face_of(landmarks)
-        if all(overlap(found.box, face.box) <= SAME_FACE for face in faces):
-            faces.append(found)
+        if landmarks is not None and _add(faces, face_of(landmarks)) and smallest:
+            faces[:] = [face for face in faces if face is not smallest]
 
     def _landmarks(self, picture: Picture, region: Region) -> np.ndarray | None:
         piece = picture.piece(region.box)
@@ -121,20 +121,25 @@ class FaceMeshDetector:
         points = self._model.points(piece.rgb, here)
         return None if points is None else points + np.float32([piece.left, piece.top])
 
-    def _new(self, picture: Picture, has_face: bool, lost: bool) -> list[Region]:
-        """Where faces may be that are not followed."""
+    def _new(self, picture: Picture, faces: list[Face], lost: bool) -> list[Region]:
+        """Where faces may be that are not followed, the largest first."""
         found: list[Region] = []
-        every = SEARCH_EVERY_BESIDE if has_face else SEARCH_EVERY
+        every = SEARCH_EVERY_BESIDE if faces else SEARCH_EVERY
         if lost or self._frames % every == 0:
             found = self._search.whole(picture)
-        if self._frames == 0 and not found:
-            return self._search.sweep(picture)
-        pixels = PIXELS_PER_TILE_BESIDE if has_face else PIXELS_PER_TILE
+        if len(faces) < self._max_faces:
+            if self._frames == 0 and not found:
+                found = self._search.sweep(picture)
+            elif self._is_tile_due(picture, bool(faces)):
+                found = found + self._search.next_tile(picture)
+        return sorted(found, key=lambda region: region.side, reverse=True)
+
+    def _is_tile_due(self, picture: Picture, has_face: bool) -> bool:
         self._unsearched += picture.width * picture.height
-        if self._unsearched >= pixels:
-            self._unsearched = 0
-            found = found + self._search.next_tile(picture)
-        return found
+        if self._unsearched < (PIXELS_PER_TILE_BESIDE if has_face else PIXELS_PER_TILE):
+            return False
+        self._unsearched = 0
+        return True
 
     def reset(self) -> None:
         """Forget earlier frames, so that no face of the last shot is looked for in this one."""
@@ -157,6 +162,14 @@ class FaceMeshDetector:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _add(faces: list[Face], found: Face) -> bool:
+    """Add a face unless it is among them already; whether it was added."""
+    is_new = all(overlap(found.box, face.box) <= SAME_FACE for face in faces)
+    if is_new:
+        faces.append(found)
+    return is_new
 
 
 def face_of(landmarks: np.ndarray) -> Face:
