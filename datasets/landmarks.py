@@ -119,7 +119,7 @@ class FaceMeshDetector:
         piece = picture.piece(region.box)
         here = Region(region.x - piece.left, region.y - piece.top, region.side, region.roll)
         points = self._model.points(piece.rgb, here)
-        return None if points is None else points + np.float32([piece.left, piece.top])
+        return None if points is None else points + np.array([piece.left, piece.top], np.float32)
 
     def _new(self, picture: Picture, faces: list[Face], lost: bool) -> list[Region]:
         """Where faces may be that are not followed, the largest first."""

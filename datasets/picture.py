@@ -61,7 +61,8 @@ class Converter:
     def to_rgb(frame: Any, by: VideoReformatter) -> NDArray[np.uint8]:
         """(h, w, 3), as the frame's own colour space says."""
         # More threads would only wait for each other: this takes a fraction of a millisecond.
-        return by.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        rgb: NDArray[np.uint8] = by.reformat(frame, format="rgb24", threads=1).to_ndarray()  # type: ignore[assignment]
+        return rgb
 
 
 class Picture:
@@ -194,6 +195,6 @@ def _span(low: float, high: float, limit: int) -> tuple[int, int]:
     return min(max(start, 0), limit - length) // 2 * 2, length
 
 
-def _writable(frame: av.VideoFrame, number: int) -> NDArray[np.uint8]:
+def _writable(frame: Any, number: int) -> NDArray[np.uint8]:
     plane = frame.planes[number]
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)

@@ -1,12 +1,13 @@
 """Small faces in large pictures, and that looking for them is bounded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import pytest
 
+from datasets.face_models import Region
 from datasets.face_search import LEAST_SHARE, SMALLEST_FACE, FaceSearch, tiles
 from datasets.landmarks import PIXELS_PER_TILE, FaceMeshDetector
 from tests.portrait import portrait
@@ -105,8 +106,16 @@ def test_a_small_face_that_comes_later_is_found(detector: FaceMeshDetector) -> N
 
 def test_the_search_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
+
+    def noted(name: str) -> Callable[..., list[Region]]:
+        def look(*_: object) -> list[Region]:
+            looked.append(name)
+            return []
+
+        return look
+
     for name in ("whole", "sweep", "next_tile"):
-        monkeypatch.setattr(FaceSearch, name, lambda *_, name=name: looked.append(name) or [])
+        monkeypatch.setattr(FaceSearch, name, noted(name))
     frames = 240
     with FaceMeshDetector() as made:
         for _ in range(frames):

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, open_video
+from scenedetect import (
+    AdaptiveDetector,
+    ContentDetector,
+    SceneDetector,
+    SceneManager,
+    open_video,
+)
 
 from datasets.media import read_frames
 from tasks.shots import ShotConfig, ShotDetector
@@ -27,10 +33,10 @@ def ours(path: Path, *configs: ShotConfig) -> list[list[int]]:
     return [detector.cuts() for detector in detectors]
 
 
-def theirs(path: Path, *detectors: object) -> list[int]:
+def theirs(path: Path, *detectors: SceneDetector) -> list[int]:
     manager = SceneManager()
     for detector in detectors:
-        manager.add_detector(detector)  # type: ignore[arg-type]
+        manager.add_detector(detector)
     manager.detect_scenes(open_video(str(path), backend="pyav"))
     return [start.frame_num for start, _ in manager.get_scene_list()][1:]
 
