@@ -36,6 +36,9 @@ from tasks.sync_score import MouthAudioScorer
 SIDE = 256
 STRIDES = (2, 3, 5)
 REFERENCE = "FaceMesh"
+SETTLING = 5
+"""Frames that the reference takes to come from the detector's rough region to its own; ours
+looks twice at once."""
 SAME = 0.25
 """A face whose centre moved by less than this share of its size is the same in two variants."""
 
@@ -186,6 +189,7 @@ def measure(path: Path, seconds: float, sums: dict[str, Sums], jitters: list[np.
         sums[name].seconds += time.process_time() - began
         sums[name].frames += len(frames)
     start, stop = stretch(found[REFERENCE])
+    start += SETTLING
     if stop - start < 25:
         return
     reference = np.stack(found[REFERENCE][start:stop])  # type: ignore[arg-type]
