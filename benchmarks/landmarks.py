@@ -12,7 +12,8 @@ The error is how far the corners of the aligned 256 x 256 square move, in its pi
 judged against the reference's own jitter: how far a frame's corners lie from the line between
 its neighbours', which for a head in motion is nearly all noise. `mouth` is the error of the
 mouth's opening over its standard deviation, `sync` the mean confidence of the mouth-audio
-scorer. Times are of the processor.
+scorer, `other` counts frames in which another face was followed (where there are two) or none.
+Times are of the processor.
 """
 
 import argparse
@@ -169,7 +170,8 @@ class Sums:
     errors: list[np.ndarray]
     mouth: list[float]
     sync: list[float]
-    lost: int = 0
+    other: int = 0
+    """Frames in which another face is followed than the reference's, or none."""
 
 
 def measure(path: Path, seconds: float, sums: dict[str, Sums], jitters: list[np.ndarray]) -> None:
@@ -202,7 +204,7 @@ def measure(path: Path, seconds: float, sums: dict[str, Sums], jitters: list[np.
             mine if mine is not None and _near(mine, theirs[: len(mine)]) else None
             for mine, theirs in zip(found[name][start:stop], reference, strict=True)
         ]
-        each.lost += sum(point is None for point in points)
+        each.other += sum(point is None for point in points)
         kept = np.array([point is not None for point in points])
         landmarks = np.stack(
             [
@@ -222,7 +224,7 @@ def report(sums: dict[str, Sums], jitters: list[np.ndarray]) -> dict[str, Any]:
     table: dict[str, Any] = {
         "jitter": {"mean_px": float(noise.mean()), "p95_px": float(np.quantile(noise, 0.95))}
     }
-    print(f"{'':12s} {'mean px':>8s} {'95 % px':>8s} {'mouth':>7s} {'sync':>6s} {'lost':>5s}  ms")
+    print(f"{'':12s} {'mean px':>8s} {'95 % px':>8s} {'mouth':>7s} {'sync':>6s} {'other':>5s}  ms")
     print(f"{'jitter':12s} {table['jitter']['mean_px']:8.3f} {table['jitter']['p95_px']:8.3f}")
     for name, each in sums.items():
         errors = np.concatenate(each.errors)
@@ -231,14 +233,14 @@ def report(sums: dict[str, Sums], jitters: list[np.ndarray]) -> dict[str, Any]:
             "p95_px": float(np.quantile(errors, 0.95)),
             "mouth": float(np.mean(each.mouth)),
             "sync": float(np.mean(each.sync)) if each.sync else None,
-            "lost": each.lost,
+            "other_face": each.other,
             "ms_per_frame": 1000 * each.seconds / each.frames,
         }
         table[name] = row
         sync = f"{row['sync']:6.2f}" if each.sync else "     -"
         print(
             f"{name:12s} {row['mean_px']:8.3f} {row['p95_px']:8.3f} {row['mouth']:7.3f} {sync} "
-            f"{each.lost:5d} {row['ms_per_frame']:5.1f}"
+            f"{each.other:5d} {row['ms_per_frame']:5.1f}"
         )
     return table
 
