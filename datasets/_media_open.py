@@ -110,8 +110,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split())[:200]
 
 
-def video_stream(container: InputContainer) -> Any:
-    """The first video stream that is no cover picture, ready to be decoded on all cores.
+def video_stream(container: InputContainer, threads: int = 0) -> Any:
+    """The first video stream that is no cover picture, ready to be decoded.
+
+    Args:
+        threads: of the decoder; 0 takes all cores.
 
     Raises:
         SourceError: NO_VIDEO, or UNREADABLE where nothing decodes its codec.
@@ -126,6 +129,7 @@ def video_stream(container: InputContainer) -> Any:
                 raise SourceError(Reason.UNREADABLE, f"pictures of {size} pixels are claimed")
             context.options = {"max_pixels": str(MAX_PIXELS)}
             stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = threads
             return stream
     if not container.streams:
         raise SourceError(Reason.NOT_MEDIA, "no stream")

@@ -13,6 +13,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from datasets._media_open import FPS, decoded, first_of, frame_rate, opened, timed, video_stream
+from datasets.picture import Converter, Picture
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ Timed = tuple[float, Any]
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded picture."""
+    """A decoded picture and its time."""
 
     index: int
     """At a constant rate `round(time_s * fps)`; otherwise the position among the frames
@@ -35,15 +36,18 @@ class Frame:
     time_s: float
     """Seconds after the first video frame: k / fps at a constant rate, otherwise the
     source's own."""
-    rgb: NDArray[np.uint8]
-    """(h, w, 3). Frames that repeat share it: copy before writing into it."""
+    picture: Picture
+    """Converted to RGB as far as it is looked at. Frames that repeat share it."""
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """All of it, (h, w, 3). Frames that repeat share it: copy before writing into it."""
+        return self.picture.rgb
 
 
 def to_rgb(frame: Any) -> NDArray[np.uint8]:
     """(h, w, 3), turned as the display matrix says."""
-    rgb = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+    return Picture(frame).rgb
 
 
 def read_frames(
@@ -51,10 +55,11 @@ def read_frames(
     fps: float | None = FPS,
     start_s: float = 0.0,
     end_s: float | None = None,
+    threads: int = 0,
 ) -> Iterator[Frame]:
     """Decode a video as a stream of pictures; never more than two are held.
 
-    Frames that are not shown are never converted to RGB.
+    What is not looked at is never converted to RGB.
 
     Args:
         path: the file.
@@ -62,17 +67,20 @@ def read_frames(
             of the source is shown. None gives every frame of the source with its own time.
         start_s, end_s: part of the video, in seconds after its first frame; `end_s` itself
             is outside.
+        threads: of the decoder; 0 takes all cores. Where every core has a video of its own,
+            1 takes less memory and no longer.
 
     Raises:
         SourceError: the file cannot be opened, or none of its frames decoded. A damaged
             end only ends the stream, and is logged.
     """
     with opened(path) as container:
-        stream = video_stream(container)
+        stream = video_stream(container, threads)
         step = 1 / frame_rate(stream)
-        source = _from(path, container, stream, start_s)
+        source = _from(path, container, stream, start_s, threads)
         shown = source if fps is None else _resampled(source, fps, step)
         last: Any = None
+        converter = Converter()
         count = 0
         for time, frame in shown:
             if time < start_s - TINY_S:
@@ -80,8 +88,8 @@ def read_frames(
             if end_s is not None and time >= end_s - TINY_S:
                 return
             if frame is not last:
-                last, rgb = frame, to_rgb(frame)
-            yield Frame(count if fps is None else round(time * fps), time, rgb)
+                last, picture = frame, Picture(frame, converter)
+            yield Frame(count if fps is None else round(time * fps), time, picture)
             count += 1
         _tell_if_cut_off(path, stream, (time if count else start_s) + step)
 
@@ -93,7 +101,9 @@ def _tell_if_cut_off(path: Path, stream: Any, end_s: float) -> None:
         log.warning("%s ends at %.1f s of %.1f s", path.name, end_s, promised)
 
 
-def _from(path: Path, container: InputContainer, stream: Any, start_s: float) -> Iterator[Timed]:
+def _from(
+    path: Path, container: InputContainer, stream: Any, start_s: float, threads: int
+) -> Iterator[Timed]:
     """Frames from the first one on, or from a little before `start_s`."""
     rate = frame_rate(stream)
     frames = timed(decoded(container, stream), rate)
@@ -113,7 +123,7 @@ def _from(path: Path, container: InputContainer, stream: Any, start_s: float) ->
             return
     # Some containers cannot be entered in the middle, or only behind the target.
     with opened(path) as again:
-        yield from _since(zero, timed(decoded(again, video_stream(again)), rate))
+        yield from _since(zero, timed(decoded(again, video_stream(again, threads)), rate))
 
 
 def _since(zero: float, frames: Iterable[Timed]) -> Iterator[Timed]:

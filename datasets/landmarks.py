@@ -1,30 +1,32 @@
 """Faces and their 478 landmarks, and what is measured on landmarks.
 
-`FaceDetector` is what the rest of the program needs to know; `FaceMeshDetector` is mediapipe's
-FaceMesh, whose models come with its wheel. It follows faces from frame to frame, so call
-`reset` at every cut.
+`FaceDetector` is what the rest of the program needs to know; `FaceMeshDetector` follows faces
+with mediapipe's FaceMesh model, which comes with its wheel. It expects a video's frames one
+after the other, so call `reset` at every cut.
 """
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
-import cv2
 import numpy as np
+
+from datasets.face_models import LandmarkModel, Region, region_of
+from datasets.face_search import FaceSearch
+from datasets.picture import Picture
 
 POINTS = 478
 """Landmarks of a face: 468 of the mesh and 5 of each iris."""
-MAX_SIDE = 2048
-"""Larger frames are searched in a smaller copy. Below, making the copy takes longer than it
-saves, and landmarks lose precision: 0.6 px for a 1080x1920 frame searched at 1280."""
-
-WARM_UP = np.zeros((64, 64, 3), np.uint8)
-"""A frame without a face: models are loaded, and write notes about it, at the first one."""
+SAME_FACE = 0.5
+"""Two boxes of one frame that overlap more are one face."""
+LARGER = 1.5
+"""A face that is so many times larger takes the place of the smallest that is followed."""
+SEARCH_EVERY, SEARCH_EVERY_BESIDE = 2, 10
+"""Frames from one search of the whole picture to the next, with no face and while one is
+followed. Where one was just lost the frame itself is searched."""
+PIXELS_PER_TILE, PIXELS_PER_TILE_BESIDE = 12e6, 50e6
+"""Pixels of video for each tile that is searched for small faces, likewise. As decoding takes
+time by the pixel, this bounds the share of time that the search takes, whatever the size."""
 
 INNER_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
 """Upper and lower inner lip, the middle pair first."""
@@ -51,8 +53,8 @@ class Face:
 class FaceDetector(Protocol):
     """Finds faces in the frames of a video, given one after the other."""
 
-    def detect(self, rgb: np.ndarray) -> list[Face]:
-        """Faces of a frame, uint8 (h, w, 3), the largest first."""
+    def detect(self, image: np.ndarray | Picture) -> list[Face]:
+        """Faces of a frame, uint8 (h, w, 3) or a picture, the largest first."""
 
     def reset(self) -> None:
         """Forget earlier frames; call it at a cut."""
@@ -62,58 +64,93 @@ class FaceDetector(Protocol):
 
 
 class FaceMeshDetector:
-    """mediapipe's FaceMesh, a context manager.
+    """Faces followed by region with mediapipe's FaceMesh model, a context manager.
+
+    In each frame a face's landmarks are found in the region where they were in the last one, at
+    the frame's own resolution. New faces are searched for every few frames; where there are
+    `max_faces` already, one that is much larger takes the place of the smallest.
+
+    What is found depends on the frames since `reset` alone.
 
     Args:
-        max_faces: how many faces are looked for; with 1 a second face is at times preferred.
-        min_confidence: of detection and of following, 0 to 1.
-        max_side: frames with a longer side are searched in a scaled copy.
+        max_faces: how many faces are followed at once.
     """
 
-    def __init__(
-        self, max_faces: int = 2, min_confidence: float = 0.5, max_side: int = MAX_SIDE
-    ) -> None:
+    def __init__(self, max_faces: int = 2) -> None:
         if max_faces < 1:
             raise ValueError(f"max_faces is {max_faces}, expected at least 1")
-        self._max_side = max_side
-        self._seen_face = False
-        with _quiet_stderr():
-            from mediapipe.python.solutions.face_mesh import FaceMesh
+        self._max_faces = max_faces
+        self._model = LandmarkModel()
+        self._search = FaceSearch()
+        self._regions: list[Region] = []
+        self._frames = self._unsearched = 0
 
-            self._mesh: Any = FaceMesh(
-                static_image_mode=False,
-                max_num_faces=max_faces,
-                refine_landmarks=True,
-                min_detection_confidence=min_confidence,
-                min_tracking_confidence=min_confidence,
-            )
-            self._mesh.process(WARM_UP)
-
-    def detect(self, rgb: np.ndarray) -> list[Face]:
-        """Faces of a frame, uint8 (h, w, 3), the largest first."""
-        height, width = rgb.shape[:2]
-        scale = self._max_side / max(height, width)
-        if scale < 1:
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
-        rgb = np.ascontiguousarray(rgb)
-        # The models of the mesh write a note about the first face that they see.
-        with nullcontext() if self._seen_face else _quiet_stderr():
-            found = self._mesh.process(rgb).multi_face_landmarks or []
-        self._seen_face |= bool(found)
-        faces = [_face(each.landmark, width, height) for each in found]
+    def detect(self, image: np.ndarray | Picture) -> list[Face]:
+        """Faces of a frame, uint8 (h, w, 3) or a picture, the largest first."""
+        picture = Picture.of(image)
+        faces: list[Face] = []
+        for region in self._regions:
+            landmarks = self._landmarks(picture, region)
+            if landmarks is not None:
+                _add(faces, face_of(landmarks))
+        lost = len(faces) < len(self._regions)
+        for region in self._new(picture, faces, lost):
+            self._take(picture, region, faces)
+        self._regions = [region_of(face.landmarks) for face in faces]
+        self._frames += 1
         return sorted(faces, key=_area, reverse=True)
+
+    def _take(self, picture: Picture, region: Region, faces: list[Face]) -> None:
+        """Add the face in a new region, in place of a much smaller one if there are enough."""
+        if any(_inside(region, face.box) for face in faces):
+            return
+        full = len(faces) == self._max_faces
+        smallest = min(faces, key=_area) if full else None
+        if smallest and region.side < LARGER * region_of(smallest.landmarks).side:
+            return
+        landmarks = self._landmarks(picture, region)
+        if landmarks is not None:
+            # A detector's region is rough: look again where the face turned out to be.
+            landmarks = self._landmarks(picture, region_of(landmarks))
+        if landmarks is not None and _add(faces, face_of(landmarks)) and smallest:
+            faces[:] = [face for face in faces if face is not smallest]
+
+    def _landmarks(self, picture: Picture, region: Region) -> np.ndarray | None:
+        piece = picture.piece(region.box)
+        here = Region(region.x - piece.left, region.y - piece.top, region.side, region.roll)
+        points = self._model.points(piece.rgb, here)
+        return None if points is None else points + np.array([piece.left, piece.top], np.float32)
+
+    def _new(self, picture: Picture, faces: list[Face], lost: bool) -> list[Region]:
+        """Where faces may be that are not followed, the largest first."""
+        found: list[Region] = []
+        every = SEARCH_EVERY_BESIDE if faces else SEARCH_EVERY
+        if lost or self._frames % every == 0:
+            found = self._search.whole(picture)
+        if len(faces) < self._max_faces:
+            if self._frames == 0 and not found:
+                found = self._search.sweep(picture)
+            elif self._is_tile_due(picture, bool(faces)):
+                found = found + self._search.next_tile(picture)
+        return sorted(found, key=lambda region: region.side, reverse=True)
+
+    def _is_tile_due(self, picture: Picture, has_face: bool) -> bool:
+        self._unsearched += picture.width * picture.height
+        if self._unsearched < (PIXELS_PER_TILE_BESIDE if has_face else PIXELS_PER_TILE):
+            return False
+        self._unsearched = 0
+        return True
 
     def reset(self) -> None:
         """Forget earlier frames, so that no face of the last shot is looked for in this one."""
-        with _quiet_stderr():
-            self._mesh.reset()
-            self._mesh.process(WARM_UP)
-        self._seen_face = False
+        self._regions = []
+        self._frames = self._unsearched = 0
+        self._search.reset()
 
     def close(self) -> None:
         """Free the models."""
-        self._mesh.close()
+        self._model.close()
+        self._search.close()
 
     def __enter__(self) -> "FaceMeshDetector":
         return self
@@ -127,11 +164,29 @@ class FaceMeshDetector:
         self.close()
 
 
-def _face(points: Any, width: int, height: int) -> Face:
-    landmarks = np.array([(point.x, point.y) for point in points], np.float32)
-    landmarks *= np.array([width, height], np.float32)
+def _add(faces: list[Face], found: Face) -> bool:
+    """Add a face unless it is among them already; whether it was added."""
+    is_new = all(overlap(found.box, face.box) <= SAME_FACE for face in faces)
+    if is_new:
+        faces.append(found)
+    return is_new
+
+
+def face_of(landmarks: np.ndarray) -> Face:
+    """A face from its landmarks (n, 2)."""
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     return Face((float(low[0]), float(low[1]), float(high[0]), float(high[1])), landmarks)
+
+
+def overlap(
+    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
+) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom)."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return shared / max(sum(areas) - shared, 1e-9)
 
 
 def _area(face: Face) -> float:
@@ -139,22 +194,11 @@ def _area(face: Face) -> float:
     return (right - left) * (bottom - top)
 
 
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hold back what C++ libraries write to stderr; shown after all when something fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def _inside(region: Region, box: tuple[float, float, float, float]) -> bool:
+    """Whether a region is about the face that has this box."""
+    size = max(box[2] - box[0], box[3] - box[1])
+    middle = abs(region.x - (box[0] + box[2]) / 2) + abs(region.y - (box[1] + box[3]) / 2)
+    return middle < size / 3
 
 
 def mouth_opening(landmarks: np.ndarray) -> np.ndarray:

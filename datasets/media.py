@@ -17,6 +17,7 @@ from datasets._media_audio import (
 from datasets._media_open import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, MediaInfo, probe
 from datasets._media_video import Frame, read_frames, to_rgb
 from datasets._media_write import VideoWriter
+from datasets.picture import Picture
 
 __all__ = [
     "FPS",
@@ -25,6 +26,7 @@ __all__ = [
     "AudioWindow",
     "Frame",
     "MediaInfo",
+    "Picture",
     "VideoWriter",
     "fitted",
     "flac_bytes",

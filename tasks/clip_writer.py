@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.alignment import Aligner, align, align_points
-from datasets.media import FPS, VideoWriter
+from datasets.media import FPS, Picture, VideoWriter
 from tasks.quality import Quality, QualityMeter
 from tasks.tracks import Sighting
 
@@ -92,13 +92,13 @@ class TrackWriter:
         self._landmarks: list[np.ndarray] = []
         self._aligned: list[np.ndarray] = []
 
-    def add(self, sighting: Sighting, rgb: np.ndarray) -> None:
+    def add(self, sighting: Sighting, image: np.ndarray | Picture) -> None:
         """The track's next frame."""
         if self._start < 0:
             self._start = sighting.index
         matrix = self._aligner.matrix(sighting.landmarks)
         points = align_points(sighting.landmarks, matrix, self._resolution)
-        face = align(rgb, matrix, self._resolution)
+        face = align(image, matrix, self._resolution)
         self._waiting.append(_Held(face, sighting.landmarks, points, sighting.found))
         if len(self._waiting) > self._hold:
             self._encode_one()

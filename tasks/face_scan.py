@@ -86,8 +86,8 @@ def scan_faces(
     with FaceMeshDetector(max_faces=4) as detector:
         for frame in read_frames(path, fps=None):
             times.append(frame.time_s)
-            shots.add(frame.rgb)
-            found.append([_small(face) for face in detector.detect(frame.rgb)])
+            shots.add(frame.picture)
+            found.append([_small(face) for face in detector.detect(frame.picture)])
             progress(len(times), max(expected, len(times) + 1))
     cuts = [0, *shots.cuts(), len(times)]
     scan = FaceScan(

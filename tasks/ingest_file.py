@@ -26,6 +26,7 @@ from datasets.media import (
     SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     AudioWindow,
+    Picture,
     flac_bytes,
     loud_share,
     probe,
@@ -146,8 +147,8 @@ class FileRun:
             try:
                 for frame in read_frames(path, start_s=part.start_s, end_s=end):
                     if work is None:
-                        work = _PartRun(self, part, sound, frame.index, frame.rgb.shape)
-                    work.add(frame.rgb)
+                        work = _PartRun(self, part, sound, frame.index, frame.picture)
+                    work.add(frame.picture)
                 if work is None:
                     raise SourceError(Reason.OUTSIDE_PICTURE, "the video ends before it")
                 work.finish()
@@ -216,22 +217,26 @@ class _PartRun:
     """One annotated part of a file, or all of it."""
 
     def __init__(
-        self, run: FileRun, part: Part, sound: AudioWindow, first: int, shape: tuple[int, ...]
+        self, run: FileRun, part: Part, sound: AudioWindow, first: int, picture: Picture
     ) -> None:
         self.run, self.part, self.sound, self.first = run, part, sound, first
         self.config = run.config
-        self.box = _box(part, shape)
+        self.box = _box(part, picture)
         self.first_shot, self.first_track = run.numbered_from
         named = f"{run.item.relative}/{part.name}" if part.name else run.item.relative
         self.prefix = clip_prefix(named)
         self.tracks = 0
         self.work = FacePass(run.tools.detector, self._make_writer)
 
-    def add(self, rgb: np.ndarray) -> None:
-        if self.box:
-            left, top, right, bottom = self.box
-            rgb = np.ascontiguousarray(rgb[top:bottom, left:right])
-        self.work.add(rgb)
+    def add(self, picture: Picture) -> None:
+        if self.box is None:
+            self.work.add(picture)
+            return
+        left, top, right, bottom = self.box
+        piece = picture.piece(self.box)
+        rows = slice(top - piece.top, bottom - piece.top)
+        columns = slice(left - piece.left, right - piece.left)
+        self.work.add(np.ascontiguousarray(piece.rgb[rows, columns]))
 
     def finish(self) -> None:
         self.work.finish()
@@ -322,12 +327,12 @@ def _order(row: ClipRow) -> tuple[float, int, float]:
     return row.end_s, row.track, row.start_s
 
 
-def _box(part: Part, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the part's region in a picture of this shape."""
+def _box(part: Part, picture: Picture) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the part's region in pictures of this size."""
     if part.region is None:
         return None
     try:
-        return part.region.pixels(shape[1], shape[0])
+        return part.region.pixels(picture.width, picture.height)
     except ValueError as error:
         raise SourceError(Reason.OUTSIDE_PICTURE, str(error)) from error
 

@@ -31,7 +31,7 @@ class QualityMeter:
     _sides: list[float] = field(default_factory=list)
     _found: list[bool] = field(default_factory=list)
     _sharp: list[float] = field(default_factory=list)
-    _yaw: list[float] = field(default_factory=list)
+    _landmarks: list[np.ndarray] = field(default_factory=list)
     _bright: list[float] = field(default_factory=list)
 
     def add(self, face: np.ndarray, landmarks: np.ndarray, found: bool) -> None:
@@ -46,9 +46,9 @@ class QualityMeter:
         width, height = np.ptp(landmarks, axis=0)
         self._sides.append(float(np.sqrt(width * height)))
         self._found.append(found)
-        self._sharp.append(float(cv2.Laplacian(grey, cv2.CV_32F).var()))
-        self._yaw.append(float(abs(yaw_deg(landmarks[None])[0])))
-        self._bright.append(float(grey.mean()))
+        self._sharp.append(float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1][0, 0] ** 2))
+        self._landmarks.append(landmarks)
+        self._bright.append(cv2.mean(grey)[0])
 
     def result(self) -> Quality:
         """Scores of the frames so far; at least one is needed."""
@@ -56,6 +56,6 @@ class QualityMeter:
             face_px=float(np.median(self._sides)),
             coverage=float(np.mean(self._found)),
             sharpness=float(np.median(self._sharp)),
-            yaw_deg=float(np.median(self._yaw)),
+            yaw_deg=float(np.median(np.abs(yaw_deg(np.stack(self._landmarks))))),
             brightness=float(np.mean(self._bright)),
         )

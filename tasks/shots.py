@@ -2,26 +2,40 @@
 
 PySceneDetect's own adaptive and content detectors, fed frame by frame with a small copy.
 A frame is a cut when either says so: the adaptive one finds cuts between similar pictures,
-the content one those close to other fast changes.
+the content one those close to other fast changes. Both judge the same change from frame to
+frame, which is measured once.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
-ADAPTIVE_THRESHOLD = 3.0
-"""Change over the mean change of the neighbouring frames. The reference chain takes 2, which
-splits single shots of lively speakers."""
-LEAST_CHANGE = 22.0
-"""Change in grey levels that a cut has at least; PySceneDetect's 15 is at times reached by the
-noisy hues of a nearly grey picture at a key frame, which reach 20."""
-CONTENT_THRESHOLD = 27.0
-"""Change in hue, saturation and brightness, grey levels."""
-SEARCH_SIDE = 256
-"""Frames are compared in copies whose longer side is this, as PySceneDetect does."""
+from datasets.picture import Picture
+
 LATENCY = 2
 """A cut is known at most this many frames after its own frame."""
+
+
+@dataclass(frozen=True)
+class ShotConfig:
+    """Thresholds of the detectors, in grey levels of hue, saturation and brightness averaged.
+
+    PySceneDetect's own defaults are `ShotConfig(least_change=15, least_frames=15)`.
+    """
+
+    adaptive_threshold: float = 3.0
+    """Change over the mean change of the neighbouring frames. The reference chain takes 2, which
+    splits single shots of lively speakers."""
+    least_change: float = 22.0
+    """Change that a cut of the adaptive detector has at least; PySceneDetect's 15 is at times
+    reached by the noisy hues of a nearly grey picture at a key frame, which reach 20."""
+    content_threshold: float = 27.0
+    """Change that is a cut whatever its neighbours; infinite turns that detector off."""
+    least_frames: int = 0
+    """Shots that would be shorter are not split off. PySceneDetect takes 15, but no track may
+    go on over a cut, and a short shot gives no clip anyway."""
 
 
 class ShotDetector:
@@ -29,61 +43,61 @@ class ShotDetector:
 
     Args:
         fps: of the frames; only names times, decides nothing.
-        adaptive_threshold, content_threshold: of the two detectors.
+        config: thresholds.
     """
 
-    def __init__(
-        self,
-        fps: float = 25.0,
-        adaptive_threshold: float = ADAPTIVE_THRESHOLD,
-        content_threshold: float = CONTENT_THRESHOLD,
-    ) -> None:
+    def __init__(self, fps: float = 25.0, config: ShotConfig | None = None) -> None:
         from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
+        config = config or ShotConfig()
         self._fps = fps
         self._count = 0
+        self._change = 0.0
+        self._last: np.ndarray | None = None
         self._cuts: set[int] = set()
         self._detectors: tuple[Any, ...] = (
             AdaptiveDetector(
-                adaptive_threshold,
-                min_scene_len=0,
+                config.adaptive_threshold,
+                min_scene_len=config.least_frames,
                 window_width=LATENCY,
-                min_content_val=LEAST_CHANGE,
+                min_content_val=config.least_change,
             ),
-            ContentDetector(content_threshold, min_scene_len=0),
+            ContentDetector(config.content_threshold, min_scene_len=config.least_frames),
         )
+        for detector in self._detectors:
+            # Each would convert and compare the frames again.
+            detector._calculate_frame_score = lambda *_: self._change
 
-    def add(self, rgb: np.ndarray) -> list[int]:
-        """Look at the next frame, uint8 (h, w, 3).
+    def add(self, image: np.ndarray | Picture) -> list[int]:
+        """Look at the next frame, uint8 (h, w, 3) or a picture.
 
         Returns:
             Frames, counted from 0, that are now known to begin a shot: this one or one of
-            the `LATENCY` before it.
+            the `LATENCY` before it (or earlier where `least_frames` joins short shots).
         """
         from scenedetect.common import FrameTimecode
 
-        small = _search_copy(rgb)
+        self._measure(Picture.of(image).small())
         here = FrameTimecode(self._count, self._fps)
         found = {
             cut.frame_num
             for detector in self._detectors
-            for cut in detector.process_frame(here, small)
+            for cut in detector.process_frame(here, self._last)
         }
         new = found - self._cuts - {0}
         self._cuts |= new
         self._count += 1
         return sorted(new)
 
+    def _measure(self, small: np.ndarray) -> None:
+        """Mean absolute change of hue, saturation and brightness, as PySceneDetect defines it."""
+        colours = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+        before, self._last = self._last, colours
+        if before is None or before.shape != colours.shape:
+            self._change = 0.0
+        else:
+            self._change = cv2.norm(before, colours, cv2.NORM_L1) / colours.size
+
     def cuts(self) -> list[int]:
         """All frames so far that begin a shot, without the first."""
         return sorted(self._cuts)
-
-
-def _search_copy(rgb: np.ndarray) -> np.ndarray:
-    """A small BGR copy."""
-    height, width = rgb.shape[:2]
-    scale = SEARCH_SIDE / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)

@@ -1,21 +1,30 @@
 """Follow several faces from frame to frame within a shot.
 
-A face continues the track whose last box it overlaps most. Tracks end at cuts and where a
-face is missing for longer than a few frames; shorter gaps are filled in a straight line.
+Faces continue the tracks whose boxes they overlap most, all of a frame assigned together. Where
+boxes overlap, as when faces cross, a track's box is expected where its motion takes it. Tracks
+end at cuts and where a face is missing for longer than a few frames; shorter gaps are filled
+in a straight line.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
-from datasets.landmarks import Face
+from datasets.landmarks import Face, overlap
 
 MAX_GAP = 5
 """Frames that a face may be missed in a row."""
 MIN_OVERLAP = 0.3
 """Smallest intersection over union of a face's boxes in frames that follow each other."""
+KEPT_SPEED = 0.5
+"""Share of the speed so far in the new one; landmarks jitter."""
 SAME_FACE = 0.6
 """Two boxes of one frame that overlap more are one face found twice."""
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, pixels."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,20 @@ class _Track:
     number: int
     index: int
     face: Face
+    speed: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    """Pixels per frame."""
+
+    def expected(self, index: int) -> Box:
+        """Its box in a frame, had it gone on moving as before."""
+        x, y = self.speed * (index - self.index)
+        left, top, right, bottom = self.face.box
+        return left + x, top + y, right + x, bottom + y
+
+    def go_on(self, index: int, face: Face) -> None:
+        """The face was seen again."""
+        moved = (_centre(face.box) - _centre(self.face.box)) / (index - self.index)
+        self.speed = KEPT_SPEED * self.speed + (1 - KEPT_SPEED) * moved
+        self.index, self.face = index, face
 
 
 @dataclass
@@ -58,19 +81,38 @@ class Tracker:
         ended = [track for track in self._open if index - track.index > self.max_gap + 1]
         self._open = [track for track in self._open if track not in ended]
         sightings: list[Sighting] = []
-        free = list(self._open)
-        for face in _distinct(faces):
-            track = max(free, key=lambda each: overlap(each.face.box, face.box), default=None)
-            if track is None or overlap(track.face.box, face.box) < self.min_overlap:
+        distinct = _distinct(faces)
+        tracks = self._assigned(index, distinct)
+        for face, track in zip(distinct, tracks, strict=True):
+            if track is None:
                 track = _Track(self._made, index, face)
                 self._made += 1
                 self._open.append(track)
             else:
-                free.remove(track)
                 sightings += _between(track, index, face)
-            track.index, track.face = index, face
+                track.go_on(index, face)
             sightings.append(Sighting(track.number, index, face.landmarks, True))
         return sightings, [track.number for track in ended]
+
+    def _assigned(self, index: int, faces: list[Face]) -> list[_Track | None]:
+        """For each face the track that it continues, such that the overlaps' sum is greatest."""
+        found: list[_Track | None] = [None] * len(faces)
+        if not faces or not self._open:
+            return found
+        last, expected = (
+            np.array([[overlap(box, face.box) for box in boxes] for face in faces])
+            for boxes in (
+                [track.face.box for track in self._open],
+                [track.expected(index) for track in self._open],
+            )
+        )
+        possible = np.maximum(last, expected) >= self.min_overlap
+        # Tracks that two faces could continue are told apart by where they were heading.
+        gain = np.where(possible, 1 + expected, 0.0)
+        for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
+            if possible[row, column]:
+                found[row] = self._open[column]
+        return found
 
     def cut(self) -> list[int]:
         """End all tracks; returns their numbers."""
@@ -79,15 +121,8 @@ class Tracker:
         return ended
 
 
-def overlap(
-    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
-) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom)."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return shared / max(sum(areas) - shared, 1e-9)
+def _centre(box: Box) -> np.ndarray:
+    return np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
 
 
 def _distinct(faces: list[Face]) -> list[Face]:

@@ -1,5 +1,6 @@
 """The affine alignment: published numbers, geometry, and the way back."""
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from datasets.alignment import (
     paste_back,
     three_points,
 )
+from datasets.picture import Picture
+from tests.portrait import portrait
 
 POINTS = np.array([[423.0, 308.0], [520.0, 297.0], [473.0, 372.0]])
 
@@ -157,3 +160,29 @@ def test_a_face_beyond_the_border() -> None:
         out = paste_back(image, np.full((256, 256, 3), 255, np.uint8), matrix)
         assert out.shape == image.shape
         assert (out != image).any() == (shift[0] < 1000)
+
+
+def test_a_picture_gives_the_same_face_as_its_rgb() -> None:
+    rgb = cv2.resize(portrait(300), (1200, 1200), interpolation=cv2.INTER_CUBIC)
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+    whole = frame.to_ndarray(format="rgb24")
+    for points in ([[300, 400], [620, 380], [470, 600]], [[10, 900], [150, 850], [60, 1100]]):
+        matrix = Aligner(256).matrix_of_points(np.array(points, np.float64))
+        difference = align(Picture(frame), matrix).astype(int) - align(whole, matrix)
+        assert np.abs(difference).max() <= 2
+        assert np.abs(difference).mean() < 0.05
+
+
+def test_cubic_resizing_is_as_good_as_lanczos() -> None:
+    """The reference resizes the crop by Lanczos; ours must not be told from it."""
+    matrix = Aligner(256).matrix_of_points(np.array([[100, 120], [190, 115], [150, 180]]))
+    image = portrait(320)
+    width, height = crop_size(256)
+    crop = cv2.warpAffine(image, matrix, (width, height), borderValue=(127, 127, 127))
+    lanczos = cv2.resize(crop, (256, 256), interpolation=cv2.INTER_LANCZOS4)
+    assert np.abs(align(image, matrix).astype(int) - lanczos).mean() < 0.5
+
+
+def test_a_matrix_without_inverse_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no inverse"):
+        invert(np.array([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]]))

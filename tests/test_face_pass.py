@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.landmarks import Face
+from datasets.picture import Picture
 from tasks.face_pass import FacePass
 from tasks.tracks import MAX_GAP, Sighting
 
@@ -16,7 +17,8 @@ class PaintedFaces:
     def __init__(self) -> None:
         self.resets = 0
 
-    def detect(self, rgb: np.ndarray) -> list[Face]:
+    def detect(self, image: np.ndarray | Picture) -> list[Face]:
+        rgb = Picture.of(image).rgb
         columns = np.flatnonzero((rgb[..., BLUE] > 250).any(axis=0))
         faces = []
         for run in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1):
@@ -39,9 +41,9 @@ class Recorder:
         self.seen: list[tuple[int, int]] = []
         self.closed = self.discarded = False
 
-    def add(self, sighting: Sighting, rgb: np.ndarray) -> None:
+    def add(self, sighting: Sighting, image: np.ndarray | Picture) -> None:
         assert not self.closed
-        self.seen.append((sighting.index, int(rgb[0, 0, 0])))
+        self.seen.append((sighting.index, int(Picture.of(image).rgb[0, 0, 0])))
 
     def close(self) -> None:
         self.closed = True

@@ -6,8 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.landmarks import FaceMeshDetector, face_size, mouth_opening, yaw_deg
-from tests.portrait import blank, portrait
+from datasets.landmarks import (
+    SEARCH_EVERY_BESIDE,
+    FaceMeshDetector,
+    face_size,
+    mouth_opening,
+    yaw_deg,
+)
+from tests.portrait import blank, moving, portrait
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +53,6 @@ def test_two_faces_largest_first(detector: FaceMeshDetector) -> None:
     assert first.box[0] > 240 > second.box[2]
 
 
-def test_scaled_search_gives_pixels_of_the_frame(detector: FaceMeshDetector) -> None:
-    with FaceMeshDetector(max_faces=2, max_side=200) as scaled:
-        (small,) = scaled.detect(portrait())
-    (full,) = detector.detect(portrait())
-    assert np.abs(small.landmarks - full.landmarks).mean() < 3
-
-
 def test_reset_forgets_the_face(detector: FaceMeshDetector) -> None:
     (before,) = detector.detect(portrait())
     moved = np.roll(portrait(), 60, axis=1)
@@ -61,6 +60,43 @@ def test_reset_forgets_the_face(detector: FaceMeshDetector) -> None:
     (after,) = detector.detect(moved)
     shift = (after.landmarks - before.landmarks).mean(axis=0)
     assert shift == pytest.approx([60, 0], abs=4)
+
+
+def test_what_was_seen_before_a_reset_changes_nothing(detector: FaceMeshDetector) -> None:
+    frames = [blank(), *moving(14)]
+
+    def points() -> list[np.ndarray]:
+        return [face.landmarks for frame in frames for face in detector.detect(frame)]
+
+    first = points()
+    detector.reset()
+    for frame in moving(9, reach=30.0):
+        detector.detect(frame[:, ::-1])
+    detector.reset()
+    second = points()
+    assert len(first) == len(second) >= 13
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_a_larger_face_takes_the_place_of_a_small_one() -> None:
+    small = cv2.resize(portrait(), (160, 160), interpolation=cv2.INTER_AREA)
+    before = np.full((400, 800, 3), 90, np.uint8)
+    before[:160, :160] = small
+    after = before.copy()
+    after[:, 400:] = cv2.resize(portrait(), (400, 400))
+    with FaceMeshDetector(max_faces=1) as made:
+        assert [made.detect(before)[0].box[2] < 160 for _ in range(5)] == [True] * 5
+        boxes = [made.detect(after)[0].box for _ in range(SEARCH_EVERY_BESIDE + 1)]
+    assert boxes[-1][0] > 400
+    assert len(boxes) == SEARCH_EVERY_BESIDE + 1
+
+
+def test_a_face_that_leaves_and_another_that_comes(detector: FaceMeshDetector) -> None:
+    left, right = np.full((320, 700, 3), 90, np.uint8), np.full((320, 700, 3), 90, np.uint8)
+    left[:, :320], right[:, 380:] = portrait(), portrait()
+    assert detector.detect(left)[0].box[2] < 320
+    (face,) = detector.detect(right)
+    assert face.box[0] > 380
 
 
 def test_refuses_no_faces() -> None:

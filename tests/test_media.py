@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from datasets.errors import Reason, SourceError
-from datasets.media import FPS, SAMPLE_RATE, VideoWriter, probe, read_frames
+from datasets.media import FPS, SAMPLE_RATE, Picture, VideoWriter, probe, read_frames
 
 
 def write_counter(path: Path, count: int, fps: float, size: tuple[int, int] = (64, 48)) -> None:
@@ -265,21 +265,21 @@ def test_a_name_that_looks_like_a_protocol(tmp_path: Path, monkeypatch: pytest.M
     assert len(list(read_frames(Path("http:a %03d.mp4")))) == 5
 
 
-def test_pictures_that_are_not_shown_are_not_converted(
+def test_pictures_that_are_not_looked_at_are_not_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import datasets._media_video as reading
-
     converted = []
 
-    def counted(frame: object) -> np.ndarray:
-        converted.append(frame)
+    def counted(picture: Picture) -> np.ndarray:
+        converted.append(picture)
         return np.zeros((48, 64, 3), np.uint8)
 
     write_counter(tmp_path / "a.mp4", 100, 50)
-    monkeypatch.setattr(reading, "to_rgb", counted)
-    assert len(list(read_frames(tmp_path / "a.mp4", start_s=1.0))) == 25
-    assert len(converted) == 25
+    monkeypatch.setattr(Picture, "rgb", property(counted))
+    frames = list(read_frames(tmp_path / "a.mp4", start_s=1.0))
+    assert len(frames) == 25
+    assert converted == []
+    assert len({frame.picture for frame in frames}) == 25
 
 
 def expected_seconds(facts: dict[str, dict[str, str] | float]) -> float:

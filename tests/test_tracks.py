@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from datasets.landmarks import Face
-from tasks.tracks import MAX_GAP, Sighting, Tracker, overlap
+from datasets.landmarks import Face, overlap
+from tasks.tracks import MAX_GAP, Sighting, Tracker
 
 
 def face(x: float, y: float = 50.0, side: float = 40.0) -> Face:
@@ -73,3 +73,27 @@ def test_overlap() -> None:
     assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
     assert overlap((0, 0, 10, 10), (20, 0, 30, 10)) == 0
     assert overlap((0, 0, 0, 0), (0, 0, 0, 0)) == 0
+
+
+def test_crossing_faces_keep_their_tracks() -> None:
+    # Two faces at different heights pass each other; the one in front hides nothing.
+    frames = [[face(4.0 * i, 50.0), face(200 - 4.0 * i, 68.0)] for i in range(50)]
+    frames = [list(reversed(each)) if i % 3 else each for i, each in enumerate(frames)]
+    seen = follow(frames)
+    assert {sight.track for sight in seen} == {0, 1}
+    for track, top in ((0, 50.0), (1, 68.0)):
+        assert {float(s.landmarks[0, 1]) for s in seen if s.track == track} == {top}
+
+
+def test_faces_that_compete_for_a_track_are_assigned_together() -> None:
+    # The first face fits both tracks and the left one better; the second fits that one alone.
+    seen = follow([[face(20.0), face(46.0)], [face(31.0), face(8.0)]])
+    after = {float(s.landmarks[0, 0]): s.track for s in seen if s.index == 1}
+    assert after == {8.0: 0, 31.0: 1}
+
+
+def test_a_fast_face_is_found_again_after_a_gap() -> None:
+    frames = [[face(6.0 * index)] if index not in (8, 9, 10, 11) else [] for index in range(20)]
+    seen = follow(frames)
+    assert {sight.track for sight in seen} == {0}
+    assert [sight.index for sight in seen] == list(range(20))

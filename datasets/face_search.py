@@ -1,0 +1,101 @@
+"""Where in a picture faces are that are not followed yet.
+
+The short-range detector looks at the whole picture at once. It misses faces below an eighth of
+the longer side, so the full-range one looks at tiles, coarse ones first; a picture's tiles
+together find every face of `SMALLEST_FACE` pixels or more, wherever it is.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from datasets.face_models import FULL_RANGE, INPUT_SIDE, SHORT_RANGE, DetectionModel, Region
+from datasets.picture import Box, Picture
+
+SMALLEST_FACE = 56.0
+"""Width in pixels of faces that tiles are made for. Smaller ones are found at times."""
+LEAST_SHARE = 14 / 192
+"""Width of the smallest face that the full-range detector surely finds, over the tile's side."""
+COARSER = 2.5
+"""Tiles of one size are at most so many times larger than those of the next."""
+
+
+class FaceSearch:
+    """Detectors for new faces."""
+
+    def __init__(self) -> None:
+        self._short = DetectionModel(SHORT_RANGE)
+        self._full: DetectionModel | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again with the coarsest tile."""
+        self._tile = 0
+
+    def whole(self, picture: Picture) -> list[Region]:
+        """Faces that are large enough to be seen in a small copy."""
+        small = picture.small()
+        return [_moved(each, picture.width / small.shape[1]) for each in self._short.regions(small)]
+
+    def sweep(self, picture: Picture) -> list[Region]:
+        """Faces in all tiles."""
+        boxes = tiles(picture.width, picture.height)
+        return [region for box in boxes for region in self._in_tile(picture, box)]
+
+    def next_tile(self, picture: Picture) -> list[Region]:
+        """Faces in the tile that is next in turn."""
+        boxes = tiles(picture.width, picture.height)
+        self._tile += 1
+        return self._in_tile(picture, boxes[(self._tile - 1) % len(boxes)])
+
+    def _in_tile(self, picture: Picture, box: Box) -> list[Region]:
+        if self._full is None:
+            # Most videos never need it.
+            self._full = DetectionModel(FULL_RANGE)
+        piece = picture.piece(box)
+        left, top, right, bottom = (round(side) for side in box)
+        part = piece.rgb[top - piece.top : bottom - piece.top, left - piece.left :]
+        part = part[:, : right - left]
+        scale = max(part.shape[:2]) / INPUT_SIDE
+        size = tuple(max(1, round(side / scale)) for side in part.shape[1::-1])
+        shrunk = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        found = self._full.regions(np.ascontiguousarray(shrunk))
+        return [_moved(each, part.shape[1] / size[0], left, top) for each in found]
+
+    def close(self) -> None:
+        """Free the models."""
+        self._short.close()
+        if self._full is not None:
+            self._full.close()
+
+
+def tiles(width: int, height: int, smallest: float = SMALLEST_FACE) -> list[Box]:
+    """Squares (or what fits) that cover a picture, first the whole one, then smaller ones.
+
+    Tiles of a size overlap by the largest face that the next coarser ones might miss.
+    """
+    longest = max(width, height)
+    ratio = max(longest * LEAST_SHARE / smallest, 1.0)
+    steps = math.ceil(math.log(ratio) / math.log(COARSER) - 1e-9)
+    boxes: list[Box] = [(0, 0, width, height)]
+    for step in range(1, steps + 1):
+        side = longest / ratio ** (step / steps)
+        overlap = LEAST_SHARE * longest / ratio ** ((step - 1) / steps)
+        boxes += [
+            (x, y, min(x + side, width), min(y + side, height))
+            for y in _starts(height, side, overlap)
+            for x in _starts(width, side, overlap)
+        ]
+    return boxes
+
+
+def _starts(length: float, side: float, overlap: float) -> list[float]:
+    if length <= side:
+        return [0.0]
+    count = math.ceil((length - side) / (side - overlap)) + 1
+    return [index * (length - side) / (count - 1) for index in range(count)]
+
+
+def _moved(region: Region, scale: float, left: float = 0.0, top: float = 0.0) -> Region:
+    return Region(region.x * scale + left, region.y * scale + top, region.side * scale, region.roll)

@@ -1,0 +1,200 @@
+"""A decoded picture of which only the parts that are looked at become RGB.
+
+Converting a whole 1080p frame costs as much as finding the landmarks of a face in it, and more
+for 4K. A `Picture` keeps what the decoder gave and converts a piece, or a small copy, when it
+is asked for; the values are the same as in the whole converted frame.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+PLANAR = ("yuv420p", "yuvj420p")
+"""Pixel formats whose pieces are converted on their own; nearly all video there is."""
+WHOLE_BELOW = 500_000
+"""Pixels of a frame up to which converting all of it is as cheap as a piece."""
+SMALL_WIDTH = 256
+"""Width of the small copy, pixels: what PySceneDetect shrinks frames to."""
+STEP = 64
+"""Pieces are a multiple of this wide and high, so that few sizes occur."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, pixels."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a picture."""
+
+    rgb: NDArray[np.uint8]
+    """(h, w, 3)."""
+    left: int
+    """Column of the picture where it begins."""
+    top: int
+    """Row of the picture where it begins."""
+
+    def covers(self, box: Box) -> bool:
+        """Whether the whole pixels of a box lie inside."""
+        height, width = self.rgb.shape[:2]
+        return (
+            self.left <= box[0]
+            and self.top <= box[1]
+            and self.left + width >= box[2]
+            and self.top + height >= box[3]
+        )
+
+
+@dataclass
+class Converter:
+    """swscale's set-up for the sizes that were converted last, shared by a video's pictures."""
+
+    whole: VideoReformatter = field(default_factory=VideoReformatter)
+    pieces: VideoReformatter = field(default_factory=VideoReformatter)
+    small: VideoReformatter = field(default_factory=VideoReformatter)
+
+    @staticmethod
+    def to_rgb(frame: Any, by: VideoReformatter) -> NDArray[np.uint8]:
+        """(h, w, 3), as the frame's own colour space says."""
+        # More threads would only wait for each other: this takes a fraction of a millisecond.
+        rgb: NDArray[np.uint8] = by.reformat(frame, format="rgb24", threads=1).to_ndarray()  # type: ignore[assignment]
+        return rgb
+
+
+class Picture:
+    """One frame of a video.
+
+    Args:
+        frame: as the decoder gives it.
+        converter: shared by the pictures of a video, so that set-up is not repeated.
+    """
+
+    def __init__(self, frame: Any, converter: Converter | None = None) -> None:
+        self._frame = frame
+        self._converter = converter or Converter()
+        self._turns = round(frame.rotation / 90) % 4
+        self._pieces: list[Piece] = []
+        self._whole: NDArray[np.uint8] | None = None
+        self._small: NDArray[np.uint8] | None = None
+        width, height = frame.width, frame.height
+        self.width, self.height = (height, width) if self._turns % 2 else (width, height)
+
+    @staticmethod
+    def of(image: "np.ndarray | Picture") -> "Picture":
+        """A picture from one, or from uint8 (h, w, 3)."""
+        return image if isinstance(image, Picture) else _ArrayPicture(image)
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """All of it, uint8 (height, width, 3), turned as the display matrix says."""
+        if self._whole is None:
+            rgb = Converter.to_rgb(self._frame, self._converter.whole)
+            self._whole = np.ascontiguousarray(np.rot90(rgb, self._turns)) if self._turns else rgb
+        return self._whole
+
+    def piece(self, box: Box) -> Piece:
+        """A part that holds what of a box is inside the picture; it may be larger."""
+        if self._whole is None and not self._in_parts():
+            self.rgb  # noqa: B018 - converts it
+        if self._whole is not None:
+            return Piece(self._whole, 0, 0)
+        box = (
+            min(max(box[0], 0), self.width - 1),
+            min(max(box[1], 0), self.height - 1),
+            max(min(box[2], self.width), 1),
+            max(min(box[3], self.height), 1),
+        )
+        for piece in self._pieces:
+            if piece.covers(box):
+                return piece
+        left, width = _span(box[0], box[2], self.width)
+        top, height = _span(box[1], box[3], self.height)
+        piece = Piece(self._converted(left, top, width, height), left, top)
+        self._pieces.append(piece)
+        return piece
+
+    def small(self) -> NDArray[np.uint8]:
+        """A copy about `SMALL_WIDTH` wide, uint8 (h, w, 3); itself if it is no wider."""
+        if self._small is None:
+            self._small = self._shrunk()
+        return self._small
+
+    def _shrunk(self) -> NDArray[np.uint8]:
+        if self.width <= SMALL_WIDTH:
+            return self.rgb
+        size = (SMALL_WIDTH, max(2, round(self.height * SMALL_WIDTH / self.width / 2) * 2))
+        if self._whole is not None or not self._in_parts():
+            return cv2.resize(self.rgb, size, interpolation=cv2.INTER_LINEAR)
+        picture = av.VideoFrame(*size, "yuv420p")
+        for number, plane in enumerate(self._planes()):
+            side = size if number == 0 else (size[0] // 2, size[1] // 2)
+            shrunk = cv2.resize(plane, side, interpolation=cv2.INTER_LINEAR)
+            _writable(picture, number)[: side[1], : side[0]] = shrunk
+        return self._to_rgb(picture, self._converter.small)
+
+    def _in_parts(self) -> bool:
+        return (
+            self._turns == 0
+            and self.width % 2 == self.height % 2 == 0
+            and self.width * self.height > WHOLE_BELOW
+            and self._frame.format.name in PLANAR
+        )
+
+    def _planes(self) -> list[NDArray[np.uint8]]:
+        """Luma and chroma, views of the decoder's memory."""
+        return [
+            np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : plane.width]
+            for plane in self._frame.planes
+        ]
+
+    def _converted(self, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A part that begins at an even row and column, where chroma has its pixels."""
+        part = av.VideoFrame(width, height, "yuv420p")
+        for number, plane in enumerate(self._planes()):
+            each = 1 if number == 0 else 2
+            rows, columns = (
+                slice(top // each, (top + height) // each),
+                slice(left // each, (left + width) // each),
+            )
+            _writable(part, number)[: height // each, : width // each] = plane[rows, columns]
+        return self._to_rgb(part, self._converter.pieces)
+
+    def _to_rgb(self, part: av.VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:
+        part.colorspace = self._frame.colorspace
+        part.color_range = self._frame.color_range
+        if self._frame.format.name == "yuvj420p":
+            part.color_range = FULL_RANGE
+        return Converter.to_rgb(part, converter)
+
+
+FULL_RANGE = 2
+"""FFmpeg's number for levels of 0 to 255."""
+
+
+class _ArrayPicture(Picture):
+    """A picture that is RGB already."""
+
+    def __init__(self, rgb: NDArray[np.uint8]) -> None:
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+            raise ValueError(f"a picture is uint8 (h, w, 3), got {rgb.dtype} {rgb.shape}")
+        self._whole = rgb
+        self._small = None
+        self.height, self.width = rgb.shape[:2]
+
+
+def _span(low: float, high: float, limit: int) -> tuple[int, int]:
+    """Even start and length, a multiple of `STEP` where it fits, of what holds low to high.
+
+    The limit is even."""
+    length = min(-(-(int(np.ceil(high)) - int(low) + 6) // STEP) * STEP, limit)
+    start = int((low + high - length) / 2)
+    return min(max(start, 0), limit - length) // 2 * 2, length
+
+
+def _writable(frame: Any, number: int) -> NDArray[np.uint8]:
+    plane = frame.planes[number]
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
