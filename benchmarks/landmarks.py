@@ -32,7 +32,7 @@ from datasets.errors import SourceError
 from datasets.face_models import quiet_stderr
 from datasets.landmarks import FaceMeshDetector, mouth_opening
 from datasets.media import SAMPLES_PER_FRAME, Frame, read_audio, read_frames
-from tasks.sync_score import MouthAudioScorer
+from tasks.mouth_audio import MouthAudioScorer
 
 SIDE = 256
 STRIDES = (2, 3, 5)
@@ -215,7 +215,7 @@ def measure(path: Path, seconds: float, sums: dict[str, Sums], jitters: list[np.
         each.errors.append(moved(square_corners(landmarks), corners)[kept])
         each.mouth.append(float(np.std(mouth_opening(landmarks) - opening) / np.std(opening)))
         if len(sound):
-            each.sync.append(MouthAudioScorer().score(landmarks, sound).confidence)
+            each.sync.append(MouthAudioScorer().measure(landmarks, sound).confidence)
 
 
 def report(sums: dict[str, Sums], jitters: list[np.ndarray]) -> dict[str, Any]:

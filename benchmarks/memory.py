@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ def repeated(clip: Path, path: Path, seconds: float) -> Path:
                     if packet.dts is None or packet.stream.index not in targets:
                         continue
                     shift = round(start / packet.time_base)
+                    assert packet.pts is not None
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                     packet.stream = targets[packet.stream.index]
                     output.mux(packet)
@@ -108,12 +109,12 @@ class FixedFace:
         self._face: object | None = None
         self._rng = np.random.default_rng(0)
 
-    def detect(self, rgb: np.ndarray) -> list:
+    def detect(self, image: Any) -> list[Any]:
         from datasets.landmarks import INNER_LIP_PAIRS, Face, FaceMeshDetector
 
         if self._face is None:
             with FaceMeshDetector() as mesh:
-                found = mesh.detect(rgb)
+                found = mesh.detect(image)
             if not found:
                 return []
             self._face = found[0]
@@ -144,7 +145,7 @@ def ingest(video: Path, detector: str, resolution: int) -> Usage:
     from datasets.sources import SourceItem
     from datasets.store import open_store
     from tasks.ingest import IngestStage, IngestWork
-    from tasks.ingest_file import IngestConfig
+    from tasks.ingest_config import IngestConfig
     from tasks.verdicts import Thresholds
 
     with tempfile.TemporaryDirectory() as folder:
@@ -152,9 +153,9 @@ def ingest(video: Path, detector: str, resolution: int) -> Usage:
         stage = IngestStage(IngestConfig(resolution=resolution), Thresholds(), store, "staging")
         stage.setup()
         if detector == "stub":
-            assert stage._detector is not None
-            stage._detector.close()
-            stage._detector = FixedFace()  # type: ignore[assignment]
+            assert stage._tools is not None
+            stage._tools.detector.close()
+            stage._tools = replace(stage._tools, detector=FixedFace())
         item = SourceItem(video.name, str(video), video.name, "somebody")
         with sampled() as sizes:
             began = time.monotonic()
