@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from datasets._media_sound import SoundTrack
@@ -61,6 +62,8 @@ class VideoWriter:
         self.end_s = 0.0
         self.count = 0
         self._last_pts = -1
+        # Its tables are made once; more threads would only wait for each other.
+        self._reformatter = VideoReformatter()
         self._temporary: Path | None = None
         if isinstance(target, Path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,8 +127,12 @@ class VideoWriter:
         if pts <= self._last_pts:
             raise ValueError(f"a picture at {float(time)} s is not later than the one before")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        picture = picture.reformat(
-            format=self._stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG"
+        picture = self._reformatter.reformat(
+            picture,
+            format=self._stream.pix_fmt,
+            dst_colorspace="ITU709",
+            dst_color_range="MPEG",
+            threads=1,
         )
         picture.pts, picture.time_base = pts, Fraction(1, CLOCK)
         self._mux(self._stream.encode(picture))

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from datasets.landmarks import FaceMeshDetector
 from datasets.media import FPS
 from datasets.records import ClipRow, Verdict
@@ -65,7 +67,8 @@ class IngestStage(Stage):
     _shards: ShardWriter | None = field(default=None, init=False, repr=False)
 
     def setup(self) -> None:
-        """Load face models and scorers."""
+        """Load face models and scorers, all on one core: there are as many workers as cores."""
+        cv2.setNumThreads(1)
         self._tools = Tools(
             FaceMeshDetector(self.config.max_faces),
             get_scorer(self.config.scorer, self.config.scorer_weights, self.device),

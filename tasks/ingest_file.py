@@ -145,7 +145,9 @@ class FileRun:
         work: _PartRun | None = None
         with AudioWindow(audio) as sound:
             try:
-                for frame in read_frames(path, start_s=part.start_s, end_s=end):
+                # Workers share the cores by files: threads of one decoder would only be in the
+                # way of the others.
+                for frame in read_frames(path, start_s=part.start_s, end_s=end, threads=1):
                     if work is None:
                         work = _PartRun(self, part, sound, frame.index, frame.picture)
                     work.add(frame.picture)
