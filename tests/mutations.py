@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -56,13 +57,13 @@ def _video(path: Path) -> Path:
     rng = np.random.default_rng(3)
     # Without this, Matroska's numbers and mp4's times differ from run to run.
     with av.open(str(path), "w", options={"fflags": "bitexact"}) as output:
-        video = output.add_stream(picture_codec, rate=25)
+        video: Any = output.add_stream(picture_codec, rate=25)
         video.width = video.height = SIDE
         video.pix_fmt, video.bit_rate = pixels, 600_000
         video.codec_context.thread_count = 1
         if picture_codec == "libx264":
             video.codec_context.options = {"crf": "23", "x264-params": "cpu-independent=1"}
-        sound = output.add_stream(sound_codec, rate=44100, layout="mono")
+        sound: Any = output.add_stream(sound_codec, rate=44100, layout="mono")
         for index, picture in enumerate(moving(count, SIDE)):
             shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
             shown.pts, shown.time_base = index, Fraction(1, 25)

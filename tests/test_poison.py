@@ -7,6 +7,7 @@ whole way over Ray is in tests/e2e/test_poison.py.
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -107,11 +108,11 @@ def test_claims_that_cannot_be_true(
 
 def test_pictures_have_the_size_of_the_first(tmp_path: Path) -> None:
     """Recordings of calls change their size with the network, and so do damaged headers."""
-    parts = []
+    parts: list[bytes] = []
     for side in (96, 64):
         path = tmp_path / f"{side}.ts"
         with av.open(str(path), "w") as output:
-            stream = output.add_stream("mpeg2video", rate=25)
+            stream: Any = output.add_stream("mpeg2video", rate=25)
             stream.width = stream.height = side
             stream.pix_fmt = "yuv420p"
             for index in range(10):
