@@ -78,7 +78,11 @@ def repeated(clip: Path, path: Path, seconds: float) -> Path:
         while start < seconds:
             with av.open(str(clip)) as source:
                 for packet in source.demux():
-                    if packet.dts is None or packet.stream.index not in targets:
+                    if (
+                        packet.dts is None
+                        or packet.pts is None
+                        or packet.stream.index not in targets
+                    ):
                         continue
                     shift = round(start / packet.time_base)
                     assert packet.pts is not None
