@@ -117,8 +117,9 @@ class Limits:
     """Seconds that one item may take before its worker is killed."""
     max_attempts: int = 3
     """How many workers an item may take down before it is given up."""
-    recycle_after: int = 200
-    """Items after which a worker is replaced, against leaks in libraries."""
+    recycle_after: int = 2000
+    """Items after which a worker is replaced, against leaks in libraries; each time costs as
+    much as some short items, so not often."""
     finish_s: float = 600.0
     """Seconds that finishing a batch may take."""
 

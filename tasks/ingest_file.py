@@ -344,6 +344,9 @@ def _mark(row: ClipRow, reason: Reason, stage: str, detail: str) -> None:
 
 
 def _digest(path: Path) -> str:
+    if not path.is_file():
+        # Opening a pipe would wait for ever.
+        raise SourceError(Reason.UNREADABLE, "no regular file")
     try:
         return content_digest(path)
     except OSError as error:
