@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.ingest_chain import ChainResult, run_chain
-from benchmarks.ingest_floor import decode_all, see_all, usable
+from benchmarks.ingest_floor import decode, on_all, see_regions, see_whole, usable
 from benchmarks.ingest_meter import TreeMeter
 from benchmarks.ingest_ours import BenchmarkError, FlowRun, run_flow, run_stage_alone
 from benchmarks.ingest_report import Inputs, Measured, figures, table
@@ -48,7 +48,6 @@ class Benchmark:
     folder: Path
     work: Path
     processes: int
-    stride: int
     large_side: int
     config: IngestConfig = field(default_factory=IngestConfig)
     bar: Thresholds = field(default_factory=Thresholds)
@@ -84,15 +83,15 @@ class Benchmark:
         here.mkdir()
         paths = [source.path for source in inputs.sources]
         with self._workers() as workers:
-            frames = self._metered("decode", lambda: decode_all(workers, paths))
+            frames = self._metered("decode", lambda: on_all(workers, decode, paths))
             self.measured.source_frames = frames
             if inputs.large:
                 large = [source.path for source in inputs.large]
-                self._metered("decode, large", lambda: decode_all(workers, large))
+                self._metered("decode, large", lambda: on_all(workers, decode, large))
         with self._workers() as workers:
-            seen = self._metered("floor", lambda: see_all(workers, paths, 1))
+            seen = self._metered("floor", lambda: on_all(workers, see_whole, paths))
             self.measured.frames = seen
-            self._metered("floor, strided", lambda: see_all(workers, paths, self.stride))
+            self._metered("floor, regions", lambda: on_all(workers, see_regions, paths))
         self._ours(here, inputs)
         with self._workers() as workers:
             self._chain(here / "chain", inputs, workers)
@@ -201,7 +200,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise UserError(f"--work {options.work} lies inside the videos: choose a folder elsewhere")
     with work_folder(options.work, options.keep) as work:
         tools(work / "bin")
-        bench = Benchmark(outer, work, options.processes, options.stride, options.large)
+        bench = Benchmark(outer, work, options.processes, options.large)
         inputs = bench.inputs()
         say(f"{len(inputs.paths)} files, {len(inputs.sources)} of them with video and sound")
         bench.start_up()
@@ -210,7 +209,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             if not options.keep:
                 shutil.rmtree(work / f"round{number}")
         bench.profile()
-        return figures(bench.measured, inputs, options.processes, options.stride)
+        return figures(bench.measured, inputs, options.processes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -224,12 +223,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("runs"), help="where to work, on disk")
     parser.add_argument("--runs", type=int, default=1, help="rounds; the fastest of each counts")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of every part")
-    parser.add_argument("--stride", type=int, default=3, help="of the second floor's FaceMesh")
     parser.add_argument("--large", type=int, default=LARGE, help="shorter side of large videos")
     parser.add_argument("--keep", action="store_true", help="leave the folder of the work")
     options = parser.parse_args(argv)
-    if min(options.runs, options.processes, options.stride) < 1:
-        parser.error("--runs, --processes and --stride are at least 1")
+    if min(options.runs, options.processes) < 1:
+        parser.error("--runs and --processes are at least 1")
     try:
         found = run(options)
     except KeyboardInterrupt:

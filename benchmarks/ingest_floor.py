@@ -1,8 +1,7 @@
 """The least that an ingest must do: decode, and look for the face's landmarks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from benchmarks.ingest_workers import Span, Workers, detector
@@ -34,28 +33,37 @@ def usable(path: Path) -> Source | None:
 
 def decode(path: Path) -> int:
     """Every frame of the file to RGB; returns how many."""
-    return sum(1 for _ in read_frames(path, fps=None))
+    return sum(1 for frame in read_frames(path, fps=None) if frame.rgb.size)
 
 
-def see(path: Path, stride: int) -> int:
-    """RGB at 25 fps, and FaceMesh on every `stride`-th frame; returns how many of these."""
-    mesh = detector()
-    mesh.reset()
+def see_whole(path: Path) -> int:
+    """RGB at 25 fps, and mediapipe's own FaceMesh on every whole frame, which follows two faces
+    as the ingest does; returns how many frames there are."""
+    from mediapipe.python.solutions.face_mesh import FaceMesh
+
     seen = 0
-    for frame in read_frames(path, fps=FPS):
-        if frame.index % stride == 0:
-            mesh.detect(frame.rgb)
+    with FaceMesh(max_num_faces=2, refine_landmarks=True) as mesh:
+        for frame in read_frames(path, fps=FPS):
+            mesh.process(frame.rgb)
             seen += 1
     return seen
 
 
-def decode_all(workers: Workers, paths: Sequence[Path]) -> tuple[int, Span]:
-    """Frames and the time it took to decode them on all workers."""
-    counts, span = workers.map(decode, paths)
-    return sum(counts), span
+def see_regions(path: Path) -> int:
+    """The same with the ingest's own detector, which looks at the regions of the faces that it
+    follows."""
+    mesh = detector()
+    mesh.reset()
+    seen = 0
+    for frame in read_frames(path, fps=FPS):
+        mesh.detect(frame.rgb)
+        seen += 1
+    return seen
 
 
-def see_all(workers: Workers, paths: Sequence[Path], stride: int) -> tuple[int, Span]:
-    """Frames that FaceMesh saw, and the time of this floor."""
-    counts, span = workers.map(partial(see, stride=stride), paths)
+def on_all(
+    workers: Workers, work: Callable[[Path], int], paths: Sequence[Path]
+) -> tuple[int, Span]:
+    """Frames, and the time that all workers together took for one of the above."""
+    counts, span = workers.map(work, paths)
     return sum(counts), span

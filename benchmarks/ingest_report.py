@@ -60,7 +60,7 @@ class Measured:
         return True
 
 
-def figures(measured: Measured, inputs: Inputs, processes: int, stride: int) -> dict[str, Any]:
+def figures(measured: Measured, inputs: Inputs, processes: int) -> dict[str, Any]:
     """Everything that is printed and written as JSON; all numbers are finite."""
     flow, stage, chain = measured.flow, measured.stage, measured.chain
     assert flow is not None
@@ -88,7 +88,6 @@ def figures(measured: Measured, inputs: Inputs, processes: int, stride: int) -> 
             "large_files": len(inputs.large),
             "frames": measured.source_frames,
             "frames_at_25_fps": measured.frames,
-            "floor_stride": stride,
             "landmark_frames_ours": stage.landmark_frames or measured.frames,
         },
         "wall_s": measured.wall_s,
@@ -123,7 +122,7 @@ def _ratios(seconds: Mapping[str, float]) -> dict[str, float]:
         "chain / ours": seconds["chain"] / stage,
         "chain / our whole command": seconds["chain"] / seconds["ours, command"],
         "ours / floor": stage / seconds["floor"],
-        "ours / strided floor": stage / seconds["floor, strided"],
+        "ours / floor of regions": stage / seconds["floor, regions"],
         "ours / decode": stage / seconds["decode"],
     }
     if "ours, large" in seconds:

@@ -17,7 +17,14 @@ import soundfile
 
 from benchmarks import ingest, ingest_chain, ingest_ours
 from benchmarks.ingest_chain import ChainResult, run_chain
-from benchmarks.ingest_floor import Source, decode_all, see_all, usable
+from benchmarks.ingest_floor import (
+    Source,
+    decode,
+    on_all,
+    see_regions,
+    see_whole,
+    usable,
+)
 from benchmarks.ingest_meter import TreeMeter, _kind
 from benchmarks.ingest_ours import FlowRun, StageRun
 from benchmarks.ingest_report import Inputs, Measured, figures, table
@@ -126,9 +133,9 @@ def test_floor_takes_what_an_ingest_would_decode(tmp_path: Path, workers: Worker
     source = usable(good)
     assert source is not None
     assert (source.path, source.short_side) == (good, SIDE)
-    assert decode_all(workers, [good])[0] == 12
-    assert see_all(workers, [good], 1)[0] == 12
-    assert see_all(workers, [good], 5)[0] == 3
+    assert on_all(workers, decode, [good])[0] == 12
+    assert on_all(workers, see_whole, [good])[0] == 12
+    assert on_all(workers, see_regions, [good])[0] == 12
 
 
 def test_chain_gives_clips_of_one_shot_with_a_face(
@@ -181,7 +188,7 @@ def made_up() -> tuple[Measured, Inputs]:
         "decode": 1.0,
         "decode, large": 0.5,
         "floor": 4.0,
-        "floor, strided": 2.0,
+        "floor, regions": 2.0,
         "ours, command": 12.0,
         "ours, stage": 5.0,
         "ours, large": 1.5,
@@ -204,14 +211,14 @@ def made_up() -> tuple[Measured, Inputs]:
 
 
 def test_figures_of_made_up_times() -> None:
-    found = figures(*made_up(), processes=2, stride=3)
+    found = figures(*made_up(), processes=2)
     ratios = found["ratios"]
     assert ratios["chain / ours"] == pytest.approx(20 / 5)
     assert ratios["chain / our whole command"] == pytest.approx(20 / 12)
     assert ratios["chain that copies 25 fps / ours"] == pytest.approx((20 - 15 + 5) / 5)
     assert ratios["chain that detects again / ours"] == pytest.approx(24 / 5)
     assert ratios["ours / floor"] == pytest.approx(5 / 4)
-    assert ratios["ours / strided floor"] == pytest.approx(5 / 2)
+    assert ratios["ours / floor of regions"] == pytest.approx(5 / 2)
     assert ratios["ours / decode, large videos"] == pytest.approx(3)
     assert ratios["bytes written / bytes of shards"] == pytest.approx(1.1)
     assert found["use"]["cores_busy_percent"] == pytest.approx(90)
