@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from datasets._media_sound import SoundTrack
@@ -130,8 +130,8 @@ class VideoWriter:
         picture = self._reformatter.reformat(
             picture,
             format=self._stream.pix_fmt,
-            dst_colorspace="ITU709",
-            dst_color_range="MPEG",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
             threads=1,
         )
         picture.pts, picture.time_base = pts, Fraction(1, CLOCK)
