@@ -115,8 +115,8 @@ class AudioWindow:
         return np.clip(out, -1, 1, out=out)
 
     def forget(self, before: int) -> None:
-        """Let go of samples before a position."""
-        drop = min(before, self._end) - self._first
+        """Let go of samples before a position, also of those that were not read yet."""
+        drop = before - self._first
         if drop > 0:
             self._kept = self._kept[drop:].copy()
             self._first += drop
@@ -164,12 +164,12 @@ def loud_share(path: Path, level: float, enough: float, duration_s: float) -> fl
         path: a video or audio file.
         level: of the root mean square, 1 is full scale.
         enough: stop reading once this share of the whole is sure to be reached.
-        duration_s: expected length, which decides when to stop.
+        duration_s: expected length, which decides when to stop; 0: not known.
 
     Raises:
         SourceError: NO_AUDIO where there is none or none of it can be decoded.
     """
-    expected = max(duration_s * FPS, 1.0)
+    expected = duration_s * FPS if duration_s > 0 else float("inf")
     loud = frames = 0
     rest = np.zeros(0, np.float32)
     with opened(path) as container:
@@ -181,7 +181,7 @@ def loud_share(path: Path, level: float, enough: float, duration_s: float) -> fl
             loud += int((power >= level**2).sum())
             frames += whole
             rest = rest[whole * SAMPLES_PER_FRAME :]
-            if loud >= enough * expected:
+            if loud >= enough * max(expected, frames):
                 break
     if not frames and not len(rest):
         raise SourceError(Reason.NO_AUDIO, "none of the audio can be decoded")

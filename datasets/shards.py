@@ -204,16 +204,12 @@ def read_samples(store: Store, name: str) -> Iterator[tuple[str, dict[str, bytes
         yield key, members
 
 
-def write_index(store: Store, shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> str:
-    """Publish a set of shards as a dataset, then remove shards it replaces.
+def make_index(shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The index of a dataset. Its `digest` changes exactly when shards or `meta` do.
 
     Args:
-        store: of the dataset; shards lie below `shards/` in it.
         shards: all shards of this version.
         meta: what else belongs in the index, such as `resolution`.
-
-    Returns:
-        the digest of the dataset: it changes exactly when shards or `meta` do.
     """
     entries = [asdict(shard) for shard in sorted(shards, key=lambda shard: shard.name)]
     splits = sorted({shard.split for shard in shards})
@@ -221,14 +217,28 @@ def write_index(store: Store, shards: Sequence[ShardInfo], meta: Mapping[str, An
         split: sum(shard.samples for shard in shards if shard.split == split) for split in splits
     }
     body = {**meta, "version": VERSION, "counts": counts, "shards": entries}
-    digest = config_digest(body)
-    text = json.dumps({**body, "digest": digest}, indent=1, sort_keys=True)
-    store.write(INDEX, text + "\n")
-    current = {f"{FOLDER}/{shard.name}" for shard in shards}
+    return {**body, "digest": config_digest(body)}
+
+
+def publish_index(store: Store, index: Mapping[str, Any]) -> None:
+    """Make an index the one of the dataset in a store, then remove shards that it replaces."""
+    store.write(INDEX, json.dumps(index, indent=1, sort_keys=True) + "\n")
+    remove_replaced(store, index)
+
+
+def remove_replaced(store: Store, index: Mapping[str, Any]) -> None:
+    """Remove shards of ours that the published index does not name."""
+    current = {f"{FOLDER}/{shard['name']}" for shard in index["shards"]}
     for name in store.names(FOLDER):
         if name not in current and OUR_NAME.fullmatch(name.rpartition("/")[2]):
             store.delete(name)
-    return digest
+
+
+def write_index(store: Store, shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> str:
+    """`make_index` and `publish_index`; returns the digest."""
+    index = make_index(shards, meta)
+    publish_index(store, index)
+    return str(index["digest"])
 
 
 def read_index(dataset: Path | str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from datasets.shards import (
     MAX_BYTES,
     Shard,
     ShardWriter,
+    make_index,
+    publish_index,
     read_index,
     read_samples,
-    write_index,
 )
 from datasets.splits import assign_splits
 from datasets.store import LocalStore, Store
@@ -43,6 +44,7 @@ PACK_VERSION = 2
 """Raised when the same rows and clips give other files."""
 
 Row = Mapping[str, Any]
+Extras = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def pack(
     rows: Sequence[Row],
     config: PackConfig,
     notes: Mapping[str, Any],
+    extras: Extras,
 ) -> str:
     """Publish the dataset.
 
@@ -151,6 +154,7 @@ def pack(
         rows: all judged rows, in the ledger's order.
         config: resolution of the clips, and how they are split.
         notes: what else the receipt should hold.
+        extras: from the index and speaker -> split, further files to write beside.
 
     Returns:
         the digest of the dataset.
@@ -165,22 +169,30 @@ def pack(
             if shard.info.split != SPARE:
                 infos.append(shard.info)
                 name = f"{FOLDER}/{shard.info.name}"
-                if name not in there or store.size(name) != shard.info.bytes:
+                if name not in there or _damaged(store, name, shard.info.bytes):
                     store.link(journal.shard_name(shard), name)
     ledger = ledger_bytes(rows)
     store.write(LEDGER, ledger)
     meta = {"resolution": config.resolution, "fps": FPS, "sample_rate": SAMPLE_RATE}
-    digest = write_index(store, infos, meta)
+    index = make_index(infos, meta)
+    for name, content in extras(index, by_speaker).items():
+        store.write(name, content)
     receipt = {
         "fingerprint": fingerprint(groups, rows, config),
-        "digest": digest,
+        "digest": index["digest"],
         "ledger_bytes": len(ledger),
         "packing": asdict(config),
         "splits": {**before, **by_speaker},
         **notes,
     }
     store.write(RECEIPT, json.dumps(receipt, indent=1) + "\n")
-    return digest
+    publish_index(store, index)
+    return str(index["digest"])
+
+
+def _damaged(store: Store, name: str, size: int) -> bool:
+    """Whether a published shard was changed by somebody; objects are whole or not there."""
+    return isinstance(store, LocalStore) and store.size(name) != size
 
 
 def speaker_splits(
@@ -259,10 +271,15 @@ def _ranks(group: GroupEntry) -> dict[str, int]:
     ordered = [
         row["clip_id"]
         for source in group.sources
-        for row in sorted(source.rows, key=lambda row: (row["end_s"], row["track"], row["start_s"]))
+        for row in sorted(source.rows, key=_handed_on)
         if row["clip_id"]
     ]
     return {clip_id: rank for rank, clip_id in enumerate(ordered)}
+
+
+def _handed_on(row: Row) -> tuple[Any, ...]:
+    # Shots are numbered over all annotated parts of a file, which need not be in order of time.
+    return row["shot"], row["end_s"], row["track"], row["start_s"]
 
 
 def _merged(

@@ -87,6 +87,8 @@ class _Slot:
     """Its batch; None while it is made ready or has nothing to do."""
     left: deque[tuple[str, Any]] = field(default_factory=deque)
     """Items of the batch that it has not been given yet."""
+    generation: int = 0
+    """Workers that were started together."""
     said_hello: bool = False
     ready: bool = False
     taken: int = 0
@@ -128,7 +130,9 @@ class Pool:
         """Items that have ended, or at least been answered."""
         self.total = 0
         self._mean_s = float("inf")
-        self._failed_setups = 0
+        self._generation = 0
+        self._failed: set[int] = set()
+        """Generations, since the last worker that was ready, of which one died before it was."""
 
     def submit(self, batch: Batch) -> None:
         """Add a batch behind the others; one without items ends at once."""
@@ -152,8 +156,9 @@ class Pool:
         """Give work to every worker that is free; replace those that are gone or spent."""
         for slot in [each for each in self.slots if self._spent(each) and not each.work]:
             self._drop(slot)
+        self._generation += 1
         while len(self.slots) < min(self.size, len(self.waiting) + self.running):
-            slot = _Slot(self.new_actor())
+            slot = _Slot(self.new_actor(), generation=self._generation)
             slot.call = _Call(slot.actor.hello.remote(), None)
             self.slots.append(slot)
         for slot in self.slots:
@@ -208,7 +213,8 @@ class Pool:
         else:
             if answer is not None:
                 raise answer
-            slot.call, slot.ready, self._failed_setups = None, True, 0
+            slot.call, slot.ready = None, True
+            self._failed.clear()
 
     def _answered(self, slot: _Slot, work: _Work, key: str, reply: Reply) -> None:
         if reply.fatal is not None:
@@ -239,10 +245,11 @@ class Pool:
         assert slot.call is not None
         self._drop(slot)
         if slot.work is None:
-            self._failed_setups += 1
-            if self._failed_setups >= SETUP_ATTEMPTS:
+            # A node that is lost takes several along, which is one misfortune.
+            self._failed.add(slot.generation)
+            if len(self._failed) >= SETUP_ATTEMPTS:
                 raise StageSetupError(
-                    f"{self._failed_setups} workers in a row died before they were ready: {why}"
+                    f"{len(self._failed)} workers in a row died before they were ready: {why}"
                 )
             return
         work, key = slot.work, slot.call.key
@@ -286,7 +293,8 @@ class Pool:
     def close(self) -> None:
         """End all workers."""
         for slot in self.slots:
-            ray.kill(slot.actor)
+            with suppress(RayError):
+                ray.kill(slot.actor)
         self.slots = []
 
 

@@ -6,6 +6,8 @@ refuse into spare ones, from which other thresholds may fetch them later. So eve
 written once, and a group that is not finished leaves nothing.
 """
 
+import os
+import shutil
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import psutil
 
 from datasets.landmarks import FaceMeshDetector
 from datasets.media import FPS
@@ -29,6 +32,8 @@ from tasks.verdicts import Thresholds, judge
 
 SHARDS = "shards"
 """Folder of a refresh's finished shards, below its own one in the store."""
+SCRATCH = Path(tempfile.gettempdir()) / "latentsync-flows"
+"""Where shards grow that go to object storage, in a folder for each worker."""
 SPARE = "spare"
 """Stands where a split stands, for clips that only thresholds refuse."""
 
@@ -69,6 +74,9 @@ class IngestStage(Stage):
     def setup(self) -> None:
         """Load face models and scorers, all on one core: there are as many workers as cores."""
         cv2.setNumThreads(1)
+        for left in SCRATCH.glob("[0-9]*"):
+            if not psutil.pid_exists(int(left.name)):
+                shutil.rmtree(left, ignore_errors=True)
         self._tools = Tools(
             FaceMeshDetector(self.config.max_faces),
             get_scorer(self.config.scorer, self.config.scorer_weights, self.device),
@@ -85,7 +93,7 @@ class IngestStage(Stage):
         """Where shards grow: where they will stay, if that is on a disk."""
         if isinstance(self.store, LocalStore):
             return self.store.folder / self.prefix / "unfinished"
-        return Path(tempfile.gettempdir()) / "latentsync-flows"
+        return SCRATCH / str(os.getpid())
 
     def process(self, item: IngestWork) -> dict[str, Any]:
         """Ingest one file; wrong input gives rows with a reason, never an exception."""

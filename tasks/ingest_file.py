@@ -33,7 +33,7 @@ from datasets.media import (
     read_frames,
 )
 from datasets.records import ClipRow
-from datasets.sources import Part, SourceItem
+from datasets.sources import How, Part, SourceItem
 from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.face_pass import FacePass
 from tasks.ingest_config import IngestConfig, Tools
@@ -113,8 +113,16 @@ class FileRun:
         """Fill `rows` and hand on clips."""
         step = "source"
         try:
-            if self.item.reason or self.path is None or self.sound is None:
+            if self.item.reason:
                 raise SourceError(self.item.reason, self.item.detail)
+            if self.path is None or self.sound is None:
+                for part in self.item.parts:
+                    self._refuse_part(part, part.reason, part.detail)
+                return
+            step = "download"
+            if self.item.how is not How.LOCAL and not self.path.is_file():
+                text = f"the fetched file is not at {self.path}, or this machine does not see it"
+                raise SourceError(Reason.DOWNLOAD_FAILED, text)
             step = "probe"
             self.digest = _digest(self.path)
             info = probe(self.path)
@@ -292,6 +300,9 @@ class _PartRun:
             return
         begin = (self.first + clip.start) * SAMPLES_PER_FRAME
         count = clip.frames * SAMPLES_PER_FRAME
+        # Clips that are not complete yet began no longer ago than that.
+        reach = (self.config.reach + 2 * MAX_LAG) * SAMPLES_PER_FRAME
+        self.sound.forget(begin + count - reach)
         sound = self.sound.part(begin, count)
         if row.face_px < self.config.min_face_px:
             text = f"{row.face_px:.0f} px, at least {self.config.min_face_px:g} needed"
@@ -308,8 +319,6 @@ class _PartRun:
             late = row.av_offset_frames if np.isfinite(row.sync_confidence) else 0.0
             corrected = self.sound.part(begin + round(late * SAMPLES_PER_FRAME), count)
             self.run.wait(row, self._members(row, clip, corrected))
-        end = begin + count
-        self.sound.forget(end - (self.config.reach + 2 * MAX_LAG) * SAMPLES_PER_FRAME)
 
     def _members(self, row: ClipRow, clip: TrackClip, sound: np.ndarray) -> Members:
         assert clip.video is not None

@@ -8,11 +8,12 @@ counts; what is no longer in the source stays.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import Reason, UserError
+from datasets.locations import shown
 from datasets.manifest import Manifest, config_digest, content_digest
 from datasets.records import ClipRow
 from datasets.shards import Shard, ShardInfo
@@ -24,7 +25,7 @@ from tasks.ingest_config import IngestConfig
 from tasks.locks import STAGING
 from tasks.source_groups import SourceGroup, group_sources
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when ingestion makes something else of the same file and configuration."""
 MAX_RUNS = 3
 """Runs in which a source that timed out, killed its worker or could not be fetched is tried
@@ -79,6 +80,8 @@ class _Known:
     failed: bool
     runs: int
     deadline_s: float
+    tried: SourceEntry | None = None
+    """A later attempt on a changed file that failed: what came of the file before still counts."""
 
 
 class Journal:
@@ -113,10 +116,14 @@ class Journal:
     def _remember(self, entry: GroupEntry) -> None:
         for each in entry.sources:
             before = self._known.get(each.key)
-            if before is None or before.group <= entry.number:
-                self._known[each.key] = _Known(
-                    entry.number, each.stamp, each.digest, each.failed, each.runs, each.deadline_s
-                )
+            if before and before.group > entry.number:
+                continue
+            if before and before.group < entry.number and each.failed and not before.failed:
+                before.tried = replace(each, rows=[])
+                continue
+            self._known[each.key] = _Known(
+                entry.number, each.stamp, each.digest, each.failed, each.runs, each.deadline_s
+            )
 
     def shard_name(self, shard: Shard) -> str:
         """Where a finished shard is in the store."""
@@ -146,17 +153,23 @@ class Journal:
         known = self._known.get(plain(item.key))
         if known is None:
             return False
-        if known.failed and (known.runs < MAX_RUNS or known.deadline_s < self.deadline_s):
+        if known.failed and self._worth_another(known.runs, known.deadline_s):
             return False
         stamp = stamp_of(item)
-        if stamp == known.stamp:
+        if same_stamp(stamp, known.stamp):
             return True
-        annotated = stamp[LOCAL_STAMP:] == known.stamp[LOCAL_STAMP:]
-        same = item.how is How.LOCAL and bool(known.digest) and annotated
+        tried = known.tried
+        if tried and same_stamp(stamp, tried.stamp):
+            return not self._worth_another(tried.runs, tried.deadline_s)
+        same = item.how is How.LOCAL and bool(known.digest) and stamp[-1:] == known.stamp[-1:]
         same = same and _digest(item) == known.digest
         if same:
             self._restamp(item, known, stamp)
         return same
+
+    def _worth_another(self, runs: int, deadline_s: float) -> bool:
+        """Whether what failed is tried again in this run."""
+        return runs < MAX_RUNS or deadline_s < self.deadline_s
 
     def _restamp(self, item: SourceItem, known: _Known, stamp: list[Any]) -> None:
         """The same bytes under new times: remember these, so as not to read them again."""
@@ -195,9 +208,11 @@ class Journal:
             for item in group.items:
                 key, stamp = plain(item.key), stamp_of(item)
                 known = self._known.get(key)
-                again = known is not None and known.failed and known.stamp == stamp
-                begun.stamps[item.key] = stamp
-                begun.runs[item.key] = known.runs if known and again else 0
+                begun.stamps[item.key], begun.runs[item.key] = stamp, 0
+                if known and known.failed and same_stamp(stamp, known.stamp):
+                    begun.runs[item.key] = known.runs
+                elif known and known.tried and same_stamp(stamp, known.tried.stamp):
+                    begun.runs[item.key] = known.tried.runs
         return begun
 
     def finish(
@@ -241,7 +256,7 @@ class Journal:
             stamp=begun.stamps[item.key],
             digest=value["digest"],
             split=item.split,
-            failed=outcome.reason in FAILURES,
+            failed=any(row["reason"] in FAILURES for row in rows),
             runs=begun.runs[item.key] + 1,
             deadline_s=self.deadline_s,
             seconds=outcome.seconds,
@@ -278,15 +293,23 @@ class Journal:
 
     def entries(self) -> Iterator[GroupEntry]:
         """All finished groups, each with the sources for which it is the latest."""
-        for name in sorted(self._finished):
-            entry = self._read(name)
-            assert entry is not None
+        for name, value in self._groups.items():
+            if name not in self._finished:
+                continue
+            entry = GroupEntry.from_dict(value)
             entry.sources = [
                 each
                 for each in entry.sources
                 if each.key in self._known and self._known[each.key].group == entry.number
             ]
             yield entry
+
+    def sweep(self) -> None:
+        """Remove shards that no entry speaks of, which runs left that were killed."""
+        named = {self.shard_name(shard) for entry in self.entries() for shard in entry.shards}
+        for name in self.store.names(f"{self.prefix}/{SHARDS}"):
+            if name not in named:
+                self.store.delete(name)
 
 
 @dataclass
@@ -341,20 +364,30 @@ FETCHING = (Reason.DOWNLOAD_FAILED, Reason.UNAVAILABLE)
 """Reasons that the download stage gives."""
 
 
-LOCAL_STAMP = 3
-"""Numbers of a local file's stamp that come from the file system."""
-
-
 def stamp_of(item: SourceItem) -> list[Any]:
-    """What changes when a source does, without reading it; empty when its file is gone."""
-    annotated = [config_digest([asdict(part) for part in item.parts])] if item.parts else []
+    """What changes when a source does, without reading it; its last value is a digest of what
+    the source says of it."""
+    told = {
+        "parts": [asdict(part) for part in item.parts],
+        "speaker": item.speaker,
+        "split": item.split,
+        "reason": item.reason,
+        "sound": stamp_of(item.sound) if item.sound else [],
+    }
+    told_digest = config_digest(told)
     if item.how is not How.LOCAL:
-        return [item.location, item.version, item.sha256, *annotated]
+        return [shown(item.location), item.version, item.sha256, told_digest]
     try:
         found = Path(item.location).stat()
     except OSError:
-        return []
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, *annotated]
+        return [told_digest]
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, told_digest]
+
+
+def same_stamp(now: list[Any], before: list[Any]) -> bool:
+    """Whether two stamps are of the same state; a server that did not answer says nothing."""
+    silent = len(now) == len(before) == 4 and now[1] == "" and isinstance(now[0], str)
+    return now == before or (silent and [now[0], *now[2:]] == [before[0], *before[2:]])
 
 
 def _digest(item: SourceItem) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from datasets.errors import UserError
-from datasets.shards import read_index
+from datasets.shards import read_index, remove_replaced
 from datasets.store import Store
 from tasks import dataset_pack
 from tasks.data_card import data_card
@@ -70,12 +70,19 @@ def publish(
     rows.sort(key=dataset_pack.ledger_order)
     previous, relabelled = _digest(store), None
     digest = dataset_pack.published(store, dataset_pack.fingerprint(groups, rows, packing))
-    if digest is None:
+    if digest is not None:
+        # A run that was killed may have left the shards that its new index replaced.
+        remove_replaced(store, read_index(store.url))
+    else:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
         kept["previous"] = previous
         relabelled = _relabelled(store, rows, thresholds)
-        digest = dataset_pack.pack(store, journal, groups, rows, packing, kept)
-        _write_card(store, rows, kept, relabelled)
+
+        def card(index: Mapping[str, Any], splits: Mapping[str, str]) -> Mapping[str, bytes]:
+            return _card(rows, index, splits, kept, relabelled)
+
+        digest = dataset_pack.pack(store, journal, groups, rows, packing, kept, card)
+        journal.sweep()
     inputs = sum(len(group.sources) for group in groups)
     return Published(store.url, digest, previous, inputs, rows, relabelled)
 
@@ -93,14 +100,14 @@ def _relabelled(
     return relabel_report(before, [now[row["clip_id"]] for row in before])
 
 
-def _write_card(
-    store: Store,
+def _card(
     rows: list[dict[str, Any]],
+    index: Mapping[str, Any],
+    splits: Mapping[str, str],
     notes: Mapping[str, Any],
     relabelled: RelabelReport | None,
-) -> None:
-    """The data card of the version that was just published."""
-    splits = (dataset_pack.read_receipt(store) or {})["splits"]
+) -> Mapping[str, bytes]:
+    """The files of the data card."""
     shown = [{**row, "split": splits.get(row["speaker"], "")} for row in rows]
     about = {name: notes[name] for name in ("thresholds", "source") if notes.get(name)}
     counts = notes.get("changes", {})
@@ -108,9 +115,7 @@ def _write_card(
     changes |= {kind: counts.get(kind, 0) for kind in ("new", "changed", "gone")}
     if relabelled:
         changes["relabelled"] = relabelled.changes()
-    card = data_card(shown, {**read_index(store.url), **about}, changes)
-    for name, content in card_files(card).items():
-        store.write(name, content)
+    return card_files(data_card(shown, {**index, **about}, changes))
 
 
 def _digest(store: Store) -> str:

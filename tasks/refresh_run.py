@@ -5,10 +5,13 @@ sources are there. Fetching stops while enough groups wait, so that the disk is 
 what nobody can ingest yet.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.errors import SourceError
 from datasets.fetch import discard
 from datasets.sources import How, SourceItem
 from tasks.download import DownloadStage
@@ -21,6 +24,9 @@ from tasks.source_groups import SourceGroup
 
 AHEAD = 4
 """Groups that may wait for a worker before fetching pauses."""
+
+FINISH_S = 3600.0
+"""Seconds that putting a group's shards into the store may take; uplinks can be slow."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ class RefreshRun:
         self.journal, self.splits, self.on_entry = journal, splits, on_entry
         self.keep_downloads = keep_downloads
         workers = fitting(ingest.resources, crew.workers)
-        self._ingesting = Pool(ingest, workers, Limits(crew.deadline_s), self._ingested)
+        self._ingesting = Pool(
+            ingest, workers, Limits(crew.deadline_s, finish_s=FINISH_S), self._ingested
+        )
         self._download = download
         self._fetching: Pool | None = None
         if download is not None:
@@ -76,6 +84,8 @@ class RefreshRun:
         self._paths: dict[str, Path] = {}
         self._sounds: dict[str, Path] = {}
         self._lost: dict[str, list[Outcome]] = {}
+        self._users: Counter[str] = Counter()
+        """How many sources still need a fetched file."""
 
     def run(
         self,
@@ -95,6 +105,7 @@ class RefreshRun:
             self._groups[group.name] = group
             to_fetch = [item for item in group.items if item.how is not How.LOCAL and item.wanted]
             self._to_fetch[group.name] = len(to_fetch)
+            self._users.update(each.location for item in to_fetch for each in _files(item))
             for item in to_fetch:
                 self._group_of[item.key] = group.name
                 assert self._fetching is not None
@@ -138,6 +149,23 @@ class RefreshRun:
         for item in group.items:
             self._paths.pop(item.key, None)
             self._sounds.pop(item.key, None)
-            if self._download and not self.keep_downloads and item.how is not How.LOCAL:
-                discard(item, self._download.folder, self._download.settings)
+            if item.how is not How.LOCAL and item.wanted:
+                self._let_go(item)
         self.on_entry(entry)
+
+    def _let_go(self, item: SourceItem) -> None:
+        """Remove fetched files that nobody needs any more. Members of archives are not kept:
+        they can be had from the archive again."""
+        assert self._download is not None
+        for each in _files(item):
+            self._users[each.location] -= 1
+            kept = self.keep_downloads and each.how is not How.MEMBER
+            if kept or (self._users[each.location] and each.how is not How.MEMBER):
+                continue
+            with suppress(SourceError):
+                discard(each, self._download.folder, self._download.settings)
+
+
+def _files(item: SourceItem) -> list[SourceItem]:
+    """The item, and the file of its sound where that comes apart and has to be fetched."""
+    return [item, item.sound] if item.sound and item.sound.how is not How.LOCAL else [item]

@@ -12,7 +12,7 @@ import soundfile
 
 from datasets.errors import Reason
 from datasets.media import SAMPLE_RATE, VideoWriter, write_flac
-from datasets.sources import Part, Region
+from datasets.sources import How, Part, Region
 from tasks import ingest_file
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig
@@ -108,6 +108,19 @@ def test_a_source_that_says_itself_why_not(stage: IngestStage) -> None:
     stage.begin("7")
     (row,) = stage.process(IngestWork(bad, None, "train"))["rows"]
     assert (row["reason"], row["detail"]) == ("not_annotated", "no interval in the list")
+    parts = tuple(
+        Part(name, 0.0, 1.0, reason=Reason.NOT_ANNOTATED, detail="no crop") for name in "ab"
+    )
+    bare = replace(item(Path("none.mp4")), parts=parts)
+    assert not bare.wanted
+    rows = stage.process(IngestWork(bare, None, "train"))["rows"]
+    assert [(row["reason"], row["detail"]) for row in rows] == [
+        ("not_annotated", "a: no crop"),
+        ("not_annotated", "b: no crop"),
+    ]
+    lost = replace(item(Path("none.mp4")), how=How.FILE)
+    (row,) = stage.process(IngestWork(lost, Path("none.mp4"), "train"))["rows"]
+    assert (row["reason"], row["stage"]) == ("download_failed", "download")
     assert stage.finish("7") == []
 
 

@@ -171,3 +171,46 @@ def test_a_file_that_vanished_is_no_crash(journal: MakeJournal, item: SourceItem
     item.path.unlink()
     finish(journal(), item, reason=Reason.INTERNAL)
     assert not journal().finished(item)
+
+
+def test_a_good_result_outlives_a_failed_attempt_on_a_new_state(
+    journal: MakeJournal, item: SourceItem
+) -> None:
+    finish(journal(), item)
+    item.path.write_bytes(b"damaged for now")
+    for _ in range(MAX_RUNS):
+        assert not journal().finished(item)
+        finish(journal(), item, reason=Reason.TIMED_OUT)
+        assert clip_ids(journal()) == ["a-0"]
+    assert journal().finished(item), "tried often enough"
+    item.path.write_bytes(b"mended")
+    assert not journal().finished(item)
+    finish(journal(), item)
+    assert journal().finished(item)
+    assert len(list(journal().entries())) == MAX_RUNS + 2
+
+
+def test_a_server_that_does_not_answer_changes_nothing(
+    journal: MakeJournal, item: SourceItem
+) -> None:
+    remote = replace(item, how=How.FILE, location="https://x.invalid/a.mp4", version="one")
+    finish(journal(), remote)
+    assert journal().finished(replace(remote, version=""))
+    assert not journal().finished(replace(remote, version="", sha256="0" * 64))
+
+
+def test_what_the_source_says_of_a_file_counts(journal: MakeJournal, item: SourceItem) -> None:
+    finish(journal(), item)
+    for other in (replace(item, speaker="bob"), replace(item, split="test")):
+        assert not journal().finished(other)
+
+
+def test_shards_without_an_entry_are_swept(journal: MakeJournal, item: SourceItem) -> None:
+    finish(journal(), item)
+    mine = journal()
+    (entry,) = mine.entries()
+    stray = f"{mine.prefix}/shards/train-000009-00-0123abcd.tar"
+    mine.store.write(stray, "left over")
+    mine.sweep()
+    assert mine.store.size(stray) is None
+    assert mine.store.size(mine.shard_name(entry.shards[0]))

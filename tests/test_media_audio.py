@@ -290,6 +290,11 @@ def test_a_window_holds_little_and_says_what_is_gone(tmp_path: Path) -> None:
         assert largest < 8 * SAMPLE_RATE
         with pytest.raises(ValueError, match="are gone"):
             window.part(0, 10)
+    with AudioWindow(tmp_path / "a.flac") as window:
+        window.forget(50 * SAMPLE_RATE)
+        part = window.part(51 * SAMPLE_RATE, SAMPLE_RATE)
+        assert np.array_equal(part, whole[51 * SAMPLE_RATE : 52 * SAMPLE_RATE])
+        assert len(window._kept) < 8 * SAMPLE_RATE
         assert not window.part(-20, 10).any()
         assert not window.part(61 * SAMPLE_RATE, 10).any()
 
@@ -302,6 +307,7 @@ def test_share_of_loud_frames(tmp_path: Path) -> None:
     # Once enough is heard, the rest is not read.
     early = loud_share(tmp_path / "a.flac", 1e-3, 0.05, 20)
     assert early > 0.1
+    assert loud_share(tmp_path / "a.flac", 1e-3, 0.05, 0) == pytest.approx(0.1, abs=0.01)
     mute = write_black(tmp_path / "b.mp4", 3)
     with pytest.raises(SourceError, match="no_audio"):
         loud_share(mute, 1e-3, 0.05, 1)
