@@ -41,15 +41,14 @@ from tasks import dataset_pack  # noqa: E402
 from tasks import publish as publishing  # noqa: E402
 from tasks.download import DownloadStage  # noqa: E402
 from tasks.executor import Resources, StageProgress  # noqa: E402
-from tasks.image_quality import get_quality_scorer  # noqa: E402
 from tasks.ingest import IngestStage  # noqa: E402
 from tasks.ingest_config import IngestConfig  # noqa: E402
 from tasks.ingest_journal import Changes, GroupEntry, Journal  # noqa: E402
 from tasks.locks import lock_folder, only_run  # noqa: E402
+from tasks.published import is_fetched  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
 from tasks.sync_score import get_scorer  # noqa: E402
-from tasks.training import resolve_device  # noqa: E402
 from tasks.verdicts import Thresholds, judge  # noqa: E402
 
 SOURCES = ("sample", *LISTED)
@@ -320,7 +319,9 @@ def _checked(refresh: Refresh) -> Refresh:
         raise UserError(f"--input {given} is given, but the source is 'sample', which has none")
     if refresh.crew.deadline_s <= 0:
         raise UserError(f"a deadline of {refresh.crew.deadline_s:g} s is none: give more than 0")
-    if not refresh.ray_address:
+    if refresh.device != "cpu" and not refresh.ray_address:
+        from tasks.training import resolve_device
+
         resolve_device(refresh.device)
     if refresh.device.startswith("cuda") and not 0 < refresh.gpu_share <= 1:
         raise UserError(f"a GPU share of {refresh.gpu_share:g} is none: give more than 0, up to 1")
@@ -335,7 +336,7 @@ def _ingest_config(resolution: int, scorer: str, weights: str) -> IngestConfig:
         raise UserError(
             f"a resolution of {resolution} is not possible: give a multiple of 8 from 32 to 1024"
         )
-    quality = get_quality_scorer() is not None
+    quality = is_fetched("hyperiqa")
     return IngestConfig(
         resolution=resolution, scorer=scorer, scorer_weights=weights, quality=quality
     )

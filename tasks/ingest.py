@@ -24,7 +24,6 @@ from datasets.shards import MAX_BYTES, ShardWriter
 from datasets.sources import SourceItem
 from datasets.store import LocalStore, Store
 from tasks.executor import Resources, Stage
-from tasks.image_quality import get_quality_scorer
 from tasks.ingest_config import IngestConfig, Tools
 from tasks.ingest_file import FileRun, Members
 from tasks.sync_score import get_scorer
@@ -77,10 +76,16 @@ class IngestStage(Stage):
         for left in SCRATCH.glob("[0-9]*"):
             if not psutil.pid_exists(int(left.name)):
                 shutil.rmtree(left, ignore_errors=True)
+        quality = None
+        if self.config.quality:
+            from tasks.image_quality import WEIGHTS, get_quality_scorer
+
+            # Named, so that a worker without the weights says so instead of leaving scores out.
+            quality = get_quality_scorer(WEIGHTS, self.device)
         self._tools = Tools(
             FaceMeshDetector(self.config.max_faces),
             get_scorer(self.config.scorer, self.config.scorer_weights, self.device),
-            get_quality_scorer("", self.device) if self.config.quality else None,
+            quality,
         )
 
     def begin(self, batch: str) -> None:

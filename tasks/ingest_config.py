@@ -1,10 +1,16 @@
 """What decides the content of clips, and what a worker loads for it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from datasets.landmarks import FaceDetector
-from tasks.image_quality import QualityScorer
 from tasks.sync_score import MOUTH_AUDIO, OffsetScorer
+
+if TYPE_CHECKING:
+    # It imports torch, which costs every worker 200 MB and some seconds.
+    from tasks.image_quality import QualityScorer
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ SILENCE = 1e-3
 """A frame below this root mean square (-60 dBFS) is silent."""
 LOUD_SHARE = 0.05
 """With a smaller share of frames that are not silent, a clip or a file is."""
-MAX_WAITING = 48
+MAX_WAITING = 16
 """Clips that may wait for the decision which of several faces speaks; some 2 MB each."""
 FACTS = (
     "clip_id",

@@ -30,3 +30,8 @@ def weight_file(name: str) -> Path:
             f"`python -m models.weights fetch {name}` fetches them ({weight.licence})"
         )
     return found
+
+
+def is_fetched(name: str) -> bool:
+    """Whether the file of a row of the weights table is there."""
+    return (weights_folder() / find(name).file).is_file()

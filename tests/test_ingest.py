@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +33,8 @@ from tests.ingest_stage import (
     write,
 )
 from tests.portrait import blank, moving
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +162,10 @@ def test_travels_to_workers() -> None:
     again = pickle.loads(pickle.dumps(stage))
     assert (again.config, again.store.url) == (stage.config, stage.store.url)
     assert again.resources.cpus == 1
+
+
+def test_workers_load_no_torch_where_nothing_needs_it() -> None:
+    """It would take each of them 200 MB and some seconds."""
+    code = "import sys, flows.refresh_dataset, tasks.ingest; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0

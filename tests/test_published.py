@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from tasks.published import weight_file
+from models.weights import find
+from tasks.published import is_fetched, weight_file
 
 
 def test_a_path_is_itself(tmp_path: Path) -> None:
@@ -29,3 +30,12 @@ def test_a_name_is_its_file_in_the_weights_folder(
 def test_an_unknown_name_lists_those_that_exist() -> None:
     with pytest.raises(UserError, match=r"no file nonsense, and .* choose one of latentsync-1"):
         weight_file("nonsense")
+
+
+def test_whether_a_file_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    assert not is_fetched("hyperiqa")
+    file = tmp_path / find("hyperiqa").file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"x")
+    assert is_fetched("hyperiqa")

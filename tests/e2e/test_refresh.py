@@ -78,7 +78,7 @@ def test_a_killed_driver_takes_everything_along(
     videos, output = tmp_path / "videos", tmp_path / "dataset"
     shutil.copytree(sample_videos, videos)
     flow = start_flow("refresh_dataset", *arguments(videos, output))
-    flow.wait_for(lambda: any(output.glob("staging/*/unfinished/.*.tmp")))
+    flow.wait_for(lambda: finished_files(output) >= 1)
     flow.family = set(psutil.Process(flow.process.pid).children(recursive=True))
     assert len(flow.family) > 3
     flow.process.kill()
