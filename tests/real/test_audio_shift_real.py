@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from datasets.landmarks import Face
-from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, read_audio
+from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, read_audio
 from datasets.shards import read_samples
 from datasets.sources import local_item
 from datasets.store import LocalStore
@@ -38,8 +38,8 @@ class Remembered:
         self._detector = detector
         self._known: dict[bytes, list[Face]] = {}
 
-    def detect(self, rgb: np.ndarray) -> list[Face]:
-        key = hashlib.sha1(rgb.tobytes()).digest()
+    def detect(self, rgb: np.ndarray | Picture) -> list[Face]:
+        key = hashlib.sha1(Picture.of(rgb).rgb.tobytes()).digest()
         if key not in self._known:
             self._known[key] = self._detector.detect(rgb)
         return self._known[key]
