@@ -92,8 +92,8 @@ def worker(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield log
         family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-        assert not psutil.wait_procs(family, timeout=30)[1]
+        process.wait(180)
+        assert not psutil.wait_procs(family, timeout=60)[1]
 
 
 Run = Callable[..., dict[str, Any]]
