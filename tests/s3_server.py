@@ -107,9 +107,9 @@ def environment(endpoint: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def s3_process() -> Iterator[S3Server]:
-    """The server of all tests of this run."""
+    """The server of a file's tests: others may end processes that they did not start."""
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER],
         stdin=subprocess.PIPE,
