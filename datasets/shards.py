@@ -234,13 +234,6 @@ def remove_replaced(store: Store, index: Mapping[str, Any]) -> None:
             store.delete(name)
 
 
-def write_index(store: Store, shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> str:
-    """`make_index` and `publish_index`; returns the digest."""
-    index = make_index(shards, meta)
-    publish_index(store, index)
-    return str(index["digest"])
-
-
 def read_index(dataset: Path | str) -> dict[str, Any]:
     """The index of a dataset in a folder or in object storage.
 

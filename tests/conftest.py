@@ -1,6 +1,7 @@
 """What all tests share: quiet libraries and the folder of real footage."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "3")
@@ -10,6 +11,11 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Small networks gain nothing from threads, and tests share the cores with servers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Who is started in the background by a shell ignores Ctrl-C, and so would every program that a
+# test starts: Prefect's worker then never ends.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 

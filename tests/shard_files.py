@@ -1,10 +1,11 @@
 """Shards for tests, written in one call."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from datasets.shards import FOLDER, ShardInfo, ShardWriter
-from datasets.store import LocalStore
+from datasets.shards import FOLDER, ShardInfo, ShardWriter, make_index, publish_index
+from datasets.store import LocalStore, Store
 
 Sample = tuple[str, Mapping[str, bytes | Path]]
 """Key, and for each extension the content or the file that holds it."""
@@ -35,3 +36,10 @@ def write_shards(
             writer.add(split, key, files)
         made += [shard.info for shard in writer.finish(LocalStore(dataset), FOLDER)]
     return made
+
+
+def write_index(store: Store, shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> str:
+    """Publish shards as the dataset in a store; returns its digest."""
+    index = make_index(shards, meta)
+    publish_index(store, index)
+    return str(index["digest"])

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.records import COLUMNS, ClipRow, Verdict
-from datasets.shards import write_index
 from datasets.splits import assign_splits
 from datasets.store import LocalStore
-from tests.shard_files import write_shards
+from tests.shard_files import write_index, write_shards
 
 EYES = {33: (0.3, 0.35), 263: (0.7, 0.35), 10: (0.5, 0.08), 2: (0.5, 0.58), 1: (0.5, 0.55)}
 """FaceMesh points with places of their own, as shares of the side."""

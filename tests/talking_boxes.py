@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.media import SAMPLES_PER_FRAME, VideoWriter, write_flac
-from datasets.shards import write_index
 from datasets.store import LocalStore
-from tests.shard_files import write_shards
+from tests.shard_files import write_index, write_shards
 
 SIDE = 64
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)

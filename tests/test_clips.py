@@ -10,9 +10,8 @@ import pytest
 
 from datasets.clips import ClipStore
 from datasets.errors import UserError
-from datasets.shards import write_index
 from datasets.store import LocalStore
-from tests.shard_files import write_shards
+from tests.shard_files import write_index, write_shards
 from tests.small_dataset import write_small_dataset
 
 

@@ -13,11 +13,10 @@ import soundfile
 
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from datasets.records import ClipRow
-from datasets.shards import write_index
 from datasets.store import LocalStore
 from tasks.ingest_file import clip_prefix
 from tasks.ray_runtime import ray_session
-from tests.shard_files import write_shards
+from tests.shard_files import write_index, write_shards
 from tests.small_dataset import _members
 
 README = Path(__file__).resolve().parents[1] / "README.md"

@@ -14,10 +14,9 @@ from datasets.shards import (
     read_index,
     read_samples,
     verify,
-    write_index,
 )
 from datasets.store import LocalStore
-from tests.shard_files import Sample, write_shards
+from tests.shard_files import Sample, write_index, write_shards
 
 
 def samples(count: int) -> list[Sample]:
