@@ -24,7 +24,7 @@ def test_training_goes_on_after_ctrl_c_and_after_kill_9(
     dataset, output = make_dataset(tmp_path / "dataset"), tmp_path / "out"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     arguments = [str(dataset), "--output", str(output), "--recipe", "debug"]
-    arguments += ["--overrides", "syncnet.steps=40", "--overrides", "stage1.steps=40"]
+    arguments += ["--overrides", "syncnet.steps=40", "--overrides", "stage1.steps=200"]
     arguments += ["--tracking-uri", uri]
 
     def interrupt(stage: str, number: signal.Signals) -> FlowProcess:
@@ -46,7 +46,7 @@ def test_training_goes_on_after_ctrl_c_and_after_kill_9(
     assert ended.code == 0, ended.out + ended.err
     assert "stage1: going on from step" in ended.out
     assert (output / "autoencoder" / "checkpoint.pt").stat().st_mtime_ns == autoencoder
-    for stage, count in (("syncnet", 40), ("stage1", 40)):
+    for stage, count in (("syncnet", 40), ("stage1", 200)):
         assert steps(output / stage / "metrics.jsonl") == list(range(1, count + 1))
     result = json.loads((output / "result.json").read_text(encoding="utf-8"))["result"]
     versions = Registry(uri).versions("latentsync")
