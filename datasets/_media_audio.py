@@ -281,22 +281,6 @@ def fitted(audio: NDArray[np.float32], length: int) -> NDArray[np.float32]:
     return np.concatenate([audio, np.zeros(length - len(audio), audio.dtype)])
 
 
-def shift_audio(
-    audio: NDArray[np.float32], frames: float, per_frame: int = SAMPLES_PER_FRAME
-) -> NDArray[np.float32]:
-    """Undo a delay of the audio by moving its samples; the length stays.
-
-    Args:
-        audio: (n,).
-        frames: how late the audio is, in frames at 25 fps; negative: early.
-        per_frame: samples per frame.
-    """
-    late = round(frames * per_frame)
-    if late >= 0:
-        return fitted(audio[late:], len(audio))
-    return fitted(np.concatenate([np.zeros(-late, audio.dtype), audio]), len(audio))
-
-
 def flac_bytes(audio: NDArray[np.float32], rate: int) -> bytes:
     """16-bit PCM, losslessly packed as FLAC: the same bytes on every run.
 

@@ -11,7 +11,6 @@ from datasets._media_audio import (
     flac_bytes,
     loud_share,
     read_audio,
-    shift_audio,
     write_flac,
 )
 from datasets._media_open import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, MediaInfo, probe
@@ -34,7 +33,6 @@ __all__ = [
     "probe",
     "read_audio",
     "read_frames",
-    "shift_audio",
     "to_rgb",
     "write_flac",
 ]

@@ -44,7 +44,7 @@ from tasks.executor import Resources, StageProgress  # noqa: E402
 from tasks.ingest import IngestStage  # noqa: E402
 from tasks.ingest_config import IngestConfig  # noqa: E402
 from tasks.ingest_journal import Changes, GroupEntry, Journal  # noqa: E402
-from tasks.locks import lock_folder, only_run  # noqa: E402
+from tasks.locks import only_writer  # noqa: E402
 from tasks.published import is_fetched  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
@@ -258,7 +258,7 @@ def refresh_dataset(
         sample_clips: how many videos the sample has.
         workers: processes; by default one per core.
         ray_address: of a running Ray cluster; by default one is started here.
-        deadline_s: seconds that ingesting one file may take.
+        deadline_s: seconds that ingesting one file may take; long videos have more.
         downloads: files that are fetched at once.
         download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
         download_deadline_s: seconds that fetching one file may take.
@@ -300,7 +300,7 @@ def refresh_dataset(
     )
     if sample_clips < 1:
         raise UserError(f"a sample of {sample_clips} videos is none: give 1 or more")
-    with only_run(lock_folder(store)):
+    with only_writer(store):
         items = list_sources(refresh, sample_clips)
         changes = ingest(items, refresh)
         result = publish(items, refresh, changes)

@@ -21,7 +21,7 @@ from datasets.store import open_store  # noqa: E402
 from flows.artifacts import funnel, say, show_table  # noqa: E402
 from tasks import dataset_pack  # noqa: E402
 from tasks.ingest_journal import Journal  # noqa: E402
-from tasks.locks import lock_folder, only_run  # noqa: E402
+from tasks.locks import only_writer  # noqa: E402
 from tasks.publish import publish, settings_of  # noqa: E402
 
 
@@ -59,7 +59,6 @@ def relabel_dataset(
         were newly_accepted and newly_refused.
     """
     store = open_store(dataset)
-    settings = settings_of(store)
     asked = {
         "min_confidence": min_confidence,
         "max_offset_frames": max_offset_frames,
@@ -72,13 +71,16 @@ def relabel_dataset(
         "min_quality": min_quality,
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    packing = settings.packing
-    if test_fraction is not None:
-        packing = dataset_pack.with_fraction(packing, test_fraction)
-    if not given and packing == settings.packing:
+    if not given and test_fraction is None:
         raise UserError("no threshold is given: --help lists them")
-    thresholds = replace(settings.thresholds, **given)
-    with only_run(lock_folder(store)):
+    # Where there is no dataset, nothing is made to lock it.
+    settings_of(store)
+    with only_writer(store):
+        settings = settings_of(store)
+        packing = settings.packing
+        if test_fraction is not None:
+            packing = dataset_pack.with_fraction(packing, test_fraction)
+        thresholds = replace(settings.thresholds, **given)
         before = dataset_pack.read_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
         journal.must_hold({row["clip_id"] for row in dataset_pack.accepted(before)})

@@ -45,6 +45,14 @@ class Stage(ABC):
         """Load heavy things, once per worker. Raising here ends the run."""
         return
 
+    def may_be_long(self, item: Any) -> bool:
+        """Whether `extra_seconds` is worth a call; asked in the driver, so it must be quick."""
+        return False
+
+    def extra_seconds(self, item: Any) -> float:
+        """Time that an item may take beyond the deadline; asked in the worker."""
+        return 0.0
+
     def begin(self, batch: str) -> None:
         """A batch begins; what an earlier, unfinished one left in this worker is void."""
         return
@@ -114,7 +122,8 @@ class Limits:
     """What an item may cost."""
 
     deadline_s: float = 600.0
-    """Seconds that one item may take before its worker is killed."""
+    """Seconds that one item may take before its worker is killed; `Stage.extra_seconds` adds to
+    it."""
     max_attempts: int = 3
     """How many workers an item may take down before it is given up."""
     recycle_after: int = 2000
@@ -211,23 +220,18 @@ def fitting_workers(need: Resources, wanted: int | None) -> int:
     Raises:
         UserError: the cluster, were it empty, had no room for `wanted` (or for one).
     """
-    import ray
-
-    total = ray.cluster_resources()
-    needs = {"CPU": need.cpus, "GPU": need.gpus, "memory": float(need.memory_bytes)}
-    needs = {kind: amount for kind, amount in needs.items() if amount > 0}
-    # A worker lives on one node, so room is counted node by node.
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    fit = sum(
-        min((int(node.get(kind, 0.0) / amount + 1e-9) for kind, amount in needs.items()), default=1)
-        for node in nodes
-    )
+    needs = _needs(need)
+    fit = room(need)
     if wanted is not None and wanted < 1:
         raise UserError(f"{wanted} workers cannot do anything: give 1 or more")
     if not needs:
         # Workers that wait for others more than they compute: as many as one likes.
         return wanted or fit
     if fit < (wanted or 1):
+        import ray
+
+        total = ray.cluster_resources()
+        nodes = [node for node in ray.nodes() if node["Alive"]]
         asked = ", ".join(_amount(kind, amount) for kind, amount in needs.items())
         has = ", ".join(_amount(kind, total.get(kind, 0.0)) for kind in needs)
         raise UserError(
@@ -235,6 +239,24 @@ def fitting_workers(need: Resources, wanted: int | None) -> int:
             f"node(s), enough for {fit}; use fewer workers or a larger cluster"
         )
     return wanted or fit
+
+
+def room(need: Resources) -> int:
+    """How many workers the cluster had room for, were it empty; a worker lives on one node."""
+    import ray
+
+    needs = _needs(need)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(
+        min((int(node.get(kind, 0.0) / amount + 1e-9) for kind, amount in needs.items()), default=1)
+        for node in nodes
+    )
+
+
+def _needs(need: Resources) -> dict[str, float]:
+    """By the names that Ray has for them."""
+    needs = {"CPU": need.cpus, "GPU": need.gpus, "memory": float(need.memory_bytes)}
+    return {kind: amount for kind, amount in needs.items() if amount > 0}
 
 
 def _amount(kind: str, amount: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from datasets.errors import Reason
+from datasets.errors import Reason, UserError
 from tasks.executor import (
     Batch,
     BatchOutcome,
@@ -24,6 +24,7 @@ from tasks.executor import (
     StageError,
     StageProgress,
     StageSetupError,
+    room,
 )
 from tasks.executor_worker import Reply, Worker
 from tasks.failures import one_line
@@ -34,6 +35,8 @@ SETUP_ATTEMPTS = 3
 """Workers in a row that may die before they are ready."""
 FINISH = ""
 """Stands where an item's key stands; no item has it."""
+NO_ROOM_S = 300.0
+"""Seconds that a cluster may be without a node for a worker, as while it starts new ones."""
 TICK_S = 1.0
 """Longest wait before progress is reported again."""
 
@@ -68,6 +71,8 @@ class _Call:
     deadline_s: float | None
     key: str = FINISH
     """Of the item; `FINISH` for the call that finishes the batch."""
+    asks: bool = False
+    """Whether it asks how long the item may take, before the worker is given it."""
     since: float = field(default_factory=time.monotonic)
 
     def left_s(self) -> float:
@@ -87,6 +92,8 @@ class _Slot:
     """Its batch; None while it is made ready or has nothing to do."""
     left: deque[tuple[str, Any]] = field(default_factory=deque)
     """Items of the batch that it has not been given yet."""
+    begun: bool = False
+    """Whether it was given an item of the batch."""
     generation: int = 0
     """Workers that were started together."""
     said_hello: bool = False
@@ -113,13 +120,13 @@ class Pool:
         on_batch: Callable[[BatchOutcome], None],
         may_start: Callable[[], bool] = lambda: True,
     ) -> None:
-        need = stage.resources
+        self.need = need = stage.resources
         options = {"num_cpus": need.cpus, "num_gpus": need.gpus, "max_restarts": 0}
         if need.memory_bytes:
             options["memory"] = need.memory_bytes
         self._finishes = type(stage).finish is not Stage.finish
         self.new_actor = ray.remote(Worker).options(**options).remote
-        self.stage_ref = ray.put(stage)
+        self.stage, self.stage_ref = stage, ray.put(stage)
         self.size = size
         self.limits = limits
         self.on_batch = on_batch
@@ -129,7 +136,7 @@ class Pool:
         self.done = 0
         """Items that have ended, or at least been answered."""
         self.total = 0
-        self._mean_s = float("inf")
+        self._no_room_since: float | None = None
         self._generation = 0
         self._failed: set[int] = set()
         """Generations, since the last worker that was ready, of which one died before it was."""
@@ -166,23 +173,34 @@ class Pool:
                 slot.work = self.waiting.popleft()
                 slot.left = slot.work.left()
                 slot.taken += len(slot.left)
-                self._call_next(slot, first=True)
+                slot.begun = False
+                self._call_next(slot)
 
     def _spent(self, slot: _Slot) -> bool:
         return slot.taken >= self.limits.recycle_after
 
-    def _call_next(self, slot: _Slot, first: bool = False) -> None:
+    def _call_next(self, slot: _Slot) -> None:
         """Give a worker the next item of its batch, or let it finish the batch."""
         assert slot.work is not None
         batch = slot.work.batch.key
         if slot.left:
-            key, item = slot.left.popleft()
-            ref = slot.actor.process.remote(batch, item, first)
-            slot.call = _Call(ref, self.limits.deadline_s, key)
+            key, item = slot.left[0]
+            if self.stage.may_be_long(item):
+                ref = slot.actor.extra_seconds.remote(item)
+                slot.call = _Call(ref, self.limits.deadline_s, key, asks=True)
+            else:
+                self._process(slot, batch, 0.0)
         elif self._finishes:
             slot.call = _Call(slot.actor.finish.remote(batch), self.limits.finish_s)
         else:
             self._end_batch(slot, None)
+
+    def _process(self, slot: _Slot, batch: str, extra_s: float) -> None:
+        """Give a worker an item."""
+        key, item = slot.left.popleft()
+        ref = slot.actor.process.remote(batch, item, not slot.begun)
+        slot.begun = True
+        slot.call = _Call(ref, self.limits.deadline_s + extra_s, key)
 
     def _end_batch(self, slot: _Slot, value: Any) -> None:
         assert slot.work is not None
@@ -206,7 +224,7 @@ class Pool:
             self._lost(slot, one_line(error)[:500])
             return
         if slot.work is not None:
-            self._answered(slot, slot.work, slot.call.key, answer)
+            self._answered(slot, slot.work, slot.call, answer)
         elif not slot.said_hello:
             slot.said_hello = True
             slot.call = _Call(slot.actor.setup.remote(self.stage_ref), SETUP_DEADLINE_S)
@@ -216,13 +234,19 @@ class Pool:
             slot.call, slot.ready = None, True
             self._failed.clear()
 
-    def _answered(self, slot: _Slot, work: _Work, key: str, reply: Reply) -> None:
+    def _answered(self, slot: _Slot, work: _Work, call: _Call, reply: Reply | float) -> None:
+        if not isinstance(reply, Reply):
+            self._process(slot, work.batch.key, reply)
+            return
         if reply.fatal is not None:
             raise reply.fatal
-        if key == FINISH:
+        if call.key == FINISH:
             self._end_batch(slot, reply.value)
             return
-        work.answered[key] = self._outcome(work, key, reply)
+        if call.asks:
+            # The item could not even be sent.
+            slot.left.popleft()
+        work.answered[call.key] = self._outcome(work, call.key, reply)
         self.done += 1
         self._call_next(slot)
 
@@ -283,12 +307,29 @@ class Pool:
             key, work = slot.call.key, slot.work
             if work is None:
                 raise StageSetupError(f"a worker was not ready within {SETUP_DEADLINE_S:g} s")
-            limit = self.limits.finish_s if key == FINISH else self.limits.deadline_s
-            detail = f"not finished within {limit:g} s"
+            limit = slot.call.deadline_s or 0.0
+            detail = f"not finished within {limit:.6g} s"
             if key == FINISH:
                 raise StageError(f"{work.batch.key}: {detail}")
             count = work.attempts.get(key, 0) + 1
             self._give_up(work, Outcome(key, None, Reason.TIMED_OUT, detail, count, limit))
+
+    def check_room(self) -> None:
+        """Give up where no node has had room for a worker for long.
+
+        Raises:
+            UserError: the cluster lost the nodes that it had.
+        """
+        if not self.slots or any(slot.said_hello for slot in self.slots) or room(self.need):
+            self._no_room_since = None
+            return
+        now = time.monotonic()
+        self._no_room_since = self._no_room_since or now
+        if now - self._no_room_since > NO_ROOM_S:
+            raise UserError(
+                f"the cluster has had no node for a worker for {NO_ROOM_S:g} s: start nodes again "
+                "and run the same command, which goes on where this one stopped"
+            )
 
     def close(self) -> None:
         """End all workers."""
@@ -318,6 +359,7 @@ def drive(
                 pool.take(slot)
             for pool in pools:
                 pool.end_overdue()
+                pool.check_room()
             now = time.monotonic()
             moved = before != [pool.done for pool in pools]
             if on_progress and (moved or now - reported >= TICK_S):

@@ -1,6 +1,7 @@
 """What runs in the process of a worker: the stage, and what is made of its errors."""
 
 import errno
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ class Worker:
         except Exception as error:
             return _fatal(error) or StageSetupError(describe(error))
         return None
+
+    def extra_seconds(self, item: Any) -> float:
+        """What the stage says; nothing where it fails, since `process` will say why."""
+        assert self.stage is not None
+        try:
+            seconds = float(self.stage.extra_seconds(item))
+        except Exception:
+            return 0.0
+        return seconds if 0 < seconds < math.inf else 0.0
 
     def process(self, batch: str, item: Any, first: bool) -> Reply:
         assert self.stage is not None

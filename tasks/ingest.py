@@ -18,7 +18,7 @@ import cv2
 import psutil
 
 from datasets.landmarks import FaceMeshDetector
-from datasets.media import FPS
+from datasets.media import FPS, probe
 from datasets.records import ClipRow, Verdict
 from datasets.shards import MAX_BYTES, ShardWriter
 from datasets.sources import SourceItem
@@ -33,6 +33,12 @@ SHARDS = "shards"
 """Folder of a refresh's finished shards, below its own one in the store."""
 SCRATCH = Path(tempfile.gettempdir()) / "latentsync-flows"
 """Where shards grow that go to object storage, in a folder for each worker."""
+SECONDS_PER_SECOND = 5.0
+"""Seconds that a second of video may take beyond the deadline: some ten times what it takes."""
+QUICK_BYTES = 8 << 20
+"""Smaller files end within any sensible deadline."""
+LEAST_RATE = 1000.0
+"""Bytes per second of the leanest video: a header that claims a longer one is not believed."""
 SPARE = "spare"
 """Stands where a split stands, for clips that only thresholds refuse."""
 
@@ -87,6 +93,21 @@ class IngestStage(Stage):
             get_scorer(self.config.scorer, self.config.scorer_weights, self.device),
             quality,
         )
+
+    def may_be_long(self, item: IngestWork) -> bool:
+        """Whether the file is larger than what ends soon in any case."""
+        try:
+            return item.path is not None and item.path.stat().st_size > QUICK_BYTES
+        except OSError:
+            return False
+
+    def extra_seconds(self, item: IngestWork) -> float:
+        """By the length of the video, or of the parts that are wanted of it."""
+        assert item.path is not None
+        length = min(probe(item.path).duration_s, item.path.stat().st_size / LEAST_RATE)
+        parts = [part for part in item.item.parts if not part.reason]
+        wanted = sum(min(part.end_s, length) - min(part.start_s, length) for part in parts)
+        return SECONDS_PER_SECOND * (wanted if item.item.parts else length)
 
     def begin(self, batch: str) -> None:
         """Start the shards of group `batch`, a number."""

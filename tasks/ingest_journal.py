@@ -101,6 +101,7 @@ class Journal:
         self._plans = Manifest(store, f"{self.prefix}/plans")
         self._groups = Manifest(store, f"{self.prefix}/groups")
         self._known: dict[str, _Known] = {}
+        self._restamped: dict[str, list[Any]] = {}
         there = set(store.names(f"{self.prefix}/{SHARDS}"))
         self._finished: set[str] = set()
         for name, value in sorted(self._groups.items()):
@@ -141,6 +142,7 @@ class Journal:
             else:
                 (found.again if known.failed else found.changed).append(item)
         found.gone = sorted(self._known.keys() - self.listed(items))
+        self._keep_stamps()
         return found
 
     @staticmethod
@@ -164,21 +166,25 @@ class Journal:
         same = item.how is How.LOCAL and bool(known.digest) and stamp[-1:] == known.stamp[-1:]
         same = same and _digest(item) == known.digest
         if same:
-            self._restamp(item, known, stamp)
+            self._restamped[plain(item.key)] = stamp
         return same
 
     def _worth_another(self, runs: int, deadline_s: float) -> bool:
         """Whether what failed is tried again in this run."""
         return runs < MAX_RUNS or deadline_s < self.deadline_s
 
-    def _restamp(self, item: SourceItem, known: _Known, stamp: list[Any]) -> None:
-        """The same bytes under new times: remember these, so as not to read them again."""
-        entry = self._read(f"{known.group:06d}")
-        assert entry is not None
-        for each in entry.sources:
-            if each.key == plain(item.key):
-                each.stamp = stamp
-        self.keep(entry)
+    def _keep_stamps(self) -> None:
+        """Write down the new times of files with the same bytes, so as not to read them again."""
+        by_group: dict[int, dict[str, list[Any]]] = {}
+        for key, stamp in self._restamped.items():
+            by_group.setdefault(self._known[key].group, {})[key] = stamp
+        self._restamped.clear()
+        for group, stamps in by_group.items():
+            entry = self._read(f"{group:06d}")
+            assert entry is not None
+            for each in entry.sources:
+                each.stamp = stamps.get(each.key, each.stamp)
+            self.keep(entry)
 
     def plan(self, items: Sequence[SourceItem]) -> list[SourceGroup]:
         """Groups of the sources that need work: those that were planned before, then new ones.

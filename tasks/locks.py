@@ -9,18 +9,31 @@ from pathlib import Path
 
 from datasets.errors import UserError
 from datasets.store import LocalStore, Store
+from tasks.lease import Lease, leased
 
 STAGING = "staging"
 """Folder of what is finished of a refresh; deleting it costs the work anew."""
+RUNS = f"{STAGING}/runs"
+"""Where runs on object storage give signs of life."""
 ELSEWHERE = Path("runs/locks")
 """Where outputs that are no local folders are locked, among the runs of this machine."""
 
 
-def lock_folder(store: Store) -> Path:
-    """Where runs that write to a store lock each other out."""
+@contextmanager
+def only_writer(store: Store) -> Iterator[None]:
+    """Be the only run that writes to a store, on this machine and, where the store is object
+    storage, on all.
+
+    Raises:
+        UserError: another run is at work there.
+    """
     if isinstance(store, LocalStore):
-        return store.folder / STAGING
-    return ELSEWHERE / hashlib.sha256(store.url.encode()).hexdigest()[:16]
+        with only_run(store.folder / STAGING):
+            yield
+        return
+    here = ELSEWHERE / hashlib.sha256(store.url.encode()).hexdigest()[:16]
+    with only_run(here), leased(Lease(store, RUNS)):
+        yield
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from datasets.errors import Reason, SourceError, UserError
+from tasks import executor_pool
 from tasks.executor import (
     Batch,
     BatchOutcome,
@@ -46,8 +47,20 @@ class Script(Stage):
     def setup(self) -> None:
         self.items = 0
 
+    def may_be_long(self, item: Any) -> bool:
+        return str(item).startswith("long")
+
+    def extra_seconds(self, item: Any) -> float:
+        if item == "long and odd":
+            return float("nan")
+        if item == "long and broken":
+            raise ValueError("no length")
+        return 60.0
+
     def process(self, item: Any) -> Any:
         self.items += 1
+        if item == "long":
+            time.sleep(2.0)
         if item == "pid":
             return os.getpid()
         if item == "count":
@@ -107,6 +120,31 @@ def test_every_item_ends_in_one_outcome(tmp_path: Path) -> None:
     assert ends["1:refuse"].detail == "nothing to hear"
     assert "4 s" in ends["4:hang"].detail
     assert (seen[-1].done, seen[-1].total) == (len(items), len(items))
+
+
+def test_long_items_have_more_time() -> None:
+    items = ["long", "long and odd", "long and broken"]
+    ends = outcomes(Script(), items, limits=Limits(deadline_s=1.0))
+    assert [end.value for _, end in sorted(ends.items())] == [2 * item for item in items]
+
+
+def test_an_item_that_cannot_be_sent_is_an_outcome() -> None:
+    class Sly(str):
+        def __reduce__(self) -> Any:
+            raise TypeError("not this one")
+
+    with pytest.raises(TypeError, match="not this one"):
+        outcomes(Script(), [Sly("long")])
+
+
+def test_a_cluster_without_nodes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor_pool, "NO_ROOM_S", 0.5)
+    stage = Script()
+    stage.resources = Resources(cpus=64.0)
+    pool = executor_pool.Pool(stage, 1, Limits(), print)
+    pool.submit(Batch("a", (("a", 1),)))
+    with pytest.raises(UserError, match="no node for a worker"):
+        executor_pool.drive([pool])
 
 
 def test_workers_are_replaced_after_their_share() -> None:

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -13,10 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from datasets.errors import Reason
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter
 from datasets.records import COLUMNS
 from datasets.shards import read_samples
+from datasets.sources import Part
 from datasets.store import LocalStore
+from tasks import ingest
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_file import clip_prefix
 from tasks.sync_score import ClipSignals, OffsetScore
@@ -169,3 +173,26 @@ def test_workers_load_no_torch_where_nothing_needs_it() -> None:
     code = "import sys, flows.refresh_dataset, tasks.ingest; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+def test_large_files_have_time_by_their_length(
+    stage: IngestStage, talking: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = talking
+    whole = IngestWork(item(path), path, "train")
+    assert not stage.may_be_long(whole)
+    assert not stage.may_be_long(IngestWork(item(path), None, "train"))
+    assert not stage.may_be_long(IngestWork(item(path), path.with_name("gone.mp4"), "train"))
+    monkeypatch.setattr(ingest, "QUICK_BYTES", 1000)
+    assert stage.may_be_long(whole)
+    assert stage.extra_seconds(whole) == pytest.approx(ingest.SECONDS_PER_SECOND * 45 / 25, rel=0.1)
+    parts = (
+        Part("0", 0.5, 1.0),
+        Part("1", 1.0, 1.5, reason=Reason.NOT_ANNOTATED),
+        Part("2", 1.5, float("inf")),
+    )
+    some = IngestWork(replace(item(path), parts=parts), path, "train")
+    assert stage.extra_seconds(some) == pytest.approx(ingest.SECONDS_PER_SECOND * 0.8, abs=0.5)
+    # Whatever a header claims, so few bytes hold no long video.
+    monkeypatch.setattr(ingest, "LEAST_RATE", float(path.stat().st_size))
+    assert stage.extra_seconds(whole) == ingest.SECONDS_PER_SECOND

@@ -21,7 +21,6 @@ from datasets.media import (
     probe,
     read_audio,
     read_frames,
-    shift_audio,
     write_flac,
 )
 
@@ -90,16 +89,6 @@ def test_a_video_without_sound_says_so(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         read_audio(tmp_path / "a.mp4")
     assert caught.value.reason is Reason.NO_AUDIO
-
-
-@pytest.mark.parametrize("frames", [-9, -0.5, 0, 3, 9])
-def test_shifts_are_exact_to_the_sample(frames: float) -> None:
-    audio = np.arange(20000, dtype=np.float32) / 20000
-    late = round(frames * 640)
-    moved = shift_audio(audio, frames)
-    assert len(moved) == len(audio)
-    middle = np.arange(6000, 14000)
-    assert np.array_equal(moved[middle], audio[middle + late])
 
 
 def test_flac_is_lossless_in_16_bits(tmp_path: Path) -> None:

@@ -3,35 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets.clips import ClipStore
-from datasets.errors import UserError
-from datasets.windows import WindowSampler, rng_for, two_starts
-from tests.small_dataset import write_small_dataset
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
-    return ClipStore(write_small_dataset(tmp_path_factory.mktemp("small"), num_frames=40))
-
-
-def test_windows_are_apart_and_in_bounds(store: ClipStore) -> None:
-    sampler = WindowSampler(store)
-    drawn = [sampler.window(rng_for(1, step)) for step in range(200)]
-    for window in drawn:
-        assert 0 <= window.start <= 24
-        assert 0 <= window.reference_start <= 24
-        assert abs(window.start - window.reference_start) >= 16
-    assert len({window.clip_id for window in drawn}) == 6
-    assert drawn[7] == sampler.window(rng_for(1, 7))
-
-
-def test_pairs_are_half_in_sync(store: ClipStore) -> None:
-    sampler = WindowSampler(store)
-    pairs = [sampler.sync_pair(rng_for(2, step)) for step in range(300)]
-    share = np.mean([positive for *_, positive in pairs])
-    assert 0.4 < share < 0.6
-    for _, start, audio, positive in pairs:
-        assert (start == audio) if positive else abs(start - audio) >= 16
+from datasets.windows import rng_for, two_starts
 
 
 def test_every_start_that_can_be_is_drawn() -> None:
@@ -41,9 +13,7 @@ def test_every_start_that_can_be_is_drawn() -> None:
     assert pairs == possible
 
 
-def test_clips_without_room_are_said(store: ClipStore) -> None:
-    with pytest.raises(UserError, match="longest clip has 40"):
-        WindowSampler(store, num_frames=30, min_distance=16)
+def test_clips_without_room_are_said() -> None:
     with pytest.raises(ValueError, match="no room"):
         two_starts(np.random.default_rng(0), 20, 16, 16)
 

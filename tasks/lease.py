@@ -1,0 +1,167 @@
+"""One run at a time on object storage, where nothing can be locked.
+
+Every run keeps a file with a number that it raises every few seconds. A newcomer watches the
+files of others: one whose number moves is alive, one that stands still has died. Nobody's
+clock is compared with another's, and no service has to offer more than files.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from _thread import interrupt_main
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from datasets.errors import UserError
+from datasets.store import Store
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 10.0
+"""Seconds after which the number is raised."""
+PATIENCE_S = 60.0
+"""Seconds of standing still after which a run is believed dead."""
+
+
+class Lease:
+    """A run's own file among those of others.
+
+    Args:
+        store: where the run writes.
+        folder: of the files of runs in it.
+        beat_s: seconds between two beats.
+        patience_s: seconds after which others count as dead.
+        sleep: what waits.
+        on_loss: called when another run has taken over, in the thread that beats.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        beat_s: float = BEAT_S,
+        patience_s: float = PATIENCE_S,
+        sleep: Callable[[float], None] = time.sleep,
+        on_loss: Callable[[], None] = interrupt_main,
+    ) -> None:
+        self.store, self.folder = store, folder
+        self.beat_s, self.patience_s, self.sleep = beat_s, patience_s, sleep
+        self.on_loss = on_loss
+        self.name = f"{folder}/{uuid.uuid4().hex}.json"
+        self.host = f"{socket.gethostname()}, process {os.getpid()}"
+        self.lost = self.holds = False
+        self._beats = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
+
+    def take(self) -> None:
+        """Hold the store from now on.
+
+        Raises:
+            UserError: another run holds it.
+        """
+        # It beats while it watches, so that two that begin at once see each other alive.
+        self._beat()
+        self._thread.start()
+        try:
+            self._watch()
+        except BaseException:
+            self.release()
+            raise
+        self.holds = True
+        self._beat()
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with suppress(OSError):
+            self.store.delete(self.name)
+
+    def _watch(self) -> None:
+        """Wait until all others have gone or stood still for long enough."""
+        seen: dict[str, bytes] = {}
+        waited = 0.0
+        while others := self._others():
+            for name, content in others.items():
+                state = _parsed(content)
+                moved = name in seen and seen[name] != content
+                # Of two that begin at once, the one with the smaller name goes on.
+                if moved and (state.get("holds") or name < self.name):
+                    raise UserError(
+                        f"another run ({state.get('host', 'unknown')}) is working on "
+                        f"{self.store.url}: wait for it, or give another output"
+                    )
+            alive = any(seen.get(name, content) != content for name, content in others.items())
+            if waited >= self.patience_s and not alive:
+                for name in others:
+                    self.store.delete(name)
+                return
+            if not seen:
+                log.warning(
+                    "another run on %s is at work or was killed: watching it for %g s to see which",
+                    self.store.url,
+                    self.patience_s,
+                )
+            waited = 0.0 if alive else waited
+            seen = others
+            self.sleep(self.beat_s)
+            waited += self.beat_s
+
+    def _others(self) -> dict[str, bytes]:
+        found = {}
+        for name in self.store.names(self.folder):
+            if name != self.name:
+                with suppress(FileNotFoundError):
+                    found[name] = self.store.read(name)
+        return found
+
+    def _beat(self) -> None:
+        self._beats += 1
+        state = {"host": self.host, "holds": self.holds, "beats": self._beats}
+        self.store.write(self.name, json.dumps(state))
+
+    def _beat_on(self) -> None:
+        while not self._over.wait(self.beat_s):
+            try:
+                if self.store.size(self.name) is None:
+                    self.lost = True
+                    self.on_loss()
+                    return
+                self._beat()
+            except Exception as error:
+                log.warning("%s: the sign of life could not be given: %s", self.store.url, error)
+
+
+def _parsed(content: bytes) -> dict[str, object]:
+    try:
+        state = json.loads(content)
+    except ValueError:
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+@contextmanager
+def leased(lease: Lease) -> Iterator[None]:
+    """Hold a lease for the time of the block.
+
+    Raises:
+        UserError: another run holds it, or has taken it because this one stood still.
+    """
+    lease.take()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not lease.lost:
+            raise
+        raise UserError(
+            f"another run has taken {lease.store.url}, since this one gave no sign of life for "
+            f"{lease.patience_s:g} s: wait for it, then run the same command, which goes on"
+        ) from None
+    finally:
+        lease.release()

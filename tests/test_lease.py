@@ -1,0 +1,124 @@
+"""Runs on object storage lock each other out by signs of life."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import UserError
+from datasets.store import Store, open_store
+from tasks.lease import Lease, leased
+from tasks.locks import RUNS, only_writer
+
+NEVER = 3600.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(f"memory://{tmp_path.name}")
+
+
+class Other:
+    """A run elsewhere, which beats whenever somebody waits for it."""
+
+    def __init__(self, store: Store, name: str, holds: bool, alive: bool) -> None:
+        self.store, self.name, self.holds, self.alive = store, f"{RUNS}/{name}.json", holds, alive
+        self.beats = 0
+        self.beat(0.0)
+
+    def beat(self, seconds: float) -> None:
+        self.beats += self.alive
+        state = {"host": "far, process 7", "holds": self.holds, "beats": self.beats}
+        self.store.write(self.name, json.dumps(state))
+
+
+def lease(store: Store, sleep: Callable[[float], None]) -> Lease:
+    return Lease(store, RUNS, beat_s=NEVER, patience_s=3 * NEVER, sleep=sleep)
+
+
+def test_an_empty_place_is_taken_and_left_empty(store: Store) -> None:
+    with leased(lease(store, never)):
+        [name] = store.names(RUNS)
+        assert json.loads(store.read(name))["holds"]
+    assert store.names(RUNS) == []
+
+
+def test_a_run_that_holds_it_is_let_alone(store: Store) -> None:
+    other = Other(store, "zz", holds=True, alive=True)
+    with (
+        pytest.raises(UserError, match=r"another run \(far, process 7\) is working on memory://"),
+        leased(lease(store, other.beat)),
+    ):
+        pytest.fail("two at once")
+    assert store.names(RUNS) == [other.name]
+
+
+@pytest.mark.parametrize("name", ["", "zz"])
+def test_of_two_that_begin_at_once_one_goes_on(store: Store, name: str) -> None:
+    other = Other(store, name or "0", holds=False, alive=True)
+    rounds: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        rounds.append(seconds)
+        # The other one has found this one alive, too, and has given way.
+        store.delete(other.name) if name and len(rounds) == 3 else other.beat(seconds)
+
+    mine = lease(store, sleep)
+    if name:
+        with leased(mine):
+            assert store.names(RUNS) == [mine.name]
+    else:
+        with pytest.raises(UserError, match="another run"), leased(mine):
+            pytest.fail("two at once")
+
+
+def test_a_dead_run_is_forgotten_after_a_while(store: Store) -> None:
+    other = Other(store, "0", holds=True, alive=False)
+    waits: list[float] = []
+    mine = lease(store, waits.append)
+    with leased(mine):
+        assert sum(waits) == mine.patience_s
+        assert store.names(RUNS) == [mine.name]
+    assert other.name not in store.names(RUNS)
+
+
+def test_it_beats_and_notices_when_another_takes_over(store: Store) -> None:
+    lost = threading.Event()
+    mine = Lease(store, RUNS, beat_s=0.01, on_loss=lost.set)
+    text = r"another run has taken memory://.* no sign of life for 60"
+    with pytest.raises(UserError, match=text), leased(mine):
+        _lose(mine, lost)
+
+
+def _lose(mine: Lease, lost: threading.Event) -> None:
+    while json.loads(mine.store.read(mine.name))["beats"] < 4:
+        pass
+    # A beat between its look and its write brings the file back: gone for good is noticed.
+    while not lost.is_set():
+        mine.store.delete(mine.name)
+    raise KeyboardInterrupt
+
+
+def never(seconds: float) -> None:
+    pytest.fail(f"nothing to wait {seconds} s for")
+
+
+def test_an_interrupt_stays_one(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt), leased(lease(store, never)):
+        raise KeyboardInterrupt
+    assert store.names(RUNS) == []
+
+
+def test_object_storage_has_one_writer(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with only_writer(store):
+        assert len(store.names(RUNS)) == 1
+        with pytest.raises(UserError, match="another run is working"), only_writer(store):
+            pytest.fail("two at once")
+    local = open_store(tmp_path / "data")
+    with only_writer(local):
+        assert local.names() == ["staging/.lock"]
