@@ -72,6 +72,7 @@ def evaluate_latentsync(
     syncnet_weights: str = "",
     inception_weights: str = "",
     i3d_weights: str = "",
+    lpips_weights: str = "",
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Generate videos of unseen speakers and measure them.
@@ -90,6 +91,7 @@ def evaluate_latentsync(
         syncnet_weights: file or name of syncnet_v2; without it a model's own network judges.
         inception_weights: file or name of Inception-2015; without it a seeded network.
         i3d_weights: file or name of I3D; without it a seeded network.
+        lpips_weights: file or name of LPIPS (vgg16-lpips, vgg16); without it a seeded network.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
@@ -108,6 +110,7 @@ def evaluate_latentsync(
         syncnet_weights=syncnet_weights,
         inception_weights=inception_weights,
         i3d_weights=i3d_weights,
+        lpips_weights=lpips_weights,
     )
     judge = ""
     if version is not None:

@@ -132,7 +132,7 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     from tasks.published import weight_file
 
     used: dict[str, str] = {}
-    for name in ("syncnet_weights", "inception_weights", "i3d_weights"):
+    for name in ("syncnet_weights", "inception_weights", "i3d_weights", "lpips_weights"):
         given = getattr(config, name)
         used[name] = _sha256(weight_file(given)) if given else ""
     if not config.syncnet_weights:

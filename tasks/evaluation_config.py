@@ -34,5 +34,7 @@ class EvaluationConfig:
     Two models are only comparable when the same network judged both."""
     inception_weights: str = ""
     """File inception-2015-12-05.pt; empty: a seeded network of the same kind."""
+    lpips_weights: str = ""
+    """File vgg16.pt, or torchvision's VGG16; empty: a seeded network of the same kind."""
     i3d_weights: str = ""
     """File i3d_torchscript.pt; empty: a seeded network of the same kind."""

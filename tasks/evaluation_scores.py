@@ -14,10 +14,11 @@ import torch
 from datasets.clips import ClipStore
 from datasets.landmarks import FaceDetector
 from models.extractors import FeatureExtractor, image_extractor, video_extractor
-from models.frechet import GaussianStatistics, frechet_distance
+from models.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.mask import face_mask
 from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
 from tasks.evaluation_config import EvaluationConfig
+from tasks.lpips import load_lpips, lpips
 from tasks.metrics import (
     Metric,
     landmark_distance,
@@ -30,6 +31,7 @@ from tasks.metrics import (
 from tasks.mouth_audio import MouthAudioScorer
 from tasks.ssim import ssim
 from tasks.sync_judge import sync_judge
+from tasks.sync_networks import own_syncnet
 
 WINDOW = 16
 """Frames per video that FVD looks at."""
@@ -53,8 +55,9 @@ class _Frechet:
         self.fake.update(self.extractor(fake))
 
     def result(self, note: str) -> Metric:
-        label = self.extractor.label + note
-        if min(self.real.count, self.fake.count) < 2:
+        count = min(self.real.count, self.fake.count)
+        label = self.extractor.label + note + few_samples(count, self.extractor.dim)
+        if count < 2:
             return metric(math.nan, label, 0)
         return metric(frechet_distance(self.real, self.fake), label, self.fake.count)
 
@@ -88,10 +91,16 @@ class Scores:
             return weight_file(name) if name else None
 
         self.judge = sync_judge(config.syncnet_weights, judge_bundle, device)
+        # syncnet_v2 gives distances only: whether a window is in sync says the bundle's own.
+        own = judge_bundle / "syncnet"
+        self.classifier = self.judge
+        if config.syncnet_weights and own.is_dir():
+            self.classifier = own_syncnet(own, device)
         self.fid = _Frechet(
             image_extractor(file(config.inception_weights), device), config.image_frames
         )
         self.fvd = _Frechet(video_extractor(file(config.i3d_weights), device), config.video_windows)
+        self.lpips, self.device = load_lpips(config.lpips_weights, device), device
         self.scorer = MouthAudioScorer()
         self.detector = detector
         self.count = len(tests.clips)
@@ -116,15 +125,19 @@ class Scores:
         real = np.array(store.frames(clip.clip_id)[: clip.frames])
         own, foreign = store.audio(clip.clip_id), driving_audio(store, clip)
         row: dict[str, float] = {}
-        curves = {
-            "real": self.judge.curve(real, own),
-            "reconstruction": self.judge.curve(reconstruction, own),
-            "cross": self.judge.curve(cross, foreign),
+        pairs = {
+            "real": (real, own),
+            "reconstruction": (reconstruction, own),
+            "cross": (cross, foreign),
         }
+        curves = {name: self.judge.curve(*pair) for name, pair in pairs.items()}
+        agreements = {name: curve.agreement for name, curve in curves.items()}
+        if self.classifier is not self.judge:
+            agreements = {k: self.classifier.curve(*pair).agreement for k, pair in pairs.items()}
         for name, curve in curves.items():
             row[f"sync_c_{name}"], row[f"sync_d_{name}"] = curve.confidence, curve.distance
             row[f"sync_offset_{name}"] = curve.offset
-            row[f"sync_accuracy_{name}"] = curve.agreement
+            row[f"sync_accuracy_{name}"] = agreements[name]
         self._pictures(row, real, reconstruction)
         self._mouths(row, real, reconstruction, cross, own, foreign)
         self._sets(real, cross)
@@ -138,6 +151,7 @@ class Scores:
         row["ssim"] = float(ssim(real, fake).mean())
         row["ssim_mouth"] = float(ssim(real, fake, repainted).mean())
         row["psnr_db"] = psnr(real, fake, repainted)
+        row["lpips"] = float(lpips(self.lpips, real, fake, self.device).mean())
 
     def _mouths(
         self,
@@ -181,7 +195,7 @@ class Scores:
 
     def metrics(self) -> dict[str, Metric]:
         """The numbers over all clips."""
-        judge, mouth = self.judge.label, self.scorer.name
+        judge, verdict, mouth = self.judge.label, self.classifier.label, self.scorer.name
         note = self.note
 
         def mean(name: str, label: str) -> Metric:
@@ -195,7 +209,8 @@ class Scores:
             "sync_c": mean("sync_c_cross", f"{judge}, cross audio"),
             "sync_d": mean("sync_d_cross", f"{judge}, cross audio"),
             "sync_offset": median("sync_offset_cross", f"{judge}, cross audio, frames, median"),
-            "sync_accuracy": mean("sync_accuracy_cross", f"{judge}, cross audio"),
+            "sync_accuracy": mean("sync_accuracy_cross", f"{verdict}, cross audio"),
+            "sync_accuracy_real": mean("sync_accuracy_real", f"{verdict}, real video"),
             "sync_c_real": mean("sync_c_real", f"{judge}, real video"),
             "sync_d_real": mean("sync_d_real", f"{judge}, real video"),
             "mouth_offset": median("mouth_offset_cross", f"{mouth}, cross audio, frames, median"),
@@ -206,6 +221,7 @@ class Scores:
             "ssim": mean("ssim", "aligned face, reconstruction"),
             "ssim_mouth": mean("ssim_mouth", mask),
             "psnr_db": mean("psnr_db", mask),
+            "lpips": mean("lpips", f"{self.lpips.label}, aligned face, reconstruction"),
             "lmd": mean("lmd", "FaceMesh lips, % of eye distance, reconstruction"),
             "faces_found": mean("faces_found", "FaceMesh, share of generated frames"),
         }

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.errors import UserError
-from models.perceptual import perceptual_loss
 from models.sync_loss import cosine_loss
 from models.videomae import VideoMAE, load_videomae_folder, load_videomae_v2
+from tasks.lpips import load_lpips
 from tasks.published import weight_file
 from tasks.recipes import UNetConfig
 from tasks.train_syncnet import LoadedSyncNet
@@ -47,9 +47,8 @@ class PixelLosses(nn.Module):
             self.trepa.enable_gradient_checkpointing()
 
     def _lpips(self, config: UNetConfig, device: torch.device) -> nn.Module:
-        path = weight_file(config.lpips_weights) if config.lpips_weights else None
-        network = perceptual_loss(path, device)
-        if path is None:
+        network = load_lpips(config.lpips_weights, device)
+        if not config.lpips_weights:
             self.notes.append(f"losses.lpips is measured by {network.label}")
         return network
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from datasets.errors import UserError
 from datasets.media import probe
 from models.files import ModelFileError
+from models.syncnet import SyncNet
 from tasks.evaluate import evaluate, generate, read_evaluation
 from tasks.evaluation_config import EvaluationConfig
 from tests.fake_generator import Brightener
@@ -37,6 +39,10 @@ def output(dataset: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
 
 def test_every_number_has_a_label_and_a_count(output: Path) -> None:
     metrics = read_evaluation(output)["metrics"]
+    assert {"lpips", "sync_accuracy", "sync_accuracy_real"} <= set(metrics)
+    assert "biased upwards by only 80 samples for 112 features" in metrics["fid"]["label"]
+    assert "not LPIPS weights" in metrics["lpips"]["label"]
+    assert metrics["lpips"]["value"] > 0
     assert {"fid", "fvd", "ssim", "sync_c", "sync_d", "mouth_offset", "lmd"} <= set(metrics)
     for name, entry in metrics.items():
         assert set(entry) == {"value", "label", "n"}
@@ -104,6 +110,19 @@ def test_another_model_is_compared_by_the_same_protocol(
     assert steps["protocol_digest"] != first["protocol_digest"]
     # Too short for a search over shifts: no number instead of a wrong one.
     assert first["metrics"]["sync_c"]["value"] is None
+
+
+def test_the_published_syncnet_judges_and_the_bundle_says_what_is_in_sync(
+    dataset: Path, bundle: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    torch.save(SyncNet().state_dict(), tmp_path / "syncnet_v2.model")
+    config = replace(CONFIG, clips=1, syncnet_weights=str(tmp_path / "syncnet_v2.model"))
+    metrics = evaluate(bundle, dataset, tmp_path / "out", config)
+    assert metrics["sync_c"]["label"].startswith("syncnet_v2")
+    assert metrics["sync_c"]["value"] is not None
+    assert "FrameSyncNet" in metrics["sync_accuracy"]["label"]
+    assert metrics["sync_accuracy"]["value"] is not None
 
 
 def test_reconstruction_does_not_see_what_it_is_to_make() -> None:
