@@ -134,24 +134,33 @@ def _write_plain(folder: Path, config: Mapping[str, Any], weights: Weights) -> l
 
 
 def _back(source: Path, target: Path) -> str:
-    """A folder's weights as `{"global_step", "state_dict"}`, as LatentSync's own files are."""
+    """A folder's weights as `{"global_step", "state_dict"}`, as LatentSync's own files are; those
+    of Whisper as OpenAI's."""
     try:
         config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{source} is no converted model: {CONFIG} {error}") from error
+    content: dict[str, Any]
     if config.get("_class_name") == "LipSyncUNet":
         kind, weights = "LatentSync U-Net", _read_unet(source, config)
+        content = {"global_step": 0, "state_dict": dict(weights)}
     elif config.get("kind") in ("stable_syncnet", "syncnet"):
         kind, weights = str(config["kind"]), read_state_dict(source / WEIGHTS)
+        content = {"global_step": 0, "state_dict": dict(weights)}
+    elif config.get("model_type") == "whisper":
+        from models.whisper_files import to_openai
+
+        kind, content = "Whisper encoder", to_openai(source)
+        weights = content["model_state_dict"]
     else:
         raise ModelFileError(
             f"{source} holds no model that can be written as a checkpoint: expected a U-Net, "
-            "StableSyncNet or SyncNet converted by this program"
+            "StableSyncNet, SyncNet or Whisper encoder converted by this program"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".tmp")
     try:
-        torch.save({"global_step": 0, "state_dict": dict(weights)}, temporary)
+        torch.save(content, temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoint_files import load_weights, read_checkpoint, read_state_dict, unwrap
-from models.files import ModelFileError
+from models.checkpoint_files import load_weights
 from models.mel import FPS, SAMPLE_RATE, Audio, as_wave, slaney_filters
+from models.whisper_files import read_folder, read_openai
 
 STEPS_PER_SECOND = 50
 STEPS_PER_FRAME = STEPS_PER_SECOND // FPS
@@ -25,16 +25,6 @@ OVERLAP_STEPS = 5 * STEPS_PER_SECOND
 """Steps over which one window fades into the next in the default mode."""
 
 _N_FFT, _HOP = 400, 160
-_OPENAI_NAMES = {
-    "attn.query": "self_attn.q_proj",
-    "attn.key": "self_attn.k_proj",
-    "attn.value": "self_attn.v_proj",
-    "attn.out": "self_attn.out_proj",
-    "attn_ln": "self_attn_layer_norm",
-    "mlp.0": "fc1",
-    "mlp.2": "fc2",
-    "mlp_ln": "final_layer_norm",
-}
 
 
 def log_mel(wave: torch.Tensor, num_mels: int) -> torch.Tensor:
@@ -215,70 +205,10 @@ class WhisperTokens(nn.Module):
             ModelFileError: it is neither.
         """
         path = Path(path)
-        sizes, weights = _read_folder(path) if path.is_dir() else _read_openai(path)
+        sizes, weights = read_folder(path) if path.is_dir() else read_openai(path)
         network = cls(**sizes, **options)
         weights.setdefault(
             "embed_positions.weight", network.encoder.state_dict()["embed_positions.weight"]
         )
         load_weights(network.encoder, weights, path)
         return network.requires_grad_(False).eval()
-
-
-def convert_openai(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """OpenAI's names of an encoder's weights (without "encoder.") to transformers'."""
-    converted = {}
-    for key, value in weights.items():
-        if key == "positional_embedding":
-            key = "embed_positions.weight"
-        elif key.startswith("ln_post."):
-            key = key.replace("ln_post.", "layer_norm.")
-        elif key.startswith("blocks."):
-            _, index, rest = key.split(".", 2)
-            name, kind = rest.rsplit(".", 1)
-            key = f"layers.{index}.{_OPENAI_NAMES.get(name, name)}.{kind}"
-        converted[key] = value
-    return converted
-
-
-def _read_openai(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    content = read_checkpoint(path)
-    dims = content.get("dims") if isinstance(content, dict) else None
-    names = ("n_audio_state", "n_audio_layer", "n_audio_head", "n_mels", "n_audio_ctx")
-    if not isinstance(dims, dict) or not all(isinstance(dims.get(name), int) for name in names):
-        raise ModelFileError(
-            f"model file {path} is no Whisper checkpoint: expected 'dims' and 'model_state_dict'"
-        )
-    sizes = dict(
-        zip(("width", "layers", "heads", "mels", "context"), map(dims.get, names), strict=True)
-    )
-    weights = unwrap(content, path)
-    encoder = {
-        key.removeprefix("encoder."): value
-        for key, value in weights.items()
-        if key.startswith("encoder.")
-    }
-    return sizes, convert_openai(encoder)
-
-
-def _read_folder(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    import json
-
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        sizes = {
-            "width": config["d_model"],
-            "layers": config["encoder_layers"],
-            "heads": config["encoder_attention_heads"],
-            "mels": config["num_mel_bins"],
-            "context": config["max_source_positions"],
-        }
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise ModelFileError(
-            f"model folder {path} is no Whisper: its config.json is missing or lacks {problem}"
-        ) from problem
-    weights = read_state_dict(path / "model.safetensors")
-    prefixes = ("model.encoder.", "encoder.")
-    prefix = next((p for p in prefixes if any(key.startswith(p) for key in weights)), "")
-    return sizes, {
-        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
-    }

@@ -16,7 +16,9 @@ from models.convert import convert, main
 from models.convert_unet import unet_to_reference
 from models.files import ModelFileError
 from models.unet import LipSyncUNet
+from models.whisper_tokens import WhisperTokens
 from tests.small_models import PUBLISHED, shaken
+from tests.test_whisper_tokens import openai_weights
 
 
 @pytest.fixture
@@ -69,6 +71,23 @@ def test_syncnet_there_and_back(tmp_path: Path) -> None:
     after = torch.load(tmp_path / "back.model", weights_only=True)["state_dict"]
     assert after.keys() == state.keys()
     assert all(torch.equal(after[key], state[key]) for key in state)
+
+
+def test_whisper_there_and_back(tmp_path: Path) -> None:
+    dims = {"n_audio_state": 16, "n_audio_layer": 2, "n_audio_head": 2}
+    dims |= {"n_mels": 80, "n_audio_ctx": 50, "n_text_ctx": 9}
+    weights = openai_weights(WhisperTokens(width=16, layers=2, heads=2, context=50))
+    encoder = {f"encoder.{key}": value for key, value in weights.items()}
+    state = encoder | {"decoder.ln.weight": torch.zeros(16)}
+    torch.save({"dims": dims, "model_state_dict": state}, tmp_path / "tiny.pt")
+    assert "the encoder only" in convert(tmp_path / "tiny.pt", tmp_path / "out")
+    convert(tmp_path / "out", tmp_path / "back.pt")
+    after = torch.load(tmp_path / "back.pt", weights_only=True)
+    assert after["dims"] == {name: size for name, size in dims.items() if name != "n_text_ctx"}
+    assert after["model_state_dict"].keys() == encoder.keys()
+    assert all(torch.equal(after["model_state_dict"][key], encoder[key]) for key in encoder)
+    loaded = WhisperTokens.from_file(tmp_path / "back.pt")
+    assert loaded.width == 16
 
 
 class Hostile:

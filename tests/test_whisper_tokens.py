@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from models.files import ModelFileError
-from models.whisper_tokens import WhisperTokens, convert_openai, log_mel, window_starts
+from models.whisper_files import convert_openai
+from models.whisper_tokens import WhisperTokens, log_mel, window_starts
 
 SMALL = {"width": 16, "layers": 2, "heads": 2, "context": 250}
 """Windows of 5 s instead of 30."""

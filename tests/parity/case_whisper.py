@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from models.checkpoint_files import load_weights
-from models.whisper_tokens import WhisperTokens, convert_openai
+from models.whisper_files import convert_openai
+from models.whisper_tokens import WhisperTokens
 from tests.parity.draw import draw_weights, read_case, relative_error
 
 PREFIX = "whisper"

@@ -1,0 +1,111 @@
+"""Whisper's files: OpenAI's `tiny.pt` and Hugging Face's folders, and one as the other."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.checkpoint_files import read_checkpoint, read_state_dict, unwrap
+from models.files import ModelFileError
+
+DIMS = {
+    "n_audio_state": ("width", "d_model"),
+    "n_audio_layer": ("layers", "encoder_layers"),
+    "n_audio_head": ("heads", "encoder_attention_heads"),
+    "n_mels": ("mels", "num_mel_bins"),
+    "n_audio_ctx": ("context", "max_source_positions"),
+}
+"""OpenAI's name of a size -> ours, and Hugging Face's."""
+_OPENAI_NAMES = {
+    "attn.query": "self_attn.q_proj",
+    "attn.key": "self_attn.k_proj",
+    "attn.value": "self_attn.v_proj",
+    "attn.out": "self_attn.out_proj",
+    "attn_ln": "self_attn_layer_norm",
+    "mlp.0": "fc1",
+    "mlp.2": "fc2",
+    "mlp_ln": "final_layer_norm",
+}
+
+
+def convert_openai(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """OpenAI's names of an encoder's weights (without "encoder.") to transformers'."""
+    converted = {}
+    for key, value in weights.items():
+        if key == "positional_embedding":
+            key = "embed_positions.weight"
+        elif key.startswith("ln_post."):
+            key = key.replace("ln_post.", "layer_norm.")
+        elif key.startswith("blocks."):
+            _, index, rest = key.split(".", 2)
+            name, kind = rest.rsplit(".", 1)
+            key = f"layers.{index}.{_OPENAI_NAMES.get(name, name)}.{kind}"
+        converted[key] = value
+    return converted
+
+
+def to_openai(folder: Path) -> dict[str, Any]:
+    """A Hugging Face folder's encoder as the content of a file like OpenAI's, without decoder.
+
+    Raises:
+        ModelFileError: the folder holds no Whisper.
+    """
+    sizes, weights = read_folder(folder)
+    theirs = {value: key for key, value in _OPENAI_NAMES.items()}
+    converted = {}
+    for key, value in weights.items():
+        if key == "embed_positions.weight":
+            key = "positional_embedding"
+        elif key.startswith("layer_norm."):
+            key = key.replace("layer_norm.", "ln_post.")
+        elif key.startswith("layers."):
+            _, index, rest = key.split(".", 2)
+            name, kind = rest.rsplit(".", 1)
+            key = f"blocks.{index}.{theirs[name]}.{kind}"
+        converted[f"encoder.{key}"] = value
+    dims = {name: sizes[size] for name, (size, _) in DIMS.items()}
+    return {"dims": dims, "model_state_dict": converted}
+
+
+def read_openai(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Sizes and encoder weights, under transformers' names, of a file like `tiny.pt`.
+
+    Raises:
+        ModelFileError: it is none.
+    """
+    content = read_checkpoint(path)
+    dims = content.get("dims") if isinstance(content, dict) else None
+    if not isinstance(dims, dict) or not all(isinstance(dims.get(name), int) for name in DIMS):
+        raise ModelFileError(
+            f"model file {path} is no Whisper checkpoint: expected 'dims' and 'model_state_dict'"
+        )
+    sizes = {size: dims[name] for name, (size, _) in DIMS.items()}
+    weights = unwrap(content, path)
+    encoder = {
+        key.removeprefix("encoder."): value
+        for key, value in weights.items()
+        if key.startswith("encoder.")
+    }
+    return sizes, convert_openai(encoder)
+
+
+def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The same of a Hugging Face folder.
+
+    Raises:
+        ModelFileError: it holds no Whisper.
+    """
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        sizes = {size: config[name] for size, name in DIMS.values()}
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ModelFileError(
+            f"model folder {path} is no Whisper: its config.json is missing or lacks {problem}"
+        ) from problem
+    weights = read_state_dict(path / "model.safetensors")
+    prefixes = ("model.encoder.", "encoder.")
+    prefix = next((p for p in prefixes if any(key.startswith(p) for key in weights)), "")
+    return sizes, {
+        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    }
