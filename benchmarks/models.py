@@ -60,6 +60,17 @@ def theirs(size: Size) -> nn.Module:
     )
 
 
+def without_sdpa(size: Size) -> nn.Module:
+    """Attention as plain matrix products."""
+    from diffusers.models.attention_processor import Attention, AttnProcessor
+
+    network = ours(size)
+    for module in network.modules():
+        if isinstance(module, Attention):
+            module.set_processor(AttnProcessor())
+    return network
+
+
 class Candidate:
     """A network with its inputs and the fastest time of each pass."""
 
@@ -106,6 +117,9 @@ def candidates(size: Size, device: str, compiled: bool) -> list[Candidate]:
     ]
     contiguous = ours(size).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     found += [
+        Candidate(
+            "LipSyncUNet, attention without SDPA", without_sdpa(size), size, device, False, True
+        ),
         Candidate("LipSyncUNet, weights not channels last", contiguous, size, device, False, True),
         Candidate("UNetMotionModel, bf16", theirs(size), size, device, True, False),
         Candidate("LipSyncUNet, bf16", ours(size), size, device, True, True),
