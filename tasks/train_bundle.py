@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models.latentsync import LatentSync
 from tasks.bundle import ABOUT
 from tasks.training import TrainingJob, dataset_digest, result, stage_digests, stage_names
 
@@ -71,7 +70,7 @@ def _write(job: TrainingJob, folder: Path, description: dict[str, Any]) -> None:
     from tasks.assemble import trained_model, trained_syncnet
     from tasks.train_syncnet import save_syncnet
 
-    model: LatentSync = trained_model(job.recipe, job.output)
+    model = trained_model(job.recipe, job.output)
     folder.mkdir(parents=True)
     model.save(folder)
     judge = trained_syncnet(job.recipe, job.output, torch.device("cpu"))
