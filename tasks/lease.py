@@ -54,6 +54,8 @@ class Lease:
         self.name = f"{folder}/{uuid.uuid4().hex}.json"
         self.host = f"{socket.gethostname()}, process {os.getpid()}"
         self.lost = self.holds = False
+        self.term = 0
+        """How many runs before it were taken for dead: the later one of two goes on."""
         self._beats = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
@@ -99,7 +101,8 @@ class Lease:
                     )
             alive = any(seen.get(name, content) != content for name, content in others.items())
             if waited >= self.patience_s and not alive:
-                for name in others:
+                for name, content in others.items():
+                    self.term = max(self.term, _term(_parsed(content)) + 1)
                     self.store.delete(name)
                 return
             if not seen:
@@ -123,19 +126,33 @@ class Lease:
 
     def _beat(self) -> None:
         self._beats += 1
-        state = {"host": self.host, "holds": self.holds, "beats": self._beats}
+        state = {
+            "host": self.host,
+            "holds": self.holds,
+            "term": self.term,
+            "beats": self._beats,
+        }
         self.store.write(self.name, json.dumps(state))
 
     def _beat_on(self) -> None:
         while not self._over.wait(self.beat_s):
             try:
-                if self.store.size(self.name) is None:
+                self._beat()
+                if self._taken():
                     self.lost = True
                     self.on_loss()
                     return
-                self._beat()
             except Exception as error:
                 log.warning("%s: the sign of life could not be given: %s", self.store.url, error)
+
+    def _taken(self) -> bool:
+        """Whether another run holds the store while this one believes that it does: it took
+        this one for dead, whose file may since have come back with a late beat."""
+        states = {name: _parsed(content) for name, content in self._others().items()}
+        return self.holds and any(
+            state.get("holds") and (_term(state), name) > (self.term, self.name)
+            for name, state in states.items()
+        )
 
 
 def _parsed(content: bytes) -> dict[str, object]:
@@ -144,6 +161,11 @@ def _parsed(content: bytes) -> dict[str, object]:
     except ValueError:
         return {}
     return state if isinstance(state, dict) else {}
+
+
+def _term(state: dict[str, object]) -> int:
+    term = state.get("term")
+    return term if isinstance(term, int) else 0
 
 
 @contextmanager

@@ -23,14 +23,15 @@ def store(tmp_path: Path) -> Store:
 class Other:
     """A run elsewhere, which beats whenever somebody waits for it."""
 
-    def __init__(self, store: Store, name: str, holds: bool, alive: bool) -> None:
+    def __init__(self, store: Store, name: str, holds: bool, alive: bool, term: int = 0) -> None:
         self.store, self.name, self.holds, self.alive = store, f"{RUNS}/{name}.json", holds, alive
-        self.beats = 0
+        self.beats, self.term = 0, term
         self.beat(0.0)
 
     def beat(self, seconds: float) -> None:
         self.beats += self.alive
         state = {"host": "far, process 7", "holds": self.holds, "beats": self.beats}
+        state |= {"term": self.term}
         self.store.write(self.name, json.dumps(state))
 
 
@@ -81,6 +82,7 @@ def test_a_dead_run_is_forgotten_after_a_while(store: Store) -> None:
     with leased(mine):
         assert sum(waits) == mine.patience_s
         assert store.names(RUNS) == [mine.name]
+        assert json.loads(store.read(mine.name))["term"] == 1
     assert other.name not in store.names(RUNS)
 
 
@@ -95,9 +97,15 @@ def test_it_beats_and_notices_when_another_takes_over(store: Store) -> None:
 def _lose(mine: Lease, lost: threading.Event) -> None:
     while json.loads(mine.store.read(mine.name))["beats"] < 4:
         pass
-    # A beat between its look and its write brings the file back: gone for good is noticed.
-    while not lost.is_set():
-        mine.store.delete(mine.name)
+    # One that waits is no loss, nor one that comes back from the dead, nor a missing file.
+    Other(mine.store, "zz", holds=False, alive=True, term=7)
+    Other(mine.store, "0", holds=True, alive=True, term=0)
+    mine.store.delete(mine.name)
+    while mine.name not in mine.store.names(RUNS):
+        pass
+    assert not lost.is_set()
+    Other(mine.store, "00", holds=True, alive=True, term=1)
+    assert lost.wait(10)
     raise KeyboardInterrupt
 
 
