@@ -12,6 +12,7 @@ import soundfile
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from datasets._media_joins import Joined, joins
 from datasets._media_open import (
     FPS,
     LONGEST_GAP_S,
@@ -213,6 +214,7 @@ def pcm(
     """
     run: _Run | None = None
     shift = 0.0
+    joined = Joined(joins(container) if zero is not None else ())
     for frame in decoded(container, stream):
         if not frame.samples or not is_sound(frame.sample_rate, frame.layout.nb_channels):
             continue
@@ -222,8 +224,11 @@ def pcm(
         else:
             time += shift
         if run and not -LONGEST_REPEAT_S <= time - run.end_s <= LONGEST_GAP_S:
-            shift += run.end_s - time
-            time = run.end_s
+            as_the_picture = joined.shift(run.end_s - shift, time - shift)
+            if as_the_picture is None:
+                as_the_picture = shift + run.end_s - time
+            time += as_the_picture - shift
+            shift = as_the_picture
         zero = time if zero is None else zero
         if run is None or not run.continues(frame, time):
             if run:

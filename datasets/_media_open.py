@@ -202,13 +202,11 @@ def _kept_back(stream: Any) -> list[Any]:
 
 
 def timed(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
-    """(container time, frame) with times that strictly increase, all of the first one's size.
+    """(container time, frame) with times that strictly increase.
 
     MPEG streams and old AVI files may lack timestamps: such a frame follows the one before
-    by 1 / `rate`, and so it does where timestamps jump. Sizes change in recordings of calls,
-    which follow the network, and where a header is damaged.
+    by 1 / `rate`, and so it does where timestamps jump.
     """
-    size: tuple[int, int] | None = None
     last: float | None = None
     shift = 0.0
     dropped = 0
@@ -225,9 +223,6 @@ def timed(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
                 dropped += 1
                 continue
         last = time
-        size = size or (frame.width, frame.height)
-        if (frame.width, frame.height) != size:
-            frame = frame.reformat(*size)
         yield time, frame
     if dropped:
         log.warning("%d frames without a time of their own are left out", dropped)

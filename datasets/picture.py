@@ -83,6 +83,11 @@ class Picture:
         width, height = frame.width, frame.height
         self.width, self.height = (height, width) if self._turns % 2 else (width, height)
 
+    @property
+    def turned(self) -> bool:
+        """Whether the display matrix turns it by a quarter."""
+        return self._turns % 2 == 1
+
     @staticmethod
     def of(image: "np.ndarray | Picture") -> "Picture":
         """A picture from one, or from uint8 (h, w, 3)."""
@@ -183,7 +188,53 @@ class _ArrayPicture(Picture):
             raise ValueError(f"a picture is uint8 (h, w, 3), got {rgb.dtype} {rgb.shape}")
         self._whole = rgb
         self._small = None
+        self._turns = 0
         self.height, self.width = rgb.shape[:2]
+
+
+class OneShape:
+    """Gives all pictures of a video the size of the first one.
+
+    Recordings of calls change size with the network, and shape when a phone is turned: later
+    pictures are scaled to fit, with black at the sides, since stretched faces are no faces.
+
+    Args:
+        pixel: width of a pixel over its height; with others than 1, pictures are widened, or
+            where they stand upright heightened, until pixels are square.
+    """
+
+    def __init__(self, pixel: float = 1.0) -> None:
+        self._pixel = pixel
+        self._size: tuple[int, int] | None = None
+
+    def __call__(self, picture: Picture) -> Picture:
+        """The picture itself where nothing has to be done."""
+        width, height = picture.width, picture.height
+        if picture.turned:
+            height = _even(height * self._pixel) if self._pixel != 1 else height
+        elif self._pixel != 1:
+            width = _even(width * self._pixel)
+        self._size = self._size or (width, height)
+        if (picture.width, picture.height) == (width, height) == self._size:
+            return picture
+        return _ArrayPicture(_fitted(picture.rgb, (width, height), self._size))
+
+
+def _even(length: float) -> int:
+    return max(2, round(length / 2) * 2)
+
+
+def _fitted(
+    rgb: NDArray[np.uint8], shape: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """A picture that should have the width and height `shape`, inside one of `size`."""
+    scale = min(size[0] / shape[0], size[1] / shape[1])
+    width, height = (max(1, min(round(n * scale), m)) for n, m in zip(shape, size, strict=True))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    inside = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    framed = np.zeros((size[1], size[0], 3), np.uint8)
+    framed[top : top + height, left : left + width] = inside
+    return framed
 
 
 def _span(low: float, high: float, limit: int) -> tuple[int, int]:

@@ -331,3 +331,16 @@ def test_real_portrait_in_hevc(shared: Path) -> None:
     assert [frame.index for frame in part] == list(range(50, 60))
     assert all(frame.rgb.shape == (1920, 1080, 3) for frame in part)
     assert 40 < part[0].rgb.mean() < 215
+
+
+def test_oblong_pixels_become_square_where_asked(tmp_path: Path) -> None:
+    path = tmp_path / "dv.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode(None))
+    assert [frame.rgb.shape for frame in read_frames(path)] == [(48, 64, 3)] * 3
+    assert [frame.rgb.shape for frame in read_frames(path, square=True)] == [(48, 96, 3)] * 3

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.picture import SMALL_WIDTH, WHOLE_BELOW, Converter, Picture
+from datasets.picture import SMALL_WIDTH, WHOLE_BELOW, Converter, OneShape, Picture
 
 
 def decoded(width: int, height: int, form: str = "yuv420p", colours: int = 1) -> av.VideoFrame:
@@ -91,3 +91,25 @@ def test_a_picture_of_an_array_is_the_array() -> None:
 def test_refuses_what_is_no_picture() -> None:
     with pytest.raises(ValueError, match=r"uint8 \(h, w, 3\), got float64 \(4, 4, 3\)"):
         Picture.of(np.zeros((4, 4, 3)))
+
+
+def test_pictures_of_another_shape_are_fitted_in_without_being_stretched() -> None:
+    shape = OneShape()
+    first = Picture.of(np.full((48, 64, 3), 200, np.uint8))
+    assert shape(first) is first
+    assert shape(Picture.of(np.zeros((48, 64, 3), np.uint8))).rgb.max() == 0
+    upright = shape(Picture.of(np.full((64, 48, 3), 200, np.uint8))).rgb
+    assert upright.shape == (48, 64, 3)
+    lit = np.flatnonzero(upright[24, :, 0])
+    assert (lit[0], lit[-1]) == (14, 49)
+    assert (upright[:, 14:50] == 200).all()
+    smaller = shape(Picture.of(np.full((24, 32, 3), 90, np.uint8))).rgb
+    assert (smaller == 90).all()
+
+
+@pytest.mark.parametrize(("pixel", "size"), [(16 / 15, (68, 48)), (0.5, (32, 48)), (1.0, (64, 48))])
+def test_oblong_pixels_become_square(pixel: float, size: tuple[int, int]) -> None:
+    picture = OneShape(pixel)(Picture.of(np.full((48, 64, 3), 7, np.uint8)))
+    assert (picture.width, picture.height) == size
+    assert picture.rgb.shape == (size[1], size[0], 3)
+    assert (picture.rgb == 7).all()

@@ -1,0 +1,103 @@
+"""Where recordings were put together without new timestamps, as `cat a.ts b.ts` does.
+
+At such a join the times of all streams start anew. Picture and sound seldom end at the same
+moment, so if each simply went on where it had ended, they would drift apart join by join.
+The picture goes on without a gap, and the sound is moved as far as the picture was.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from av.container import InputContainer
+
+from datasets._media_open import (
+    BROKEN,
+    LONGEST_GAP_S,
+    LONGEST_REPEAT_S,
+    frame_rate,
+    opened,
+    video_stream,
+)
+from datasets.errors import SourceError
+
+RESTARTING = {"mpegts", "mpeg"}
+"""Formats that can be put together so; others have an index, or times that cannot jump back."""
+NEAR_S = 5.0
+"""Streams of one recording end, and begin, at most that far apart."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """One of them."""
+
+    before_s: float
+    """Container time at which the picture ended, as the file has it."""
+    after_s: float
+    """Container time at which it begins anew."""
+    shift_s: float
+    """What is added to the times behind it."""
+
+
+def joins(container: InputContainer) -> list[Join]:
+    """All of a file that is open; it is read once more, but not decoded."""
+    if not RESTARTING & set(container.format.name.split(",")):
+        return []
+    try:
+        with opened(Path(container.name)) as again:
+            stream = video_stream(again)
+            return _between(list(_spans(again, stream)), 1 / frame_rate(stream))
+    except SourceError:
+        return []
+
+
+def _spans(container: InputContainer, stream: Any) -> Iterator[tuple[float, float]]:
+    """First and last time of presentation of each stretch without a jump."""
+    last: float | None = None
+    low = high = 0.0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except BROKEN:
+            packet = None
+        if packet is None:
+            break
+        if packet.dts is None or packet.pts is None:
+            continue
+        decoded, shown = (float(time * packet.time_base) for time in (packet.dts, packet.pts))
+        if last is None:
+            low = high = shown
+        elif not last - LONGEST_REPEAT_S <= decoded <= last + LONGEST_GAP_S:
+            yield low, high
+            low = high = shown
+        low, high, last = min(low, shown), max(high, shown), decoded
+    if last is not None:
+        yield low, high
+
+
+def _between(spans: Sequence[tuple[float, float]], step: float) -> list[Join]:
+    found = []
+    shift = 0.0
+    for (_, before), (after, _) in pairwise(spans):
+        shift += before + step - after
+        found.append(Join(before, after, shift))
+    return found
+
+
+class Joined:
+    """The joins of a file that a stream of sound passes, one after the other."""
+
+    def __init__(self, found: Sequence[Join]) -> None:
+        self._left = list(found)
+
+    def shift(self, before_s: float, after_s: float) -> float | None:
+        """What is added to times from here on, where the stream jumps from one container time
+        to another; None where the picture has no such jump."""
+        for index, join in enumerate(self._left):
+            if abs(join.before_s - before_s) <= NEAR_S and abs(join.after_s - after_s) <= NEAR_S:
+                del self._left[: index + 1]
+                return join.shift_s
+        return None
