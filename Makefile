@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DATA ?=
 OUTPUT ?= runs/demo
+# Files of tests at once: whole flows wait for servers half of the time. Their files come first.
+JOBS ?= 2
 
 .PHONY: setup demo test lint weights clean
 
@@ -28,7 +30,7 @@ lint: setup
 	$(BIN)/mypy flows tasks models datasets tests benchmarks
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 weights: setup
 	$(BIN)/python -m models.weights
