@@ -19,7 +19,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "encode": (("_media_write", "write"), ("_media_write", "close"), ("_media_write", "__init__")),
     "quality": (("quality", "add"), ("quality", "result")),
     "audio": (
-        ("_media_audio", "loud_share"),
+        ("_media_audio", "loud_frames"),
         ("_media_audio", "part"),
         ("_media_audio", "flac_bytes"),
     ),

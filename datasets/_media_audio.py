@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from datasets._media_joins import Joined, joins
 from datasets._media_open import (
-    FPS,
     LONGEST_GAP_S,
     LONGEST_REPEAT_S,
     SAMPLE_RATE,
@@ -158,35 +157,33 @@ class AudioWindow:
         self.close()
 
 
-def loud_share(path: Path, level: float, enough: float, duration_s: float) -> float:
-    """Share of a file's frames (of 1/25 s) whose root mean square reaches a level.
+def loud_frames(path: Path, level: float, enough: int) -> int:
+    """How many frames (of 1/25 s) of a file's sound reach a level, up to `enough`.
 
     Args:
         path: a video or audio file.
         level: of the root mean square, 1 is full scale.
-        enough: stop reading once this share of the whole is sure to be reached.
-        duration_s: expected length, which decides when to stop; 0: not known.
+        enough: reading stops there.
 
     Raises:
         SourceError: NO_AUDIO where there is none or none of it can be decoded.
     """
-    expected = duration_s * FPS if duration_s > 0 else float("inf")
-    loud = frames = 0
+    loud = heard = 0
     rest = np.zeros(0, np.float32)
     with opened(path) as container:
         for _, sound in pcm(container, audio_stream(container), SAMPLE_RATE, None):
+            heard += sound.shape[1]
             rest = np.concatenate([rest, sound.mean(axis=0)])
             whole = len(rest) // SAMPLES_PER_FRAME
             pieces = rest[: whole * SAMPLES_PER_FRAME].reshape(whole, SAMPLES_PER_FRAME)
             power = np.einsum("fs,fs->f", pieces, pieces) / SAMPLES_PER_FRAME
             loud += int((power >= level**2).sum())
-            frames += whole
             rest = rest[whole * SAMPLES_PER_FRAME :]
-            if loud >= enough * max(expected, frames):
-                break
-    if not frames and not len(rest):
+            if loud >= enough:
+                return enough
+    if not heard:
         raise SourceError(Reason.NO_AUDIO, "none of the audio can be decoded")
-    return loud / max(frames, 1)
+    return loud
 
 
 def _laid_out(pieces: list[Piece], length: int) -> NDArray[np.float32]:

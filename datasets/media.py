@@ -9,7 +9,7 @@ from datasets._media_audio import (
     AudioWindow,
     fitted,
     flac_bytes,
-    loud_share,
+    loud_frames,
     read_audio,
     write_flac,
 )
@@ -29,7 +29,7 @@ __all__ = [
     "VideoWriter",
     "fitted",
     "flac_bytes",
-    "loud_share",
+    "loud_frames",
     "probe",
     "read_audio",
     "read_frames",

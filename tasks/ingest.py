@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import psutil
 
+from datasets.errors import StoreError
 from datasets.landmarks import FaceMeshDetector
 from datasets.media import FPS, probe
 from datasets.records import ClipRow, Verdict
@@ -24,6 +25,7 @@ from datasets.shards import MAX_BYTES, ShardWriter
 from datasets.sources import SourceItem
 from datasets.store import LocalStore, Store
 from tasks.executor import Resources, Stage
+from tasks.failures import is_disk_full
 from tasks.ingest_config import IngestConfig, Tools
 from tasks.ingest_file import FileRun, Members
 from tasks.sync_score import get_scorer
@@ -31,7 +33,7 @@ from tasks.verdicts import Thresholds, judge
 
 SHARDS = "shards"
 """Folder of a refresh's finished shards, below its own one in the store."""
-SCRATCH = Path(tempfile.gettempdir()) / "latentsync-flows"
+SCRATCH = Path(tempfile.gettempdir()) / f"latentsync-flows-{os.getuid()}"
 """Where shards grow that go to object storage, in a folder for each worker."""
 SECONDS_PER_SECOND = 5.0
 """Seconds that a second of video may take beyond the deadline: some ten times what it takes."""
@@ -153,7 +155,15 @@ class IngestStage(Stage):
     def _keep(self, row: ClipRow, members: Members, split: str) -> None:
         assert self._shards is not None
         good = judge([row.as_dict()], self.thresholds)[0]["verdict"] == Verdict.ACCEPTED.value
-        self._shards.add(split if good else SPARE, row.clip_id, members)
+        try:
+            self._shards.add(split if good else SPARE, row.clip_id, members)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            # Not the fault of the source, and no better with the next one.
+            raise StoreError(
+                f"clips cannot be written to {self._shards.scratch}: {error.strerror or error}"
+            ) from error
 
     def finish(self, batch: str) -> list[dict[str, Any]]:
         """Complete the group's shards and put them into the store."""

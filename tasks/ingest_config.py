@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets.landmarks import FaceDetector
+from tasks.speaker_choice import IN_SYNC, POLICIES
 from tasks.sync_score import MOUTH_AUDIO, OffsetScorer
 
 if TYPE_CHECKING:
@@ -33,10 +34,16 @@ class IngestConfig:
     """Smaller faces have no detail to learn from, whatever the thresholds."""
     max_faces: int = 2
     """Faces that are followed at once."""
+    face_choice: str = IN_SYNC
+    """Which of several faces is taken: the one in sync with the sound, or the largest."""
     crf: int = 15
     """x264's quality of the aligned faces."""
 
     def __post_init__(self) -> None:
+        if self.face_choice not in POLICIES:
+            raise ValueError(
+                f"there is no choice of faces {self.face_choice!r}: give {' or '.join(POLICIES)}"
+            )
         if not 1 <= self.min_frames <= self.max_clip_frames / 2:
             raise ValueError(
                 f"clips of {self.min_frames} to {self.max_clip_frames} frames are asked for: "

@@ -15,6 +15,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from datasets.media import (
     AudioWindow,
     Picture,
     flac_bytes,
-    loud_share,
+    loud_frames,
     probe,
     read_frames,
 )
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 SILENCE = 1e-3
 """A frame below this root mean square (-60 dBFS) is silent."""
 LOUD_SHARE = 0.05
-"""With a smaller share of frames that are not silent, a clip or a file is."""
+"""With a smaller share of frames that are not silent, a clip is."""
 MAX_WAITING = 16
 """Clips that may wait for the decision which of several faces speaks; some 2 MB each."""
 FACTS = (
@@ -129,7 +130,9 @@ class FileRun:
             step = "audio"
             if not info.has_audio and self.sound == self.path:
                 raise SourceError(Reason.NO_AUDIO, "no audio stream")
-            if loud_share(self.sound, SILENCE, LOUD_SHARE, info.duration_s) < LOUD_SHARE:
+            # Fewer than a single clip needs; however long the silence around them is.
+            enough = ceil(LOUD_SHARE * self.config.min_frames)
+            if loud_frames(self.sound, SILENCE, enough) < enough:
                 raise SourceError(Reason.SILENT, "the whole file is silent")
             step = "decode"
             for part in self.item.parts or (WHOLE,):
@@ -186,7 +189,7 @@ class FileRun:
         """
         # Decided on copies: the choice of later clips is not final.
         copies = [replace(waiting.row) for waiting in self._waiting]
-        refuse_other_faces(copies, self._chosen)
+        refuse_other_faces(copies, self._chosen, policy=self.config.face_choice)
         still: list[_Waiting] = []
         done: list[_Waiting] = []
         for waiting, copy in zip(self._waiting, copies, strict=True):

@@ -6,6 +6,8 @@ from datasets.errors import Reason
 from datasets.records import ClipRow
 from tasks.sync_score import default_min_confidence
 
+IN_SYNC, LARGEST = "in-sync", "largest"
+POLICIES = (IN_SYNC, LARGEST)
 SHARED = 0.2
 """Share of the shorter clip that two clips must have in common to exclude each other."""
 
@@ -14,22 +16,27 @@ def refuse_other_faces(
     rows: Sequence[ClipRow],
     before: Sequence[ClipRow] = (),
     min_confidence: float | None = None,
+    policy: str = IN_SYNC,
 ) -> None:
     """Mark clips at whose time another face was chosen, in place.
 
-    A face whose lips follow the audio for sure comes first, the surest before others; where
-    there is none, the largest face does. Rows with a reason are out already.
+    By `in-sync` a face whose lips follow the audio for sure comes first, the surest before
+    others; where there is none, and by `largest` always, the largest face does. Rows with a
+    reason are out already.
 
     Args:
         rows: of one video, all by the same scorer.
         before: rows of the same video that were chosen for good.
         min_confidence: from which on a face counts as in sync; None: the scorer's own.
+        policy: one of `POLICIES`.
     """
     open_rows = [row for row in rows if not row.reason]
     if min_confidence is None:
         limits = {row.scorer: default_min_confidence(row.scorer) for row in open_rows}
     else:
         limits = dict.fromkeys((row.scorer for row in open_rows), min_confidence)
+    if policy == LARGEST:
+        limits = dict.fromkeys(limits, float("inf"))
     order = sorted(open_rows, key=lambda row: _preference(row, limits[row.scorer]), reverse=True)
     chosen = list(before)
     for row in order:

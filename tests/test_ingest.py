@@ -1,5 +1,6 @@
 """A group of files in, shards and rows out."""
 
+import errno
 import io
 import json
 import pickle
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from datasets.errors import Reason
-from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter
+from datasets.errors import Reason, StoreError
+from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.records import COLUMNS
-from datasets.shards import read_samples
+from datasets.shards import ShardWriter, read_samples
 from datasets.sources import Part
 from datasets.store import LocalStore
 from tasks import ingest
@@ -196,3 +197,28 @@ def test_large_files_have_time_by_their_length(
     # Whatever a header claims, so few bytes hold no long video.
     monkeypatch.setattr(ingest, "LEAST_RATE", float(path.stat().st_size))
     assert stage.extra_seconds(whole) == ingest.SECONDS_PER_SECOND
+
+
+def test_a_long_silence_around_speech_loses_nothing(stage: IngestStage, folder: Path) -> None:
+    """As on the track of one of many in a meeting."""
+    frames = moving(45)
+    path, noise = write(folder, "mostly quiet", [blank()] * 1400 + frames)
+    quiet = folder / "quiet.flac"
+    noise[: 1400 * SAMPLES_PER_FRAME] = 0
+    write_flac(quiet, noise, SAMPLE_RATE)
+    with VideoWriter(path, 320, 320, 25, audio=quiet, preset="ultrafast") as writer:
+        for frame in [blank()] * 1400 + frames:
+            writer.write(frame)
+    (result,), good, _ = run(stage, item(path))
+    assert len(good) == 1, result["rows"]
+
+
+def test_an_output_that_cannot_be_written_ends_the_run(
+    stage: IngestStage, talking: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/x")
+
+    monkeypatch.setattr(ShardWriter, "add", refused)
+    with pytest.raises(StoreError, match=r"clips cannot be written to .*: Permission denied"):
+        run(stage, item(talking[0]))

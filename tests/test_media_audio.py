@@ -17,7 +17,7 @@ from datasets.media import (
     SAMPLE_RATE,
     AudioWindow,
     VideoWriter,
-    loud_share,
+    loud_frames,
     probe,
     read_audio,
     read_frames,
@@ -288,15 +288,12 @@ def test_a_window_holds_little_and_says_what_is_gone(tmp_path: Path) -> None:
         assert not window.part(61 * SAMPLE_RATE, 10).any()
 
 
-def test_share_of_loud_frames(tmp_path: Path) -> None:
+def test_loud_frames_are_counted_until_there_are_enough(tmp_path: Path) -> None:
     audio = np.zeros(20 * SAMPLE_RATE, np.float32)
     audio[5 * SAMPLE_RATE : 7 * SAMPLE_RATE] = 0.1
     write_flac(tmp_path / "a.flac", audio, SAMPLE_RATE)
-    assert loud_share(tmp_path / "a.flac", 1e-3, 1.0, 20) == pytest.approx(0.1, abs=0.01)
-    # Once enough is heard, the rest is not read.
-    early = loud_share(tmp_path / "a.flac", 1e-3, 0.05, 20)
-    assert early > 0.1
-    assert loud_share(tmp_path / "a.flac", 1e-3, 0.05, 0) == pytest.approx(0.1, abs=0.01)
+    assert loud_frames(tmp_path / "a.flac", 1e-3, 1000) == pytest.approx(2 * FPS, abs=1)
+    assert loud_frames(tmp_path / "a.flac", 1e-3, 3) == 3
     mute = write_black(tmp_path / "b.mp4", 3)
     with pytest.raises(SourceError, match="no_audio"):
-        loud_share(mute, 1e-3, 0.05, 1)
+        loud_frames(mute, 1e-3, 1)

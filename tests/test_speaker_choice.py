@@ -1,8 +1,11 @@
 """At most one face is kept for each moment."""
 
+import pytest
+
 from datasets.errors import Reason
 from datasets.records import ClipRow
-from tasks.speaker_choice import refuse_other_faces
+from tasks.ingest_config import IngestConfig
+from tasks.speaker_choice import LARGEST, refuse_other_faces
 
 
 def row(track: int, start: float, end: float, confidence: float, px: float = 100.0) -> ClipRow:
@@ -25,6 +28,14 @@ def test_the_face_in_sync_wins_over_a_larger_one() -> None:
     assert large.reason == Reason.NOT_THE_SPEAKER
     assert large.stage == "faces"
     assert small.clip_id in large.detail
+
+
+def test_the_largest_face_wins_where_that_is_asked_for() -> None:
+    small, large = row(0, 0, 8, 5.0, px=80), row(1, 0, 8, 1.5, px=200)
+    refuse_other_faces([large, small], policy=LARGEST)
+    assert [small.reason, large.reason] == [Reason.NOT_THE_SPEAKER, ""]
+    with pytest.raises(ValueError, match="no choice of faces 'both'"):
+        IngestConfig(face_choice="both")
 
 
 def test_without_a_sure_one_the_largest_face_wins() -> None:
