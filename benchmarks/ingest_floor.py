@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.ingest_workers import Span, Workers, detector
 from datasets.errors import SourceError
+from datasets.face_models import quiet_stderr
 from datasets.media import FPS, probe, read_audio, read_frames
 from tasks.ingest_file import is_silent
 
@@ -42,7 +43,8 @@ def see_whole(path: Path) -> int:
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
     seen = 0
-    with FaceMesh(max_num_faces=2, refine_landmarks=True) as mesh:
+    # It writes notes about its models, each time anew.
+    with quiet_stderr(), FaceMesh(max_num_faces=2, refine_landmarks=True) as mesh:
         for frame in read_frames(path, fps=FPS):
             mesh.process(frame.rgb)
             seen += 1

@@ -254,9 +254,7 @@ def test_a_whole_run_on_two_clips(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.ingest", str(videos), "--json", str(output)]
     command += ["--work", str(work), "--processes", "1", "--large", "100"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    # mediapipe's own FaceMesh, which is one of the floors, writes notes about its models.
-    said = [line for line in done.stderr.splitlines() if not line.startswith("W0000")]
-    assert (done.returncode, said) == (0, [])
+    assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(output.read_text(encoding="utf-8"))
     assert all(math.isfinite(number) for number in numbers(found))
     assert found["inputs"]["decoded_files"] == found["inputs"]["large_files"] == 2

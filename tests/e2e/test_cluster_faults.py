@@ -66,9 +66,13 @@ class FaultyCluster:
     def nodes(self) -> list[Any]:
         return sorted(self.cluster.worker_nodes, key=lambda node: str(node.node_id))
 
-    def lose_node(self, rng: np.random.Generator) -> None:
+    def lose_node(self, rng: np.random.Generator, flow: FlowProcess) -> bool:
+        """One of two, while something is worked on; False when the flow ended before."""
+        if not self.at_work(flow):
+            return False
         self.cluster.remove_node(self.nodes()[int(rng.integers(2))], allow_graceful=False)
         self.cluster.add_node(num_cpus=1)
+        return True
 
     def workers(self) -> list[psutil.Process]:
         """Processes that hold a stage now."""
@@ -81,15 +85,20 @@ class FaultyCluster:
                             found.append(child)
         return sorted(found, key=lambda process: process.pid)
 
-    def kill_worker(self, rng: np.random.Generator, flow: FlowProcess) -> bool:
-        """As soon as there is one; False when the flow ended without."""
+    def at_work(self, flow: FlowProcess) -> list[psutil.Process]:
+        """`workers`, as soon as there are any; none when the flow ended without."""
         while not (workers := self.workers()):
             if flow.process.poll() is not None:
-                return False
+                return []
             time.sleep(0.1)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            workers[int(rng.integers(len(workers)))].kill()
-        return True
+        return workers
+
+    def kill_worker(self, rng: np.random.Generator, flow: FlowProcess) -> bool:
+        """False when the flow ended without one."""
+        if workers := self.at_work(flow):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                workers[int(rng.integers(len(workers)))].kill()
+        return bool(workers)
 
     def shutdown(self) -> None:
         self.cluster.shutdown()
@@ -251,14 +260,15 @@ def inflict(
     if flow.process.poll() is not None:
         return flow
     if kind == "node":
-        refresh.cluster.lose_node(rng)
-        HITS[kind] += 1
+        HITS[kind] += refresh.cluster.lose_node(rng, flow)
     elif kind == "worker":
         HITS[kind] += refresh.cluster.kill_worker(rng, flow)
     else:
+        # A driver may also die before anything is worked on, which proves little.
+        at_work = bool(refresh.cluster.workers())
         os.killpg(flow.process.pid, signal.SIGKILL)
         flow.end()
-        HITS[kind] += 1
+        HITS[kind] += at_work
         flow = refresh.begin(output)
     return flow
 
