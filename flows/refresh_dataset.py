@@ -43,7 +43,8 @@ from tasks.download import DownloadStage  # noqa: E402
 from tasks.executor import Resources, StageProgress  # noqa: E402
 from tasks.ingest import IngestStage  # noqa: E402
 from tasks.ingest_config import IngestConfig  # noqa: E402
-from tasks.ingest_journal import Changes, GroupEntry, Journal  # noqa: E402
+from tasks.ingest_journal import Journal  # noqa: E402
+from tasks.journal_entries import Changes, GroupEntry  # noqa: E402
 from tasks.locks import only_writer  # noqa: E402
 from tasks.published import is_fetched  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402

@@ -34,7 +34,8 @@ from datasets.shards import (
 from datasets.splits import assign_splits
 from datasets.store import LocalStore, Store
 from tasks.ingest import SHARDS, SPARE
-from tasks.ingest_journal import GroupEntry, Journal
+from tasks.ingest_journal import Journal
+from tasks.journal_entries import GroupEntry
 from tasks.locks import STAGING
 
 LEDGER = "ledger.parquet"
