@@ -9,7 +9,7 @@ cannot be used today keeps the clips that it had. What is no longer in the sourc
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets.errors import Reason, UserError
@@ -81,7 +81,7 @@ class Journal:
     ) -> None:
         self.store, self.config, self.deadline_s = store, config, deadline_s
         self.download_deadline_s, self.retry_failed = download_deadline_s, retry_failed
-        made_by = config_digest({"code": CODE_VERSION, "config": asdict(config)})
+        made_by = config_digest({"code": CODE_VERSION, "config": config.key()})
         self.prefix = f"{STAGING}/{made_by[:12]}"
         self._plans = Manifest(store, f"{self.prefix}/plans")
         self._groups = Manifest(store, f"{self.prefix}/groups")
@@ -340,16 +340,12 @@ class Journal:
             ]
             yield entry
 
-    def set_aside(self) -> list[dict[str, Any]]:
+    def set_aside(self, without: Iterable[str] = ()) -> list[dict[str, Any]]:
         """A row for each source that is in a state now that gives nothing, while what it gave
-        before still counts."""
-        tried = (known.tried for _, known in sorted(self._known.items()))
-        return [
-            row | {"detail": f"{row['detail']}; {SET_ASIDE}"}
-            for each in tried
-            if each
-            for row in each.rows
-        ]
+        before still counts; `without` has keys of those to leave out."""
+        tried = (self._known[key].tried for key in sorted(self._known.keys() - set(without)))
+        rows = [row for each in tried if each for row in each.rows]
+        return [row | {"detail": f"{row['detail']}; {SET_ASIDE}"} for row in rows]
 
     def sweep(self) -> None:
         """Remove shards that no entry speaks of, which runs left that were killed."""

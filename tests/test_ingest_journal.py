@@ -44,9 +44,9 @@ def journal(tmp_path: Path) -> MakeJournal:
     return make
 
 
-def refuse(journal: Journal, item: SourceItem, reason: Reason, **place: int) -> None:
-    """Ingest a file that a worker reads and refuses as a whole, unless a shot is named."""
-    row = ClipRow(item.relative, speaker=item.speaker, reason=reason.value, detail="why", **place)
+def refuse(journal: Journal, item: SourceItem, reason: Reason, shot: int = -1) -> None:
+    """Ingest a file that a worker reads and refuses as a whole, or in one shot."""
+    row = ClipRow(item.relative, speaker=item.speaker, reason=reason.value, detail="why", shot=shot)
     for group in journal.plan([item]):
         finish_group(journal, group, {item.key: [row]})
 

@@ -12,11 +12,12 @@ from datasets.fetch_policy import DownloadSettings
 from datasets.shards import read_index, read_samples
 from datasets.sources import SourceItem, list_folder
 from datasets.store import LocalStore
-from flows import refresh_dataset as module
+from flows import refresh_progress as module
 from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
 from tasks.dataset_pack import PackConfig
+from tasks.dataset_settings import Settings
 from tasks.ingest_config import IngestConfig
 from tasks.refresh_run import Crew
 from tasks.verdicts import Thresholds
@@ -62,9 +63,7 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
         "",
         store,
         output,
-        IngestConfig(),
-        thresholds,
-        PackConfig(256),
+        Settings(IngestConfig(), thresholds, PackConfig(256)),
         crew,
         "cpu",
         0.25,
@@ -177,4 +176,4 @@ def test_no_clip_at_all_is_a_mistake_with_its_reasons(
     }
     text = r"from 16 files \(9 not_media, 3 silent, 2 no_face, 1 unreadable, 1 others\)"
     with pytest.raises(UserError, match=text):
-        module._conclude(result)
+        module.conclude(result)
