@@ -68,8 +68,8 @@ def say_set_aside(rows: Sequence[dict[str, Any]]) -> None:
         shown = ", ".join(f"{row['path']} ({row['reason']})" for row in rows[:SHOWN_FILES])
         rest = f" and {len(rows) - SHOWN_FILES} others" if len(rows) > SHOWN_FILES else ""
         say(
-            f"publish: {len(rows)} files have changed but cannot be used as they are now, so the "
-            f"clips that they gave before stay: {shown}{rest}"
+            f"publish: the clips of files that have changed but cannot be used as they are now "
+            f"stay as they were: {shown}{rest}"
         )
 
 
