@@ -44,7 +44,7 @@ SET_ASIDE = "what the file gave before is kept"
 CHANGED = "the file was written to while it was ingested"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Known:
     """What is remembered of a source."""
 

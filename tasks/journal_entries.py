@@ -31,7 +31,7 @@ class Worth(IntEnum):
     """It was read to its end, or the source list itself excludes it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class SourceEntry:
     """What came of one source."""
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from flows.relabel_dataset import relabel_dataset
 from tasks.dataset_pack import PackConfig
 from tasks.dataset_settings import Settings
 from tasks.ingest_config import IngestConfig
-from tasks.publish import refuse_losses
 from tasks.refresh_run import Crew
 from tasks.verdicts import Thresholds
 from tests.finished_groups import clip_row, finish_group
@@ -176,12 +176,13 @@ def run(
 ) -> Callable[..., dict[str, Any]]:
     """The flow over the videos, without Prefect and with `pretend_ingest`."""
 
-    def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
-        refuse_losses(refresh.store, refresh.journal(), items)
-        return pretend_ingest(refresh, items)
+    def run_ingest(items: list[SourceItem], changes: Any, journal: Any, refresh: Refresh) -> None:
+        pretend_ingest(refresh, items)
 
     monkeypatch.setattr(refresh_module, "list_sources", refresh_module.list_sources.fn)
-    monkeypatch.setattr(refresh_module, "ingest", ingest)
+    monkeypatch.setattr(refresh_module, "ingest", refresh_module.ingest.fn)
+    monkeypatch.setattr(refresh_module, "_run_ingest", run_ingest)
+    monkeypatch.setattr(refresh_module, "ray_session", lambda *_, **__: nullcontext())
     monkeypatch.setattr(refresh_module, "publish", publish.fn)
     for each in (module, relabel_module):
         monkeypatch.setattr(each, "show_table", lambda *_: None)
@@ -206,6 +207,34 @@ def test_a_scheduled_refresh_keeps_what_relabelling_decided(
     with pytest.raises(UserError, match="no clip would be left"):
         run(min_confidence=450.0)
     assert run()["clips_accepted"] == 2
+
+
+def test_another_configuration_does_not_drop_what_has_gone_from_the_source(
+    tmp_path: Path, run: Callable[..., dict[str, Any]], videos: Path
+) -> None:
+    first = run()
+    (videos / "ann/a.mp4").unlink()
+    assert run()["digest"] == first["digest"]
+    with pytest.raises(UserError, match=r"1 files with clips in .*, such as ann/a.mp4, are no"):
+        run(resolution=128)
+    assert read_index(tmp_path / "out")["digest"] == first["digest"]
+    assert run(resolution=128, forget_missing=True)["clips_accepted"] == 1
+
+
+def test_what_failed_is_tried_again_when_asked(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    made: list[Any] = []
+    original = refresh_module.Journal
+
+    def watched(*arguments: Any) -> Any:
+        made.append(arguments[2:])
+        return original(*arguments)
+
+    monkeypatch.setattr(refresh_module, "Journal", watched)
+    run(retry_failed=True, deadline_s=7.0, download_deadline_s=9.0)
+    assert set(made) == {(7.0, 9.0, True)}
 
 
 def test_files_that_cannot_be_used_now_are_named(
