@@ -31,7 +31,8 @@ from tasks.dataset_pack import PackConfig
 from tasks.executor import StageProgress
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_file import IngestConfig
-from tasks.ingest_journal import GroupEntry, Journal
+from tasks.ingest_journal import Journal
+from tasks.journal_entries import GroupEntry
 from tasks.publish import publish
 from tasks.ray_runtime import ray_session
 from tasks.refresh_run import Crew, RefreshRun

@@ -19,6 +19,9 @@ class Reason(StrEnum):
     """The file has no bytes."""
     UNREADABLE = "unreadable"
     """A container, but damaged: the decoder gave up."""
+    NOT_READ = "not_read"
+    """The file could not be read now, or was written to meanwhile; a later run may have more
+    luck."""
     NO_VIDEO = "no_video"
     """There is no video stream, or it holds no frame."""
     NO_AUDIO = "no_audio"

@@ -220,15 +220,22 @@ def make_index(shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> dict[str
     return {**body, "digest": config_digest(body)}
 
 
-def publish_index(store: Store, index: Mapping[str, Any]) -> None:
-    """Make an index the one of the dataset in a store, then remove shards that it replaces."""
+def publish_index(store: Store, index: Mapping[str, Any], keep: Sequence[str] = ()) -> None:
+    """Make an index the one of the dataset in a store, then remove shards that it replaces.
+
+    Args:
+        store: of the dataset.
+        index: of the new version.
+        keep: names of shards that stay for those who read the version before.
+    """
     store.write(INDEX, json.dumps(index, indent=1, sort_keys=True) + "\n")
-    remove_replaced(store, index)
+    remove_replaced(store, index, keep)
 
 
-def remove_replaced(store: Store, index: Mapping[str, Any]) -> None:
-    """Remove shards of ours that the published index does not name."""
-    current = {f"{FOLDER}/{shard['name']}" for shard in index["shards"]}
+def remove_replaced(store: Store, index: Mapping[str, Any], keep: Sequence[str] = ()) -> None:
+    """Remove shards of ours that neither the published index nor `keep` names."""
+    names = [*(shard["name"] for shard in index["shards"]), *keep]
+    current = {f"{FOLDER}/{name}" for name in names}
     for name in store.names(FOLDER):
         if name not in current and OUR_NAME.fullmatch(name.rpartition("/")[2]):
             store.delete(name)

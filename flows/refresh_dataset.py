@@ -9,9 +9,7 @@ changed it ends at once. New and changed sources are added; what has gone from t
 stays in the dataset.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +28,33 @@ from datasets.source_lists import ListOptions, list_source  # noqa: E402
 from datasets.sources import How, SourceItem, list_folder  # noqa: E402
 from datasets.splits import assign_splits  # noqa: E402
 from datasets.store import LocalStore, Store, open_store  # noqa: E402
-from flows.artifacts import (  # noqa: E402
-    ProgressReport,
-    StageBoard,
-    funnel,
-    say,
-    show_table,
+from flows.artifacts import ProgressReport, say  # noqa: E402
+from flows.refresh_progress import (  # noqa: E402
+    RefreshProgress,
+    changes_in_words,
+    conclude,
+    say_set_aside,
 )
 from tasks import dataset_pack  # noqa: E402
 from tasks import publish as publishing  # noqa: E402
+from tasks.dataset_settings import (  # noqa: E402
+    Settings,
+    differences,
+    next_settings,
+    settings_before,
+)
 from tasks.download import DownloadStage  # noqa: E402
-from tasks.executor import Resources, StageProgress  # noqa: E402
+from tasks.executor import Resources  # noqa: E402
 from tasks.ingest import IngestStage  # noqa: E402
 from tasks.ingest_config import IngestConfig  # noqa: E402
-from tasks.ingest_journal import Changes, GroupEntry, Journal  # noqa: E402
+from tasks.ingest_journal import Journal  # noqa: E402
+from tasks.journal_entries import Changes  # noqa: E402
 from tasks.locks import only_writer  # noqa: E402
-from tasks.published import is_fetched  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
-from tasks.sync_score import get_scorer  # noqa: E402
-from tasks.verdicts import Thresholds, judge  # noqa: E402
+from tasks.sync_score import get_scorer, scorer_weights_digest  # noqa: E402
 
 SOURCES = ("sample", *LISTED)
-SHOWN_REASONS = 4
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,7 @@ class Refresh:
     store: Store
     work: Path
     """Folder of this machine for sample videos and downloads."""
-    config: IngestConfig
-    thresholds: Thresholds
-    packing: dataset_pack.PackConfig
+    settings: Settings
     crew: Crew
     device: str
     gpu_share: float
@@ -75,9 +75,16 @@ class Refresh:
     keep_downloads: bool = True
     ray_address: str | None = None
     forget_missing: bool = False
+    retry_failed: bool = False
 
     def journal(self) -> Journal:
-        return Journal(self.store, self.config, self.crew.deadline_s)
+        return Journal(
+            self.store,
+            self.settings.ingest,
+            self.crew.deadline_s,
+            self.downloads.deadline_s,
+            self.retry_failed,
+        )
 
 
 @task(name="list-sources", cache_policy=NO_CACHE)
@@ -101,6 +108,8 @@ def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
+    if not refresh.forget_missing:
+        publishing.refuse_losses(refresh.store, journal, items)
     if not changes.todo:
         say(f"ingest: all {len(items)} files were done before")
         return changes.counts()
@@ -114,26 +123,26 @@ def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
 def _run_ingest(
     items: list[SourceItem], changes: Changes, journal: Journal, refresh: Refresh
 ) -> None:
-    progress = _Progress(len(items), len(items) - len(changes.todo), refresh.thresholds)
+    settings = refresh.settings
+    progress = RefreshProgress(len(items), len(items) - len(changes.todo), settings.thresholds)
     gpus = refresh.gpu_share if refresh.device.startswith("cuda") else 0.0
     stage = IngestStage(
-        refresh.config,
-        refresh.thresholds,
+        settings.ingest,
+        settings.thresholds,
         refresh.store,
         journal.prefix,
-        refresh.packing.max_shard_bytes,
+        settings.packing.max_shard_bytes,
         Resources(cpus=1.0, gpus=gpus),
         refresh.device,
     )
     download = None
     if any(item.how is not How.LOCAL and item.wanted for item in changes.todo):
         download = DownloadStage(refresh.work.resolve() / "downloads", refresh.downloads)
-    before = dataset_pack.placed_before(refresh.store, refresh.packing.test_fraction)
+    test_fraction = settings.packing.test_fraction
+    before = dataset_pack.placed_before(refresh.store, test_fraction)
     official = {item.speaker: item.split for item in items if item.split}
     splits = assign_splits(
-        {item.speaker for item in items},
-        refresh.packing.test_fraction,
-        fixed={**before, **official},
+        {item.speaker for item in items}, test_fraction, fixed={**before, **official}
     )
     run = RefreshRun(
         journal, stage, download, splits, refresh.crew, progress.count, refresh.keep_downloads
@@ -142,71 +151,25 @@ def _run_ingest(
     progress.board.flush()
 
 
-class _Progress:
-    """What a person sees while sources are fetched and ingested."""
-
-    def __init__(self, total: int, before: int, thresholds: Thresholds) -> None:
-        self.total, self.before, self.thresholds = total, before, thresholds
-        self.clips = 0
-        self.reasons: Counter[str] = Counter()
-        self.report = ProgressReport("ingest: files")
-        self.board = StageBoard("refresh-dataset-progress")
-        self.report(before, total)
-        self.board.stage("ingest").update(before, total)
-
-    def count(self, entry: GroupEntry) -> None:
-        """Take a finished group."""
-        rows = judge([row for each in entry.sources for row in each.rows], self.thresholds)
-        self.clips += len(dataset_pack.accepted(rows))
-        self.reasons.update(dataset_pack.reasons(rows))
-        self.board.funnel(self.reasons, self.clips)
-
-    def tell(self, states: list[StageProgress]) -> None:
-        """Where fetching, if there is any, and ingesting stand."""
-        *fetching, ingesting = states
-        refused = self.reasons.total()
-        note = f"{self.clips} clips good, {refused} refused"
-        for state in fetching:
-            self.board.stage("download").update(state.done, state.total, state.running)
-            if state.done < state.total:
-                note += f", {state.done} of {state.total} fetched"
-        done = self.before + ingesting.done
-        self.board.stage("ingest").update(done, self.total, ingesting.running, refused)
-        self.report(done, self.total, note)
-
-
 @task(name="publish", cache_policy=NO_CACHE)
 def publish(items: list[SourceItem], refresh: Refresh, changes: dict[str, int]) -> dict[str, Any]:
     """Judge all clips and write shards, ledger and index, unless these are there already."""
     journal = refresh.journal()
-    if refresh.forget_missing:
-        journal.forget(journal.changes(items).gone)
     made = publishing.publish(
         refresh.store,
         journal,
-        refresh.thresholds,
-        refresh.packing,
+        refresh.settings.thresholds,
+        refresh.settings.packing,
         {"changes": changes, "source": refresh.source},
+        journal.gone(items) if refresh.forget_missing else (),
+        ProgressReport("publish: groups"),
     )
     if made.changed:
-        say(f"publish: {_changed(changes, refresh.forget_missing)}")
+        say(f"publish: {changes_in_words(changes, refresh.forget_missing)}")
     else:
         say("publish: nothing has changed")
+    say_set_aside(journal.set_aside())
     return made.summary() | {"changes": changes}
-
-
-def _changed(changes: dict[str, int], forgotten: bool) -> str:
-    """What a new version is made of, in words."""
-    gone = "gone from the source and from the dataset" if forgotten else "gone but kept"
-    words = {
-        "new": "new",
-        "changed": "changed",
-        "again": "tried again",
-        "kept": "as before",
-        "gone": gone,
-    }
-    parts = [f"{changes[kind]} {text}" for kind, text in words.items() if changes[kind]]
-    return "files: " + ", ".join(parts)
 
 
 @flow(name="refresh-dataset")
@@ -220,8 +183,16 @@ def refresh_dataset(
     device: str = "cpu",
     gpu_share: float = 0.25,
     min_confidence: float | None = None,
-    max_offset_frames: float = Thresholds.max_offset_frames,
-    test_fraction: float = 0.2,
+    max_offset_frames: float | None = None,
+    min_face_px: float | None = None,
+    min_coverage: float | None = None,
+    min_sharpness: float | None = None,
+    max_yaw_deg: float | None = None,
+    min_brightness: float | None = None,
+    max_brightness: float | None = None,
+    min_quality: float | None = None,
+    quality: bool | None = None,
+    test_fraction: float | None = None,
     sample_clips: int = 48,
     workers: int | None = None,
     ray_address: str | None = None,
@@ -233,6 +204,7 @@ def refresh_dataset(
     cookies: str = "",
     keep_downloads: bool = True,
     forget_missing: bool = False,
+    retry_failed: bool = False,
     work: str | None = None,
 ) -> dict[str, Any]:
     """Make or refresh a dataset of talking faces from videos.
@@ -251,10 +223,20 @@ def refresh_dataset(
             weights table.
         device: where the scorer's network runs: cpu, cuda or mps.
         gpu_share: part of a GPU that one worker takes, with device cuda.
-        min_confidence: clips whose offset is less certain are refused, in the scorer's units;
-            by default the scorer's own threshold.
-        max_offset_frames: clips whose audio is further off are refused, frames at 25 fps.
-        test_fraction: share of the speakers that are kept for testing.
+        min_confidence: smallest confidence in the offset, in the scorer's units; by default the
+            scorer's own. Thresholds that are not given stay as the dataset has them.
+        max_offset_frames: largest offset of the audio, frames at 25 fps.
+        min_face_px: smallest face in the source, pixels.
+        min_coverage: smallest share of frames on which the face was found.
+        min_sharpness: smallest variance of the Laplacian.
+        max_yaw_deg: furthest turn of the head, degrees.
+        min_brightness: darkest face, mean grey level.
+        max_brightness: brightest face, mean grey level.
+        min_quality: smallest image quality, where it is measured.
+        quality: measure image quality with HyperIQA; by default as the dataset has it, and for
+            a new one where its weights are there.
+        test_fraction: share of the speakers that are kept for testing; by default as the
+            dataset has it, or 0.2.
         sample_clips: how many videos the sample has.
         workers: processes; by default one per core.
         ray_address: of a running Ray cluster; by default one is started here.
@@ -266,23 +248,30 @@ def refresh_dataset(
         cookies: a cookies.txt for pages that want a login.
         keep_downloads: keep fetched files after they were ingested.
         forget_missing: drop the clips of files that are no longer in the source.
+        retry_failed: try all files again that failed or were unavailable, however often that
+            was.
         work: folder of this machine for sample videos and downloads; by default the output,
             or runs/work where that is no local folder.
 
     Returns:
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons and changes.
     """
+    # All parameters, of which the settings pick the thresholds.
+    asked = locals()
     store = open_store(output)
     local = store.folder if isinstance(store, LocalStore) else Path("runs/work")
+    config = _ingest_config(resolution, scorer, scorer_weights)
+
+    def settings(before: Settings | None) -> Settings:
+        return next_settings(before, config, asked, test_fraction, quality, source)
+
     refresh = _checked(
         Refresh(
             source,
             input or "",
             store,
             Path(work) if work else local,
-            _ingest_config(resolution, scorer, scorer_weights),
-            Thresholds(min_confidence=min_confidence, max_offset_frames=max_offset_frames),
-            dataset_pack.with_fraction(dataset_pack.PackConfig(resolution), test_fraction),
+            settings(settings_before(store)),
             Crew(workers=workers, deadline_s=deadline_s),
             device,
             gpu_share,
@@ -296,15 +285,21 @@ def refresh_dataset(
             keep_downloads,
             ray_address,
             forget_missing,
+            retry_failed,
         )
     )
     if sample_clips < 1:
         raise UserError(f"a sample of {sample_clips} videos is none: give 1 or more")
     with only_writer(store):
+        # Another run may have changed them until this one had the dataset for itself.
+        before = settings_before(store)
+        refresh = replace(refresh, settings=settings(before))
+        if before and (other := differences(before.thresholds, refresh.settings.thresholds)):
+            say(f"thresholds change: {', '.join(other)}")
         items = list_sources(refresh, sample_clips)
         changes = ingest(items, refresh)
         result = publish(items, refresh, changes)
-    _conclude(result)
+    conclude(result)
     return result
 
 
@@ -325,7 +320,6 @@ def _checked(refresh: Refresh) -> Refresh:
         resolve_device(refresh.device)
     if refresh.device.startswith("cuda") and not 0 < refresh.gpu_share <= 1:
         raise UserError(f"a GPU share of {refresh.gpu_share:g} is none: give more than 0, up to 1")
-    get_scorer(refresh.config.scorer, refresh.config.scorer_weights)
     inside = Path(given) if given and "://" not in given else None
     dataset_pack.check_output(refresh.store, inside)
     return refresh
@@ -336,39 +330,9 @@ def _ingest_config(resolution: int, scorer: str, weights: str) -> IngestConfig:
         raise UserError(
             f"a resolution of {resolution} is not possible: give a multiple of 8 from 32 to 1024"
         )
-    quality = is_fetched("hyperiqa")
-    return IngestConfig(
-        resolution=resolution, scorer=scorer, scorer_weights=weights, quality=quality
-    )
-
-
-def _conclude(result: dict[str, Any]) -> None:
-    """Say how it went, in the terminal and as a table in Prefect.
-
-    Raises:
-        UserError: no clip was accepted, so there is nothing to train on.
-    """
-    refused = _in_words(result["reasons"])
-    rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
-    show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
-    ledger = f"{result['dataset']}/{dataset_pack.LEDGER}"
-    if not result["clips_accepted"]:
-        raise UserError(
-            f"no clip was accepted from {result['inputs']} files ({refused}): {ledger} has a row "
-            "with the reason for each"
-        )
-    say(
-        f"dataset {result['dataset']}: {result['clips_accepted']} clips accepted from "
-        f"{result['inputs']} files, {result['clips_rejected']} refused"
-        + (f" ({refused})" if refused else "")
-    )
-
-
-def _in_words(reasons: dict[str, int]) -> str:
-    shown: Sequence[tuple[str, int]] = list(reasons.items())
-    words = [f"{count} {reason}" for reason, count in shown[:SHOWN_REASONS]]
-    rest = sum(count for _, count in shown[SHOWN_REASONS:])
-    return ", ".join([*words, f"{rest} others"] if rest else words)
+    get_scorer(scorer, weights)
+    digest = scorer_weights_digest(scorer, weights)
+    return IngestConfig(resolution, scorer, weights, digest)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Every score is in the ledger, and clips that only thresholds refused are kept be
 shards, so clips can be refused and admitted either way.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from flows.cli import run
@@ -18,11 +18,12 @@ from prefect import flow  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
 from datasets.store import open_store  # noqa: E402
-from flows.artifacts import funnel, say, show_table  # noqa: E402
+from flows.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
 from tasks import dataset_pack  # noqa: E402
+from tasks.dataset_settings import changed_thresholds, settings_of  # noqa: E402
 from tasks.ingest_journal import Journal  # noqa: E402
 from tasks.locks import only_writer  # noqa: E402
-from tasks.publish import publish, settings_of  # noqa: E402
+from tasks.publish import publish  # noqa: E402
 
 
 @flow(name="relabel-dataset")
@@ -58,20 +59,10 @@ def relabel_dataset(
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons, and how many clips
         were newly_accepted and newly_refused.
     """
+    # All parameters, of which the thresholds are picked.
+    asked = locals()
     store = open_store(dataset)
-    asked = {
-        "min_confidence": min_confidence,
-        "max_offset_frames": max_offset_frames,
-        "min_face_px": min_face_px,
-        "min_coverage": min_coverage,
-        "min_sharpness": min_sharpness,
-        "max_yaw_deg": max_yaw_deg,
-        "min_brightness": min_brightness,
-        "max_brightness": max_brightness,
-        "min_quality": min_quality,
-    }
-    given = {name: value for name, value in asked.items() if value is not None}
-    if not given and test_fraction is None:
+    if all(value is None for name, value in asked.items() if name != "dataset"):
         raise UserError("no threshold is given: --help lists them")
     # Where there is no dataset, nothing is made to lock it.
     settings_of(store)
@@ -80,11 +71,18 @@ def relabel_dataset(
         packing = settings.packing
         if test_fraction is not None:
             packing = dataset_pack.with_fraction(packing, test_fraction)
-        thresholds = replace(settings.thresholds, **given)
+        thresholds = changed_thresholds(settings.thresholds, asked)
         before = dataset_pack.read_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
         journal.must_hold({row["clip_id"] for row in dataset_pack.accepted(before)})
-        made = publish(store, journal, thresholds, packing, {"source": settings.source})
+        made = publish(
+            store,
+            journal,
+            thresholds,
+            packing,
+            {"source": settings.source},
+            on_progress=ProgressReport("relabel: groups"),
+        )
     result = made.summary() | {"newly_accepted": 0, "newly_refused": 0}
     if made.relabelled:
         result["newly_accepted"] = sum(made.relabelled.newly_accepted.values())

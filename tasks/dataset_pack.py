@@ -1,8 +1,8 @@
 """From judged rows and finished groups to a published dataset: shards, ledger, index.
 
 Finished shards only get a second name in the dataset's folder. A group whose shards hold
-other clips than the thresholds of the day want is written anew from its own shards, spare
-ones included; no video is looked at. The index is written last, and it is what makes a
+other clips than the thresholds of the day want has these written anew from its own shards,
+spare ones included; no video is looked at. The index is written last, and it is what makes a
 version: until then readers see the old one. The same rows and clips give the same bytes.
 """
 
@@ -34,7 +34,8 @@ from datasets.shards import (
 from datasets.splits import assign_splits
 from datasets.store import LocalStore, Store
 from tasks.ingest import SHARDS, SPARE
-from tasks.ingest_journal import GroupEntry, Journal
+from tasks.ingest_journal import Journal
+from tasks.journal_entries import GroupEntry
 from tasks.locks import STAGING
 
 LEDGER = "ledger.parquet"
@@ -109,9 +110,24 @@ def read_receipt(store: Store) -> dict[str, Any] | None:
     """What was noted when the dataset was published; None where nothing is."""
     try:
         receipt = json.loads(store.read(RECEIPT))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
     return receipt if isinstance(receipt, dict) else None
+
+
+def current_index(store: Store) -> dict[str, Any] | None:
+    """The index of the version that is published; None where there is none.
+
+    Raises:
+        UserError: there is one, but it cannot be read.
+    """
+    return None if store.size(INDEX) is None else read_index(store.url)
+
+
+def previous_shards(store: Store) -> list[str]:
+    """Names of the shards of the version before the published one: who trains on that one goes
+    on reading them until there is another version."""
+    return list((read_receipt(store) or {}).get("previous_shards", []))
 
 
 def check_output(store: Store, source: Path | None) -> None:
@@ -144,6 +160,7 @@ def pack(
     config: PackConfig,
     notes: Mapping[str, Any],
     extras: Extras,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Publish the dataset.
 
@@ -155,6 +172,7 @@ def pack(
         config: resolution of the clips, and how they are split.
         notes: what else the receipt should hold.
         extras: from the index and speaker -> split, further files to write beside.
+        on_progress: called with the groups that are done, and all.
 
     Returns:
         the digest of the dataset.
@@ -164,17 +182,24 @@ def pack(
     splits = {row["clip_id"]: by_speaker[row["speaker"]] for row in accepted(rows)}
     there = set(store.names(FOLDER))
     infos = []
-    for group in groups:
+    for done, group in enumerate(groups):
+        if on_progress:
+            on_progress(done, len(groups))
         for shard in placed(store, journal, group, splits, config):
             if shard.info.split != SPARE:
                 infos.append(shard.info)
                 name = f"{FOLDER}/{shard.info.name}"
                 if name not in there or _damaged(store, name, shard.info.bytes):
                     store.link(journal.shard_name(shard), name)
+    if on_progress:
+        on_progress(len(groups), len(groups))
     ledger = ledger_bytes(rows)
     store.write(LEDGER, ledger)
     meta = {"resolution": config.resolution, "fps": FPS, "sample_rate": SAMPLE_RATE}
     index = make_index(infos, meta)
+    current, older = current_index(store), previous_shards(store)
+    if current and current["digest"] != index["digest"]:
+        older = [shard["name"] for shard in current["shards"]]
     for name, content in extras(index, by_speaker).items():
         store.write(name, content)
     receipt = {
@@ -183,10 +208,11 @@ def pack(
         "ledger_bytes": len(ledger),
         "packing": asdict(config),
         "splits": {**before, **by_speaker},
+        "previous_shards": older,
         **notes,
     }
     store.write(RECEIPT, json.dumps(receipt, indent=1) + "\n")
-    publish_index(store, index)
+    publish_index(store, index, older)
     return str(index["digest"])
 
 
@@ -235,15 +261,19 @@ def placed(
     splits: Mapping[str, str],
     config: PackConfig,
 ) -> list[Shard]:
-    """The shards of a group, written anew where they do not hold what they should."""
+    """The shards of a group, those written anew that do not hold what they should."""
     have = {key: shard.info.split for shard in group.shards for key in shard.keys}
     ranks = _ranks(group)
     want = {key: splits.get(key, SPARE) for key in have if key in ranks}
     missing = [key for key in ranks if key in splits and key not in have]
     if missing:
         raise RuntimeError(f"the clips {missing} of group {group.number} are in none of its shards")
-    if want == have:
+    moved = {key for key in have if have[key] != want.get(key)}
+    concerned = {have[key] for key in moved} | {want[key] for key in moved if key in want}
+    if not concerned:
         return group.shards
+    # The shards of a split depend on its own clips alone.
+    old = [shard for shard in group.shards if shard.info.split in concerned]
     with tempfile.TemporaryDirectory(prefix="latentsync-") as scratch:
         folder = (
             store.folder / journal.prefix / "unfinished"
@@ -252,15 +282,19 @@ def placed(
         )
         writer = ShardWriter(folder, group.number, config.max_shard_bytes)
         try:
-            for key, members in _merged(store, journal, group.shards, ranks):
+            for key, members in _merged(store, journal, old, ranks):
                 writer.add(want[key], key, members)
             made = writer.finish(store, f"{journal.prefix}/{SHARDS}")
         except BaseException:
             writer.discard()
             raise
+    made = sorted(
+        [*made, *(shard for shard in group.shards if shard not in old)],
+        key=lambda shard: shard.info.name,
+    )
     journal.keep(GroupEntry(group.number, group.sources, made))
     kept = {shard.info.name for shard in made}
-    for shard in group.shards:
+    for shard in old:
         if shard.info.name not in kept:
             store.delete(journal.shard_name(shard))
     return made
@@ -304,7 +338,7 @@ def read_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
     try:
         content = pyarrow.BufferReader(store.read(LEDGER))
         return list(pyarrow.parquet.read_table(content, columns=list(columns)).to_pylist())
-    except (OSError, pyarrow.ArrowInvalid):
+    except (FileNotFoundError, pyarrow.ArrowInvalid):
         return []
 
 

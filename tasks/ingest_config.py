@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from datasets.landmarks import FaceDetector
 from tasks.speaker_choice import IN_SYNC, POLICIES
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IngestConfig:
-    """What decides the content of clips; part of the key under which results are kept."""
+    """What decides the content of clips."""
 
     resolution: int = 256
     """Side of the aligned faces."""
@@ -24,6 +24,8 @@ class IngestConfig:
     """Measures the offset between lips and audio."""
     scorer_weights: str = ""
     """Of a scorer that needs some: a file, a folder, or a name of the weights table."""
+    weights_digest: str = ""
+    """`tasks.published.weights_digest` of them."""
     quality: bool = False
     """Whether HyperIQA's score of the faces is measured."""
     min_frames: int = 50
@@ -49,6 +51,10 @@ class IngestConfig:
                 f"clips of {self.min_frames} to {self.max_clip_frames} frames are asked for: "
                 "the longest must be at least twice the shortest"
             )
+
+    def key(self) -> dict[str, Any]:
+        """What results are kept under: everything but where the weights happen to lie."""
+        return {name: value for name, value in asdict(self).items() if name != "scorer_weights"}
 
     @property
     def reach(self) -> int:

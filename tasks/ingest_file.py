@@ -13,6 +13,8 @@ import io
 import json
 import logging
 import re
+import socket
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
@@ -125,7 +127,7 @@ class FileRun:
                 text = f"the fetched file is not at {self.path}, or this machine does not see it"
                 raise SourceError(Reason.DOWNLOAD_FAILED, text)
             step = "probe"
-            self.digest = _digest(self.path)
+            self.digest = _digest(self.path, self.sound)
             info = probe(self.path)
             step = "audio"
             if not info.has_audio and self.sound == self.path:
@@ -357,21 +359,29 @@ def _mark(row: ClipRow, reason: Reason, stage: str, detail: str) -> None:
     row.reason, row.stage, row.detail = reason.value, stage, detail
 
 
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        # Opening a pipe would wait for ever.
-        raise SourceError(Reason.UNREADABLE, "no regular file")
+def _digest(path: Path, sound: Path) -> str:
+    """sha256 of a file that can be read, as the file of its sound can.
+
+    Raises:
+        SourceError: NOT_READ where this machine does not get at one, UNREADABLE for what is no
+            regular file.
+    """
     try:
+        for each in {path, sound}:
+            # Opening a pipe would wait for ever.
+            if not stat.S_ISREG(each.stat().st_mode):
+                raise SourceError(Reason.UNREADABLE, "no regular file")
         return content_digest(path)
     except OSError as error:
-        raise SourceError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        text = f"{error.strerror or error} on {socket.gethostname()}"
+        raise SourceError(Reason.NOT_READ, text) from error
 
 
 def clip_prefix(relative: str) -> str:
     """Start of the clip ids of a file: its path as plain text, and a hash of the exact one."""
     stem = relative.rsplit(".", 1)[0] if "." in relative.rsplit("/", 1)[-1] else relative
     plain = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:60] or "clip"
-    exact = hashlib.sha1(relative.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    exact = hashlib.sha1(relative.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{plain}-{exact}"
 
 

@@ -4,84 +4,58 @@ There is one entry per group of sources (`tasks.source_groups`): its sources wit
 and the shards that it made. A source's entry counts as long as the file's bytes, the
 configuration and the code that made it are the same. Bytes are compared by sha256, and only
 where size or times have changed. What is ingested anew comes in a new group, whose entry then
-counts; what is no longer in the source stays.
+counts, unless it tells less than the one before (`tasks.journal_entries.Worth`): a file that
+cannot be used today keeps the clips that it had. What is no longer in the source stays.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets.errors import Reason, UserError
-from datasets.locations import shown
-from datasets.manifest import Manifest, config_digest, content_digest
+from datasets.manifest import Manifest, config_digest
 from datasets.records import ClipRow
-from datasets.shards import Shard, ShardInfo
+from datasets.shards import Shard
 from datasets.sources import How, SourceItem
 from datasets.store import Store
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS
 from tasks.ingest_config import IngestConfig
+from tasks.journal_entries import (
+    DOWNLOAD,
+    Begun,
+    Changes,
+    GroupEntry,
+    SourceEntry,
+    Worth,
+    shards_from,
+)
 from tasks.locks import STAGING
 from tasks.source_groups import SourceGroup, group_sources
+from tasks.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 
-CODE_VERSION = 3
-"""Raised when ingestion makes something else of the same file and configuration."""
+CODE_VERSION = 4
+"""Raised when ingestion makes something else of the same file and configuration, or the journal
+is kept in another form."""
 MAX_RUNS = 3
 """Runs in which a source that timed out, killed its worker or could not be fetched is tried
 again."""
-FAILURES = (Reason.TIMED_OUT, Reason.WORKER_DIED, Reason.INTERNAL, Reason.DOWNLOAD_FAILED)
+SET_ASIDE = "what the file gave before is kept"
+CHANGED = "the file was written to while it was ingested"
 
 
-@dataclass
-class SourceEntry:
-    """What came of one source."""
-
-    key: str
-    rows: list[dict[str, Any]]
-    stamp: list[Any]
-    """Size and times of a local file, or the version that the listing gave."""
-    digest: str = ""
-    """sha256 of the file; empty when it was not read."""
-    split: str = ""
-    """Where its clips belong by the data set itself; otherwise empty."""
-    failed: bool = False
-    """Whether another run may do better."""
-    runs: int = 1
-    deadline_s: float = 0.0
-    seconds: float = 0.0
-    video_seconds: float = 0.0
-
-
-@dataclass
-class GroupEntry:
-    """What came of one group."""
-
-    number: int
-    sources: list[SourceEntry]
-    shards: list[Shard] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> "GroupEntry":
-        shards = [Shard(ShardInfo(**each["info"]), tuple(each["keys"])) for each in value["shards"]]
-        return cls(value["number"], [SourceEntry(**each) for each in value["sources"]], shards)
-
-
-@dataclass
+@dataclass(slots=True)
 class _Known:
-    """What is remembered of a source besides its rows."""
+    """What is remembered of a source."""
 
     group: int
-    stamp: list[Any]
-    digest: str
-    failed: bool
-    runs: int
-    deadline_s: float
+    entry: SourceEntry
+    """Without rows."""
     tried: SourceEntry | None = None
-    """A later attempt on a changed file that failed: what came of the file before still counts."""
+    """A later attempt on another state of the source that came to less, with its first row:
+    what came of the source before still counts."""
+    tried_in: int = -1
+    """The group of that attempt."""
 
 
 class Journal:
@@ -91,17 +65,29 @@ class Journal:
         store: of the dataset; everything lies below `staging/`, in one folder per
             configuration, so that trying another one and coming back costs nothing.
         config: of the clips.
-        deadline_s: seconds that a source may take in this run.
+        deadline_s: seconds that ingesting a source may take in this run.
+        download_deadline_s: seconds that fetching one may take.
+        retry_failed: try everything again that failed or was unavailable, however often that
+            was.
     """
 
-    def __init__(self, store: Store, config: IngestConfig, deadline_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        config: IngestConfig,
+        deadline_s: float,
+        download_deadline_s: float = 0.0,
+        retry_failed: bool = False,
+    ) -> None:
         self.store, self.config, self.deadline_s = store, config, deadline_s
-        made_by = config_digest({"code": CODE_VERSION, "config": asdict(config)})
+        self.download_deadline_s, self.retry_failed = download_deadline_s, retry_failed
+        made_by = config_digest({"code": CODE_VERSION, "config": config.key()})
         self.prefix = f"{STAGING}/{made_by[:12]}"
         self._plans = Manifest(store, f"{self.prefix}/plans")
         self._groups = Manifest(store, f"{self.prefix}/groups")
         self._known: dict[str, _Known] = {}
-        self._restamped: dict[str, list[Any]] = {}
+        self._confirmed: dict[str, list[Any]] = {}
+        """Stamps of sources that are in the state again that counts."""
         there = set(store.names(f"{self.prefix}/{SHARDS}"))
         self._finished: set[str] = set()
         for name, value in sorted(self._groups.items()):
@@ -119,12 +105,15 @@ class Journal:
             before = self._known.get(each.key)
             if before and before.group > entry.number:
                 continue
-            if before and before.group < entry.number and each.failed and not before.failed:
-                before.tried = replace(each, rows=[])
+            if before and before.group < entry.number and each.worth < before.entry.worth:
+                if entry.number > before.entry.confirmed:
+                    before.tried = replace(each, rows=each.rows[:1])
+                    before.tried_in = entry.number
                 continue
-            self._known[each.key] = _Known(
-                entry.number, each.stamp, each.digest, each.failed, each.runs, each.deadline_s
-            )
+            known = _Known(entry.number, replace(each, rows=[]))
+            if before and before.group == entry.number and each.confirmed < before.tried_in:
+                known.tried, known.tried_in = before.tried, before.tried_in
+            self._known[each.key] = known
 
     def shard_name(self, shard: Shard) -> str:
         """Where a finished shard is in the store."""
@@ -140,72 +129,87 @@ class Journal:
             elif self.finished(item):
                 found.kept.append(item)
             else:
-                (found.again if known.failed else found.changed).append(item)
-        found.gone = sorted(self._known.keys() - self.listed(items))
+                again = known.entry.worth is Worth.NOT_HAD
+                (found.again if again else found.changed).append(item)
+        found.gone = self.gone(items)
         self._keep_stamps()
         return found
 
-    @staticmethod
-    def listed(items: Sequence[SourceItem]) -> set[str]:
-        """Keys of sources as entries have them."""
-        return {plain(item.key) for item in items}
+    def gone(self, items: Sequence[SourceItem]) -> list[str]:
+        """Keys of finished sources that a list of sources lacks."""
+        return sorted(self._known.keys() - {plain(item.key) for item in items})
 
     def finished(self, item: SourceItem) -> bool:
         """Whether a source needs no more work."""
         known = self._known.get(plain(item.key))
         if known is None:
             return False
-        if known.failed and self._worth_another(known.runs, known.deadline_s):
+        stamp, entry = stamp_of(item), known.entry
+        if known.tried and same_stamp(stamp, known.tried.stamp):
+            return not self._worth_another(known.tried)
+        if self._worth_another(entry):
             return False
-        stamp = stamp_of(item)
-        if same_stamp(stamp, known.stamp):
+        if same_stamp(stamp, entry.stamp):
+            if known.tried:
+                self._confirmed[plain(item.key)] = entry.stamp
             return True
-        tried = known.tried
-        if tried and same_stamp(stamp, tried.stamp):
-            return not self._worth_another(tried.runs, tried.deadline_s)
-        same = item.how is How.LOCAL and bool(known.digest) and stamp[-1:] == known.stamp[-1:]
-        same = same and _digest(item) == known.digest
+        same = item.how is How.LOCAL and bool(entry.digest) and stamp[-1:] == entry.stamp[-1:]
+        same = same and digest_of(item) == entry.digest
         if same:
-            self._restamped[plain(item.key)] = stamp
+            self._confirmed[plain(item.key)] = stamp
         return same
 
-    def _worth_another(self, runs: int, deadline_s: float) -> bool:
-        """Whether what failed is tried again in this run."""
-        return runs < MAX_RUNS or deadline_s < self.deadline_s
+    def _worth_another(self, entry: SourceEntry) -> bool:
+        """Whether what could not be had is tried again in this run."""
+        if entry.worth is not Worth.NOT_HAD:
+            return False
+        fetching = entry.stage == DOWNLOAD
+        more = entry.deadline_s < (self.download_deadline_s if fetching else self.deadline_s)
+        return self.retry_failed or (entry.failed and (entry.runs < MAX_RUNS or more))
 
     def _keep_stamps(self) -> None:
-        """Write down the new times of files with the same bytes, so as not to read them again."""
+        """Write down the new times of files with the same bytes, so as not to read them again,
+        and that attempts on other bytes are void."""
         by_group: dict[int, dict[str, list[Any]]] = {}
-        for key, stamp in self._restamped.items():
+        for key, stamp in self._confirmed.items():
             by_group.setdefault(self._known[key].group, {})[key] = stamp
-        self._restamped.clear()
+        self._confirmed.clear()
+        last = max(map(int, self._finished), default=-1)
         for group, stamps in by_group.items():
             entry = self._read(f"{group:06d}")
             assert entry is not None
             for each in entry.sources:
-                each.stamp = stamps.get(each.key, each.stamp)
+                if each.key in stamps:
+                    each.stamp, each.confirmed = stamps[each.key], last
             self.keep(entry)
 
     def plan(self, items: Sequence[SourceItem]) -> list[SourceGroup]:
         """Groups of the sources that need work: those that were planned before, then new ones.
 
-        A plan is kept, so that a run that goes on makes the same groups.
+        The plan of a run is kept as a whole before its first group is begun, so that a run
+        that goes on makes the same groups, wherever the one before was killed.
         """
         todo = {plain(item.key): item for item in items}
         groups = []
-        planned = sorted(self._plans.keys())
-        for name in planned:
-            if name not in self._finished:
-                value = self._plans.get(name) or {"keys": [], "weight": 0.0}
-                mine = tuple(todo.pop(key) for key in value["keys"] if key in todo)
+        planned = [group for _, plan in self._plans.items() for group in plan["groups"]]
+        for each in planned:
+            if f"{each['number']:06d}" not in self._finished:
+                mine = tuple(todo.pop(key) for key in each["keys"] if key in todo)
                 if mine:
-                    groups.append(SourceGroup(int(name), mine, value["weight"]))
-        last = max([int(name) for name in [*planned, *self._finished]], default=-1)
-        for group in group_sources(list(todo.values()), last + 1):
-            keys = [plain(item.key) for item in group.items]
-            self._plans.put(group.name, {"keys": keys, "weight": group.weight})
-            groups.append(group)
-        return groups
+                    groups.append(SourceGroup(each["number"], mine, each["weight"]))
+        numbers = [each["number"] for each in planned] + [int(name) for name in self._finished]
+        first = max(numbers, default=-1) + 1
+        if new := group_sources(list(todo.values()), first):
+            plan = [
+                {
+                    "number": group.number,
+                    "keys": [plain(item.key) for item in group.items],
+                    "weight": group.weight,
+                }
+                for group in new
+            ]
+            self._plans.put(f"{first:06d}", {"groups": plan})
+        return [*groups, *new]
 
     def begin(self, groups: Iterable[SourceGroup]) -> "Begun":
         """Note the state of sources before they are worked on."""
@@ -215,10 +219,10 @@ class Journal:
                 key, stamp = plain(item.key), stamp_of(item)
                 known = self._known.get(key)
                 begun.stamps[item.key], begun.runs[item.key] = stamp, 0
-                if known and known.failed and same_stamp(stamp, known.stamp):
-                    begun.runs[item.key] = known.runs
-                elif known and known.tried and same_stamp(stamp, known.tried.stamp):
-                    begun.runs[item.key] = known.tried.runs
+                for before in (known.tried, known.entry) if known else ():
+                    if before and before.failed and same_stamp(stamp, before.stamp):
+                        begun.runs[item.key] = before.runs
+                        break
         return begun
 
     def finish(
@@ -235,14 +239,35 @@ class Journal:
             outcome: of the sources that were ingested.
             lost: of those that could not be fetched.
             begun: what `begin` noted.
+
+        Raises:
+            UserError: the shards that a worker wrote are not where this process looks for them.
         """
-        outcomes = {each.key: each for each in [*outcome.outcomes, *lost]}
-        sources = [self._source(item, outcomes[item.key], begun) for item in group.items]
-        made = outcome.value or []
-        shards = [Shard(ShardInfo(**each["info"]), tuple(each["keys"])) for each in made]
+        shards = shards_from(outcome.value or [])
+        self._must_see(shards)
+        outcomes = {each.key: each for each in outcome.outcomes}
+        fetching = {each.key: each for each in lost}
+        sources = [
+            self._source(item, fetching[item.key], begun, DOWNLOAD)
+            if item.key in fetching
+            else self._source(item, outcomes[item.key], begun, "executor")
+            for item in group.items
+        ]
         entry = GroupEntry(group.number, sources, shards)
         self.keep(entry)
         return entry
+
+    def _must_see(self, shards: Sequence[Shard]) -> None:
+        for shard in shards:
+            name = self.shard_name(shard)
+            size = self.store.size(name)
+            if size != shard.info.bytes:
+                found = "is not there" if size is None else f"has {size} bytes"
+                raise UserError(
+                    f"a worker wrote {name} with {shard.info.bytes} bytes, but in {self.store.url} "
+                    f"of this machine it {found}: give an output on storage that all nodes of the "
+                    "cluster share"
+                )
 
     def keep(self, entry: GroupEntry) -> None:
         """Write a group's entry, or write it again with other shards."""
@@ -251,9 +276,13 @@ class Journal:
         self._finished.add(name)
         self._remember(entry)
 
-    def _source(self, item: SourceItem, outcome: Outcome, begun: "Begun") -> SourceEntry:
+    def _source(self, item: SourceItem, outcome: Outcome, begun: Begun, stage: str) -> SourceEntry:
         value = outcome.value or {"digest": "", "video_seconds": 0.0, "rows": []}
-        rows = value["rows"] or [_failed_row(item, outcome)]
+        rows = value["rows"] or [_failed_row(item, outcome.reason, stage, outcome.detail)]
+        reason = _refusal(item, outcome, rows)
+        if not outcome.reason and written_since(item, begun.stamps[item.key]):
+            reason = Reason.NOT_READ.value
+            rows = [_failed_row(item, Reason.NOT_READ, "decode", CHANGED)]
         for row in rows:
             row["path"], row["speaker"] = plain(row["path"]), plain(row["speaker"])
         return SourceEntry(
@@ -262,9 +291,10 @@ class Journal:
             stamp=begun.stamps[item.key],
             digest=value["digest"],
             split=item.split,
-            failed=any(row["reason"] in FAILURES for row in rows),
+            reason=reason,
+            stage=stage if outcome.reason else "",
             runs=begun.runs[item.key] + 1,
-            deadline_s=self.deadline_s,
+            deadline_s=self.download_deadline_s if stage == DOWNLOAD else self.deadline_s,
             seconds=outcome.seconds,
             video_seconds=value["video_seconds"],
         )
@@ -310,6 +340,13 @@ class Journal:
             ]
             yield entry
 
+    def set_aside(self, without: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """A row for each source that is in a state now that gives nothing, while what it gave
+        before still counts; `without` has keys of those to leave out."""
+        tried = (self._known[key].tried for key in sorted(self._known.keys() - set(without)))
+        rows = [row for each in tried if each for row in each.rows]
+        return [row | {"detail": f"{row['detail']}; {SET_ASIDE}"} for row in rows]
+
     def sweep(self) -> None:
         """Remove shards that no entry speaks of, which runs left that were killed."""
         named = {self.shard_name(shard) for entry in self.entries() for shard in entry.shards}
@@ -318,86 +355,18 @@ class Journal:
                 self.store.delete(name)
 
 
-@dataclass
-class Changes:
-    """A list of sources against what is finished."""
+def _refusal(item: SourceItem, outcome: Outcome, rows: Sequence[dict[str, Any]]) -> str:
+    """Why a source as a whole gave nothing; empty where it was read to its end.
 
-    new: list[SourceItem] = field(default_factory=list)
-    changed: list[SourceItem] = field(default_factory=list)
-    """Their bytes, or what is wanted of them, are others than before."""
-    again: list[SourceItem] = field(default_factory=list)
-    """They failed before and are tried again."""
-    kept: list[SourceItem] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    """Keys that are finished but no longer listed."""
-
-    @property
-    def todo(self) -> list[SourceItem]:
-        return [*self.new, *self.changed, *self.again]
-
-    def counts(self) -> dict[str, int]:
-        """How many there are of each kind."""
-        return {
-            "new": len(self.new),
-            "changed": len(self.changed),
-            "again": len(self.again),
-            "kept": len(self.kept),
-            "gone": len(self.gone),
-        }
+    What the source list itself excludes counts as read: it is meant to have no clips.
+    """
+    if outcome.reason:
+        return outcome.reason.value
+    whole = item.wanted and all(row["shot"] < 0 for row in rows)
+    return str(rows[0]["reason"]) if whole else ""
 
 
-@dataclass
-class Begun:
-    """State of sources when work on them began."""
-
-    stamps: dict[str, list[Any]] = field(default_factory=dict)
-    runs: dict[str, int] = field(default_factory=dict)
-
-
-def plain(name: str) -> str:
-    """A name that any encoding can hold: bytes that are no UTF-8 become escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _failed_row(item: SourceItem, outcome: Outcome) -> dict[str, Any]:
+def _failed_row(item: SourceItem, reason: Reason, stage: str, detail: str) -> dict[str, Any]:
     row = ClipRow(path=item.relative, speaker=item.speaker)
-    stage = "download" if outcome.reason in FETCHING else "executor"
-    row.reason, row.stage, row.detail = outcome.reason.value, stage, outcome.detail
+    row.reason, row.stage, row.detail = reason.value, stage, detail
     return dict(row.as_dict())
-
-
-FETCHING = (Reason.DOWNLOAD_FAILED, Reason.UNAVAILABLE)
-"""Reasons that the download stage gives."""
-
-
-def stamp_of(item: SourceItem) -> list[Any]:
-    """What changes when a source does, without reading it; its last value is a digest of what
-    the source says of it."""
-    told = {
-        "parts": [asdict(part) for part in item.parts],
-        "speaker": item.speaker,
-        "split": item.split,
-        "reason": item.reason,
-        "sound": stamp_of(item.sound) if item.sound else [],
-    }
-    told_digest = config_digest(told)
-    if item.how is not How.LOCAL:
-        return [shown(item.location), item.version, item.sha256, told_digest]
-    try:
-        found = Path(item.location).stat()
-    except OSError:
-        return [told_digest]
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, told_digest]
-
-
-def same_stamp(now: list[Any], before: list[Any]) -> bool:
-    """Whether two stamps are of the same state; a server that did not answer says nothing."""
-    silent = len(now) == len(before) == 4 and now[1] == "" and isinstance(now[0], str)
-    return now == before or (silent and [now[0], *now[2:]] == [before[0], *before[2:]])
-
-
-def _digest(item: SourceItem) -> str:
-    try:
-        return content_digest(item.path)
-    except OSError:
-        return ""

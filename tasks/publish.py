@@ -1,19 +1,21 @@
 """Judge everything that is finished and publish it as a new version, if anything is new."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from datasets.errors import UserError
-from datasets.shards import read_index, remove_replaced
+from datasets.shards import remove_replaced
+from datasets.sources import SourceItem
 from datasets.store import Store
 from tasks import dataset_pack
 from tasks.data_card import data_card
 from tasks.data_card_page import card_files
 from tasks.dataset_pack import PackConfig
-from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import Journal
+from tasks.journal_entries import GroupEntry
 from tasks.relabel_report import RelabelReport, relabel_report
+from tasks.source_state import plain
 from tasks.verdicts import Thresholds, judge
 
 
@@ -53,6 +55,8 @@ def publish(
     thresholds: Thresholds,
     packing: PackConfig,
     notes: Mapping[str, Any],
+    forget: Iterable[str] = (),
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Published:
     """Publish what a journal holds.
 
@@ -63,16 +67,29 @@ def publish(
         packing: how they are split and packed.
         notes: what else the receipt and the data card should say of this version: `changes`,
             and the `source`.
+        forget: keys of sources that are dropped for good, with their clips.
+        on_progress: called with the groups that are done, and all, while shards are written.
+
+    Raises:
+        UserError: two sources give clips of one name, or nothing would be left of a version
+            that has clips; nothing was written then.
     """
+    forgotten = set(forget)
     groups = list(journal.entries())
+    for group in groups:
+        group.sources = [each for each in group.sources if each.key not in forgotten]
+    _refuse_twins(groups)
     found = [row for group in groups for source in group.sources for row in source.rows]
-    rows = judge(found, thresholds)
+    rows = judge([*found, *journal.set_aside(forgotten)], thresholds)
     rows.sort(key=dataset_pack.ledger_order)
-    previous, relabelled = _digest(store), None
+    index = dataset_pack.current_index(store)
+    _refuse_empty(index, rows, store)
+    journal.forget(forgotten)
+    previous, relabelled = str(index["digest"]) if index else "", None
     digest = dataset_pack.published(store, dataset_pack.fingerprint(groups, rows, packing))
-    if digest is not None:
+    if digest is not None and index:
         # A run that was killed may have left the shards that its new index replaced.
-        remove_replaced(store, read_index(store.url))
+        remove_replaced(store, index, dataset_pack.previous_shards(store))
     else:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
         kept["previous"] = previous
@@ -81,10 +98,68 @@ def publish(
         def card(index: Mapping[str, Any], splits: Mapping[str, str]) -> Mapping[str, bytes]:
             return _card(rows, index, splits, kept, relabelled)
 
-        digest = dataset_pack.pack(store, journal, groups, rows, packing, kept, card)
+        digest = dataset_pack.pack(store, journal, groups, rows, packing, kept, card, on_progress)
         journal.sweep()
     inputs = sum(len(group.sources) for group in groups)
     return Published(store.url, digest, previous, inputs, rows, relabelled)
+
+
+def _refuse_twins(groups: Sequence[GroupEntry]) -> None:
+    """Two sources whose clips would overwrite each other."""
+    owners: dict[str, str] = {}
+    for source in (source for group in groups for source in group.sources):
+        for clip_id in (row["clip_id"] for row in source.rows if row["clip_id"]):
+            owner = owners.setdefault(clip_id, source.key)
+            if owner != source.key:
+                raise UserError(
+                    f"the clip {clip_id} comes from {owner} and from {source.key}: give one of "
+                    "them another name, and refresh with --forget-missing"
+                )
+
+
+def _refuse_empty(
+    index: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]], store: Store
+) -> None:
+    """A version without clips in the place of one that has some: a mistyped threshold."""
+    clips = sum(index["counts"].values()) if index else 0
+    if clips and not dataset_pack.accepted(rows):
+        counts = dataset_pack.reasons(rows)
+        why = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no file left"
+        raise UserError(
+            f"no clip would be left ({why}), so {store.url} keeps the version with {clips} clips: "
+            "give thresholds that some clips meet, or another output"
+        )
+
+
+def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -> None:
+    """See to it that clips are not dropped just because the next version is made otherwise.
+
+    Args:
+        store: of the dataset.
+        journal: of the configuration that the next version is made by.
+        items: all sources.
+
+    Raises:
+        UserError: files whose clips are published are neither listed nor finished by that
+            configuration.
+    """
+    ledger = dataset_pack.read_ledger(store, ("path", "verdict"))
+    paths = {row["path"] for row in dataset_pack.accepted(ledger)}
+    lost = paths - {plain(item.relative) for item in items}
+    if lost:
+        lost -= {
+            row["path"]
+            for group in journal.entries()
+            for source in group.sources
+            for row in source.rows
+        }
+    if lost:
+        raise UserError(
+            f"{len(lost)} files with clips in {store.url}, such as {min(lost)}, are no longer in "
+            "the source, and would be dropped since the clips are made otherwise than before "
+            "(resolution, scorer, quality, or another release) or staging was deleted: give the "
+            "same options as before, or --forget-missing"
+        )
 
 
 def _relabelled(
@@ -116,43 +191,3 @@ def _card(
     if relabelled:
         changes["relabelled"] = relabelled.changes()
     return card_files(data_card(shown, {**index, **about}, changes))
-
-
-def _digest(store: Store) -> str:
-    """Of the version that is published; empty when there is none."""
-    try:
-        return str(read_index(store.url)["digest"])
-    except UserError:
-        return ""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a published dataset was made with."""
-
-    ingest: IngestConfig
-    thresholds: Thresholds
-    packing: PackConfig
-    source: str = ""
-
-
-def settings_of(store: Store) -> Settings:
-    """Read them from the receipt of the last refresh.
-
-    Raises:
-        UserError: there is no dataset, or its receipt is gone or of another release.
-    """
-    read_index(store.url)
-    receipt = dataset_pack.read_receipt(store) or {}
-    try:
-        return Settings(
-            IngestConfig(**receipt["ingest"]),
-            Thresholds(**receipt["thresholds"]),
-            PackConfig(**receipt["packing"]),
-            receipt.get("source", ""),
-        )
-    except (KeyError, TypeError):
-        raise UserError(
-            f"{store.url}/{dataset_pack.RECEIPT} does not say how the dataset was made: refresh "
-            "it once with python -m flows.refresh_dataset"
-        ) from None

@@ -6,8 +6,10 @@ Nothing is fetched here: files of gigabytes come when somebody asks for them.
 from pathlib import Path
 
 from datasets.errors import UserError
+from datasets.manifest import content_digest
 from models.files import ModelFileError
 from models.weights import find, weights_folder
+from tasks.bundle import bundle_digest
 
 
 def weight_file(name: str) -> Path:
@@ -30,6 +32,16 @@ def weight_file(name: str) -> Path:
             f"`python -m models.weights fetch {name}` fetches them ({weight.licence})"
         )
     return found
+
+
+def weights_digest(name: str) -> str:
+    """sha256 of the content of weights, wherever they lie; of all files of a folder.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = weight_file(name)
+    return bundle_digest(path) if path.is_dir() else content_digest(path)
 
 
 def is_fetched(name: str) -> bool:

@@ -19,7 +19,8 @@ from tasks.executor import Batch, BatchOutcome, Limits, Outcome, StageProgress
 from tasks.executor import fitting_workers as fitting
 from tasks.executor_pool import Pool, drive
 from tasks.ingest import IngestStage, IngestWork
-from tasks.ingest_journal import GroupEntry, Journal
+from tasks.ingest_journal import Journal
+from tasks.journal_entries import GroupEntry
 from tasks.source_groups import SourceGroup
 
 AHEAD = 4

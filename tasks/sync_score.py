@@ -98,6 +98,19 @@ def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScore
     return NetworkScorer(name, min_confidence, network)
 
 
+def scorer_weights_digest(name: str, weights: str = "") -> str:
+    """Digest of what `get_scorer` would load; empty for a scorer without a network.
+
+    Raises:
+        UserError: the weights are not there.
+    """
+    if name == MOUTH_AUDIO:
+        return ""
+    from tasks.published import weights_digest
+
+    return weights_digest(weights or SYNCNET_V2)
+
+
 def default_min_confidence(name: str) -> float:
     """The threshold of a scorer, in its own units.
 

@@ -9,7 +9,7 @@ from typing import Any
 from datasets.errors import Reason
 from datasets.records import ClipRow
 from datasets.shards import ShardWriter
-from datasets.sources import SourceItem
+from datasets.sources import How, SourceItem
 from datasets.store import LocalStore
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS, SPARE
@@ -50,7 +50,7 @@ def finish_group(
         journal: keeps it.
         group: as planned.
         rows: of the sources that were read, by key.
-        reasons: why others were not, by key.
+        reasons: why others were not, by key; those that are no local files got lost on their way.
         thresholds: by which clips go to the split or are spare.
         split: of all accepted clips.
     """
@@ -58,10 +58,12 @@ def finish_group(
     assert isinstance(store, LocalStore)
     begun = journal.begin([group])
     writer = ShardWriter(Path(store.folder) / "scratch", group.number)
-    outcomes = []
+    outcomes: list[Outcome] = []
+    lost: list[Outcome] = []
     for item in group.items:
         if reason := (reasons or {}).get(item.key):
-            outcomes.append(Outcome(item.key, None, reason, "why", 1, 0.5))
+            where = outcomes if item.how is How.LOCAL else lost
+            where.append(Outcome(item.key, None, reason, "why", 1, 0.5))
             continue
         found: list[dict[str, Any]] = [dict(row.as_dict()) for row in rows[item.key]]
         for row in found:
@@ -75,7 +77,7 @@ def finish_group(
         {"info": asdict(shard.info), "keys": list(shard.keys)}
         for shard in writer.finish(store, f"{journal.prefix}/{SHARDS}")
     ]
-    journal.finish(group, BatchOutcome(group.name, tuple(outcomes), made), [], begun)
+    journal.finish(group, BatchOutcome(group.name, tuple(outcomes), made), lost, begun)
 
 
 def digest(item: SourceItem) -> str:

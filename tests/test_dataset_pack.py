@@ -11,15 +11,16 @@ import pyarrow.parquet
 import pytest
 
 from datasets.errors import UserError
-from datasets.records import COLUMNS
+from datasets.records import COLUMNS, ClipRow
 from datasets.shards import read_index, read_samples, verify
 from datasets.sources import SourceItem, local_item
 from datasets.store import LocalStore
-from tasks import dataset_pack
+from tasks import dataset_pack, source_groups
 from tasks.dataset_pack import PackConfig, check_output, ledger_bytes
+from tasks.dataset_settings import settings_of
 from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import Journal
-from tasks.publish import Published, publish, settings_of
+from tasks.publish import Published, publish, refuse_losses
 from tasks.verdicts import Thresholds
 from tests.finished_groups import clip_row, finish_group
 
@@ -62,7 +63,8 @@ def issue(out: Path, thresholds: Thresholds | None = None, **packing: Any) -> Pu
 def content(out: Path) -> dict[str, bytes]:
     """What readers see."""
     names = ["index.json", "ledger.parquet"]
-    files = [out / name for name in names] + sorted(out.glob("shards/*.tar"))
+    shards = [out / "shards" / each["name"] for each in read_index(out)["shards"]]
+    files = [out / name for name in names] + shards
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
@@ -116,7 +118,7 @@ def test_official_splits_come_first(tmp_path: Path, sources: list[SourceItem]) -
             assert (entry["split"] == "test") == (owner[key] in ("s1", "s4"))
 
 
-@pytest.mark.parametrize("confidence", [1.0, 4.5, 6.5, 99.0])
+@pytest.mark.parametrize("confidence", [1.0, 4.5, 6.5])
 def test_other_thresholds_later_are_as_if_they_had_been_there_from_the_start(
     tmp_path: Path, out: Path, sources: list[SourceItem], confidence: float
 ) -> None:
@@ -226,6 +228,129 @@ def test_nothing_accepted_is_still_a_dataset_with_a_ledger(out: Path) -> None:
     assert dataset_pack.accepted(made.rows) == []
     assert json.loads((out / "index.json").read_text())["shards"] == []
     assert made.summary()["reasons"] == {"low_confidence": 36}
+
+
+def test_a_version_with_clips_is_not_replaced_by_one_without(out: Path) -> None:
+    issue(out)
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    text = r"no clip would be left \(36 low_confidence\), so .* keeps the version with 30 clips"
+    with pytest.raises(UserError, match=text):
+        issue(out, Thresholds(min_confidence=99))
+    assert files == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+def test_nothing_is_forgotten_if_nothing_would_be_left(
+    out: Path, sources: list[SourceItem]
+) -> None:
+    first = issue(out)
+    keys = [item.key for item in sources]
+    store, journal = LocalStore(out), Journal(LocalStore(out), IngestConfig(), 0.0)
+    with pytest.raises(UserError, match=r"no clip would be left \(no file left\)"):
+        publish(store, journal, Thresholds(), PACKING, {}, forget=keys)
+    assert issue(out).digest == first.digest
+    made = publish(store, journal, Thresholds(), PACKING, {}, forget=keys[1:])
+    assert (made.inputs, len(made.rows)) == (1, 3)
+    assert issue(out).inputs == 1
+
+
+def test_shards_stay_for_those_who_read_the_version_before(out: Path) -> None:
+    def on_disk() -> set[str]:
+        return {path.name for path in (out / "shards").iterdir()}
+
+    def named() -> set[str]:
+        return {shard["name"] for shard in read_index(out)["shards"]}
+
+    issue(out)
+    first = named()
+    issue(out, Thresholds(min_confidence=4.5))
+    second = named()
+    assert first - second
+    assert on_disk() == first | second
+    issue(out, Thresholds(min_confidence=4.5, max_yaw_deg=54.0))
+    assert on_disk() == first | second, "the same shards are the same version"
+    issue(out, Thresholds(min_confidence=6.5))
+    assert on_disk() == second | named()
+    assert not on_disk() & (first - second)
+
+
+def test_two_sources_with_clips_of_one_name_are_refused(
+    tmp_path: Path, sources: list[SourceItem]
+) -> None:
+    store = LocalStore(tmp_path / "out")
+    journal = Journal(store, IngestConfig(), 0.0)
+    for group in journal.plan(sources[:2]):
+        finish_group(journal, group, {item.key: [clip_row(sources[0])] for item in group.items})
+    with pytest.raises(UserError, match=r"s0-0-0 comes from s0/0.mp4 and from s0/1.mp4: give one"):
+        publish(store, journal, Thresholds(), PACKING, {})
+
+
+def test_only_shards_whose_clips_change_are_written_anew(
+    tmp_path: Path, sources: list[SourceItem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group with clips of both splits: one of them loses a clip."""
+    monkeypatch.setattr(source_groups, "FEWEST_GROUPS", 1)
+    out = tmp_path / "out"
+    official = [
+        replace(item, split="test" if item.speaker == "s1" else "train") for item in sources
+    ]
+    journal = Journal(LocalStore(out), IngestConfig(), 0.0)
+    (group,) = journal.plan(official)
+    low = {"s1/2.mp4": 3.5}
+    rows = {item.key: [clip_row(item, 0, low.get(item.key, 6.0))] for item in group.items}
+    finish_group(journal, group, rows)
+    issue(out)
+    read: list[str] = []
+    original = dataset_pack.read_samples
+
+    def watched(store: Any, name: str) -> Any:
+        read.append(name.rpartition("/")[2].partition("-")[0])
+        return original(store, name)
+
+    monkeypatch.setattr(dataset_pack, "read_samples", watched)
+    done: list[tuple[int, int]] = []
+    made = publish(
+        LocalStore(out),
+        Journal(LocalStore(out), IngestConfig(), 0.0),
+        Thresholds(min_confidence=4.0),
+        PACKING,
+        {},
+        on_progress=lambda *counts: done.append(counts),
+    )
+    assert len(dataset_pack.accepted(made.rows)) == 11
+    assert read == ["test"]
+    assert done == [(0, 1), (1, 1)]
+    assert verify(out) == []
+    assert issue(out).previous == made.digest
+    assert sorted(read) == ["spare", "test", "test"]
+
+
+def test_a_file_that_cannot_be_used_now_has_a_row_beside_its_clips(
+    out: Path, sources: list[SourceItem]
+) -> None:
+    first = issue(out)
+    sources[0].path.write_bytes(b"half")
+    journal = Journal(LocalStore(out), IngestConfig(), 0.0)
+    for group in journal.plan([sources[0]]):
+        row = ClipRow(sources[0].relative, reason="unreadable", stage="decode", detail="cut off")
+        finish_group(journal, group, {sources[0].key: [row]})
+    second = issue(out)
+    assert (second.digest, second.inputs, len(second.rows)) == (first.digest, 12, 37)
+    (row_now,) = [row for row in second.rows if row["reason"] == "unreadable"]
+    assert row_now["detail"] == "cut off; what the file gave before is kept"
+    assert issue(out).digest == first.digest
+
+
+def test_published_clips_are_not_lost_to_another_configuration(
+    out: Path, sources: list[SourceItem]
+) -> None:
+    store = LocalStore(out)
+    issue(out)
+    other = Journal(store, IngestConfig(resolution=512), 0.0)
+    refuse_losses(store, other, sources)
+    text = r"2 files with clips in .*, such as s0/0.mp4, are no longer in the source"
+    with pytest.raises(UserError, match=text):
+        refuse_losses(store, other, sources[2:])
+    refuse_losses(store, Journal(store, IngestConfig(), 0.0), sources[2:])
 
 
 def test_files_of_others_are_not_touched(tmp_path: Path) -> None:

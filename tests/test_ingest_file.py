@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -206,7 +207,7 @@ def _gone(folder: Path) -> Path:
         (_text, "not_media", "probe"),
         (_empty, "empty_file", "probe"),
         (_sound_only, "no_video", "probe"),
-        (_gone, "unreadable", "probe"),
+        (_gone, "not_read", "probe"),
         (_mute, "no_audio", "audio"),
         (_silent, "silent", "audio"),
     ],
@@ -221,6 +222,15 @@ def test_bad_files_are_rows(
     assert "\n" not in row["detail"]
     assert good == spare == {}
     json.dumps(result)
+
+
+def test_a_sound_that_cannot_be_had_is_no_verdict_on_the_video(
+    stage: IngestStage, talking: Made, tmp_path: Path
+) -> None:
+    stage.begin("7")
+    work = IngestWork(item(talking[0]), talking[0], "train", tmp_path / "gone.flac")
+    (row,) = stage.process(work)["rows"]
+    assert (row["reason"], row["stage"]) == ("not_read", "probe")
 
 
 def test_a_truncated_file_gives_what_it_has_or_a_reason(
@@ -247,6 +257,7 @@ def test_clip_ids_tell_files_apart() -> None:
     made = [clip_prefix(name) for name in names]
     assert len(set(made)) == len(names)
     assert all("." not in name and "/" not in name and name.isascii() for name in made)
+    assert re.fullmatch("a-00001-[0-9a-f]{16}", clip_prefix("a/00001.mp4")), "of 2^64, not 2^24"
     assert len(clip_prefix("x" * 300 + ".mp4")) < 80
 
 

@@ -1,15 +1,22 @@
 """What is finished stays finished exactly as long as nothing it depends on has changed."""
 
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datasets.errors import Reason, UserError
+from datasets.records import ClipRow
+from datasets.shards import Shard
 from datasets.sources import How, Part, SourceItem, local_item
 from datasets.store import LocalStore
+from tasks import source_groups
+from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import MAX_RUNS, Journal
 from tests.finished_groups import clip_row, finish_group
@@ -31,10 +38,17 @@ def make_item(folder: Path, name: str) -> SourceItem:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> MakeJournal:
-    def make(config: IngestConfig = CONFIG, deadline_s: float = 10.0) -> Journal:
-        return Journal(LocalStore(tmp_path / "out"), config, deadline_s)
+    def make(config: IngestConfig = CONFIG, deadline_s: float = 10.0, **options: Any) -> Journal:
+        return Journal(LocalStore(tmp_path / "out"), config, deadline_s, **options)
 
     return make
+
+
+def refuse(journal: Journal, item: SourceItem, reason: Reason, shot: int = -1) -> None:
+    """Ingest a file that a worker reads and refuses as a whole, or in one shot."""
+    row = ClipRow(item.relative, speaker=item.speaker, reason=reason.value, detail="why", shot=shot)
+    for group in journal.plan([item]):
+        finish_group(journal, group, {item.key: [row]})
 
 
 def finish(journal: Journal, *items: SourceItem, reason: Reason = Reason.NONE) -> None:
@@ -188,6 +202,153 @@ def test_a_good_result_outlives_a_failed_attempt_on_a_new_state(
     finish(journal(), item)
     assert journal().finished(item)
     assert len(list(journal().entries())) == MAX_RUNS + 2
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.UNREADABLE, Reason.EMPTY_FILE, Reason.NOT_MEDIA, Reason.NO_VIDEO]
+)
+def test_a_refused_state_of_a_file_does_not_void_its_clips(
+    journal: MakeJournal, item: SourceItem, reason: Reason
+) -> None:
+    """As when a file is copied over while the nightly run looks at it."""
+    finish(journal(), item)
+    item.path.write_bytes(b"half of")
+    refuse(journal(), item, reason)
+    assert clip_ids(journal()) == ["a-0"]
+    (row,) = journal().set_aside()
+    assert (row["path"], row["reason"]) == ("a.mp4", reason)
+    assert row["detail"] == "why; what the file gave before is kept"
+    assert journal().finished(item), "nothing new until the file changes again"
+    item.path.write_bytes(b"half of it and the rest")
+    assert not journal().finished(item)
+    finish(journal(), item)
+    assert journal().set_aside() == []
+    assert journal().finished(item)
+
+
+def test_a_file_that_is_as_it_was_has_nothing_set_aside(
+    journal: MakeJournal, item: SourceItem
+) -> None:
+    finish(journal(), item)
+    whole = item.path.read_bytes()
+    for damaged in (b"half", b"other half"):
+        item.path.write_bytes(damaged)
+        refuse(journal(), item, Reason.UNREADABLE)
+    item.path.write_bytes(whole)
+    assert len(journal().set_aside()) == 1
+    assert journal().changes([item]).counts()["kept"] == 1
+    assert journal().set_aside() == []
+    item.path.write_bytes(b"third half")
+    refuse(journal(), item, Reason.UNREADABLE)
+    assert len(journal().set_aside()) == 1
+
+
+def test_what_was_read_to_its_end_counts_even_without_clips(
+    journal: MakeJournal, item: SourceItem
+) -> None:
+    finish(journal(), item)
+    item.path.write_bytes(b"a landscape")
+    refuse(journal(), item, Reason.NO_FACE, shot=0)
+    assert [row for row in journal().set_aside() if row] == []
+    assert clip_ids(journal()) == [""]
+
+
+def test_a_source_that_its_list_excludes_has_no_clips(
+    journal: MakeJournal, item: SourceItem
+) -> None:
+    finish(journal(), item)
+    refuse(journal(), replace(item, reason=Reason.NOT_ANNOTATED), Reason.NOT_ANNOTATED)
+    assert clip_ids(journal()) == [""]
+
+
+def test_a_file_that_is_written_to_meanwhile_is_tried_again(
+    journal: MakeJournal, item: SourceItem
+) -> None:
+    mine = journal()
+    (group,) = mine.plan([item])
+    begun = mine.begin([group])
+    item.path.write_bytes(b"longer by what came while it was read")
+    value = {"digest": "0", "video_seconds": 2.0, "rows": [dict(clip_row(item).as_dict())]}
+    outcome = Outcome(item.key, value, Reason.NONE, "", 1, 0.5)
+    entry = mine.finish(group, BatchOutcome(group.name, (outcome,), None), [], begun)
+    assert [row["reason"] for row in entry.sources[0].rows] == ["not_read"]
+    assert not journal().finished(item)
+
+
+@pytest.mark.parametrize("reason", [Reason.UNAVAILABLE, Reason.DOWNLOAD_FAILED, Reason.INTERNAL])
+def test_what_the_user_has_mended_is_tried_again_when_asked(
+    journal: MakeJournal, item: SourceItem, reason: Reason
+) -> None:
+    remote = replace(item, how=How.PAGE, location="https://example.invalid/watch")
+    for _ in range(MAX_RUNS):
+        finish(journal(), remote, reason=reason)
+    assert journal().finished(remote)
+    again = journal(retry_failed=True)
+    assert not again.finished(remote)
+    assert again.changes([remote]).counts()["again"] == 1
+    finish(again, remote)
+    assert journal(retry_failed=True).finished(remote)
+
+
+def test_more_time_for_downloads_is_a_new_chance_for_downloads_alone(
+    journal: MakeJournal, item: SourceItem
+) -> None:
+    remote = replace(item, how=How.FILE, location="https://example.invalid/a.mp4")
+    for _ in range(MAX_RUNS):
+        finish(journal(download_deadline_s=60.0), remote, reason=Reason.TIMED_OUT)
+    (row,) = [row for entry in journal().entries() for each in entry.sources for row in each.rows]
+    assert (row["reason"], row["stage"]) == ("timed_out", "download")
+    assert journal(deadline_s=99.0, download_deadline_s=60.0).finished(remote)
+    assert not journal(download_deadline_s=61.0).finished(remote)
+    local = make_item(item.path.parent, "b.mp4")
+    for _ in range(MAX_RUNS):
+        finish(journal(), local, reason=Reason.TIMED_OUT)
+    assert journal(download_deadline_s=99.0).finished(local)
+
+
+def test_being_killed_while_planning_changes_no_group(
+    journal: MakeJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_groups, "FEWEST_GROUPS", 2)
+    items = [make_item(tmp_path, f"{name}.mp4") for name in "abcdefgh"]
+    expected = Journal(LocalStore(tmp_path / "undisturbed"), CONFIG, 10.0).plan(items)
+    assert [len(group.items) for group in expected] == [4, 4]
+    original = LocalStore.write
+
+    class Killed(BaseException):
+        pass
+
+    for left in range(3):
+        writes = iter(range(left))
+
+        def write(self: LocalStore, name: str, data: bytes | str, writes: Any = writes) -> None:
+            if next(writes, None) is None:
+                raise Killed
+            original(self, name, data)
+
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(LocalStore, "write", write)
+            journal().plan(items)
+        assert journal().plan(items) == expected
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_shards_that_the_driver_does_not_see_end_the_run(
+    journal: MakeJournal, item: SourceItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster whose output folder is a disk of each node."""
+    mine = journal()
+    (group,) = mine.plan([item])
+    original = Journal.shard_name
+
+    def elsewhere(self: Journal, shard: Shard) -> str:
+        return original(self, shard).replace("shards/", "shards/not/")
+
+    monkeypatch.setattr(Journal, "shard_name", elsewhere)
+    with pytest.raises(UserError, match="is not there: give an output on storage that all nodes"):
+        finish_group(mine, group, {item.key: [clip_row(item)]})
+    monkeypatch.undo()
+    assert not journal().finished(item)
 
 
 def test_a_server_that_does_not_answer_changes_nothing(

@@ -1,6 +1,8 @@
 """What the refresh refuses before it begins, and how it publishes what was ingested."""
 
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,17 @@ import pytest
 
 from datasets.errors import Reason, UserError
 from datasets.fetch_policy import DownloadSettings
+from datasets.records import ClipRow
 from datasets.shards import read_index, read_samples
 from datasets.sources import SourceItem, list_folder
 from datasets.store import LocalStore
-from flows import refresh_dataset as module
+from flows import refresh_dataset as refresh_module
+from flows import refresh_progress as module
 from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
 from tasks.dataset_pack import PackConfig
+from tasks.dataset_settings import Settings
 from tasks.ingest_config import IngestConfig
 from tasks.refresh_run import Crew
 from tasks.verdicts import Thresholds
@@ -62,9 +67,7 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
         "",
         store,
         output,
-        IngestConfig(),
-        thresholds,
-        PackConfig(256),
+        Settings(IngestConfig(), thresholds, PackConfig(256)),
         crew,
         "cpu",
         0.25,
@@ -74,12 +77,16 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
 
 
 def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, int]:
-    """Each file gives one clip, of confidence 4 to 6, except c.mp4, which is silent."""
+    """Each file gives one clip, of confidence 4 to 6, except c.mp4, which is silent, and files
+    without bytes."""
     journal = refresh.journal()
     changes = journal.changes(items)
     for group in journal.plan(changes.todo):
         rows = {
-            item.key: [clip_row(item, confidence=4.0 + items.index(item))] for item in group.items
+            item.key: [clip_row(item, confidence=4.0 + items.index(item))]
+            if item.expected_bytes
+            else [ClipRow(item.relative, reason=Reason.EMPTY_FILE.value)]
+            for item in group.items
         }
         silent = {item.key: Reason.SILENT for item in group.items if item.key.endswith("c.mp4")}
         finish_group(journal, group, rows, silent)
@@ -163,6 +170,84 @@ def test_relabelling(tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPat
         relabel_dataset.fn(str(tmp_path / "out"), min_confidence=5.0)
 
 
+@pytest.fixture
+def run(
+    tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """The flow over the videos, without Prefect and with `pretend_ingest`."""
+
+    def run_ingest(items: list[SourceItem], changes: Any, journal: Any, refresh: Refresh) -> None:
+        pretend_ingest(refresh, items)
+
+    monkeypatch.setattr(refresh_module, "list_sources", refresh_module.list_sources.fn)
+    monkeypatch.setattr(refresh_module, "ingest", refresh_module.ingest.fn)
+    monkeypatch.setattr(refresh_module, "_run_ingest", run_ingest)
+    monkeypatch.setattr(refresh_module, "ray_session", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(refresh_module, "publish", publish.fn)
+    for each in (module, relabel_module):
+        monkeypatch.setattr(each, "show_table", lambda *_: None)
+
+    def refresh(**parameters: Any) -> dict[str, Any]:
+        given = {"source": "folder", "input": str(videos), "output": str(tmp_path / "out")}
+        return dict(refresh_dataset.fn(**given | parameters))
+
+    return refresh
+
+
+def test_a_scheduled_refresh_keeps_what_relabelling_decided(
+    tmp_path: Path, run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(test_fraction=0.3)["clips_accepted"] == 2
+    relabelled = relabel_dataset.fn(str(tmp_path / "out"), min_confidence=4.5)
+    assert run()["digest"] == relabelled["digest"]
+    assert "nothing has changed" in capsys.readouterr().out
+    assert run(min_confidence=3.5, max_yaw_deg=40.0)["clips_accepted"] == 2
+    told = capsys.readouterr().out
+    assert "thresholds change: min_confidence 4.5 -> 3.5, max_yaw_deg 55.0 -> 40.0" in told
+    with pytest.raises(UserError, match="no clip would be left"):
+        run(min_confidence=450.0)
+    assert run()["clips_accepted"] == 2
+
+
+def test_another_configuration_does_not_drop_what_has_gone_from_the_source(
+    tmp_path: Path, run: Callable[..., dict[str, Any]], videos: Path
+) -> None:
+    first = run()
+    (videos / "ann/a.mp4").unlink()
+    assert run()["digest"] == first["digest"]
+    with pytest.raises(UserError, match=r"1 files with clips in .*, such as ann/a.mp4, are no"):
+        run(resolution=128)
+    assert read_index(tmp_path / "out")["digest"] == first["digest"]
+    assert run(resolution=128, forget_missing=True)["clips_accepted"] == 1
+
+
+def test_what_failed_is_tried_again_when_asked(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    made: list[Any] = []
+    original = refresh_module.Journal
+
+    def watched(*arguments: Any) -> Any:
+        made.append(arguments[2:])
+        return original(*arguments)
+
+    monkeypatch.setattr(refresh_module, "Journal", watched)
+    run(retry_failed=True, deadline_s=7.0, download_deadline_s=9.0)
+    assert set(made) == {(7.0, 9.0, True)}
+
+
+def test_files_that_cannot_be_used_now_are_named(
+    run: Callable[..., dict[str, Any]], videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run()
+    (videos / "ann/a.mp4").write_bytes(b"")
+    second = run()
+    assert second["digest"] == first["digest"]
+    assert "stay as they were: ann/a.mp4 (empty_file)\n" in capsys.readouterr().out
+    assert second["reasons"] == {"empty_file": 1, "silent": 1}
+
+
 def test_no_clip_at_all_is_a_mistake_with_its_reasons(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -177,4 +262,4 @@ def test_no_clip_at_all_is_a_mistake_with_its_reasons(
     }
     text = r"from 16 files \(9 not_media, 3 silent, 2 no_face, 1 unreadable, 1 others\)"
     with pytest.raises(UserError, match=text):
-        module._conclude(result)
+        module.conclude(result)

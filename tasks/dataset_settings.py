@@ -1,0 +1,109 @@
+"""What a dataset is made with: what nobody asks to change stays as its receipt says."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from datasets.errors import UserError
+from datasets.shards import read_index
+from datasets.store import Store
+from tasks.dataset_pack import RECEIPT, PackConfig, read_receipt, with_fraction
+from tasks.ingest_config import IngestConfig
+from tasks.published import is_fetched
+from tasks.verdicts import Thresholds
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a dataset is made with."""
+
+    ingest: IngestConfig
+    thresholds: Thresholds
+    packing: PackConfig
+    source: str = ""
+
+
+def settings_of(store: Store) -> Settings:
+    """Those of a published dataset, from the receipt of the last refresh.
+
+    Raises:
+        UserError: there is no dataset, or its receipt is gone or of another release.
+    """
+    read_index(store.url)
+    settings = settings_before(store)
+    if settings is None:
+        raise UserError(
+            f"{store.url}/{RECEIPT} does not say how the dataset was made: refresh it once with "
+            "python -m flows.refresh_dataset"
+        )
+    return settings
+
+
+def settings_before(store: Store) -> Settings | None:
+    """Those of what was published in a store; None where no receipt says them."""
+    receipt = read_receipt(store) or {}
+    try:
+        return Settings(
+            IngestConfig(**receipt["ingest"]),
+            Thresholds(**receipt["thresholds"]),
+            PackConfig(**receipt["packing"]),
+            receipt.get("source", ""),
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def next_settings(
+    before: Settings | None,
+    ingest: IngestConfig,
+    asked: Mapping[str, Any],
+    test_fraction: float | None,
+    quality: bool | None,
+    source: str,
+) -> Settings:
+    """Those of a refresh.
+
+    Args:
+        before: of the version that is published.
+        ingest: what is asked of the clips, but for the image quality.
+        asked: thresholds by name; those that are None or missing stay.
+        test_fraction: None: as before.
+        quality: whether image quality is measured; None: as before, and for a new dataset
+            where the weights are there.
+        source: name of the source.
+
+    Raises:
+        UserError: the test fraction is no such share.
+    """
+    packing = PackConfig(ingest.resolution)
+    thresholds = Thresholds()
+    if before:
+        packing = replace(before.packing, resolution=ingest.resolution)
+        thresholds = before.thresholds
+        if before.ingest.scorer != ingest.scorer:
+            # Each scorer has its own units.
+            thresholds = replace(thresholds, min_confidence=None)
+    if test_fraction is not None:
+        packing = with_fraction(packing, test_fraction)
+    if quality is None:
+        quality = before.ingest.quality if before else is_fetched("hyperiqa")
+    return Settings(
+        replace(ingest, quality=quality), changed_thresholds(thresholds, asked), packing, source
+    )
+
+
+def changed_thresholds(before: Thresholds, asked: Mapping[str, Any]) -> Thresholds:
+    """Thresholds with other values for those that are asked for.
+
+    Args:
+        before: what they were.
+        asked: by name, such as all parameters of a flow; other names and None are left out.
+    """
+    given = {name: asked[name] for name in asdict(before) if asked.get(name) is not None}
+    return replace(before, **given)
+
+
+def differences(before: Thresholds, after: Thresholds) -> list[str]:
+    """`name old -> new` for each threshold that is another."""
+    old, new = asdict(before), asdict(after)
+    return [f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]

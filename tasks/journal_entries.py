@@ -1,0 +1,126 @@
+"""What the journal of ingestion keeps: an entry for each group of sources."""
+
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from datasets.errors import Reason
+from datasets.shards import Shard, ShardInfo
+from datasets.sources import SourceItem
+
+FAILURES = (
+    Reason.TIMED_OUT,
+    Reason.WORKER_DIED,
+    Reason.INTERNAL,
+    Reason.DOWNLOAD_FAILED,
+    Reason.NOT_READ,
+)
+"""Reasons for which another run may do better without anybody's help."""
+DOWNLOAD = "download"
+"""Stage in which a source was lost that could not be fetched."""
+
+
+class Worth(IntEnum):
+    """What an entry tells of its source. An entry never replaces one of greater worth."""
+
+    NOT_HAD = 0
+    """It could not be fetched or worked on."""
+    REFUSED = 1
+    """It was looked at and refused as a whole."""
+    READ = 2
+    """It was read to its end, or the source list itself excludes it."""
+
+
+@dataclass(slots=True)
+class SourceEntry:
+    """What came of one source."""
+
+    key: str
+    rows: list[dict[str, Any]]
+    stamp: list[Any]
+    """Size and times of a local file, or the version that the listing gave."""
+    digest: str = ""
+    """sha256 of the file; empty when it was not read."""
+    split: str = ""
+    """Where its clips belong by the data set itself; otherwise empty."""
+    reason: str = ""
+    """Why the source as a whole gave nothing; empty where it was read."""
+    stage: str = ""
+    """Where it was lost, if it was."""
+    runs: int = 1
+    deadline_s: float = 0.0
+    """Seconds that it might take in the stage in which it ended."""
+    confirmed: int = -1
+    """Number of the last group when the file was seen to be in this state again: attempts on
+    other states up to that group are void."""
+    seconds: float = 0.0
+    video_seconds: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether another run may do better."""
+        return self.reason in FAILURES
+
+    @property
+    def worth(self) -> Worth:
+        if self.failed or self.reason == Reason.UNAVAILABLE:
+            return Worth.NOT_HAD
+        return Worth.REFUSED if self.reason else Worth.READ
+
+
+@dataclass
+class GroupEntry:
+    """What came of one group."""
+
+    number: int
+    sources: list[SourceEntry]
+    shards: list[Shard] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "GroupEntry":
+        sources = [SourceEntry(**each) for each in value["sources"]]
+        return cls(value["number"], sources, shards_from(value["shards"]))
+
+
+def shards_from(values: list[dict[str, Any]]) -> list[Shard]:
+    """Shards from their JSON form: `info` (of `ShardInfo`) and `keys` each."""
+    return [Shard(ShardInfo(**each["info"]), tuple(each["keys"])) for each in values]
+
+
+@dataclass
+class Changes:
+    """A list of sources against what is finished."""
+
+    new: list[SourceItem] = field(default_factory=list)
+    changed: list[SourceItem] = field(default_factory=list)
+    """Their bytes, or what is wanted of them, are others than before."""
+    again: list[SourceItem] = field(default_factory=list)
+    """They failed before and are tried again."""
+    kept: list[SourceItem] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """Keys that are finished but no longer listed."""
+
+    @property
+    def todo(self) -> list[SourceItem]:
+        return [*self.new, *self.changed, *self.again]
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind."""
+        return {
+            "new": len(self.new),
+            "changed": len(self.changed),
+            "again": len(self.again),
+            "kept": len(self.kept),
+            "gone": len(self.gone),
+        }
+
+
+@dataclass
+class Begun:
+    """State of sources when work on them began."""
+
+    stamps: dict[str, list[Any]] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
