@@ -44,7 +44,7 @@ from tasks.dataset_settings import (  # noqa: E402
     settings_before,
 )
 from tasks.download import DownloadStage  # noqa: E402
-from tasks.executor import Resources  # noqa: E402
+from tasks.executor import Resources, gpu_share_of_core  # noqa: E402
 from tasks.ingest import IngestStage  # noqa: E402
 from tasks.ingest_config import IngestConfig  # noqa: E402
 from tasks.ingest_journal import Journal  # noqa: E402
@@ -52,6 +52,7 @@ from tasks.journal_entries import Changes  # noqa: E402
 from tasks.locks import only_writer  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
+from tasks.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
 from tasks.sync_score import get_scorer, scorer_weights_digest  # noqa: E402
 
 SOURCES = ("sample", *LISTED)
@@ -70,7 +71,7 @@ class Refresh:
     settings: Settings
     crew: Crew
     device: str
-    gpu_share: float
+    gpu_share: float | None
     downloads: DownloadSettings
     keep_downloads: bool = True
     ray_address: str | None = None
@@ -125,7 +126,9 @@ def _run_ingest(
 ) -> None:
     settings = refresh.settings
     progress = RefreshProgress(len(items), len(items) - len(changes.todo), settings.thresholds)
-    gpus = refresh.gpu_share if refresh.device.startswith("cuda") else 0.0
+    gpus = 0.0
+    if refresh.device.startswith("cuda"):
+        gpus = refresh.gpu_share or gpu_share_of_core()
     stage = IngestStage(
         settings.ingest,
         settings.thresholds,
@@ -181,7 +184,8 @@ def refresh_dataset(
     scorer: str = "mouth-audio",
     scorer_weights: str = "",
     device: str = "cpu",
-    gpu_share: float = 0.25,
+    face_choice: str = IN_SYNC,
+    gpu_share: float | None = None,
     min_confidence: float | None = None,
     max_offset_frames: float | None = None,
     min_face_px: float | None = None,
@@ -222,7 +226,10 @@ def refresh_dataset(
         scorer_weights: of the two networks: a file, a trained bundle, or a name of the
             weights table.
         device: where the scorer's network runs: cpu, cuda or mps.
-        gpu_share: part of a GPU that one worker takes, with device cuda.
+        face_choice: which of several faces is taken at a time: in-sync (the active speaker) or
+            largest.
+        gpu_share: part of a GPU that one worker takes, with device cuda; by default so much
+            that all cores have work, but at least a sixteenth.
         min_confidence: smallest confidence in the offset, in the scorer's units; by default the
             scorer's own. Thresholds that are not given stay as the dataset has them.
         max_offset_frames: largest offset of the audio, frames at 25 fps.
@@ -260,7 +267,7 @@ def refresh_dataset(
     asked = locals()
     store = open_store(output)
     local = store.folder if isinstance(store, LocalStore) else Path("runs/work")
-    config = _ingest_config(resolution, scorer, scorer_weights)
+    config = _ingest_config(resolution, scorer, scorer_weights, face_choice)
 
     def settings(before: Settings | None) -> Settings:
         return next_settings(before, config, asked, test_fraction, quality, source)
@@ -318,21 +325,23 @@ def _checked(refresh: Refresh) -> Refresh:
         from tasks.training import resolve_device
 
         resolve_device(refresh.device)
-    if refresh.device.startswith("cuda") and not 0 < refresh.gpu_share <= 1:
+    if refresh.gpu_share is not None and not 0 < refresh.gpu_share <= 1:
         raise UserError(f"a GPU share of {refresh.gpu_share:g} is none: give more than 0, up to 1")
     inside = Path(given) if given and "://" not in given else None
     dataset_pack.check_output(refresh.store, inside)
     return refresh
 
 
-def _ingest_config(resolution: int, scorer: str, weights: str) -> IngestConfig:
+def _ingest_config(resolution: int, scorer: str, weights: str, face_choice: str) -> IngestConfig:
     if not 32 <= resolution <= 1024 or resolution % 8:
         raise UserError(
             f"a resolution of {resolution} is not possible: give a multiple of 8 from 32 to 1024"
         )
+    if face_choice not in POLICIES:
+        raise UserError(f"there is no face choice {face_choice!r}: give {' or '.join(POLICIES)}")
     get_scorer(scorer, weights)
     digest = scorer_weights_digest(scorer, weights)
-    return IngestConfig(resolution, scorer, weights, digest)
+    return IngestConfig(resolution, scorer, weights, digest, face_choice=face_choice)
 
 
 if __name__ == "__main__":

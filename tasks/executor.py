@@ -22,6 +22,9 @@ from typing import Any
 
 from datasets.errors import Reason, UserError
 
+MOST_PER_GPU = 16
+"""Workers that share a GPU at most."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -239,6 +242,17 @@ def fitting_workers(need: Resources, wanted: int | None) -> int:
             f"node(s), enough for {fit}; use fewer workers or a larger cluster"
         )
     return wanted or fit
+
+
+def gpu_share_of_core() -> float:
+    """Part of a GPU for a worker of one CPU, so that all cores of the cluster have work.
+
+    Each worker has its own copy of the network on the GPU, so it is at least a sixteenth.
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    return max(1 / MOST_PER_GPU, min(1.0, total.get("GPU", 0.0) / max(total.get("CPU", 1.0), 1.0)))
 
 
 def room(need: Resources) -> int:

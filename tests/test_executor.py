@@ -25,6 +25,7 @@ from tasks.executor import (
     StageProgress,
     StageSetupError,
     fitting_workers,
+    gpu_share_of_core,
     run_batches,
     run_stage,
 )
@@ -145,6 +146,23 @@ def test_a_cluster_without_nodes_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     pool.submit(Batch("a", (("a", 1),)))
     with pytest.raises(UserError, match="no node for a worker"):
         executor_pool.drive([pool])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "share"),
+    [
+        ({"CPU": 16.0, "GPU": 1.0}, 1 / 16),
+        ({"CPU": 64.0, "GPU": 1.0}, 1 / 16),
+        ({"CPU": 16.0, "GPU": 4.0}, 1 / 4),
+        ({"CPU": 4.0, "GPU": 8.0}, 1.0),
+        ({"CPU": 4.0}, 1 / 16),
+    ],
+)
+def test_all_cores_share_the_gpus(
+    cluster: dict[str, float], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: cluster)
+    assert gpu_share_of_core() == share
 
 
 def test_workers_are_replaced_after_their_share() -> None:

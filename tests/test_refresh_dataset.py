@@ -36,6 +36,8 @@ from tests.finished_groups import clip_row, finish_group
         ({"source": "sample", "input": "x"}, "--input x is given, but"),
         ({"downloads": 0}, "connections of downloads is 0"),
         ({"resolution": 100}, "multiple of 8"),
+        ({"face_choice": "both"}, "no face choice 'both': give in-sync or largest"),
+        ({"gpu_share": 2.0}, "GPU share of 2"),
         ({"scorer": "magic"}, "no offset scorer is called magic"),
         ({"test_fraction": 1.5}, "test fraction of 1.5"),
         ({"deadline_s": 0.0}, "deadline of 0 s"),
