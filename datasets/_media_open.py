@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer
 
 from datasets.errors import Reason, SourceError
+from datasets.picture import size_of
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ LONGEST_REPEAT_S = 1.0
 """The same for timestamps that jump back."""
 SLOWEST, FASTEST = 1.0, 1000.0
 """Frame rates beyond are no rates but clocks."""
+MOST_OBLONG = 4.0
+"""No recording has pixels that are longer than so many times their width."""
 MAX_PIXELS = 8192 * 4352
 """Of a picture: 8K in whole macroblocks. A header that claims more would cost gigabytes."""
 AUDIO_RATES = (4000, 768_000)
@@ -50,9 +53,8 @@ class MediaInfo:
     duration_s: float
     """Length of the video from its first frame, 0 where the container does not say."""
     width: int
-    """Pixels, after rotation."""
+    """Pixels, after rotation and as square ones: as `read_frames` gives them."""
     height: int
-    """Pixels, after rotation."""
     fps: float
     """Average frame rate."""
     video_codec: str
@@ -236,6 +238,12 @@ def frame_rate(stream: Any) -> float:
     return float(FPS)
 
 
+def pixel_shape(stream: Any) -> float:
+    """Width of a pixel over its height, as the container says; nonsense counts as 1."""
+    ratio = float(stream.sample_aspect_ratio or 1)
+    return ratio if 1 / MOST_OBLONG <= ratio <= MOST_OBLONG else 1.0
+
+
 def first_of(frames: Iterator[tuple[float, Any]]) -> tuple[float, Any]:
     """Container time of the first video frame, and the frame.
 
@@ -263,11 +271,6 @@ def video_zero(path: Path) -> float | None:
             return None
 
 
-def is_turned(frame: Any) -> bool:
-    """Whether the display matrix turns the picture by a quarter."""
-    return round(frame.rotation / 90) % 2 == 1
-
-
 def probe(path: Path) -> MediaInfo:
     """Look at a file without decoding more than its first frame.
 
@@ -277,9 +280,7 @@ def probe(path: Path) -> MediaInfo:
     with opened(path) as container:
         stream = video_stream(container)
         start, frame = first_frame(container)
-        width, height = frame.width, frame.height
-        if is_turned(frame):
-            width, height = height, width
+        width, height = size_of(frame, pixel_shape(stream))
         audio = next(iter(container.streams.audio), None)
         context = audio.codec_context if audio else None
         return MediaInfo(

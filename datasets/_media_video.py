@@ -12,15 +12,22 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from datasets._media_open import FPS, decoded, first_of, frame_rate, opened, timed, video_stream
+from datasets._media_open import (
+    FPS,
+    decoded,
+    first_of,
+    frame_rate,
+    opened,
+    pixel_shape,
+    timed,
+    video_stream,
+)
 from datasets.picture import Converter, OneShape, Picture
 
 log = logging.getLogger(__name__)
 
 MISSING_S = 0.5
 """A video that ends that much earlier than its container says was cut off."""
-MOST_OBLONG = 4.0
-"""No recording has pixels that are longer than so many times their width."""
 TINY_S = 1e-6
 """Well below any frame's duration, well above what floats lose."""
 
@@ -58,9 +65,10 @@ def read_frames(
     start_s: float = 0.0,
     end_s: float | None = None,
     threads: int = 0,
-    square: bool = False,
 ) -> Iterator[Frame]:
     """Decode a video as a stream of pictures of one size; never more than two are held.
+
+    Where pixels are not square (DV, DVD) pictures are scaled, so that faces have their shape.
 
     What is not looked at is never converted to RGB.
 
@@ -72,8 +80,6 @@ def read_frames(
             is outside.
         threads: of the decoder; 0 takes all cores. Where every core has a video of its own,
             1 takes less memory and no longer.
-        square: scale pictures whose pixels are not square (DV, DVD), so that faces have their
-            shape.
 
     Raises:
         SourceError: the file cannot be opened, or none of its frames decoded. A damaged
@@ -85,7 +91,7 @@ def read_frames(
         source = _from(path, container, stream, start_s, threads)
         shown = source if fps is None else _resampled(source, fps, step)
         last: Any = None
-        converter, shape = Converter(), OneShape(_pixel_shape(stream) if square else 1.0)
+        converter, shape = Converter(), OneShape(pixel_shape(stream))
         count = 0
         for time, frame in shown:
             if time < start_s - TINY_S:
@@ -97,12 +103,6 @@ def read_frames(
             yield Frame(count if fps is None else round(time * fps), time, picture)
             count += 1
         _tell_if_cut_off(path, stream, (time if count else start_s) + step)
-
-
-def _pixel_shape(stream: Any) -> float:
-    """Width of a pixel over its height, as the container says; nonsense counts as 1."""
-    ratio = float(stream.sample_aspect_ratio or 1)
-    return ratio if 1 / MOST_OBLONG <= ratio <= MOST_OBLONG else 1.0
 
 
 def _tell_if_cut_off(path: Path, stream: Any, end_s: float) -> None:

@@ -83,10 +83,13 @@ class Picture:
         width, height = frame.width, frame.height
         self.width, self.height = (height, width) if self._turns % 2 else (width, height)
 
-    @property
-    def turned(self) -> bool:
-        """Whether the display matrix turns it by a quarter."""
-        return self._turns % 2 == 1
+    def size_with(self, pixel: float) -> tuple[int, int]:
+        """Width and height once pixels that are `pixel` times as wide as high are square."""
+        if pixel == 1:
+            return self.width, self.height
+        if self._turns % 2:
+            return self.width, _even(self.height * pixel)
+        return _even(self.width * pixel), self.height
 
     @staticmethod
     def of(image: "np.ndarray | Picture") -> "Picture":
@@ -209,15 +212,21 @@ class OneShape:
 
     def __call__(self, picture: Picture) -> Picture:
         """The picture itself where nothing has to be done."""
-        width, height = picture.width, picture.height
-        if picture.turned:
-            height = _even(height * self._pixel) if self._pixel != 1 else height
-        elif self._pixel != 1:
-            width = _even(width * self._pixel)
+        width, height = picture.size_with(self._pixel)
         self._size = self._size or (width, height)
         if (picture.width, picture.height) == (width, height) == self._size:
             return picture
         return _ArrayPicture(_fitted(picture.rgb, (width, height), self._size))
+
+
+def size_of(frame: Any, pixel: float) -> tuple[int, int]:
+    """Width and height of a decoded frame, upright and with square pixels.
+
+    Args:
+        frame: as the decoder gives it.
+        pixel: width of a pixel over its height.
+    """
+    return Picture(frame).size_with(pixel)
 
 
 def _even(length: float) -> int:

@@ -160,9 +160,7 @@ class FileRun:
             try:
                 # Workers share the cores by files: threads of one decoder would only be in the
                 # way of the others.
-                for frame in read_frames(
-                    path, start_s=part.start_s, end_s=end, threads=1, square=True
-                ):
+                for frame in read_frames(path, start_s=part.start_s, end_s=end, threads=1):
                     if work is None:
                         work = _PartRun(self, part, sound, frame.index, frame.picture)
                     work.add(frame.picture)
