@@ -60,7 +60,7 @@ def test_only_the_blocks_that_are_needed_are_encoded() -> None:
 
 def test_no_more_blocks_are_kept_than_two_for_each_phase() -> None:
     speech = SpeechTokens(tokens_by_loudness, np.zeros(640 * 20 * STRIDE, np.float32))
-    speech.at(np.arange(20 * STRIDE * 4, step=7) / 100)
+    speech.at(np.arange(0, 20 * STRIDE * 4, 7) / 100)
     assert speech._block.cache_info().currsize == 8
 
 
