@@ -26,6 +26,10 @@ from models.unet import LipSyncUNet
 
 PARTS = ("unet", "autoencoder", "audio_encoder")
 """The networks of a bundle, each a safetensors file of its name."""
+PART_PIXELS = 2 * 512 * 512
+"""Pixels that the autoencoder takes at once when gradients are off. Stable Diffusion's holds
+more than 1 GiB for a frame of 512, so a window at once would not fit beside the weights in
+16 GiB; a GPU is busy with two."""
 EDGE = 64
 """The soft edge's radius is the resolution over this: 2 pixels at 128, 4 at 256."""
 
@@ -89,11 +93,21 @@ class LatentSync(nn.Module):
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, R, R) -> latents (n, c, r, r)."""
-        return self.autoencoder.encode(pixels)
+        return self._in_parts(self.autoencoder.encode, pixels)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (n, c, r, r) -> (n, 3, R, R), which may leave [-1, 1] a little."""
-        return self.autoencoder.decode(latents)
+        return self._in_parts(self.autoencoder.decode, latents)
+
+    def _in_parts(
+        self, code: Callable[[torch.Tensor], torch.Tensor], frames: torch.Tensor
+    ) -> torch.Tensor:
+        """Apply `code` to a few frames at a time; to all of them where gradients are kept, since
+        their activations then stay anyway."""
+        if torch.is_grad_enabled():
+            return code(frames)
+        count = max(1, PART_PIXELS // self.config.resolution**2)
+        return torch.cat([code(part) for part in frames.split(count)])
 
     def encode_window(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, f, 3, R, R) -> latents (b, c, f, r, r)."""

@@ -30,6 +30,8 @@ DETAILS = "details.json"
 CONTACT_SHEET = "contact_sheet.png"
 PLOTS = "plots.png"
 WORK = "generated"
+SHEET_CLIPS = 6
+"""Clips on the contact sheet."""
 REFERENCE_DISTANCE = 16
 """Frames between what is reconstructed and the window that shows who it is."""
 
@@ -272,11 +274,11 @@ def _write_pictures(
     """Videos of every clip, the contact sheet and the page of plots."""
     from datasets.media import FPS, SAMPLE_RATE, VideoWriter, write_flac
     from tasks.evaluation_clips import driving_audio
-    from tasks.plots import contact_sheet, evaluation_page
+    from tasks.plots import contact_sheet, evaluation_page, sheet_frames
 
     rows = []
     for number, clip in enumerate(clips):
-        real = store.frames(clip.clip_id)[: clip.frames]
+        shown = [("input", store.frames(clip.clip_id)[: clip.frames])]
         for kind in ("reconstruction", "cross"):
             frames = np.load(work / f"{number:03d}-{kind}.npy")
             own = kind == "reconstruction"
@@ -290,7 +292,8 @@ def _write_pictures(
             with VideoWriter(path, side, side, FPS, crf=16, audio=sound) as writer:
                 for frame in frames:
                     writer.write(frame)
-            rows.append((clip.clip_id, kind, frames))
-        rows.insert(len(rows) - 2, (clip.clip_id, "input", real))
-    contact_sheet(output / CONTACT_SHEET, rows[: 3 * 6])
+            shown.append((kind, frames))
+        if number < SHEET_CLIPS:
+            rows += [(clip.clip_id, kind, sheet_frames(frames)) for kind, frames in shown]
+    contact_sheet(output / CONTACT_SHEET, rows)
     evaluation_page(output / PLOTS, metrics, details)

@@ -148,8 +148,8 @@ class Scores:
 
     def _pictures(self, row: dict[str, float], real: np.ndarray, fake: np.ndarray) -> None:
         repainted = face_mask(real.shape[1], "cpu")[0, 0].numpy() < 0.5
-        row["ssim"] = float(ssim(real, fake).mean())
-        row["ssim_mouth"] = float(ssim(real, fake, repainted).mean())
+        whole, mouth = ssim(real, fake, repainted).mean(1)
+        row["ssim"], row["ssim_mouth"] = float(whole), float(mouth)
         row["psnr_db"] = psnr(real, fake, repainted)
         row["lpips"] = float(lpips(self.lpips, real, fake, self.device).mean())
 

@@ -10,8 +10,10 @@ from datasets.errors import UserError
 from datasets.media import probe
 from models.files import ModelFileError
 from models.syncnet import SyncNet
-from tasks.evaluate import evaluate, generate, read_evaluation
+from tasks.evaluate import SHEET_CLIPS, _write_pictures, evaluate, generate, read_evaluation
+from tasks.evaluation_clips import ChosenClip
 from tasks.evaluation_config import EvaluationConfig
+from tasks.plots import COLUMNS
 from tests.fake_generator import Brightener
 from tests.real_bundle import make_real_bundle
 from tests.small_dataset import write_small_dataset
@@ -67,6 +69,35 @@ def test_videos_lists_and_pictures_are_written(output: Path) -> None:
     assert (output / "contact_sheet.png").stat().st_size > 1000
     assert (output / "plots.png").stat().st_size > 1000
     assert not (output / "generated").exists()
+
+
+def test_pictures_hold_no_more_than_they_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = np.zeros((20, 16, 16, 3), np.uint8)
+
+    class Store:
+        def frames(self, clip_id: str) -> np.ndarray:
+            return video
+
+        def audio(self, clip_id: str) -> np.ndarray:
+            return np.zeros(20 * 640, np.float32)
+
+    clips = [ChosenClip(f"clip{number}", "s", 20, f"clip{number}", 20) for number in range(8)]
+    for number in range(len(clips)):
+        for kind in ("reconstruction", "cross"):
+            np.save(tmp_path / f"{number:03d}-{kind}.npy", video)
+    shown: list[tuple[str, str, np.ndarray]] = []
+    monkeypatch.setattr("tasks.plots.contact_sheet", lambda path, rows: shown.extend(rows))
+    monkeypatch.setattr("tasks.plots.evaluation_page", lambda *_: None)
+    _write_pictures(tmp_path, Store(), clips, tmp_path, {}, [])
+    assert [row[:2] for row in shown[:3]] == [
+        ("clip0", "input"),
+        ("clip0", "reconstruction"),
+        ("clip0", "cross"),
+    ]
+    assert len(shown) == 3 * SHEET_CLIPS
+    assert all(frames.base is None and len(frames) == COLUMNS for _, _, frames in shown)
 
 
 def test_the_same_again_is_read_back(output: Path, dataset: Path, bundle: Path) -> None:

@@ -1,5 +1,6 @@
 """The whole model: what it keeps, what it repaints, and that it comes back from disk."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,28 @@ def test_windows_and_frames_keep_their_places() -> None:
     torch.testing.assert_close(
         model.decode_window(latents)[1, 2], model.decode(latents[1:, :, 2])[0]
     )
+
+
+def test_the_autoencoder_takes_a_few_frames_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    shaken(model.autoencoder)
+    pixels = window(0, frames=5)
+    latents = model.encode_window(pixels)
+    decoded = model.decode_window(latents)
+    sizes: list[int] = []
+
+    def watched(code: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
+        return lambda frames: sizes.append(len(frames)) or code(frames)  # type: ignore[func-returns-value]
+
+    for name in ("encode", "decode"):
+        monkeypatch.setattr(model.autoencoder, name, watched(getattr(model.autoencoder, name)))
+    monkeypatch.setattr("models.latentsync.PART_PIXELS", 2 * 64 * 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode_window(pixels), latents, rtol=0, atol=1e-5)
+        torch.testing.assert_close(model.decode_window(latents), decoded, rtol=0, atol=1e-5)
+    assert sizes == [2, 2, 1, 2, 2, 1]
+    model.decode_window(latents)
+    assert sizes[6:] == [5]
 
 
 def test_masked_picture_is_grey_where_repainted() -> None:
