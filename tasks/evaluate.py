@@ -80,6 +80,7 @@ def evaluate(
         UserError: no usable clip, or a file of weights is missing.
         ModelFileError: the bundle or weights are damaged.
     """
+    from datasets.landmarks import FaceMeshDetector
     from tasks.evaluation_clips import (
         CLIP_LIST,
         freeze,
@@ -87,6 +88,8 @@ def evaluate(
         read_clip_list,
         write_clip_list,
     )
+    from tasks.evaluation_scores import Scores
+    from tasks.training import resolve_device
 
     say = progress or (lambda line: None)
     began = time.monotonic()
@@ -105,8 +108,12 @@ def evaluate(
     write_clip_list(output / CLIP_LIST, tests)
     key = config_digest({"tests": tests.digest, "model": model, "config": _settings(config)})
     work = _work_folder(output, key)
-    _generate_all(bundle_dir, store, tests.clips, work, config, device, say)
-    metrics, details = _measure_all(store, tests, work, judge_bundle, config, device, say)
+    with FaceMeshDetector(max_faces=1) as detector:
+        # Before the hours of generating: a file that is no judge is a mistake to hear of now.
+        scores = Scores(judge_bundle, config, resolve_device(device), tests, detector)
+        _generate_all(bundle_dir, store, tests.clips, work, config, device, say)
+        details = _measure_all(store, tests.clips, work, scores, say)
+    metrics = scores.metrics()
     _write_pictures(output, store, tests.clips, work, metrics, details)
     content = {
         "protocol_digest": protocol,
@@ -240,27 +247,16 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 
 
 def _measure_all(
-    store: Any,
-    tests: Any,
-    work: Path,
-    judge_bundle: Path,
-    config: EvaluationConfig,
-    device: str,
-    say: Line,
-) -> tuple[dict[str, Metric], list[dict[str, Any]]]:
-    from datasets.landmarks import FaceMeshDetector
-    from tasks.evaluation_scores import Scores
-    from tasks.training import resolve_device
-
+    store: Any, clips: Any, work: Path, scores: Any, say: Line
+) -> list[dict[str, Any]]:
+    """Give the generated frames of every clip to `scores`; what it found for each."""
     details = []
-    with FaceMeshDetector(max_faces=1) as detector:
-        scores = Scores(judge_bundle, config, resolve_device(device), tests, detector)
-        for number, clip in enumerate(tests.clips):
-            reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
-            cross = np.load(work / f"{number:03d}-cross.npy")
-            details.append(scores.add(store, clip, reconstruction, cross))
-            say(f"evaluation: measured {number + 1}/{len(tests.clips)} clips")
-    return scores.metrics(), details
+    for number, clip in enumerate(clips):
+        reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
+        cross = np.load(work / f"{number:03d}-cross.npy")
+        details.append(scores.add(store, clip, reconstruction, cross))
+        say(f"evaluation: measured {number + 1}/{len(clips)} clips")
+    return details
 
 
 def _write_pictures(

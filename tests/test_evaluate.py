@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,6 +172,19 @@ def test_reconstruction_does_not_see_what_it_is_to_make() -> None:
     seen.clear()
     generate(Watcher(1), frames, audio, calm=7)
     assert {reference for _, reference in seen} == {7}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("option", ["inception_weights", "i3d_weights", "lpips_weights"])
+def test_a_wrong_network_is_refused_before_anything_is_generated(
+    option: str, dataset: Path, bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong.pt"
+    torch.jit.script(torch.nn.ReLU()).save(str(path))
+    given: dict[str, Any] = {option: str(path)}
+    with pytest.raises(ModelFileError, match=r"wrong\.pt is TorchScript but not"):
+        evaluate(bundle, dataset, tmp_path / "out", replace(SHORT, **given))
+    assert not list((tmp_path / "out").rglob("*.npy"))
 
 
 def test_mistakes_are_one_sentence(dataset: Path, bundle: Path, tmp_path: Path) -> None:
