@@ -138,12 +138,8 @@ def _settings(config: EvaluationConfig) -> dict[str, Any]:
 
 def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     """Digest of everything that must be equal for two models' numbers to be compared."""
-    from tasks.published import weight_file
-
-    used: dict[str, str] = {}
-    for name in ("syncnet_weights", "inception_weights", "i3d_weights", "lpips_weights"):
-        given = getattr(config, name)
-        used[name] = _sha256(weight_file(given)) if given else ""
+    files = ("syncnet", "stable_syncnet", "inception", "i3d", "lpips")
+    used = {name: _weights_digest(getattr(config, f"{name}_weights")) for name in files}
     if not config.syncnet_weights:
         folder = judge_bundle / "syncnet"
         used["judge"] = bundle_digest(folder) if folder.is_dir() else ""
@@ -153,7 +149,15 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     )
 
 
-def _sha256(path: Path) -> str:
+def _weights_digest(given: str) -> str:
+    """sha256 of a file or name of the weights table, or over a folder; empty for none."""
+    from tasks.published import weight_file
+
+    if not given:
+        return ""
+    path = weight_file(given)
+    if path.is_dir():
+        return bundle_digest(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
