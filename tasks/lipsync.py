@@ -103,6 +103,7 @@ class FaceGenerator:
         steps: of the sampler.
         guidance: weight of the audio against none; 1 is without.
         seed: of the noise.
+        bf16: run the networks in bf16; None: where the device is made for it.
 
     Raises:
         UserError: the device is not there, or an option is out of range.
@@ -116,6 +117,7 @@ class FaceGenerator:
         steps: int = 20,
         guidance: float = 1.5,
         seed: int = 1247,
+        bf16: bool | None = None,
     ) -> None:
         from datasets.errors import UserError
         from models.latentsync import LatentSync
@@ -130,7 +132,7 @@ class FaceGenerator:
         self.resolution: int = self.model.config.resolution
         self.num_frames: int = self.model.config.num_frames
         self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()
-        self.steps, self.guidance, self.seed = steps, guidance, seed
+        self.steps, self.guidance, self.seed, self.bf16 = steps, guidance, seed, bf16
 
     def speech(self, audio: np.ndarray) -> SpeechTokens:
         """Tokens of a recording, float32 (samples,) mono at 16 kHz."""
@@ -162,6 +164,7 @@ class FaceGenerator:
             steps=self.steps,
             guidance=self.guidance,
             generator=generator,
+            bf16=self.bf16,
         )
         values = (painted[0].float().clamp(-1, 1) + 1) * 127.5
         return np.asarray(values.permute(0, 2, 3, 1).cpu().numpy())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.latentsync import LatentSync
+from models.latentsync import LatentSync, bf16_pays
 from models.latentsync_config import LatentSyncConfig
 from tests.small_models import shaken, small_config, small_model
 
@@ -148,6 +148,38 @@ def test_one_step_estimate_for_both_prediction_types() -> None:
         else:
             noised = model.scheduler.add_noise(estimate, output, timesteps)
             torch.testing.assert_close(noised, noisy, rtol=1e-3, atol=1e-3)
+
+
+def test_bf16_is_close_to_float32_and_not_the_default_on_a_processor() -> None:
+    model = small_model(prediction_type="epsilon", unet={**small_config().unet, "residual": False})
+    shaken(model)
+    arguments = (window(0), window(1), speech(model))
+    plain, default, lower = (
+        model.generate(*arguments, steps=3, guidance=1.5, generator=seeded(), bf16=bf16)
+        for bf16 in (False, None, True)
+    )
+    assert torch.equal(default, plain)
+    assert lower.dtype == torch.float32
+    assert 0 < (lower - plain).abs().mean() < 0.01
+    assert (lower - plain).abs().max() < 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_makes_the_same_pictures_in_bf16() -> None:
+    model = small_model()
+    shaken(model)
+    arguments = (window(0), window(1), speech(model))
+    expected = model.generate(*arguments, steps=3, generator=seeded())
+    device = torch.device("cuda")
+    model.to(device)
+    default, plain, lower = (
+        model.generate(*arguments, steps=3, generator=seeded(), bf16=bf16)
+        for bf16 in (None, False, True)
+    )
+    torch.testing.assert_close(plain, expected, rtol=0, atol=1e-2)
+    assert (lower - expected).abs().max() < 0.1
+    assert torch.equal(default, lower if bf16_pays(device) else plain)
 
 
 def test_progress_is_told() -> None:
