@@ -3,6 +3,8 @@
     python -m benchmarks.models                       small, on the CPU, about two minutes
     python -m benchmarks.models --full --device cuda  the published size
     python -m benchmarks.models --seam                how Whisper's tokens jump at 30 s instead
+    python -m benchmarks.models --denoise             frames per second of repainting instead
+    python -m benchmarks.models --denoise --full --device cuda --peak-tflops 989
 
 Rounds of all candidates are interleaved, so that a busy machine slows all of them alike;
 the fastest round of each counts. UNetMotionModel lacks the norms over whole windows, so
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks import denoise
 from datasets.media import FPS, SAMPLES_PER_FRAME
 from models.unet import LipSyncUNet
 from models.whisper_tokens import WhisperTokens
@@ -180,6 +183,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
     parser.add_argument("--seam", action="store_true", help="jumps of Whisper's tokens instead")
+    parser.add_argument("--denoise", action="store_true", help="whole windows, see denoise.py")
+    parser.add_argument("--steps", type=int, default=20, help="of --denoise")
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, help="of --denoise; by default as lip-sync"
+    )
+    parser.add_argument(
+        "--peak-tflops", type=float, default=denoise.H100_TFLOPS, help="the card's, dense bf16"
+    )
     parser.add_argument("--output", type=Path, help="write the table as JSON")
     options = parser.parse_args(argv)
     if options.seam:
@@ -188,6 +199,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, value in jumps.items():
             print(f"{name:24s} {value:5.2f} x the median change at 30 s (random weights)")
         return written(jumps, options.output)
+    if options.denoise:
+        speeds = denoise.report(
+            denoise.FULL if options.full else denoise.SMALL,
+            torch.device(options.device),
+            options.peak_tflops,
+            steps=options.steps,
+            rounds=options.rounds,
+            bf16=options.bf16,
+        )
+        return written(speeds, options.output)
     found = candidates(FULL if options.full else SMALL, options.device, options.compile)
     for round_ in range(options.rounds + 1):
         for each in found:
