@@ -70,6 +70,7 @@ def evaluate_latentsync(
     seed: int = 1247,
     clip_list: str = "",
     syncnet_weights: str = "",
+    stable_syncnet_weights: str = "",
     inception_weights: str = "",
     i3d_weights: str = "",
     lpips_weights: str = "",
@@ -89,6 +90,8 @@ def evaluate_latentsync(
         seed: of the initial noise.
         clip_list: clips.json of an earlier evaluation, to use the same clips.
         syncnet_weights: file or name of syncnet_v2; without it a model's own network judges.
+        stable_syncnet_weights: bundle, file or name of the StableSyncNet that says which windows
+            are in sync; without it a model's own network.
         inception_weights: file or name of Inception-2015; without it a seeded network.
         i3d_weights: file or name of I3D; without it a seeded network.
         lpips_weights: file or name of LPIPS (vgg16-lpips, vgg16); without it a seeded network.
@@ -108,6 +111,7 @@ def evaluate_latentsync(
         seed=seed,
         clip_list=clip_list,
         syncnet_weights=syncnet_weights,
+        stable_syncnet_weights=stable_syncnet_weights,
         inception_weights=inception_weights,
         i3d_weights=i3d_weights,
         lpips_weights=lpips_weights,

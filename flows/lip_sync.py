@@ -34,6 +34,7 @@ def repaint(
     steps: int,
     guidance: float,
     seed: int,
+    bf16: bool | None,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
     return lip_sync_video(
@@ -45,6 +46,7 @@ def repaint(
         steps=steps,
         guidance=guidance,
         seed=seed,
+        bf16=bf16,
         progress=Progress(say),
     )
 
@@ -59,6 +61,7 @@ def lip_sync(
     steps: int = 20,
     guidance: float = 1.5,
     seed: int = 1247,
+    bf16: bool | None = None,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Make the lips of a video follow other speech.
@@ -72,14 +75,16 @@ def lip_sync(
         steps: of the sampler; 20 to 50 as published.
         guidance: weight of the audio; 1 to 3 as published.
         seed: of the initial noise.
+        bf16: run the networks in bf16; by default on GPUs that are made for it.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
         output, frames, faces_found and seconds.
     """
     uri = checked_uri(tracking_uri or default_uri())
+    bundle = resolve(model, uri)
     result = repaint(
-        Path(video), Path(audio), Path(output), resolve(model, uri), device, steps, guidance, seed
+        Path(video), Path(audio), Path(output), bundle, device, steps, guidance, seed, bf16
     )
     say(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "

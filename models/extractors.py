@@ -5,8 +5,9 @@ Without a file a seeded network of the same kind stands in; its numbers mean som
 only against each other, and its label says so on each of them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -49,6 +50,45 @@ def load_torchscript(path: Path, device: torch.device | str = "cpu") -> torch.ji
         raise ModelFileError(
             f"model file {path} is truncated or no TorchScript file: fetch it again"
         ) from problem
+
+
+@torch.no_grad()
+def probe(
+    call: Callable[[], Any], path: Path, shape: tuple[int | None, ...], expected: str
+) -> None:
+    """Try a TorchScript file before anything relies on it.
+
+    Args:
+        call: gives the network a tiny batch in the way that the official file is called.
+        path: the file.
+        shape: what must come out, floating point; None for a size that may be any.
+        expected: which file that is, in words.
+
+    Raises:
+        ModelFileError: it cannot be called so, or gives something else.
+    """
+    try:
+        found = call()
+    except torch.OutOfMemoryError:
+        raise
+    except (torch.jit.Error, RuntimeError, TypeError, ValueError) as problem:
+        raise ModelFileError(
+            f"model file {path} is TorchScript but not {expected}, as which it cannot be called: "
+            "give that file"
+        ) from problem
+    if not isinstance(found, torch.Tensor) or not found.is_floating_point():
+        raise ModelFileError(
+            f"model file {path} gives {type(found).__name__} where {expected} gives features: "
+            "give that file"
+        )
+    actual = tuple(found.shape)
+    wanted = tuple(size if size is not None else "any" for size in shape)
+    fits = all(w in (a, "any") for a, w in zip(actual, wanted, strict=False))
+    if len(actual) != len(wanted) or not fits:
+        raise ModelFileError(
+            f"model file {path} gives features of shape {actual} where {expected} gives {wanted}: "
+            "give that file"
+        )
 
 
 class SeededNet(nn.Module):
@@ -122,6 +162,8 @@ class Inception(_Batched):
     def __init__(self, path: Path, device: torch.device, batch: int) -> None:
         super().__init__("inception-2015", "inception-2015-12-05", 2048, device, batch)
         self.network = load_torchscript(path, device)
+        images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device=device)
+        probe(lambda: self.features(images), path, (2, self.dim), "inception-2015-12-05.pt")
 
     def features(self, part: torch.Tensor) -> torch.Tensor:
         return self.network(part, return_features=True)
@@ -149,6 +191,8 @@ class I3D(_Batched):
     def __init__(self, path: Path, device: torch.device, batch: int) -> None:
         super().__init__("i3d", "i3d-kinetics-400", 400, device, batch)
         self.network = load_torchscript(path, device)
+        video = torch.zeros(1, 3, 16, 32, 32, dtype=torch.uint8, device=device)
+        probe(lambda: self.features(video), path, (1, self.dim), "i3d_torchscript.pt")
 
     def features(self, part: torch.Tensor) -> torch.Tensor:
         n, _, t = part.shape[:3]
@@ -179,7 +223,7 @@ def image_extractor(
     """Inception from a TorchScript file, or the seeded stand-in when `path` is None.
 
     Raises:
-        ModelFileError: the file cannot be used.
+        ModelFileError: the file cannot be used, or is another network.
     """
     where = torch.device(device)
     return SeededInception(where, batch) if path is None else Inception(path, where, batch)
@@ -191,7 +235,7 @@ def video_extractor(
     """I3D from a TorchScript file, or the seeded stand-in when `path` is None.
 
     Raises:
-        ModelFileError: the file cannot be used.
+        ModelFileError: the file cannot be used, or is another network.
     """
     where = torch.device(device)
     return SeededI3D(where, batch) if path is None else I3D(path, where, batch)

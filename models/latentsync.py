@@ -26,8 +26,26 @@ from models.unet import LipSyncUNet
 
 PARTS = ("unet", "autoencoder", "audio_encoder")
 """The networks of a bundle, each a safetensors file of its name."""
+PART_PIXELS = 2 * 512 * 512
+"""Pixels that the autoencoder takes at once when gradients are off. Stable Diffusion's holds
+more than 1 GiB for a frame of 512, so a window at once would not fit beside the weights in
+16 GiB; a GPU is busy with two."""
 EDGE = 64
 """The soft edge's radius is the resolution over this: 2 pixels at 128, 4 at 256."""
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether pictures are made in bf16 unless somebody asks otherwise: on CUDA devices that
+    have it in hardware.
+
+    Their matrix units are many times faster in it than in float32; training runs its networks
+    so, too; and with float32's range nothing overflows, as fp16 does in Stable Diffusion's
+    autoencoder. Processors gain little, and float32 keeps their results repeatable.
+    """
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class LatentSync(nn.Module):
@@ -89,11 +107,21 @@ class LatentSync(nn.Module):
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, R, R) -> latents (n, c, r, r)."""
-        return self.autoencoder.encode(pixels)
+        return self._in_parts(self.autoencoder.encode, pixels)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (n, c, r, r) -> (n, 3, R, R), which may leave [-1, 1] a little."""
-        return self.autoencoder.decode(latents)
+        return self._in_parts(self.autoencoder.decode, latents)
+
+    def _in_parts(
+        self, code: Callable[[torch.Tensor], torch.Tensor], frames: torch.Tensor
+    ) -> torch.Tensor:
+        """Apply `code` to a few frames at a time; to all of them where gradients are kept, since
+        their activations then stay anyway."""
+        if torch.is_grad_enabled():
+            return code(frames)
+        count = max(1, PART_PIXELS // self.config.resolution**2)
+        return torch.cat([code(part) for part in frames.split(count)])
 
     def encode_window(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, f, 3, R, R) -> latents (b, c, f, r, r)."""
@@ -183,6 +211,7 @@ class LatentSync(nn.Module):
         generator: torch.Generator | None = None,
         noise: torch.Tensor | None = None,
         on_step: Callable[[int, int], None] | None = None,
+        bf16: bool | None = None,
     ) -> torch.Tensor:
         """Repaint the masked part of a window by DDIM with guidance on the audio.
 
@@ -198,6 +227,8 @@ class LatentSync(nn.Module):
             generator: of the noise.
             noise: (1 or b, c, 1, r, r) instead, for windows that are to share it.
             on_step: called with steps done and steps in all.
+            bf16: networks run under bf16 autocast, the sampler in float32; None: where
+                `bf16_pays`.
 
         Returns:
             (b, f, 3, R, R) in [-1, 1] on the pixels' device.
@@ -209,20 +240,23 @@ class LatentSync(nn.Module):
             raise ValueError(f"steps must be at least 1, got {steps}")
         self._check(pixels, reference, tokens)
         dtype = next(self.unet.parameters()).dtype
-        source = pixels.to(self.device, dtype)
-        masked = self.encode_window(self.masked(source))
-        other = self.encode_window(reference.to(self.device, dtype))
+        source, other = (each.to(self.device, dtype) for each in (pixels, reference))
         tokens = tokens.to(self.device, dtype)
-        latents = self._initial(masked, generator, noise)
+        lower = bf16_pays(self.device) if bf16 is None else bf16
         scheduler = make_scheduler(self.config.prediction_type)
         scheduler.set_timesteps(steps)
-        for done, step in enumerate(scheduler.timesteps, 1):
-            output = self._guided(latents, step, tokens, masked, other, guidance)
-            latents = scheduler.step(output, step, latents).prev_sample
-            if on_step is not None:
-                on_step(done, steps)
-        kept = pixels.to(self.device)
-        return self.blend(kept, self.decode_window(latents)).to(pixels.device)
+        # One context for all steps, so that the weights are converted once.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+            masked = self.encode_window(self.masked(source)).to(dtype)
+            shown = self.encode_window(other).to(dtype)
+            latents = self._initial(masked, generator, noise)
+            for done, step in enumerate(scheduler.timesteps, 1):
+                output = self._guided(latents, step, tokens, masked, shown, guidance)
+                latents = scheduler.step(output, step, latents).prev_sample
+                if on_step is not None:
+                    on_step(done, steps)
+            painted = self.decode_window(latents)
+        return self.blend(pixels.to(self.device), painted).to(pixels.device)
 
     def _initial(
         self,
@@ -250,14 +284,15 @@ class LatentSync(nn.Module):
         """The U-Net's output with and without audio, the difference scaled by `guidance`."""
         timesteps = step.to(latents.device).expand(len(latents))
         if guidance == 1:
-            return self.predict(latents, timesteps, tokens, masked, reference)
+            output = self.predict(latents, timesteps, tokens, masked, reference)
+            return output.to(latents.dtype)
         # One pass over twice the batch: first without audio, then with it.
         latents, timesteps, masked, reference = (
             torch.cat([each, each]) for each in (latents, timesteps, masked, reference)
         )
         tokens = torch.cat([torch.zeros_like(tokens), tokens])
         output = self.predict(latents, timesteps, tokens, masked, reference)
-        without, with_audio = output.chunk(2)
+        without, with_audio = output.to(latents.dtype).chunk(2)
         return without + guidance * (with_audio - without)
 
     def _check(self, pixels: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor) -> None:

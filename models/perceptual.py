@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.checkpoint_files import load_weights, read_state_dict
-from models.extractors import load_torchscript
+from models.extractors import load_torchscript, probe
 from models.files import ModelFileError
 
 _WIDTHS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -25,7 +25,11 @@ _EPS = 1e-10
 
 
 class TorchScriptLpips(nn.Module):
-    """LPIPS by the official TorchScript file; distances are sums of squared differences."""
+    """LPIPS by the official TorchScript file; distances are sums of squared differences.
+
+    Raises:
+        ModelFileError: the file cannot be used, or is another network.
+    """
 
     label = "lpips-vgg16"
 
@@ -33,13 +37,16 @@ class TorchScriptLpips(nn.Module):
         super().__init__()
         self.network = load_torchscript(path, device)
         self.requires_grad_(False)
+        images = torch.zeros(2, 3, 64, 64, device=device)
+        probe(lambda: self._features(images), path, (2, None), "NVIDIA's vgg16.pt")
+
+    def _features(self, image: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) in [-1, 1] -> (n, d), d by the size of the pictures."""
+        return self.network((image + 1) * 127.5, resize_images=False, return_lpips=True)
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) each, in [-1, 1] -> (n,); differentiable."""
-        features = [
-            self.network((image + 1) * 127.5, resize_images=False, return_lpips=True)
-            for image in (first, second)
-        ]
+        features = [self._features(image) for image in (first, second)]
         return (features[0] - features[1]).square().flatten(1).sum(1)
 
 

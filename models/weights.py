@@ -91,20 +91,68 @@ def _record(folder: Path, weight: Weight, digest: str) -> None:
         temporary.replace(folder / LOCK_FILE)
 
 
+def _unchanged(weight: Weight, path: Path, folder: Path) -> bool:
+    """Whether the file is in its place and is the one that was checked and recorded."""
+    known = _read_lock(folder).get(weight.name, {})
+    if path != folder / weight.file or known.get("sha256") != (
+        weight.sha256 or known.get("sha256")
+    ):
+        return False
+    state = path.stat()
+    return (known.get("size"), known.get("mtime_ns")) == (state.st_size, state.st_mtime_ns)
+
+
 def _verify(weight: Weight, path: Path, folder: Path) -> str | None:
     """What is wrong with a file, or None. Unchanged files are not read again."""
-    known = _read_lock(folder).get(weight.name, {})
-    expected = weight.sha256 or known.get("sha256")
-    if path == folder / weight.file and known.get("sha256") == expected and expected:
-        state = path.stat()
-        if (known.get("size"), known.get("mtime_ns")) == (state.st_size, state.st_mtime_ns):
-            return None
+    if _unchanged(weight, path, folder):
+        return None
     if weight.size is not None and path.stat().st_size != weight.size:
         return f"it has {path.stat().st_size} bytes where {weight.size} were expected"
-    digest = sha256_of(path)
-    if expected and digest != expected:
+    expected = weight.sha256 or _read_lock(folder).get(weight.name, {}).get("sha256")
+    if expected and (digest := sha256_of(path)) != expected:
         return f"its sha256 is {digest} where {expected} was expected"
     return None
+
+
+def _check(weight: Weight, path: Path, folder: Path) -> None:
+    if wrong := _verify(weight, path, folder):
+        raise ModelFileError(
+            f"weights {weight.name} at {path} are not what they were: {wrong}; delete the file "
+            "to fetch it again"
+        )
+
+
+def _remember(weight: Weight, path: Path, folder: Path) -> None:
+    """Record a file that was verified."""
+    if not _unchanged(weight, path, folder):
+        known = weight.sha256 or _read_lock(folder).get(weight.name, {}).get("sha256")
+        _record(folder, weight, known or sha256_of(path))
+
+
+def verified(name: str, folder: Path | None = None, *, table: Sequence[Weight] = WEIGHTS) -> Path:
+    """The path of a weight file that is there, checked as `fetch` does, without the network.
+
+    Args:
+        name: of the table.
+        folder: defaults to `weights_folder()`. Where nothing can be written to it, the file is
+            read each time.
+
+    Raises:
+        ModelFileError: unknown name, or the file is not what it should be.
+        FileNotFoundError: it is not there.
+    """
+    weight = find(name, table)
+    folder = folder or weights_folder()
+    path = folder / weight.file
+    if _unchanged(weight, path, folder):
+        return path
+    if not all(os.access(each, os.W_OK) for each in (folder, path.parent)):
+        _check(weight, path, folder)
+        return path
+    with _exclusive(path.with_name(path.name + ".lock")):
+        _check(weight, path, folder)
+        _remember(weight, path, folder)
+    return path
 
 
 def fetch(
@@ -133,17 +181,9 @@ def fetch(
     with _exclusive(path.with_name(path.name + ".lock")):
         if not path.is_file():
             _bring(weight, path, folder, attempts, backoff_s, progress)
-        elif wrong := _verify(weight, path, folder):
-            raise ModelFileError(
-                f"weights {name} at {path} are not what they were: {wrong}; delete the file "
-                "to fetch it again"
-            )
-        lock = _read_lock(folder).get(name, {})
-        if (lock.get("size"), lock.get("mtime_ns")) != (
-            path.stat().st_size,
-            path.stat().st_mtime_ns,
-        ):
-            _record(folder, weight, sha256_of(path))
+        else:
+            _check(weight, path, folder)
+        _remember(weight, path, folder)
     return path
 
 

@@ -30,6 +30,8 @@ DETAILS = "details.json"
 CONTACT_SHEET = "contact_sheet.png"
 PLOTS = "plots.png"
 WORK = "generated"
+SHEET_CLIPS = 6
+"""Clips on the contact sheet."""
 REFERENCE_DISTANCE = 16
 """Frames between what is reconstructed and the window that shows who it is."""
 
@@ -78,6 +80,7 @@ def evaluate(
         UserError: no usable clip, or a file of weights is missing.
         ModelFileError: the bundle or weights are damaged.
     """
+    from datasets.landmarks import FaceMeshDetector
     from tasks.evaluation_clips import (
         CLIP_LIST,
         freeze,
@@ -85,6 +88,8 @@ def evaluate(
         read_clip_list,
         write_clip_list,
     )
+    from tasks.evaluation_scores import Scores
+    from tasks.training import resolve_device
 
     say = progress or (lambda line: None)
     began = time.monotonic()
@@ -103,8 +108,12 @@ def evaluate(
     write_clip_list(output / CLIP_LIST, tests)
     key = config_digest({"tests": tests.digest, "model": model, "config": _settings(config)})
     work = _work_folder(output, key)
-    _generate_all(bundle_dir, store, tests.clips, work, config, device, say)
-    metrics, details = _measure_all(store, tests, work, judge_bundle, config, device, say)
+    with FaceMeshDetector(max_faces=1) as detector:
+        # Before the hours of generating: a file that is no judge is a mistake to hear of now.
+        scores = Scores(judge_bundle, config, resolve_device(device), tests, detector)
+        _generate_all(bundle_dir, store, tests.clips, work, config, device, say)
+        details = _measure_all(store, tests.clips, work, scores, say)
+    metrics = scores.metrics()
     _write_pictures(output, store, tests.clips, work, metrics, details)
     content = {
         "protocol_digest": protocol,
@@ -129,12 +138,8 @@ def _settings(config: EvaluationConfig) -> dict[str, Any]:
 
 def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     """Digest of everything that must be equal for two models' numbers to be compared."""
-    from tasks.published import weight_file
-
-    used: dict[str, str] = {}
-    for name in ("syncnet_weights", "inception_weights", "i3d_weights", "lpips_weights"):
-        given = getattr(config, name)
-        used[name] = _sha256(weight_file(given)) if given else ""
+    files = ("syncnet", "stable_syncnet", "inception", "i3d", "lpips")
+    used = {name: _weights_digest(getattr(config, f"{name}_weights")) for name in files}
     if not config.syncnet_weights:
         folder = judge_bundle / "syncnet"
         used["judge"] = bundle_digest(folder) if folder.is_dir() else ""
@@ -144,7 +149,15 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     )
 
 
-def _sha256(path: Path) -> str:
+def _weights_digest(given: str) -> str:
+    """sha256 of a file or name of the weights table, or over a folder; empty for none."""
+    from tasks.published import weight_file
+
+    if not given:
+        return ""
+    path = weight_file(given)
+    if path.is_dir():
+        return bundle_digest(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -238,27 +251,16 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 
 
 def _measure_all(
-    store: Any,
-    tests: Any,
-    work: Path,
-    judge_bundle: Path,
-    config: EvaluationConfig,
-    device: str,
-    say: Line,
-) -> tuple[dict[str, Metric], list[dict[str, Any]]]:
-    from datasets.landmarks import FaceMeshDetector
-    from tasks.evaluation_scores import Scores
-    from tasks.training import resolve_device
-
+    store: Any, clips: Any, work: Path, scores: Any, say: Line
+) -> list[dict[str, Any]]:
+    """Give the generated frames of every clip to `scores`; what it found for each."""
     details = []
-    with FaceMeshDetector(max_faces=1) as detector:
-        scores = Scores(judge_bundle, config, resolve_device(device), tests, detector)
-        for number, clip in enumerate(tests.clips):
-            reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
-            cross = np.load(work / f"{number:03d}-cross.npy")
-            details.append(scores.add(store, clip, reconstruction, cross))
-            say(f"evaluation: measured {number + 1}/{len(tests.clips)} clips")
-    return scores.metrics(), details
+    for number, clip in enumerate(clips):
+        reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
+        cross = np.load(work / f"{number:03d}-cross.npy")
+        details.append(scores.add(store, clip, reconstruction, cross))
+        say(f"evaluation: measured {number + 1}/{len(clips)} clips")
+    return details
 
 
 def _write_pictures(
@@ -272,11 +274,11 @@ def _write_pictures(
     """Videos of every clip, the contact sheet and the page of plots."""
     from datasets.media import FPS, SAMPLE_RATE, VideoWriter, write_flac
     from tasks.evaluation_clips import driving_audio
-    from tasks.plots import contact_sheet, evaluation_page
+    from tasks.plots import contact_sheet, evaluation_page, sheet_frames
 
     rows = []
     for number, clip in enumerate(clips):
-        real = store.frames(clip.clip_id)[: clip.frames]
+        shown = [("input", store.frames(clip.clip_id)[: clip.frames])]
         for kind in ("reconstruction", "cross"):
             frames = np.load(work / f"{number:03d}-{kind}.npy")
             own = kind == "reconstruction"
@@ -290,7 +292,8 @@ def _write_pictures(
             with VideoWriter(path, side, side, FPS, crf=16, audio=sound) as writer:
                 for frame in frames:
                     writer.write(frame)
-            rows.append((clip.clip_id, kind, frames))
-        rows.insert(len(rows) - 2, (clip.clip_id, "input", real))
-    contact_sheet(output / CONTACT_SHEET, rows[: 3 * 6])
+            shown.append((kind, frames))
+        if number < SHEET_CLIPS:
+            rows += [(clip.clip_id, kind, sheet_frames(frames)) for kind, frames in shown]
+    contact_sheet(output / CONTACT_SHEET, rows)
     evaluation_page(output / PLOTS, metrics, details)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised when a change of the program makes older numbers incomparable."""
 
 
@@ -29,6 +29,9 @@ class EvaluationConfig:
     """The clips.json of an earlier evaluation: the same clips again; empty: choose."""
     syncnet_weights: str = ""
     """File syncnet_v2.model; empty: Sync-C and Sync-D by a bundle's own sync network."""
+    stable_syncnet_weights: str = ""
+    """StableSyncNet that says which windows are in sync: a bundle, a checkpoint or a name of the
+    weights table; empty: a bundle's own sync network."""
     judge_bundle: str = ""
     """Bundle whose sync network judges when there is no syncnet_v2; empty: the model's own.
     Two models are only comparable when the same network judged both."""

@@ -31,7 +31,7 @@ from tasks.metrics import (
 from tasks.mouth_audio import MouthAudioScorer
 from tasks.ssim import ssim
 from tasks.sync_judge import sync_judge
-from tasks.sync_networks import own_syncnet
+from tasks.sync_networks import own_syncnet, stable_syncnet
 
 WINDOW = 16
 """Frames per video that FVD looks at."""
@@ -94,7 +94,9 @@ class Scores:
         # syncnet_v2 gives distances only: whether a window is in sync says the bundle's own.
         own = judge_bundle / "syncnet"
         self.classifier = self.judge
-        if config.syncnet_weights and own.is_dir():
+        if config.stable_syncnet_weights:
+            self.classifier = stable_syncnet(config.stable_syncnet_weights, device)
+        elif config.syncnet_weights and own.is_dir():
             self.classifier = own_syncnet(own, device)
         self.fid = _Frechet(
             image_extractor(file(config.inception_weights), device), config.image_frames
@@ -131,13 +133,14 @@ class Scores:
             "cross": (cross, foreign),
         }
         curves = {name: self.judge.curve(*pair) for name, pair in pairs.items()}
-        agreements = {name: curve.agreement for name, curve in curves.items()}
+        verdicts = curves
         if self.classifier is not self.judge:
-            agreements = {k: self.classifier.curve(*pair).agreement for k, pair in pairs.items()}
+            verdicts = {name: self.classifier.curve(*pair) for name, pair in pairs.items()}
         for name, curve in curves.items():
             row[f"sync_c_{name}"], row[f"sync_d_{name}"] = curve.confidence, curve.distance
             row[f"sync_offset_{name}"] = curve.offset
-            row[f"sync_accuracy_{name}"] = agreements[name]
+            row[f"in_sync_share_{name}"] = verdicts[name].in_sync_share
+            row[f"sync_accuracy_{name}"] = verdicts[name].accuracy
         self._pictures(row, real, reconstruction)
         self._mouths(row, real, reconstruction, cross, own, foreign)
         self._sets(real, cross)
@@ -148,8 +151,8 @@ class Scores:
 
     def _pictures(self, row: dict[str, float], real: np.ndarray, fake: np.ndarray) -> None:
         repainted = face_mask(real.shape[1], "cpu")[0, 0].numpy() < 0.5
-        row["ssim"] = float(ssim(real, fake).mean())
-        row["ssim_mouth"] = float(ssim(real, fake, repainted).mean())
+        whole, mouth = ssim(real, fake, repainted).mean(1)
+        row["ssim"], row["ssim_mouth"] = float(whole), float(mouth)
         row["psnr_db"] = psnr(real, fake, repainted)
         row["lpips"] = float(lpips(self.lpips, real, fake, self.device).mean())
 
@@ -167,9 +170,10 @@ class Scores:
         again, seen_again = landmarks_of(reconstruction, self.detector)
         moved, seen_moved = landmarks_of(cross, self.detector)
         row["faces_found"] = min(seen_again, seen_moved)
-        row["lmd"] = math.nan
-        if min(seen_real, seen_again) >= MIN_FACES:
-            row["lmd"] = landmark_distance(truth, again)
+        for name, landmarks, seen in (("lmd", again, seen_again), ("lmd_cross", moved, seen_moved)):
+            row[name] = math.nan
+            if min(seen_real, seen) >= MIN_FACES:
+                row[name] = landmark_distance(truth[: len(landmarks)], landmarks)
         pairs = {
             "real": (truth, seen_real, own),
             "reconstruction": (again, seen_again, own),
@@ -195,8 +199,9 @@ class Scores:
 
     def metrics(self) -> dict[str, Metric]:
         """The numbers over all clips."""
-        judge, verdict, mouth = self.judge.label, self.classifier.label, self.scorer.name
-        note = self.note
+        judge, mouth, note = self.judge.label, self.scorer.name, self.note
+        verdict = self.classifier.label
+        pairs, share = f"{verdict}, half of the pairs out of sync", f"{verdict}, called in sync"
 
         def mean(name: str, label: str) -> Metric:
             return mean_metric([row[name] for row in self.rows], label + note)
@@ -205,12 +210,15 @@ class Scores:
             return median_metric([row[name] for row in self.rows], label + note)
 
         mask = "repainted region, reconstruction"
+        lips = "FaceMesh lips, % of eye distance (not the published LMD), to the real video"
         return {
             "sync_c": mean("sync_c_cross", f"{judge}, cross audio"),
             "sync_d": mean("sync_d_cross", f"{judge}, cross audio"),
             "sync_offset": median("sync_offset_cross", f"{judge}, cross audio, frames, median"),
-            "sync_accuracy": mean("sync_accuracy_cross", f"{verdict}, cross audio"),
-            "sync_accuracy_real": mean("sync_accuracy_real", f"{verdict}, real video"),
+            "sync_accuracy": mean("sync_accuracy_cross", f"{pairs}, cross audio"),
+            "sync_accuracy_real": mean("sync_accuracy_real", f"{pairs}, real video"),
+            "in_sync_share": mean("in_sync_share_cross", f"{share}, cross audio"),
+            "in_sync_share_real": mean("in_sync_share_real", f"{share}, real video"),
             "sync_c_real": mean("sync_c_real", f"{judge}, real video"),
             "sync_d_real": mean("sync_d_real", f"{judge}, real video"),
             "mouth_offset": median("mouth_offset_cross", f"{mouth}, cross audio, frames, median"),
@@ -222,6 +230,7 @@ class Scores:
             "ssim_mouth": mean("ssim_mouth", mask),
             "psnr_db": mean("psnr_db", mask),
             "lpips": mean("lpips", f"{self.lpips.label}, aligned face, reconstruction"),
-            "lmd": mean("lmd", "FaceMesh lips, % of eye distance, reconstruction"),
+            "lmd": mean("lmd", f"{lips} with the same speech, reconstruction"),
+            "lmd_cross": mean("lmd_cross", f"{lips} with its own speech, cross audio"),
             "faces_found": mean("faces_found", "FaceMesh, share of generated frames"),
         }

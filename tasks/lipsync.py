@@ -22,10 +22,12 @@ OVERLAP = 4
 PHASES = 4
 """Audio tokens are computed at quarters of a 25 fps frame, so that video of any frame rate
 hears its own time within 5 ms."""
-BLOCK = 26 * FPS
-MARGIN = 2 * FPS
-"""Audio is encoded in blocks of 26 s with 2 s around them: 30 s are one Whisper window, and
-an hour of tokens is never held at once."""
+BLOCK = 30 * FPS
+"""Audio is encoded in blocks of one Whisper window, so that an hour of tokens is never held."""
+STRIDE = 24 * FPS
+"""From block to block: neighbours share 6 s."""
+EDGE = FPS // 2
+"""Frames at a block's ends that miss the sound beyond it, and are not used within a recording."""
 
 
 def window_starts(count: int, length: int, overlap: int = OVERLAP) -> list[int]:
@@ -60,30 +62,36 @@ class SpeechTokens:
     def __init__(self, encode: Callable[[np.ndarray, int], Tensor], audio: np.ndarray) -> None:
         self._encode = encode
         self._audio = audio
+        frames = -(-len(audio) // SAMPLES_PER_FRAME)
+        self._last = max(0, -(-(frames - BLOCK) // STRIDE))
         self._block = lru_cache(maxsize=2 * PHASES)(self._encoded)
 
     def _encoded(self, block: int, phase: int) -> Tensor:
-        first = block * BLOCK - (MARGIN if block else 0)
-        count = (block + 1) * BLOCK + MARGIN - first
-        offset = phase * SAMPLES_PER_FRAME // PHASES
-        begin = first * SAMPLES_PER_FRAME + offset
-        wave = self._audio[begin : begin + count * SAMPLES_PER_FRAME]
+        begin = block * STRIDE * SAMPLES_PER_FRAME + phase * SAMPLES_PER_FRAME // PHASES
+        wave = self._audio[begin : begin + BLOCK * SAMPLES_PER_FRAME]
         # Shorter recordings cost no more than they last.
-        count = min(count, len(wave) // SAMPLES_PER_FRAME + 1)
+        count = min(BLOCK, len(wave) // SAMPLES_PER_FRAME + 1)
         padded = np.zeros(count * SAMPLES_PER_FRAME, np.float32)
         padded[: len(wave)] = wave[: len(padded)]
-        return self._encode(padded, count)[block * BLOCK - first :]
+        return self._encode(padded, count)
+
+    def _token(self, frame: int, phase: int) -> Tensor:
+        """(n, width): where two blocks overlap, one fades into the other, since an encoder
+        that looks at whole blocks says something else of the same frame in each."""
+        block = min(frame // STRIDE, self._last)
+        index = frame - block * STRIDE
+        fade = BLOCK - STRIDE - 2 * EDGE
+        later = min(1.0, max(0.0, (index - EDGE + 0.5) / fade)) if block else 1.0
+        if later == 1:
+            return self._block(block, phase)[index]
+        earlier = self._block(block - 1, phase)[index + STRIDE]
+        return torch.lerp(earlier, self._block(block, phase)[index], later) if later else earlier
 
     def at(self, times_s: np.ndarray) -> Tensor:
         """(f,) seconds -> (f, n, width); beyond the end the last token is held."""
         end = len(self._audio) * PHASES // SAMPLES_PER_FRAME
         quarters = np.clip(np.rint(times_s * (FPS * PHASES)).astype(int), 0, max(0, end - 1))
-        rows = []
-        for quarter in quarters.tolist():
-            frame, phase = divmod(quarter, PHASES)
-            block, index = divmod(frame, BLOCK)
-            rows.append(self._block(block, phase)[index])
-        return torch.stack(rows)
+        return torch.stack([self._token(*divmod(each, PHASES)) for each in quarters.tolist()])
 
 
 class FaceGenerator:
@@ -95,6 +103,7 @@ class FaceGenerator:
         steps: of the sampler.
         guidance: weight of the audio against none; 1 is without.
         seed: of the noise.
+        bf16: run the networks in bf16; None: where the device is made for it.
 
     Raises:
         UserError: the device is not there, or an option is out of range.
@@ -108,6 +117,7 @@ class FaceGenerator:
         steps: int = 20,
         guidance: float = 1.5,
         seed: int = 1247,
+        bf16: bool | None = None,
     ) -> None:
         from datasets.errors import UserError
         from models.latentsync import LatentSync
@@ -122,7 +132,7 @@ class FaceGenerator:
         self.resolution: int = self.model.config.resolution
         self.num_frames: int = self.model.config.num_frames
         self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()
-        self.steps, self.guidance, self.seed = steps, guidance, seed
+        self.steps, self.guidance, self.seed, self.bf16 = steps, guidance, seed, bf16
 
     def speech(self, audio: np.ndarray) -> SpeechTokens:
         """Tokens of a recording, float32 (samples,) mono at 16 kHz."""
@@ -154,6 +164,7 @@ class FaceGenerator:
             steps=self.steps,
             guidance=self.guidance,
             generator=generator,
+            bf16=self.bf16,
         )
         values = (painted[0].float().clamp(-1, 1) + 1) * 127.5
         return np.asarray(values.permute(0, 2, 3, 1).cpu().numpy())

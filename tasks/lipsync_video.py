@@ -136,6 +136,7 @@ def lip_sync_video(
     steps: int = 20,
     guidance: float = 1.5,
     seed: int = 1247,
+    bf16: bool | None = None,
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
@@ -149,6 +150,7 @@ def lip_sync_video(
         steps: of the sampler, 20 to 50 as published.
         guidance: weight of the audio, 1 to 3 as published.
         seed: of the noise.
+        bf16: run the networks in bf16; None: where the device is made for it.
         progress: told how far it is.
 
     Raises:
@@ -162,7 +164,7 @@ def lip_sync_video(
             raise UserError(f"the output {output} is one of the inputs: choose another name")
     wave = _sound(audio)
     info = _about(video)
-    generator = FaceGenerator(bundle_dir, device, steps, guidance, seed)
+    generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16)
     scan = _scan(video, generator.resolution, tell)
     order = timeline(scan.times_s, scan.duration_s, len(wave) / SAMPLE_RATE)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -50,16 +50,20 @@ def png(figure: Any, dpi: int = 130) -> bytes:
     return stream.getvalue()
 
 
-def contact_sheet(
-    path: Path, rows: Sequence[tuple[str, str, np.ndarray]], columns: int = COLUMNS
-) -> None:
+def sheet_frames(frames: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
+    """The frames of a row of a contact sheet, evenly spread over (t, h, w, 3); a copy, which
+    does not keep the video."""
+    return frames[np.linspace(0, len(frames) - 1, columns).astype(int)]
+
+
+def contact_sheet(path: Path, rows: Sequence[tuple[str, str, np.ndarray]]) -> None:
     """Frames of several videos, one row each.
 
     Args:
         path: of the PNG.
-        rows: name of the clip, what the row shows, uint8 (t, h, w, 3).
-        columns: frames per row, evenly spread over the video.
+        rows: name of the clip, what the row shows, uint8 (columns, h, w, 3), equally many each.
     """
+    columns = len(rows[0][2])
     label, cell, gap = 1.1, 1.15, 0.03
     width, height = label + columns * cell, len(rows) * cell
     figure = _blank(width, height)
@@ -67,11 +71,11 @@ def contact_sheet(
         short = name if len(name) <= 16 else f"…{name[-15:]}"
         y = 1 - (line + 0.5) * cell / height
         figure.text(0.05 / width, y, f"{kind}\n{short}", fontsize=6.5, color=INK, va="center")
-        for column, index in enumerate(np.linspace(0, len(frames) - 1, columns).astype(int)):
+        for column, frame in enumerate(frames):
             left, bottom = (label + column * cell) / width, 1 - (line + 1) * cell / height
             box = (left, bottom, (cell - gap) / width, (cell - gap) / height)
             axis = figure.add_axes(box)
-            axis.imshow(frames[index], interpolation="none")
+            axis.imshow(frame, interpolation="none")
             axis.set_axis_off()
     write_atomic(path, png(figure, 110))
 

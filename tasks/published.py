@@ -1,6 +1,7 @@
 """Published weights by name or path: where the file is, or a sentence on how to get it.
 
-Nothing is fetched here: files of gigabytes come when somebody asks for them.
+Nothing is fetched here: files of gigabytes come when somebody asks for them. Files of the
+table are verified before they are used, and read again only when they have changed.
 """
 
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from datasets.errors import UserError
 from datasets.manifest import content_digest
 from models.files import ModelFileError
-from models.weights import find, weights_folder
+from models.weights import find, verified, weights_folder
 from tasks.bundle import bundle_digest
 
 
@@ -17,6 +18,7 @@ def weight_file(name: str) -> Path:
 
     Raises:
         UserError: there is no such file.
+        ModelFileError: a file of the table is damaged, or another one than at first use.
     """
     path = Path(name).expanduser()
     if path.exists():
@@ -31,7 +33,7 @@ def weight_file(name: str) -> Path:
             f"the weights {name} are not at {found}: `make weights` lists what is missing, "
             f"`python -m models.weights fetch {name}` fetches them ({weight.licence})"
         )
-    return found
+    return verified(name)
 
 
 def weights_digest(name: str) -> str:
@@ -45,5 +47,12 @@ def weights_digest(name: str) -> str:
 
 
 def is_fetched(name: str) -> bool:
-    """Whether the file of a row of the weights table is there."""
-    return (weights_folder() / find(name).file).is_file()
+    """Whether the file of a row of the weights table is there.
+
+    Raises:
+        ModelFileError: it is there, but damaged.
+    """
+    if not (weights_folder() / find(name).file).is_file():
+        return False
+    verified(name)
+    return True

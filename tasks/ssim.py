@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+BATCH = 16
+"""Pairs of frames at a time."""
 WINDOW = 11
 SIGMA = 1.5
 
@@ -27,6 +29,14 @@ def _smooth(images: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return F.conv2d(F.conv2d(images, rows, groups=channels), columns, groups=channels)
 
 
+def _check(first: np.ndarray, second: np.ndarray) -> None:
+    if first.shape != second.shape or first.ndim != 4 or min(first.shape[1:3]) < WINDOW:
+        raise ValueError(
+            f"expected two arrays (n, h, w, 3) of one shape with sides of at least {WINDOW}, "
+            f"got {first.shape} and {second.shape}"
+        )
+
+
 def ssim_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Similarity around every pixel whose window lies inside the picture.
 
@@ -40,11 +50,7 @@ def ssim_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the shapes differ or are smaller than the window.
     """
-    if first.shape != second.shape or first.ndim != 4 or min(first.shape[1:3]) < WINDOW:
-        raise ValueError(
-            f"expected two arrays (n, h, w, 3) of one shape with sides of at least {WINDOW}, "
-            f"got {first.shape} and {second.shape}"
-        )
+    _check(first, second)
     kernel = _kernel().float()
     # Centred values keep the variances exact in float32.
     x, y = (
@@ -62,25 +68,32 @@ def ssim_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return values.mean(1).numpy()
 
 
-def ssim(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+def ssim(first: np.ndarray, second: np.ndarray, *masks: np.ndarray) -> np.ndarray:
     """Structural similarity per frame.
 
     Args:
         first: uint8 (n, h, w, 3).
         second: the same shape.
-        mask: bool (h, w); only windows centred on true pixels count. None: all.
+        masks: bool (h, w); only windows centred on true pixels count.
 
     Returns:
-        float32 (n,); 1 for equal pictures.
+        float32 (1 + masks, n), of whole pictures and then within each mask; 1 for equal ones.
 
     Raises:
-        ValueError: the shapes do not fit, or no window is left by the mask.
+        ValueError: the shapes do not fit, or no window is left by a mask.
     """
-    values = ssim_map(first, second)
-    if mask is None:
-        return np.asarray(values.mean((1, 2)))
+    _check(first, second)
     margin = WINDOW // 2
-    inner = mask[margin:-margin, margin:-margin]
-    if inner.shape != values.shape[1:] or not inner.any():
-        raise ValueError(f"the mask {mask.shape} leaves nothing of pictures {first.shape[1:3]}")
-    return np.asarray(values[:, inner].mean(1))
+    inner = [mask[margin:-margin, margin:-margin] for mask in masks]
+    sides = (first.shape[1] - 2 * margin, first.shape[2] - 2 * margin)
+    for mask, part in zip(masks, inner, strict=True):
+        if part.shape != sides or not part.any():
+            raise ValueError(f"the mask {mask.shape} leaves nothing of pictures {first.shape[1:3]}")
+    found = np.empty((1 + len(masks), len(first)), np.float32)
+    for start in range(0, len(first), BATCH):
+        place = slice(start, start + BATCH)
+        values = ssim_map(first[place], second[place])
+        found[0, place] = values.mean((1, 2))
+        for row, part in zip(found[1:], inner, strict=True):
+            row[place] = values[:, part].mean(1)
+    return found

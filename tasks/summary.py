@@ -102,6 +102,6 @@ def as_text(
 
 def _metric_lines(metrics: dict[str, Metric]) -> list[str]:
     return [
-        f"  {name:14s} {number_text(entry['value']):>9s}  n {entry['n']:<5d} {entry['label']}"
+        f"  {name:18s} {number_text(entry['value']):>9s}  n {entry['n']:<5d} {entry['label']}"
         for name, entry in metrics.items()
     ]

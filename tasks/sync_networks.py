@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from models.files import ModelFileError
+from models.sync_loss import sync_accuracy
 from tasks.sync_score import ClipSignals, OffsetScore
 
 MAX_SHIFT = 15
@@ -36,8 +37,11 @@ class SyncCurve:
     distances: np.ndarray
     """(31,) mean distance for the sound taken -15 to +15 frames later; NaN when the clip is
     too short for the search."""
-    agreement: float
+    in_sync_share: float = math.nan
     """Share of windows that the network calls in sync; NaN where it has no such verdict."""
+    accuracy: float = math.nan
+    """Share of windows that it judges rightly, half of them with their own sound and half with
+    that of another part of the clip; NaN where it has no verdict or the clip is too short."""
 
     @property
     def offset(self) -> float:
@@ -58,7 +62,7 @@ class SyncCurve:
         return float(np.median(self.distances) - self.distances.min())
 
 
-NO_CURVE = SyncCurve(np.full(2 * MAX_SHIFT + 1, np.nan), float("nan"))
+NO_CURVE = SyncCurve(np.full(2 * MAX_SHIFT + 1, np.nan))
 
 
 class SyncNetwork(Protocol):
@@ -83,7 +87,8 @@ class PublishedSyncNet:
         ModelFileError: the file is not that.
     """
 
-    label = "syncnet_v2"
+    # The published program crops by its own detector, wider than the aligned face.
+    label = "syncnet_v2 on aligned crops"
 
     def __init__(self, weights: Path, device: torch.device) -> None:
         from models.syncnet import load_syncnet
@@ -99,7 +104,7 @@ class PublishedSyncNet:
             return NO_CURVE
         pixels = _as_tensor(frames)
         lips, sound = clip_features(self.network, pixels, torch.tensor(audio), BATCH)
-        return SyncCurve(mean_distances(lips, sound, MAX_SHIFT).numpy(), float("nan"))
+        return SyncCurve(mean_distances(lips, sound, MAX_SHIFT).numpy())
 
 
 class WindowSyncNet:
@@ -150,7 +155,11 @@ class WindowSyncNet:
             sound.append(pair[1].float().cpu())
         seen, heard = torch.cat(vision), torch.cat(sound)
         together = F.cosine_similarity(seen, heard) > self.threshold
-        return SyncCurve(_distances(seen, heard), float(together.float().mean()))
+        return SyncCurve(
+            _distances(seen, heard),
+            float(together.float().mean()),
+            _accuracy(seen, heard, self.num_frames, self.threshold),
+        )
 
     def _lower_halves(self, frames: np.ndarray) -> torch.Tensor:
         """(t, 3, h/2, w) in [-1, 1] at the network's resolution, on its device."""
@@ -179,6 +188,24 @@ def _distances(seen: torch.Tensor, heard: torch.Tensor) -> np.ndarray:
         pairs = F.pairwise_distance(seen[first:last], heard[first + shift : last + shift])
         means.append(float(pairs.mean()))
     return np.array(means)
+
+
+def _accuracy(seen: torch.Tensor, heard: torch.Tensor, apart: int, threshold: float) -> float:
+    """Share of pairs on the right side of the threshold (LatentSync, section 3.3).
+
+    Every window is paired with its own sound and with that of a window half the clip away, so
+    that each clip has one outcome; windows without one at least `apart` frames away are left out.
+    """
+    count = len(seen)
+    away = max(apart, count // 2)
+    first = torch.arange(count)
+    other = torch.where(first + away < count, first + away, first - away)
+    first, other = first[other >= 0], other[other >= 0]
+    if not len(first):
+        return math.nan
+    cosine = [F.cosine_similarity(seen[first], heard[index]) for index in (first, other)]
+    labels = torch.cat([torch.ones(len(first)), torch.zeros(len(first))])
+    return sync_accuracy(torch.cat(cosine), labels, threshold)
 
 
 def published_syncnet(weights: str, device: torch.device) -> PublishedSyncNet:

@@ -134,6 +134,7 @@ def check(job: TrainingJob) -> None:
 
     Raises:
         UserError: device, dataset or a file of published weights is not there.
+        ModelFileError: a file of the weights table is damaged.
     """
     from tasks.published import weight_file
 

@@ -1,11 +1,15 @@
 """Networks small enough for tests, with weights that do something."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from models.latentsync import LatentSync, LatentSyncConfig
+from models.stable_syncnet import StableSyncNet
 from models.unet import LipSyncUNet
 
 UNET: dict[str, Any] = {
@@ -86,3 +90,36 @@ def small_config(**changes: Any) -> LatentSyncConfig:
 def small_model(**changes: Any) -> LatentSync:
     torch.manual_seed(0)
     return LatentSync(small_config(**changes)).eval()
+
+
+def small_stable() -> StableSyncNet:
+    torch.manual_seed(0)
+    part = {"dropout": 0.0}
+    return StableSyncNet(
+        {
+            "audio_encoder": part
+            | {
+                "in_channels": 1,
+                "block_out_channels": [32, 32, 96],
+                "downsample_factors": [[2, 1], [4, 4], [10, 13]],
+                "attn_blocks": [0, 0, 0],
+            },
+            "visual_encoder": part
+            | {
+                "in_channels": 48,
+                "block_out_channels": [32, 32, 96],
+                "downsample_factors": [[4, 8], [4, 4], [8, 8]],
+                "attn_blocks": [0, 0, 0],
+            },
+        }
+    ).eval()
+
+
+def write_converted(folder: Path, network: StableSyncNet) -> Path:
+    """As `python -m models.convert` does."""
+    folder.mkdir(parents=True)
+    about = {"kind": "stable_syncnet", **network.config}
+    (folder / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    weights = {key: value.contiguous() for key, value in network.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    return folder

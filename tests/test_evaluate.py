@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,21 @@ from datasets.errors import UserError
 from datasets.media import probe
 from models.files import ModelFileError
 from models.syncnet import SyncNet
-from tasks.evaluate import evaluate, generate, read_evaluation
+from tasks.evaluate import (
+    SHEET_CLIPS,
+    _protocol,
+    _write_pictures,
+    evaluate,
+    generate,
+    read_evaluation,
+)
+from tasks.evaluation_clips import ChosenClip
 from tasks.evaluation_config import EvaluationConfig
+from tasks.plots import COLUMNS
 from tests.fake_generator import Brightener
 from tests.real_bundle import make_real_bundle
 from tests.small_dataset import write_small_dataset
+from tests.small_models import small_stable, write_converted
 
 CONFIG = EvaluationConfig(clips=2, frames_per_clip=40, steps=1)
 SHORT = EvaluationConfig(clips=1, frames_per_clip=16, steps=1)
@@ -40,6 +51,10 @@ def output(dataset: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
 def test_every_number_has_a_label_and_a_count(output: Path) -> None:
     metrics = read_evaluation(output)["metrics"]
     assert {"lpips", "sync_accuracy", "sync_accuracy_real"} <= set(metrics)
+    assert {"in_sync_share", "in_sync_share_real"} <= set(metrics)
+    for name, of in (("lmd", "same speech, reconstruction"), ("lmd_cross", "cross audio")):
+        assert "not the published LMD" in metrics[name]["label"]
+        assert of in metrics[name]["label"]
     assert "biased upwards by only 80 samples for 112 features" in metrics["fid"]["label"]
     assert "not LPIPS weights" in metrics["lpips"]["label"]
     assert metrics["lpips"]["value"] > 0
@@ -67,6 +82,35 @@ def test_videos_lists_and_pictures_are_written(output: Path) -> None:
     assert (output / "contact_sheet.png").stat().st_size > 1000
     assert (output / "plots.png").stat().st_size > 1000
     assert not (output / "generated").exists()
+
+
+def test_pictures_hold_no_more_than_they_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = np.zeros((20, 16, 16, 3), np.uint8)
+
+    class Store:
+        def frames(self, clip_id: str) -> np.ndarray:
+            return video
+
+        def audio(self, clip_id: str) -> np.ndarray:
+            return np.zeros(20 * 640, np.float32)
+
+    clips = [ChosenClip(f"clip{number}", "s", 20, f"clip{number}", 20) for number in range(8)]
+    for number in range(len(clips)):
+        for kind in ("reconstruction", "cross"):
+            np.save(tmp_path / f"{number:03d}-{kind}.npy", video)
+    shown: list[tuple[str, str, np.ndarray]] = []
+    monkeypatch.setattr("tasks.plots.contact_sheet", lambda path, rows: shown.extend(rows))
+    monkeypatch.setattr("tasks.plots.evaluation_page", lambda *_: None)
+    _write_pictures(tmp_path, Store(), clips, tmp_path, {}, [])
+    assert [row[:2] for row in shown[:3]] == [
+        ("clip0", "input"),
+        ("clip0", "reconstruction"),
+        ("clip0", "cross"),
+    ]
+    assert len(shown) == 3 * SHEET_CLIPS
+    assert all(frames.base is None and len(frames) == COLUMNS for _, _, frames in shown)
 
 
 def test_the_same_again_is_read_back(output: Path, dataset: Path, bundle: Path) -> None:
@@ -112,17 +156,27 @@ def test_another_model_is_compared_by_the_same_protocol(
     assert first["metrics"]["sync_c"]["value"] is None
 
 
-def test_the_published_syncnet_judges_and_the_bundle_says_what_is_in_sync(
+def test_the_published_syncnet_judges_and_another_says_what_is_in_sync(
     dataset: Path, bundle: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     torch.save(SyncNet().state_dict(), tmp_path / "syncnet_v2.model")
     config = replace(CONFIG, clips=1, syncnet_weights=str(tmp_path / "syncnet_v2.model"))
     metrics = evaluate(bundle, dataset, tmp_path / "out", config)
-    assert metrics["sync_c"]["label"].startswith("syncnet_v2")
+    assert metrics["sync_c"]["label"].startswith("syncnet_v2 on aligned crops")
     assert metrics["sync_c"]["value"] is not None
-    assert "FrameSyncNet" in metrics["sync_accuracy"]["label"]
-    assert metrics["sync_accuracy"]["value"] is not None
+    for name in ("sync_accuracy", "in_sync_share"):
+        assert "FrameSyncNet" in metrics[name]["label"]
+        assert metrics[name]["value"] is not None
+    stable = replace(
+        CONFIG, clips=1, stable_syncnet_weights=str(write_converted(tmp_path / "s", small_stable()))
+    )
+    metrics = evaluate(bundle, dataset, tmp_path / "out", stable)
+    for name in ("sync_accuracy", "sync_accuracy_real", "in_sync_share"):
+        assert metrics[name]["label"].startswith("StableSyncNet of model.safetensors")
+        assert 0 <= (metrics[name]["value"] or 0) <= 1
+    plain = replace(stable, stable_syncnet_weights="")
+    assert _protocol(stable, "tests", bundle) != _protocol(plain, "tests", bundle)
 
 
 def test_reconstruction_does_not_see_what_it_is_to_make() -> None:
@@ -140,6 +194,19 @@ def test_reconstruction_does_not_see_what_it_is_to_make() -> None:
     seen.clear()
     generate(Watcher(1), frames, audio, calm=7)
     assert {reference for _, reference in seen} == {7}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("option", ["inception_weights", "i3d_weights", "lpips_weights"])
+def test_a_wrong_network_is_refused_before_anything_is_generated(
+    option: str, dataset: Path, bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong.pt"
+    torch.jit.script(torch.nn.ReLU()).save(str(path))
+    given: dict[str, Any] = {option: str(path)}
+    with pytest.raises(ModelFileError, match=r"wrong\.pt is TorchScript but not"):
+        evaluate(bundle, dataset, tmp_path / "out", replace(SHORT, **given))
+    assert not list((tmp_path / "out").rglob("*.npy"))
 
 
 def test_mistakes_are_one_sentence(dataset: Path, bundle: Path, tmp_path: Path) -> None:

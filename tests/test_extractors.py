@@ -1,5 +1,6 @@
 """Feature extractors keep to the official files' calls, and stand-ins say what they are."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from models.extractors import image_extractor, load_torchscript, video_extractor
+from models.extractors import (
+    FeatureExtractor,
+    image_extractor,
+    load_torchscript,
+    video_extractor,
+)
 from models.files import ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -110,3 +116,41 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pt")
     with pytest.raises(ModelFileError, match="no TorchScript"):
         load_torchscript(tmp_path / "plain.pt")
+
+
+class Narrow(FakeInception):
+    """Called as the official file is, but of another width."""
+
+    def forward(
+        self, img: torch.Tensor, return_features: bool = False, no_output_bias: bool = False
+    ) -> torch.Tensor:
+        return img.float().mean(dim=[2, 3])
+
+
+class Pair(nn.Module):
+    """Gives two things where the official file gives features."""
+
+    def forward(
+        self, img: torch.Tensor, return_features: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return img, img
+
+
+@pytest.mark.parametrize(
+    ("network", "build", "match"),
+    [
+        (FakeI3D(), image_extractor, "not inception-2015-12-05.pt, as which it cannot be called"),
+        (FakeInception(), video_extractor, "not i3d_torchscript.pt, as which it cannot be called"),
+        (Narrow(), image_extractor, r"shape \(2, 3\) where .* gives \(2, 2048\): give that file"),
+        (Pair(), image_extractor, "gives tuple where"),
+    ],
+)
+def test_other_networks_are_refused_when_loaded(
+    network: nn.Module,
+    build: Callable[[Path], FeatureExtractor],
+    match: str,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ModelFileError, match=match) as caught:
+        build(script(network, tmp_path / "a.pt"))
+    assert "\n" not in str(caught.value)

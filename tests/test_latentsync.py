@@ -1,11 +1,12 @@
 """The whole model: what it keeps, what it repaints, and that it comes back from disk."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from models.latentsync import LatentSync
+from models.latentsync import LatentSync, bf16_pays
 from models.latentsync_config import LatentSyncConfig
 from tests.small_models import shaken, small_config, small_model
 
@@ -33,6 +34,28 @@ def test_windows_and_frames_keep_their_places() -> None:
     torch.testing.assert_close(
         model.decode_window(latents)[1, 2], model.decode(latents[1:, :, 2])[0]
     )
+
+
+def test_the_autoencoder_takes_a_few_frames_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    shaken(model.autoencoder)
+    pixels = window(0, frames=5)
+    latents = model.encode_window(pixels)
+    decoded = model.decode_window(latents)
+    sizes: list[int] = []
+
+    def watched(code: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
+        return lambda frames: sizes.append(len(frames)) or code(frames)  # type: ignore[func-returns-value]
+
+    for name in ("encode", "decode"):
+        monkeypatch.setattr(model.autoencoder, name, watched(getattr(model.autoencoder, name)))
+    monkeypatch.setattr("models.latentsync.PART_PIXELS", 2 * 64 * 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode_window(pixels), latents, rtol=0, atol=1e-5)
+        torch.testing.assert_close(model.decode_window(latents), decoded, rtol=0, atol=1e-5)
+    assert sizes == [2, 2, 1, 2, 2, 1]
+    model.decode_window(latents)
+    assert sizes[6:] == [5]
 
 
 def test_masked_picture_is_grey_where_repainted() -> None:
@@ -125,6 +148,38 @@ def test_one_step_estimate_for_both_prediction_types() -> None:
         else:
             noised = model.scheduler.add_noise(estimate, output, timesteps)
             torch.testing.assert_close(noised, noisy, rtol=1e-3, atol=1e-3)
+
+
+def test_bf16_is_close_to_float32_and_not_the_default_on_a_processor() -> None:
+    model = small_model(prediction_type="epsilon", unet={**small_config().unet, "residual": False})
+    shaken(model)
+    arguments = (window(0), window(1), speech(model))
+    plain, default, lower = (
+        model.generate(*arguments, steps=3, guidance=1.5, generator=seeded(), bf16=bf16)
+        for bf16 in (False, None, True)
+    )
+    assert torch.equal(default, plain)
+    assert lower.dtype == torch.float32
+    assert 0 < (lower - plain).abs().mean() < 0.01
+    assert (lower - plain).abs().max() < 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_makes_the_same_pictures_in_bf16() -> None:
+    model = small_model()
+    shaken(model)
+    arguments = (window(0), window(1), speech(model))
+    expected = model.generate(*arguments, steps=3, generator=seeded())
+    device = torch.device("cuda")
+    model.to(device)
+    default, plain, lower = (
+        model.generate(*arguments, steps=3, generator=seeded(), bf16=bf16)
+        for bf16 in (None, False, True)
+    )
+    torch.testing.assert_close(plain, expected, rtol=0, atol=1e-2)
+    assert (lower - expected).abs().max() < 0.1
+    assert torch.equal(default, lower if bf16_pays(device) else plain)
 
 
 def test_progress_is_told() -> None:

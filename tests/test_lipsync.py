@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.lipsync import BLOCK, SpeechTokens, window_starts
+from models.audio_tokens import MelTokens
+from models.whisper_tokens import WhisperTokens
+from tasks.lipsync import BLOCK, STRIDE, SpeechTokens, window_starts
 from tests.fake_generator import Brightener
 
 
@@ -54,6 +56,41 @@ def test_only_the_blocks_that_are_needed_are_encoded() -> None:
     speech.at(np.arange(16, 32) / 25)
     assert len(asked) == 1
     assert asked[0] <= 30 * 25
+
+
+def test_no_more_blocks_are_kept_than_two_for_each_phase() -> None:
+    speech = SpeechTokens(tokens_by_loudness, np.zeros(640 * 20 * STRIDE, np.float32))
+    speech.at(np.arange(0, 20 * STRIDE * 4, 7) / 100)
+    assert speech._block.cache_info().currsize == 8
+
+
+def jump(tokens: torch.Tensor, near: slice) -> float:
+    """The largest change from frame to frame there, over the usual one."""
+    changes = (tokens[1:] - tokens[:-1]).flatten(1).norm(dim=1)
+    return float(changes[near].max() / changes.median())
+
+
+def test_no_jump_where_blocks_meet() -> None:
+    torch.manual_seed(0)
+    encoder = WhisperTokens(width=16, layers=2, heads=2)
+    audio = np.random.default_rng(0).uniform(-0.3, 0.3, 640 * 1000).astype(np.float32)
+    soft = SpeechTokens(encoder.encode, audio).at(np.arange(1000) / 25)
+    first = encoder.encode(audio[: BLOCK * 640], BLOCK)
+    second = encoder.encode(audio[STRIDE * 640 :], 1000 - STRIDE)
+    seam = (STRIDE + BLOCK) // 2
+    hard = torch.cat([first[:seam], second[seam - STRIDE :]])
+    assert jump(hard, slice(seam - 1, seam)) > 1.5
+    assert jump(soft, slice(STRIDE - 1, BLOCK)) < 1.1
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_mel_tokens_are_those_of_the_whole_recording(phase: int) -> None:
+    encoder = MelTokens()
+    audio = np.random.default_rng(1).uniform(-0.5, 0.5, 640 * 1500).astype(np.float32)
+    whole = encoder.encode(audio[phase * 160 :], 1490)
+    found = SpeechTokens(encoder.encode, audio).at(np.arange(1490) / 25 + phase / 100)
+    # Equal but for the last bit.
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 16, 17, 40])

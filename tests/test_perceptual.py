@@ -36,6 +36,20 @@ def test_official_file(tmp_path: Path) -> None:
     assert loss.label == "lpips-vgg16"
 
 
+class Classifier(nn.Module):
+    """Takes pictures only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=[2, 3])
+
+
+def test_another_network_is_refused_when_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "vgg16.pt"
+    torch.jit.script(Classifier()).save(str(path))
+    with pytest.raises(ModelFileError, match=r"TorchScript but not NVIDIA's vgg16\.pt"):
+        perceptual_loss(path)
+
+
 def test_it_is_a_distance() -> None:
     loss = perceptual_loss(None)
     first, second = images(0), images(1)

@@ -14,6 +14,7 @@ from tasks.plots import (
     mouth_curves,
     offset_histogram,
     read_curve,
+    sheet_frames,
 )
 
 
@@ -28,7 +29,8 @@ def test_a_contact_sheet_shows_the_frames_in_order(tmp_path: Path) -> None:
     red[:, ..., 0] = 255
     blue[10:, ..., 2] = 255
     path = tmp_path / "sheet.png"
-    contact_sheet(path, [("clip", "input", red), ("clip", "cross", blue)], columns=4)
+    rows = [("clip", "input", sheet_frames(red, 4)), ("clip", "cross", sheet_frames(blue, 4))]
+    contact_sheet(path, rows)
     shown = picture(path.read_bytes())
     height, width = shown.shape[:2]
     assert shown[height // 4, width * 3 // 4].tolist() == [255, 0, 0]
@@ -36,8 +38,16 @@ def test_a_contact_sheet_shows_the_frames_in_order(tmp_path: Path) -> None:
     row = shown[height * 3 // 4]
     assert ((row == (0, 0, 255)).all(1)).argmax() > ((row == (0, 0, 0)).all(1)).argmax()
     again = path.read_bytes()
-    contact_sheet(path, [("clip", "input", red), ("clip", "cross", blue)], columns=4)
+    contact_sheet(path, rows)
     assert path.read_bytes() == again
+
+
+def test_a_sheet_keeps_no_video_alive() -> None:
+    video = np.arange(100, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    frames = sheet_frames(video, 4)
+    assert frames[:, 0, 0, 0].tolist() == [0, 33, 66, 99]
+    assert frames.base is None
+    assert frames.nbytes == 4 * 3
 
 
 def detail(value: float | None) -> dict[str, Any]:

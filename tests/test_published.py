@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
+from models.files import ModelFileError
 from models.weights import find
 from tasks.published import is_fetched, weight_file
 
@@ -21,10 +22,29 @@ def test_a_name_is_its_file_in_the_weights_folder(
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"whisper-tiny are not at .*tiny\.pt: `make weights`"):
         weight_file("whisper-tiny")
-    file = tmp_path / "whisper" / "tiny.pt"
+    # Of this one neither size nor digest is known beforehand.
+    file = tmp_path / find("sd-vae-ft-mse").file
     file.parent.mkdir()
     file.write_bytes(b"x")
-    assert weight_file("whisper-tiny") == file
+    assert weight_file("sd-vae-ft-mse") == file
+
+
+def test_a_damaged_or_swapped_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    known = tmp_path / find("whisper-tiny").file
+    known.parent.mkdir()
+    known.write_bytes(b"x")
+    with pytest.raises(ModelFileError, match=r"whisper-tiny at .* are not what they were: it has"):
+        weight_file("whisper-tiny")
+    file = tmp_path / find("sd-vae-ft-mse").file
+    file.parent.mkdir()
+    file.write_bytes(b"first")
+    weight_file("sd-vae-ft-mse")
+    file.write_bytes(b"other")
+    with pytest.raises(ModelFileError, match=r"are not what they were: its sha256 is"):
+        weight_file("sd-vae-ft-mse")
 
 
 def test_an_unknown_name_lists_those_that_exist() -> None:
@@ -34,8 +54,11 @@ def test_an_unknown_name_lists_those_that_exist() -> None:
 
 def test_whether_a_file_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
-    assert not is_fetched("hyperiqa")
-    file = tmp_path / find("hyperiqa").file
+    assert not is_fetched("sd-vae-ft-mse")
+    file = tmp_path / find("sd-vae-ft-mse").file
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"x")
-    assert is_fetched("hyperiqa")
+    assert is_fetched("sd-vae-ft-mse")
+    file.write_bytes(b"y")
+    with pytest.raises(ModelFileError, match="not what they were"):
+        is_fetched("sd-vae-ft-mse")

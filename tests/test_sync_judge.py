@@ -21,6 +21,6 @@ def test_the_bundles_own_network_is_labelled_so(tmp_path: Path) -> None:
 def test_the_published_one_judges_where_it_is_given(tmp_path: Path) -> None:
     path = tmp_path / "syncnet_v2.model"
     torch.save(SyncNet().state_dict(), path)
-    assert sync_judge(str(path), tmp_path / "b", CPU).label == "syncnet_v2"
+    assert sync_judge(str(path), tmp_path / "b", CPU).label == "syncnet_v2 on aligned crops"
     with pytest.raises(UserError, match="there is no file nothing"):
         sync_judge("nothing.model", tmp_path / "b", CPU)

@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datasets.media import SAMPLES_PER_FRAME
 from models.files import ModelFileError
 from models.mel import mel_spectrogram, mel_window
-from models.stable_syncnet import StableSyncNet
 from models.syncnet import SyncNet
 from tasks.sync_networks import (
     MAX_SHIFT,
@@ -20,10 +18,12 @@ from tasks.sync_networks import (
     PublishedSyncNet,
     SyncCurve,
     WindowSyncNet,
+    _accuracy,
     stable_syncnet,
 )
 from tasks.sync_score import ClipSignals, OffsetScore
 from tests.real_bundle import make_real_bundle
+from tests.small_models import small_stable, write_converted
 
 CPU = torch.device("cpu")
 NO_FACE = np.zeros((0, 478, 2), np.float32)
@@ -75,7 +75,32 @@ def test_the_offset_is_found_and_positive_when_the_audio_is_late(late: int) -> N
     assert curve.offset == pytest.approx(late, abs=1)
     assert curve.distance < 0.8
     assert curve.confidence > 0.2
-    assert (curve.agreement > 0.5) == (abs(late) < 2)
+    assert (curve.in_sync_share > 0.5) == (abs(late) < 2)
+
+
+class Yes(nn.Module):
+    """Finds that every sound fits."""
+
+    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones(len(frames), 1), torch.ones(len(mel), 1)
+
+
+def test_who_always_says_yes_is_right_half_the_time() -> None:
+    frames, audio = blinking(110)
+    blind, seeing = (window_net(network).curve(frames, audio) for network in (Yes(), Bars()))
+    assert (blind.in_sync_share, blind.accuracy) == (1.0, 0.5)
+    assert seeing.accuracy > 0.65
+    foreign = window_net(Bars()).curve(frames, np.roll(audio, 25 * SAMPLES_PER_FRAME))
+    assert foreign.accuracy < 0.55
+
+
+@pytest.mark.parametrize("count", [16, 17, 20, 32, 33, 110])
+def test_negatives_share_no_frame_with_their_window(count: int) -> None:
+    first = torch.arange(count)
+    # The sound fits every window that shares a frame with its own, and no other.
+    fitting = ((first[:, None] - first).abs() < 16).float()
+    accuracy = _accuracy(torch.eye(count), fitting, 16, 0.1)
+    assert accuracy == pytest.approx(1.0 if count > 16 else float("nan"), nan_ok=True)
 
 
 def test_another_sound_fits_less() -> None:
@@ -171,39 +196,6 @@ def test_syncnet_v2_finds_a_known_shift_with_our_sign(tmp_path: Path) -> None:
     assert score.offset_frames == pytest.approx(5, abs=1)
     assert score.distance < 0.2
     assert score.confidence > 0.2
-
-
-def small_stable() -> StableSyncNet:
-    torch.manual_seed(0)
-    part = {"dropout": 0.0}
-    return StableSyncNet(
-        {
-            "audio_encoder": part
-            | {
-                "in_channels": 1,
-                "block_out_channels": [32, 32, 96],
-                "downsample_factors": [[2, 1], [4, 4], [10, 13]],
-                "attn_blocks": [0, 0, 0],
-            },
-            "visual_encoder": part
-            | {
-                "in_channels": 48,
-                "block_out_channels": [32, 32, 96],
-                "downsample_factors": [[4, 8], [4, 4], [8, 8]],
-                "attn_blocks": [0, 0, 0],
-            },
-        }
-    ).eval()
-
-
-def write_converted(folder: Path, network: StableSyncNet) -> Path:
-    """As `python -m models.convert` does."""
-    folder.mkdir(parents=True)
-    about = {"kind": "stable_syncnet", **network.config}
-    (folder / "config.json").write_text(json.dumps(about), encoding="utf-8")
-    weights = {key: value.contiguous() for key, value in network.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
-    return folder
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
+from models.files import ModelFileError
 from models.syncnet import SyncNet
 from tasks.mouth_audio import MouthAudioScorer
 from tasks.sync_score import MIN_CONFIDENCE, default_min_confidence, get_scorer
@@ -25,7 +26,9 @@ def test_mouth_audio_needs_nothing() -> None:
     assert scorer.min_confidence == default_min_confidence("mouth-audio")
 
 
-def test_syncnet_v2_takes_the_tables_weights(no_weights: Path) -> None:
+def test_syncnet_v2_takes_the_tables_weights(
+    no_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"weights syncnet-v2 are not at .*syncnet_v2\.model"):
         get_scorer("syncnet-v2")
     with pytest.raises(UserError, match=r"there is no file mine\.model"):
@@ -33,6 +36,10 @@ def test_syncnet_v2_takes_the_tables_weights(no_weights: Path) -> None:
     path = no_weights / "syncnet" / "syncnet_v2.model"
     path.parent.mkdir(parents=True)
     torch.save(SyncNet().state_dict(), path)
+    with pytest.raises(ModelFileError, match=r"syncnet-v2 at .* are not what they were"):
+        get_scorer("syncnet-v2")
+    # Fresh weights of the same form do for the rest.
+    monkeypatch.setattr("models.weights._verify", lambda *_: None)
     for weights in ("", "syncnet-v2", str(path)):
         scorer = get_scorer("syncnet-v2", weights)
         assert (scorer.name, scorer.needs_frames) == ("syncnet-v2", True)

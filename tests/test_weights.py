@@ -11,7 +11,7 @@ import pytest
 
 from models import weights
 from models.files import ModelFileError
-from models.weights import LOCK_FILE, fetch, find, main, status, weights_folder
+from models.weights import LOCK_FILE, fetch, find, main, status, verified, weights_folder
 from models.weights_table import Weight
 from tests.file_server import Files, file_server
 
@@ -165,6 +165,44 @@ def test_a_disk_too_small_is_seen_before(
     with pytest.raises(OSError, match="No space left"):
         get(weight, tmp_path)
     assert not server.requests
+
+
+def test_a_verified_file_is_read_once_and_never_fetched(
+    weight: Weight, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def watched(path: Path) -> str:
+        read.append(path)
+        return DIGEST
+
+    monkeypatch.setattr(weights, "sha256_of", watched)
+    for row in (weight, replace(weight, name="other", file="kind/o.pt", size=None, sha256=None)):
+        path = tmp_path / row.file
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(BODY)
+        for _ in range(2):
+            assert verified(row.name, tmp_path, table=[row]) == path
+        assert lock_of(tmp_path)[row.name]["sha256"] == DIGEST
+        assert read == [path]
+        read.clear()
+    with pytest.raises(FileNotFoundError):
+        verified("small", tmp_path / "empty", table=[weight])
+    assert not server.requests
+
+
+def test_a_folder_that_cannot_be_written_to_is_verified_too(
+    weight: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / weight.file
+    path.parent.mkdir()
+    path.write_bytes(BODY)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert verified("small", tmp_path, table=[weight]) == path
+    assert [each.name for each in path.parent.iterdir()] == ["w.pt"]
+    path.write_bytes(b"x" * len(BODY))
+    with pytest.raises(ModelFileError, match="its sha256 is"):
+        verified("small", tmp_path, table=[weight])
 
 
 def test_status(weight: Weight, tmp_path: Path) -> None:
