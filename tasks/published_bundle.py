@@ -22,7 +22,7 @@ from datasets.errors import UserError
 from models.autoencoder import sizes_from_shapes
 from models.checkpoint_files import read_state_dict
 from models.convert_sd import is_stable_diffusion
-from models.convert_unet import infer_config, reference_keys, shapes_of, unet_from_reference
+from models.convert_unet import infer_config, shapes_of, unet_from_reference
 from models.download import free_bytes
 from models.files import ModelFileError
 from models.latentsync import LatentSync
@@ -208,7 +208,7 @@ def _model(paths: Mapping[str, Path], resolution: int) -> tuple[LatentSync, list
 
 def _read_unet(path: Path) -> tuple[LipSyncUNet, dict[str, Any]]:
     """The network and what of its configuration a bundle has to say."""
-    weights = reference_keys(read_state_dict(path))
+    weights = read_state_dict(path)
     if is_stable_diffusion(weights):
         raise ModelFileError(
             f"model file {path} is Stable Diffusion's U-Net, which has never heard speech: give "

@@ -25,7 +25,7 @@ from tasks.recipes import STAGES, Recipe, parse_overrides, recipe
 from tasks.stage_run import DONE, StageRun, Stores
 from tasks.train_loop import Reporter, Worker
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a stage's code changes what comes out of the same configuration."""
 UPSTREAM = {
     "autoencoder": (),
