@@ -134,6 +134,7 @@ def check(job: TrainingJob) -> None:
 
     Raises:
         UserError: device, dataset or a file of published weights is not there.
+        ModelFileError: the file of the video network is none.
     """
     from tasks.published import weight_file
 
@@ -148,6 +149,11 @@ def check(job: TrainingJob) -> None:
     for name in names:
         if name:
             weight_file(name)
+    for stage in (chosen.stage1, chosen.stage2):
+        if stage.losses.trepa:
+            from tasks.pixel_losses import check_trepa
+
+            check_trepa(stage.trepa_weights)
 
 
 def result(job: TrainingJob, stage: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import torch
 
 from models.unet import LipSyncUNet
 from tests.parity import case_unet
-from tests.small_models import small_unet, unet_inputs
+from tests.small_models import count_runs, small_unet, unet_inputs
 
 CASES: dict[str, dict[str, Any]] = {
     "unet_stage1": {"motion_resolutions": []},
@@ -46,7 +46,13 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         unet = small_unet().train()
         if checkpointing:
             unet.enable_gradient_checkpointing()
-        unet(*unet_inputs()).square().mean().backward()
+        blocks = [block for stage in unet.modules() for block in getattr(stage, "resnets", [])]
+        runs = count_runs(blocks)
+        output = unet(*unet_inputs())
+        assert runs == [1] * len(blocks)
+        assert len(runs) == 8
+        output.square().mean().backward()
+        assert runs == [1 + checkpointing] * len(blocks)
         gradients.append({name: weight.grad for name, weight in unet.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
