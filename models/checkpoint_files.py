@@ -5,6 +5,7 @@ expected.
 """
 
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +17,23 @@ from torch import nn
 
 from models.files import ModelFileError
 
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    TypeError,
+    AssertionError,
+    UnicodeDecodeError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+"""What torch's readers end in, depending on where a file is damaged."""
 _PICKLE = b"\x80"
 """First byte of a pickle of any current protocol."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
@@ -42,22 +60,17 @@ def read_checkpoint(path: Path) -> Any:
             # Whatever the pickle's protocol is, what cannot be read safely is refused.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+                path, map_location="cpu", weights_only=True, mmap=_is_zip(path)
             )
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        TypeError,
-        AssertionError,
-        UnicodeDecodeError,
-    ) as problem:
+    except _UNREADABLE as problem:
         raise ModelFileError(f"model file {path} {_diagnosis(path, problem)}") from problem
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, struct.error):
+        return False
 
 
 def _diagnosis(path: Path, problem: Exception) -> str:
@@ -70,7 +83,7 @@ def _diagnosis(path: Path, problem: Exception) -> str:
     if "TorchScript" in str(problem):
         return "is a TorchScript program where plain weights were expected"
     if isinstance(problem, pickle.UnpicklingError) and (
-        head[:1] == _PICKLE or zipfile.is_zipfile(path)
+        head[:1] == _PICKLE or _is_zip(path)
     ):
         return "holds more than tensors and was refused, since a pickle can run any code"
     return f"is truncated or no weight file ({type(problem).__name__}): fetch it again"
