@@ -59,9 +59,7 @@ def read_checkpoint(path: Path) -> Any:
         with warnings.catch_warnings():
             # Whatever the pickle's protocol is, what cannot be read safely is refused.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=_is_zip(path)
-            )
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except _UNREADABLE as problem:
         raise ModelFileError(f"model file {path} {_diagnosis(path, problem)}") from problem
 
@@ -82,9 +80,7 @@ def _diagnosis(path: Path, problem: Exception) -> str:
         return "is a web page, not weights: the download was answered by an error page"
     if "TorchScript" in str(problem):
         return "is a TorchScript program where plain weights were expected"
-    if isinstance(problem, pickle.UnpicklingError) and (
-        head[:1] == _PICKLE or _is_zip(path)
-    ):
+    if isinstance(problem, pickle.UnpicklingError) and (head[:1] == _PICKLE or _is_zip(path)):
         return "holds more than tensors and was refused, since a pickle can run any code"
     return f"is truncated or no weight file ({type(problem).__name__}): fetch it again"
 
