@@ -37,6 +37,34 @@ SD_VAE = {
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
+def sizes_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, dict[str, Any]]:
+    """What the shapes of a diffusers file tell of an autoencoder like `SD_VAE`.
+
+    Returns:
+        The channels of its latents, and the arguments of `KLAutoencoder` that differ from
+        `SD_VAE`, whose norm groups are taken for granted.
+
+    Raises:
+        KeyError: an entry that every such autoencoder has is missing.
+    """
+    first = "encoder.down_blocks.{}.resnets.{}.conv1.weight"
+    widths = [shapes[first.format(0, 0)][0]]
+    while first.format(len(widths), 0) in shapes:
+        widths.append(shapes[first.format(len(widths), 0)][0])
+    layers = 1
+    while first.format(0, layers) in shapes:
+        layers += 1
+    found: dict[str, Any] = {
+        "block_out_channels": widths,
+        "layers_per_block": layers,
+        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
+        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
+    }
+    published = {key: list(v) if isinstance(v, tuple) else v for key, v in SD_VAE.items()}
+    options = {key: value for key, value in found.items() if value != published[key]}
+    return shapes["decoder.conv_in.weight"][1], options
+
+
 @runtime_checkable
 class Autoencoder(Protocol):
     """Pixels to latents and back. Implementations are `nn.Module`s."""

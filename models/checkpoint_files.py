@@ -5,6 +5,7 @@ expected.
 """
 
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +17,23 @@ from torch import nn
 
 from models.files import ModelFileError
 
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    TypeError,
+    AssertionError,
+    UnicodeDecodeError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+"""What torch's readers end in, depending on where a file is damaged."""
 _PICKLE = b"\x80"
 """First byte of a pickle of any current protocol."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
@@ -41,23 +59,16 @@ def read_checkpoint(path: Path) -> Any:
         with warnings.catch_warnings():
             # Whatever the pickle's protocol is, what cannot be read safely is refused.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        TypeError,
-        AssertionError,
-        UnicodeDecodeError,
-    ) as problem:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except _UNREADABLE as problem:
         raise ModelFileError(f"model file {path} {_diagnosis(path, problem)}") from problem
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, struct.error):
+        return False
 
 
 def _diagnosis(path: Path, problem: Exception) -> str:
@@ -69,9 +80,7 @@ def _diagnosis(path: Path, problem: Exception) -> str:
         return "is a web page, not weights: the download was answered by an error page"
     if "TorchScript" in str(problem):
         return "is a TorchScript program where plain weights were expected"
-    if isinstance(problem, pickle.UnpicklingError) and (
-        head[:1] == _PICKLE or zipfile.is_zipfile(path)
-    ):
+    if isinstance(problem, pickle.UnpicklingError) and (head[:1] == _PICKLE or _is_zip(path)):
         return "holds more than tensors and was refused, since a pickle can run any code"
     return f"is truncated or no weight file ({type(problem).__name__}): fetch it again"
 
@@ -114,6 +123,40 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return unwrap(read_checkpoint(path), path)
 
 
+def _with_counters(
+    network: nn.Module, weights: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The weights, and BatchNorm's step counters where they are not among them."""
+    counters = {
+        key: torch.zeros((), dtype=torch.int64)
+        for key in network.state_dict()
+        if key.endswith("num_batches_tracked")
+    }
+    return {**counters, **weights}
+
+
+def check_fit(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Whether `load_weights` would take these weights, without reading a single value.
+
+    Raises:
+        ModelFileError: a key or shape differs.
+    """
+    own, weights = network.state_dict(), _with_counters(network, weights)
+    missing = [key for key in own if key not in weights]
+    extra = [key for key in weights if key not in own]
+    wrong = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    if not (missing or extra or wrong):
+        return
+    if wrong and not missing and not extra:
+        key = wrong[0]
+        found, expected = tuple(weights[key].shape), tuple(own[key].shape)
+        what = f"{key} has shape {found} where {expected} was expected"
+    else:
+        first = (missing or extra)[0]
+        what = f"{len(missing)} weights are missing and {len(extra)} are unknown, first {first}"
+    raise ModelFileError(f"model file {path} does not fit {type(network).__name__}: {what}")
+
+
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Put weights into a network (which may be on the meta device), nothing left over.
 
@@ -123,31 +166,11 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
     Raises:
         ModelFileError: a key or shape differs.
     """
-    own = network.state_dict()
-    counters = {
-        key: torch.zeros((), dtype=torch.int64)
-        for key in own
-        if key.endswith("num_batches_tracked")
-    }
-    weights = {**counters, **weights}
-    missing = [key for key in own if key not in weights]
-    extra = [key for key in weights if key not in own]
-    wrong = [key for key in own if key in weights and own[key].shape != weights[key].shape]
-    if missing or extra or wrong:
-        name = type(network).__name__
-        if wrong and not missing and not extra:
-            key = wrong[0]
-            found, expected = tuple(weights[key].shape), tuple(own[key].shape)
-            what = f"{key} has shape {found} where {expected} was expected"
-        else:
-            what = f"{len(missing)} weights are missing and {len(extra)} are unknown" + (
-                f", first {(missing or extra)[0]}" if missing or extra else ""
-            )
-        raise ModelFileError(f"model file {path} does not fit {name}: {what}")
+    check_fit(network, weights, path)
     network.load_state_dict(
         {
             key: value.float() if value.is_floating_point() else value
-            for key, value in weights.items()
+            for key, value in _with_counters(network, weights).items()
         },
         assign=True,
     )

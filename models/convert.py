@@ -101,7 +101,8 @@ def _write_sd(source: Path, weights: Weights, folder: Path) -> list[str]:
     try:
         unet = LipSyncUNet(**config_for(weights))
         notes = start_from_stable_diffusion(unet, weights)
-    except ModelFileError as error:
+    # Widths that no U-Net can have end in torch's own errors.
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise ModelFileError(f"model file {source}: {error}") from error
     unet.save_pretrained(folder, max_shard_size="100GB")
     return notes
@@ -140,6 +141,11 @@ def _back(source: Path, target: Path) -> str:
         config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{source} is no converted model: {CONFIG} {error}") from error
+    if not isinstance(config, dict):
+        raise ModelFileError(
+            f"{source} is no converted model: {CONFIG} holds a {type(config).__name__} where a "
+            "JSON object was expected"
+        )
     content: dict[str, Any]
     if config.get("_class_name") == "LipSyncUNet":
         kind, weights = "LatentSync U-Net", _read_unet(source, config)
@@ -173,7 +179,7 @@ def _read_unet(folder: Path, config: Mapping[str, Any]) -> Weights:
     options = {key: value for key, value in config.items() if not key.startswith("_")}
     try:
         return unet_from_reference(read_state_dict(folder / UNET_WEIGHTS), options).state_dict()
-    except TypeError as error:
+    except (TypeError, RuntimeError, ZeroDivisionError) as error:
         raise ModelFileError(f"{folder / CONFIG} describes no LipSyncUNet: {error}") from error
 
 

@@ -1,18 +1,21 @@
 """VideoMAE features of a window of frames: what TREPA compares (LatentSync, section 3.4).
 
 The network is transformers' VideoMAE with mean pooling and a final norm (`fc_norm`).
-VideoMAE-v2's checkpoint (ViT-g/14, 1408 wide) loads by `load_videomae_v2`, any folder of
-transformers (such as MCG-NJU/videomae-base) by `load_videomae_folder`.
+`load_videomae` takes VideoMAE-v2's checkpoint (ViT-g/14, 1408 wide), and Hugging Face's
+files, such as MCG-NJU/videomae-base, with the config.json beside them.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.checkpoint_files import load_weights, read_state_dict
+from models.checkpoint_files import check_fit, load_weights, read_state_dict
 from models.files import ModelFileError
 
 
@@ -105,20 +108,30 @@ _V2_NAMES = {
 }
 
 
-def convert_v2(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+_OLD_NAMES = {
+    "attention.attention.q_bias": "attention.attention.query.bias",
+    "attention.attention.v_bias": "attention.attention.value.bias",
+}
+"""Published files were written before transformers 5 gave these biases other names."""
+_UNUSED = ("decoder.", "encoder_to_decoder.", "mask_token", "classifier.", "layernorm.")
+"""What pre-training, a classifier and a model without mean pooling have beside the encoder."""
+
+
+def convert_v2(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """VideoMAE-v2's names to `VideoMAE`'s; the classifier's head is dropped."""
     converted = {}
     for key, value in weights.items():
         if key.startswith("head."):
             continue
-        if not key.startswith("blocks."):
+        # Whatever else it is, it has no place in the network and is refused there.
+        if key.count(".") < 3 or not key.startswith("blocks."):
             converted[key.replace("patch_embed.proj", _PATCHES)] = value
             continue
         _, index, rest = key.split(".", 2)
         layer = f"backbone.encoder.layer.{index}"
         attention = f"{layer}.attention.attention"
         if rest == "attn.qkv.weight":
-            for name, part in zip(("query", "key", "value"), value.chunk(3), strict=True):
+            for name, part in zip(("query", "key", "value"), value.chunk(3), strict=False):
                 converted[f"{attention}.{name}.weight"] = part
         elif rest in ("attn.q_bias", "attn.v_bias"):
             converted[f"{attention}.{'query' if rest == 'attn.q_bias' else 'value'}.bias"] = value
@@ -128,29 +141,67 @@ def convert_v2(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return converted
 
 
-def load_videomae_v2(path: Path, config: VideoMAEConfig | None = None) -> VideoMAE:
-    """The network of a VideoMAE-v2 checkpoint.
+def convert_transformers(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names of Hugging Face's files to `VideoMAE`'s; what features do not need is dropped."""
+    converted = {}
+    for key, value in weights.items():
+        name = key.removeprefix("videomae.")
+        if name.startswith(_UNUSED):
+            continue
+        for old, new in _OLD_NAMES.items():
+            name = name.replace(old, new)
+        converted[name if name.startswith("fc_norm.") else f"backbone.{name}"] = value
+    return converted
+
+
+def load_videomae(path: Path, config: VideoMAEConfig | None = None) -> VideoMAE:
+    """The network of a file, or of a folder of Hugging Face's.
+
+    Args:
+        path: VideoMAE-v2's checkpoint; or a .safetensors file with its `config.json` beside
+            it, or the folder of both.
+        config: of a VideoMAE-v2 of another size.
 
     Raises:
-        ModelFileError: the file is not that, or of other sizes.
+        ModelFileError: it is none of these, or of other sizes.
     """
-    weights = read_state_dict(path)
-    network = VideoMAE(config)
-    load_weights(network, convert_v2(weights), path)
+    told, weights = _read(Path(path))
+    network = _build(config or told, path)
+    load_weights(network, weights, path)
     return network.requires_grad_(False).eval()
 
 
-def load_videomae_folder(path: Path) -> VideoMAE:
-    """The network of a transformers folder, without classifier or decoder.
+def check_videomae(path: Path) -> None:
+    """Whether `load_videomae` would take it, in seconds: only names and shapes are looked at.
 
     Raises:
-        ModelFileError: the folder holds no VideoMAE.
+        ModelFileError: it would not.
     """
-    import json
+    config, weights = _read(Path(path))
+    with torch.device("meta"):
+        network = _build(config, path)
+    check_fit(network, weights, path)
 
-    path = Path(path)
+
+def _build(config: VideoMAEConfig, path: Path) -> VideoMAE:
     try:
-        sizes = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return VideoMAE(config)
+    except (TypeError, ValueError, ZeroDivisionError) as problem:
+        raise ModelFileError(
+            f"the sizes beside {path} describe no VideoMAE ({problem}): fetch its config.json again"
+        ) from problem
+
+
+def _read(path: Path) -> tuple[VideoMAEConfig, dict[str, torch.Tensor]]:
+    """Sizes and weights; those of VideoMAE-v2 where the file says nothing about its sizes."""
+    if not path.is_dir() and path.suffix != ".safetensors":
+        return VideoMAEConfig(), convert_v2(read_state_dict(path))
+    folder = path if path.is_dir() else path.parent
+    sizes = _read_config(folder / "config.json")
+    weights = convert_transformers(
+        read_state_dict(path / "model.safetensors" if path.is_dir() else path)
+    )
+    try:
         config = VideoMAEConfig(
             img_size=sizes["image_size"],
             patch_size=sizes["patch_size"],
@@ -161,17 +212,25 @@ def load_videomae_folder(path: Path) -> VideoMAE:
             all_frames=sizes["num_frames"],
             tubelet_size=sizes["tubelet_size"],
             layer_norm_eps=sizes["layer_norm_eps"],
-            fc_norm=False,
+            fc_norm="fc_norm.weight" in weights,
         )
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (KeyError, TypeError, ZeroDivisionError) as problem:
         raise ModelFileError(
-            f"model folder {path} is no VideoMAE: its config.json is missing or lacks {problem}"
+            f"model folder {folder} is no VideoMAE: its config.json lacks {problem}"
         ) from problem
-    network = VideoMAE(config)
-    weights = {
-        f"backbone.{key.removeprefix('videomae.')}": value
-        for key, value in read_state_dict(path / "model.safetensors").items()
-    }
-    own = network.state_dict().keys()
-    load_weights(network, {k: v for k, v in weights.items() if k in own}, path)
-    return network.requires_grad_(False).eval()
+    return config, weights
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        sizes = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise ModelFileError(
+            f"{path}, which says the sizes of the VideoMAE beside it, is not there: "
+            "`python -m models.weights fetch videomae-base-config` fetches videomae-base's"
+        ) from problem
+    except (OSError, ValueError) as problem:
+        raise ModelFileError(f"{path} cannot be read as JSON: {problem}") from problem
+    if not isinstance(sizes, dict):
+        raise ModelFileError(f"{path} holds no JSON object, so it describes no VideoMAE")
+    return sizes

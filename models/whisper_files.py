@@ -1,6 +1,7 @@
 """Whisper's files: OpenAI's `tiny.pt` and Hugging Face's folders, and one as the other."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def convert_openai(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             key = "embed_positions.weight"
         elif key.startswith("ln_post."):
             key = key.replace("ln_post.", "layer_norm.")
-        elif key.startswith("blocks."):
+        # A name with fewer parts stays, so that whoever loads the weights refuses it.
+        elif key.startswith("blocks.") and key.count(".") > 2:
             _, index, rest = key.split(".", 2)
             name, kind = rest.rsplit(".", 1)
             key = f"layers.{index}.{_OPENAI_NAMES.get(name, name)}.{kind}"
@@ -60,12 +62,31 @@ def to_openai(folder: Path) -> dict[str, Any]:
         elif key.startswith("layer_norm."):
             key = key.replace("layer_norm.", "ln_post.")
         elif key.startswith("layers."):
-            _, index, rest = key.split(".", 2)
-            name, kind = rest.rsplit(".", 1)
+            index, _, rest = key.removeprefix("layers.").partition(".")
+            name, _, kind = rest.rpartition(".")
+            if name not in theirs:
+                raise ModelFileError(
+                    f"model folder {folder} is no Whisper: its weights have an unknown entry {key}"
+                )
             key = f"blocks.{index}.{theirs[name]}.{kind}"
         converted[f"encoder.{key}"] = value
     dims = {name: sizes[size] for name, (size, _) in DIMS.items()}
     return {"dims": dims, "model_state_dict": converted}
+
+
+def _check_sizes(sizes: Mapping[str, Any], path: Path) -> None:
+    wrong = [name for name, size in sizes.items() if type(size) is not int or size < 1]
+    if wrong:
+        raise ModelFileError(
+            f"model file {path} is no Whisper: its {wrong[0]} is {sizes[wrong[0]]!r} where a "
+            "positive whole number was expected"
+        )
+    # Half of the width are sines of the position, half cosines.
+    if sizes["width"] % sizes["heads"] or sizes["width"] % 2:
+        raise ModelFileError(
+            f"model file {path} is no Whisper: its width {sizes['width']} is not even or not a "
+            f"multiple of its {sizes['heads']} heads"
+        )
 
 
 def read_openai(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -76,11 +97,12 @@ def read_openai(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """
     content = read_checkpoint(path)
     dims = content.get("dims") if isinstance(content, dict) else None
-    if not isinstance(dims, dict) or not all(isinstance(dims.get(name), int) for name in DIMS):
+    if not isinstance(dims, dict) or not DIMS.keys() <= dims.keys():
         raise ModelFileError(
             f"model file {path} is no Whisper checkpoint: expected 'dims' and 'model_state_dict'"
         )
     sizes = {size: dims[name] for name, (size, _) in DIMS.items()}
+    _check_sizes(sizes, path)
     weights = unwrap(content, path)
     encoder = {
         key.removeprefix("encoder."): value
@@ -103,6 +125,7 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise ModelFileError(
             f"model folder {path} is no Whisper: its config.json is missing or lacks {problem}"
         ) from problem
+    _check_sizes(sizes, path)
     weights = read_state_dict(path / "model.safetensors")
     prefixes = ("model.encoder.", "encoder.")
     prefix = next((p for p in prefixes if any(key.startswith(p) for key in weights)), "")

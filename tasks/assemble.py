@@ -1,5 +1,6 @@
 """The model of a run, put together from what its stages learned and from published weights."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from tasks.published import weight_file
 from tasks.recipes import Recipe, UNetConfig
 from tasks.stage_run import StageRun, stage_metrics
 from tasks.train_syncnet import LoadedSyncNet, build_syncnet
+
+MOTION = "motion_modules."
+"""In the names of all entries of motion modules."""
 
 
 def model_config(recipe: Recipe, stage: str) -> LatentSyncConfig:
@@ -62,7 +66,7 @@ def load_earlier(unet: nn.Module, weights: dict[str, Tensor], where: str) -> Non
     """
     shapes = {name: value.shape for name, value in unet.state_dict().items()}
     wrong = [key for key, value in weights.items() if shapes.get(key) != value.shape]
-    missing = [key for key in shapes.keys() - weights.keys() if "motion_modules." not in key]
+    missing = [key for key in shapes.keys() - weights.keys() if MOTION not in key]
     if wrong or missing:
         raise ModelFileError(
             f"the U-Net in {where} is of another size: {len(missing)} weights are missing and "
@@ -74,13 +78,17 @@ def load_earlier(unet: nn.Module, weights: dict[str, Tensor], where: str) -> Non
 def start_weights(stage: StageRun, config: UNetConfig, model: LatentSync) -> list[str]:
     """Give the U-Net what this stage starts from; returns remarks for the user.
 
+    Stage 2 goes on from stage 1, and its motion modules, where stage 1 had none, from the
+    published checkpoint that stage 1 began with.
+
     Raises:
         ModelFileError: the weights are of another network.
     """
     if stage.name == "stage2":
         path = stage.output / "stage1" / CHECKPOINT
-        load_earlier(model.unet, trained_weights(path), str(path))
-        return []
+        learned = trained_weights(path)
+        load_earlier(model.unet, learned, str(path))
+        return _published_motion(model.unet, learned, stage.recipe.stage1.weights)
     if not config.weights:
         return []
     path = weight_file(config.weights)
@@ -89,9 +97,40 @@ def start_weights(stage: StageRun, config: UNetConfig, model: LatentSync) -> lis
         return start_from_stable_diffusion(model.unet, state)
     own = model.unet.state_dict()
     # A stage may have fewer motion modules than the checkpoint, or none yet.
-    kept = {key: v for key, v in state.items() if key in own or "motion_modules." not in key}
+    kept = {key: v for key, v in state.items() if key in own or MOTION not in key}
     load_earlier(model.unet, kept, str(path))
-    return []
+    left = len(state) - len(kept)
+    note = f"{left} entries of motion modules in {path} are not this stage's: stage2 takes its own"
+    return [note] * bool(left)
+
+
+def _published_motion(unet: nn.Module, learned: Mapping[str, Tensor], weights: str) -> list[str]:
+    """Fill motion modules that no earlier stage has learned from a published checkpoint.
+
+    Args:
+        learned: the earlier stage's entries; what they hold is left as it is.
+        weights: file or name of the checkpoint; empty where there is none.
+
+    Raises:
+        ModelFileError: the checkpoint's motion modules are of another size.
+    """
+    own = unet.state_dict()
+    new = [key for key in own if key not in learned]
+    if not new or not weights:
+        return []
+    path = weight_file(weights)
+    state = read_state_dict(path)
+    found = {key: state[key] for key in new if key in state}
+    wrong = [key for key, value in found.items() if value.shape != own[key].shape]
+    if wrong:
+        raise ModelFileError(
+            f"the motion modules in {path} are of another size: {len(wrong)} entries do not fit, "
+            f"such as {wrong[0]}"
+        )
+    unet.load_state_dict(found, strict=False)
+    notes = [f"{len(found)} entries of motion modules are those of {path}"] * bool(found)
+    fresh = len(new) - len(found)
+    return notes + [f"{fresh} entries of motion modules are fresh, with output zero"] * bool(fresh)
 
 
 def trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> LoadedSyncNet:

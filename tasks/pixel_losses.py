@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from datasets.errors import UserError
 from models.sync_loss import cosine_loss
-from models.videomae import VideoMAE, load_videomae_folder, load_videomae_v2
+from models.videomae import VideoMAE, check_videomae, load_videomae
 from tasks.lpips import load_lpips
 from tasks.published import weight_file
 from tasks.recipes import UNetConfig
@@ -110,15 +110,24 @@ def load_trepa(weights: str, device: torch.device) -> VideoMAE:
 
     Raises:
         UserError: none is named, or it is not there.
+        ModelFileError: it is damaged or of another network.
     """
+    return load_videomae(_trepa_file(weights)).to(device)
+
+
+def check_trepa(weights: str) -> None:
+    """Whether `load_trepa` would succeed, without loading the network.
+
+    Raises:
+        UserError, ModelFileError: as `load_trepa`.
+    """
+    check_videomae(_trepa_file(weights))
+
+
+def _trepa_file(weights: str) -> Path:
     if not weights:
         raise UserError(
             "losses.trepa needs the weights of a video network: set trepa_weights to "
             "videomae-v2, or losses.trepa to 0"
         )
-    path: Path = weight_file(weights)
-    # The table's entry for the smaller network is the file beside its config.json.
-    folder = path if path.is_dir() else path.parent
-    if (folder / "config.json").is_file() and path.suffix != ".pth":
-        return load_videomae_folder(folder).to(device)
-    return load_videomae_v2(path).to(device)
+    return weight_file(weights)

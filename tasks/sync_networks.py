@@ -278,6 +278,8 @@ def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{folder} holds no sync network: config.json {error}") from error
+    if not isinstance(about, dict):
+        raise ModelFileError(f"{folder} holds no sync network: config.json is no JSON object")
     if about.pop("kind", None) != "stable_syncnet":
         return None
     return about

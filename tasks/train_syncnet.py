@@ -44,7 +44,7 @@ def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
     Args:
         kind: "frame" or "stable".
         options: keyword arguments of FrameSyncNet; for "stable", `config` is the name of a
-            published configuration.
+            published configuration, or a whole one.
     """
     if kind == "frame":
         from models.frame_syncnet import FrameSyncNet
@@ -53,7 +53,8 @@ def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
     from models.stable_syncnet import StableSyncNet, config_by_name
 
     rest = {name: value for name, value in options.items() if name != "config"}
-    return StableSyncNet(config_by_name(options.get("config", "16_pixel_attn")), **rest)
+    config = options.get("config", "16_pixel_attn")
+    return StableSyncNet(config if isinstance(config, dict) else config_by_name(config), **rest)
 
 
 class SyncObjective(Objective):

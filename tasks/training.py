@@ -25,7 +25,7 @@ from tasks.recipes import STAGES, Recipe, parse_overrides, recipe
 from tasks.stage_run import DONE, StageRun, Stores
 from tasks.train_loop import Reporter, Worker
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a stage's code changes what comes out of the same configuration."""
 UPSTREAM = {
     "autoencoder": (),
@@ -134,7 +134,7 @@ def check(job: TrainingJob) -> None:
 
     Raises:
         UserError: device, dataset or a file of published weights is not there.
-        ModelFileError: a file of the weights table is damaged.
+        ModelFileError: a file of the weights table is damaged, or the video network's is none.
     """
     from tasks.published import weight_file
 
@@ -149,6 +149,11 @@ def check(job: TrainingJob) -> None:
     for name in names:
         if name:
             weight_file(name)
+    for stage in (chosen.stage1, chosen.stage2):
+        if stage.losses.trepa:
+            from tasks.pixel_losses import check_trepa
+
+            check_trepa(stage.trepa_weights)
 
 
 def result(job: TrainingJob, stage: str) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Networks small enough for tests, with weights that do something."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,19 @@ def shaken(network: nn.Module) -> nn.Module:
         for weight in network.parameters():
             weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
     return network
+
+
+def count_runs(modules: Iterable[nn.Module]) -> list[int]:
+    """How often each module has run from now on, kept up to date; recomputing counts."""
+    counts: list[int] = []
+    for index, module in enumerate(modules):
+        counts.append(0)
+
+        def count(*_: Any, index: int = index) -> None:
+            counts[index] += 1
+
+        module.register_forward_pre_hook(count)
+    return counts
 
 
 def small_unet(**options: Any) -> LipSyncUNet:

@@ -14,6 +14,7 @@ from tasks.recipes import recipe
 from tasks.stage_run import StageRun, Stores
 from tasks.train_loop import Worker
 from tasks.training import PrintReporter
+from tests.small_models import shaken
 
 DEBUG = recipe("debug")
 
@@ -50,15 +51,76 @@ def test_weights_of_another_size_are_refused() -> None:
         load_earlier(unet, unet.state_dict() | {"foreign": torch.zeros(1)}, "there")
 
 
-def test_a_published_checkpoint_may_have_more_motion_than_a_stage(tmp_path: Path) -> None:
-    published = model("stage2").unet
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A checkpoint with motion modules that do something."""
     path = tmp_path / "latentsync_unet.pt"
-    torch.save({"global_step": 1, "state_dict": published.state_dict()}, path)
+    unet = shaken(model("stage2").unet)
+    torch.save({"global_step": 1, "state_dict": unet.state_dict()}, path)
+    return path
+
+
+def entries(path: Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(path, weights_only=True)["state_dict"])
+
+
+def test_motion_modules_that_a_stage_has_not_are_said_to_be_left(
+    published: Path, tmp_path: Path
+) -> None:
     target = model("stage1")
-    config = replace(DEBUG.stage1, weights=str(path))
-    assert start_weights(stage_run(tmp_path), config, target) == []
+    config = replace(DEBUG.stage1, weights=str(published))
+    (note,) = start_weights(stage_run(tmp_path), config, target)
+    theirs = entries(published)
+    left = theirs.keys() - target.unet.state_dict().keys()
+    assert left
+    assert note.startswith(f"{len(left)} entries of motion modules in {published}")
     for name, value in target.unet.state_dict().items():
-        assert torch.equal(value, published.state_dict()[name]), name
+        assert torch.equal(value, theirs[name]), name
+
+
+def second_stage(folder: Path, weights: Path, learned: LatentSync) -> StageRun:
+    """Stage 2 of a run whose stage 1 began with `weights` and ended with `learned`."""
+    chosen = replace(DEBUG, stage1=replace(DEBUG.stage1, weights=str(weights)))
+    (folder / "stage1").mkdir()
+    torch.save({"network": learned.unet.state_dict()}, folder / "stage1" / "checkpoint.pt")
+    return replace(stage_run(folder), name="stage2", recipe=chosen)
+
+
+def test_stage_2_takes_the_published_motion_modules(published: Path, tmp_path: Path) -> None:
+    learned, target, theirs = model("stage1"), model("stage2"), entries(published)
+    stage = second_stage(tmp_path, published, learned)
+    (note,) = start_weights(stage, stage.recipe.stage2, target)
+    motion = [name for name in target.unet.state_dict() if "motion_modules." in name]
+    assert note == f"{len(motion)} entries of motion modules are those of {published}"
+    for name, value in target.unet.state_dict().items():
+        expected = theirs[name] if name in motion else learned.unet.state_dict()[name]
+        assert torch.equal(value, expected), name
+
+
+def test_motion_modules_that_stage_1_has_learned_stay(published: Path, tmp_path: Path) -> None:
+    learned, target = model("stage2"), model("stage2")
+    stage = second_stage(tmp_path, published, learned)
+    assert start_weights(stage, stage.recipe.stage2, target) == []
+    for name, value in target.unet.state_dict().items():
+        assert torch.equal(value, learned.unet.state_dict()[name]), name
+
+
+def test_motion_modules_that_nobody_has_are_fresh(tmp_path: Path) -> None:
+    path = tmp_path / "stage1_unet.pt"
+    torch.save(model("stage1").unet.state_dict(), path)
+    stage = second_stage(tmp_path, path, model("stage1"))
+    (note,) = start_weights(stage, stage.recipe.stage2, model("stage2"))
+    assert "are fresh, with output zero" in note
+
+
+def test_motion_modules_of_another_size_are_refused(published: Path, tmp_path: Path) -> None:
+    content = {"state_dict": entries(published)}
+    key = next(name for name in content["state_dict"] if "motion_modules." in name)
+    content["state_dict"][key] = torch.zeros(1)
+    torch.save(content, published)
+    stage = second_stage(tmp_path, published, model("stage1"))
+    with pytest.raises(ModelFileError, match=r"latentsync_unet\.pt are of another size: 1 entr"):
+        start_weights(stage, stage.recipe.stage2, model("stage2"))
 
 
 def test_stable_diffusion_is_widened_and_says_what_is_fresh(tmp_path: Path) -> None:

@@ -7,7 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.autoencoder import Autoencoder, KLAutoencoder, build_autoencoder
+from models.autoencoder import (
+    Autoencoder,
+    KLAutoencoder,
+    build_autoencoder,
+    sizes_from_shapes,
+)
 from models.files import ModelFileError
 from models.patch_autoencoder import PatchAutoencoder
 
@@ -91,3 +96,18 @@ def test_choice_by_kind() -> None:
     assert (kl.latent_channels, kl.scaling_factor) == (6, 0.5)
     with pytest.raises(ValueError, match="'vq'"):
         build_autoencoder({"kind": "vq"}, 4, 1.0)
+
+
+def test_sizes_are_told_from_shapes() -> None:
+    def told(network: KLAutoencoder) -> tuple[int, dict[str, Any]]:
+        return sizes_from_shapes(
+            {key: tuple(each.shape) for key, each in network.vae.state_dict().items()}
+        )
+
+    with torch.device("meta"):
+        assert told(KLAutoencoder()) == (4, {})
+    channels, options = told(build_autoencoder(SMALL, 6, 1.0))  # type: ignore[arg-type]
+    expected = {key: list(v) if isinstance(v, tuple) else v for key, v in SMALL.items()}
+    assert (channels, options | {"norm_num_groups": 4}) == (6, expected)
+    with pytest.raises(KeyError):
+        sizes_from_shapes({"conv_in.weight": (1, 2, 3, 3)})

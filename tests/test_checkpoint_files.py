@@ -56,17 +56,32 @@ def test_hostile_pickles_run_nothing(new_format: bool, tmp_path: Path) -> None:
     assert not target.exists()
 
 
-@pytest.mark.parametrize("keep", [1, 100, 900])
-@pytest.mark.parametrize("suffix", [".pt", ".pkl", ".safetensors"])
-def test_truncated(keep: int, suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a{suffix}"
-    weights = {"weight": torch.randn(1_000)}
-    if suffix == ".safetensors":
+def small_file(path: Path) -> bytes:
+    """A checkpoint in the format of the suffix: zip, legacy or safetensors."""
+    weights = {"weight": torch.randn(4, 3), "steps": torch.arange(3)}
+    if path.suffix == ".safetensors":
         save_file(weights, path)
     else:
-        torch.save(weights, path, _use_new_zipfile_serialization=suffix == ".pt")
-    path.write_bytes(path.read_bytes()[:keep])
-    assert_refused(path, "truncated")
+        torch.save(weights, path, _use_new_zipfile_serialization=path.suffix == ".pt")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pkl", ".safetensors"])
+def test_truncated_anywhere(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    content = small_file(path)
+    for keep in range(1, len(content)):
+        path.write_bytes(content[:keep])
+        assert_refused(path, "truncated")
+
+
+def test_a_zip_whose_directory_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    content = bytearray(small_file(path))
+    # The number of disks that the archive spans, in the zip64 locator.
+    content[content.rindex(b"PK\x06\x07") + 16] = 9
+    path.write_bytes(content)
+    assert_refused(path, "truncated or no weight file")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from models.convert import convert, main
 from models.convert_unet import unet_to_reference
@@ -88,6 +89,69 @@ def test_whisper_there_and_back(tmp_path: Path) -> None:
     assert all(torch.equal(after["model_state_dict"][key], encoder[key]) for key in encoder)
     loaded = WhisperTokens.from_file(tmp_path / "back.pt")
     assert loaded.width == 16
+
+
+def whisper_content(**changes: object) -> dict:
+    network = WhisperTokens(width=16, layers=2, heads=2, context=50)
+    weights = {f"encoder.{key}": value for key, value in openai_weights(network).items()}
+    dims = {"n_audio_state": 16, "n_audio_layer": 2, "n_audio_head": 2, "n_mels": 80}
+    return {"dims": {**dims, "n_audio_ctx": 50, **changes}, "model_state_dict": weights}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"n_audio_head": 3}, "width 16 is not even or not a multiple of its 3 heads"),
+        ({"n_audio_head": 0}, "heads is 0 where a positive"),
+        ({"n_audio_layer": "2"}, "layers is '2' where a positive"),
+        ({"n_audio_state": 15, "n_audio_head": 3}, "width 15 is not even"),
+        ({"n_audio_layer": 1}, "does not fit WhisperEncoder"),
+        ({"extra": "encoder.blocks.0"}, "does not fit WhisperEncoder"),
+        ({"extra": "encoder.blocks.0.attn"}, "does not fit WhisperEncoder"),
+        ({"extra": "encoder.blocks"}, "does not fit WhisperEncoder"),
+    ],
+)
+def test_whispers_that_are_none(
+    changes: dict[str, object], match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = whisper_content(**changes)
+    if "extra" in changes:
+        content["model_state_dict"][changes["extra"]] = torch.zeros(1)
+    torch.save(content, tmp_path / "tiny.pt")
+    assert main([str(tmp_path / "tiny.pt"), str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert re.search(match, said)
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["layers.0", "layers.0.attn", "layers.0.bread.weight", "layers."])
+def test_a_whisper_folder_with_an_unknown_entry(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(whisper_content(), tmp_path / "tiny.pt")
+    convert(tmp_path / "tiny.pt", tmp_path / "out")
+    file = tmp_path / "out" / "model.safetensors"
+    save_file(load_file(file) | {key: torch.zeros(1)}, file)
+    assert main([str(tmp_path / "out"), str(tmp_path / "back.pt")]) == 2
+    assert f"unknown entry {key}\n" in capsys.readouterr().err
+    assert not (tmp_path / "back.pt").exists()
+
+
+def test_stable_diffusion_of_impossible_widths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unet = LipSyncUNet(**{**PUBLISHED, "in_channels": 4, "motion_resolutions": []})
+    weights = {key: value.clone() for key, value in unet.state_dict().items()}
+    for key, value in weights.items():
+        weights[key] = value[:20] if key.startswith("down_blocks.0.resnets.0.conv1") else value
+    save_file(
+        {key: value.contiguous() for key, value in weights.items()}, tmp_path / "sd.safetensors"
+    )
+    assert main([str(tmp_path / "sd.safetensors"), str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"model file {tmp_path / 'sd.safetensors'}: ")
+    assert said.count("\n") == 1
 
 
 class Hostile:
@@ -170,6 +234,13 @@ def test_existing_targets_are_kept(checkpoint: Path, tmp_path: Path) -> None:
 def test_folders_that_are_no_models(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(ModelFileError, match="no converted model"):
+        convert(tmp_path / "a", tmp_path / "a.pt")
+    for text, kind in (("[]", "list"), ("7", "int"), ("null", "NoneType")):
+        (tmp_path / "a" / "config.json").write_text(text)
+        with pytest.raises(ModelFileError, match=f"holds a {kind} where a JSON object"):
+            convert(tmp_path / "a", tmp_path / "a.pt")
+    (tmp_path / "a" / "config.json").write_text('{"_class_name": "LipSyncUNet"}')
+    with pytest.raises(ModelFileError, match="is not there"):
         convert(tmp_path / "a", tmp_path / "a.pt")
     (tmp_path / "a" / "config.json").write_text('{"kind": "bread"}')
     with pytest.raises(ModelFileError, match="no model that can be written"):

@@ -1,7 +1,6 @@
 """LatentSync's checkpoints and ours: one to one, both ways, nothing left over."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,14 +14,15 @@ from models.convert_unet import (
 )
 from models.files import ModelFileError
 from models.unet import LipSyncUNet
+from tests.parity import CASES
 from tests.small_models import PUBLISHED, UNET, small_unet, unet_inputs
 
-CASES = ("unet_stage1", "unet_stage2", "unet_stage2_efficient")
+NAMES = ("unet_stage1", "unet_stage2", "unet_stage2_efficient")
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_full_size_checkpoints_convert_both_ways(shared: Path, name: str) -> None:
-    case = json.loads((shared / "parity" / f"{name}.json").read_text())
+@pytest.mark.parametrize("name", NAMES)
+def test_full_size_checkpoints_convert_both_ways(name: str) -> None:
+    case = json.loads((CASES / f"{name}.json").read_text())
     with torch.device("meta"):
         state = {key: torch.empty(shape) for key, shape in case["full_state_dict"].items()}
     unet = unet_from_reference({f"module.{key}": value for key, value in state.items()})
@@ -98,7 +98,7 @@ def test_equal_shapes_have_no_differences() -> None:
         {"motion_module_kwargs": {"attention_block_types": ["Temporal_Self"]}},
     ],
 )
-def test_unsupported_configurations(shared: Path, change: dict) -> None:
-    case = json.loads((shared / "parity" / "unet_stage2.json").read_text())
+def test_unsupported_configurations(change: dict) -> None:
+    case = json.loads((CASES / "unet_stage2.json").read_text())
     with pytest.raises(ValueError, match="not supported"):
         config_from_reference({**case["config"], **change})

@@ -1,16 +1,16 @@
 """The fixed mask: exact at 256, the same shape at other sizes, and its soft edge."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from models.mask import face_mask, latent_mask, soft_edge
+from tests.parity import CASES
 
 
-def test_every_row_is_the_published_one(shared: Path) -> None:
-    rows = json.loads((shared / "parity" / "mask_rows.json").read_text())["rows"]
+def test_every_row_is_the_published_one() -> None:
+    rows = json.loads((CASES / "mask_rows.json").read_text())["rows"]
     expected = torch.ones(256, 256)
     for row, (first, last) in rows.items():
         expected[int(row), first : last + 1] = 0

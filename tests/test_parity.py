@@ -3,21 +3,91 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from datasets.alignment import Aligner, align, crop_size
+from models.mel import mel_spectrogram
+from tests.parity import CASES, case_align
 from tests.parity.__main__ import case_modules, case_names, main, run_case
 from tests.parity.draw import draw_array, draw_weight, relative_error
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "parity"
-CASES = case_names(SHARED) if SHARED.is_dir() else []
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_case(name: str, shared: Path) -> None:
-    error, bar = run_case(shared / "parity", name, case_modules())
+def same(first: Path, second: Path) -> bool:
+    """Whether two files hold the same, which may be that neither is there."""
+    contents = [path.read_bytes() if path.is_file() else None for path in (first, second)]
+    return contents[0] == contents[1]
+
+
+def further_cases() -> list[str]:
+    """Cases beside the repository that are not the very ones in it."""
+    names = case_names(SHARED) if SHARED.is_dir() else []
+    return [
+        name
+        for name in names
+        if not all(
+            same(CASES / f"{name}{end}", SHARED / f"{name}{end}") for end in (".npz", ".json")
+        )
+    ]
+
+
+@pytest.mark.parametrize("name", case_names(CASES))
+def test_case(name: str) -> None:
+    error, bar = run_case(CASES, name, case_modules())
     assert error <= bar
+
+
+def test_the_repository_has_cases_of_its_own() -> None:
+    assert len(case_names(CASES)) >= 8
+
+
+@pytest.mark.parametrize("name", further_cases())
+def test_further_case(name: str) -> None:
+    error, bar = run_case(SHARED, name, case_modules())
+    assert error <= bar
+
+
+def write_align_case(folder: Path, resolution: int, **changes: Any) -> None:
+    """An alignment case of any size, as our own code computes it."""
+    rng = np.random.default_rng(0)
+    face = np.array([[300.0, 220.0], [370.0, 215.0], [335.0, 255.0]])
+    landmarks = np.stack([face + rng.normal(0, 3, (3, 2)) for _ in range(4)])
+    matrices = {}
+    for key, smooth in (("matrices_smooth", True), ("matrices_plain", False)):
+        aligner = Aligner(resolution, smooth=smooth)
+        matrices[key] = np.stack([aligner.matrix_of_points(each) for each in landmarks])
+    image = np.repeat(np.linspace(0, 255, 640).astype(np.uint8)[None, :, None], 480, axis=0)
+    image = np.repeat(image, 3, axis=2)
+    arrays = {
+        "landmarks": landmarks,
+        "template": np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]]) * 2.8 * resolution / 256,
+        "face_size": np.array(crop_size(resolution)),
+        "image": image,
+        f"aligned{resolution}": align(image, matrices["matrices_smooth"][0], resolution),
+        **matrices,
+    }
+    np.savez(folder / "align_x.npz", **{**arrays, **changes})
+
+
+@pytest.mark.parametrize("resolution", [128, 256, 512])
+def test_alignment_of_any_size(resolution: int, tmp_path: Path) -> None:
+    write_align_case(tmp_path, resolution)
+    assert case_align.run(tmp_path, "align_x") < 1e-4
+
+
+def test_an_alignment_case_means_what_it_says(tmp_path: Path) -> None:
+    write_align_case(tmp_path, 128, face_size=np.array([210, 280]))
+    with pytest.raises(ValueError, match="image aligned256: not there"):
+        case_align.run(tmp_path, "align_x")
+    write_align_case(tmp_path, 256, face_size=np.array([210, 300]))
+    with pytest.raises(ValueError, match="not of the shape"):
+        case_align.run(tmp_path, "align_x")
+    write_align_case(tmp_path, 256, aligned256=np.zeros((256, 256, 3), np.uint8))
+    assert case_align.run(tmp_path, "align_x") == float("inf")
 
 
 def test_prefixes_are_unique() -> None:
@@ -26,11 +96,10 @@ def test_prefixes_are_unique() -> None:
     assert [len(prefix) for prefix in prefixes] == sorted(map(len, prefixes), reverse=True)
 
 
-def test_counts_and_exit_code(
-    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copy(shared / "parity" / "mel.npz", tmp_path)
-    shutil.copy(shared / "parity" / "mask_rows.json", tmp_path)
+def test_counts_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wave = np.random.default_rng(0).uniform(-1, 1, 8_000)
+    np.savez(tmp_path / "mel.npz", wav=wave, mel=mel_spectrogram(wave))
+    shutil.copy(CASES / "mask_rows.json", tmp_path)
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 0 failed"
     with np.load(tmp_path / "mel.npz") as arrays:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.syncnet_blocks import AttentionBlock, DownEncoder, GroupNorm, ResnetBlock
+from tests.small_models import count_runs
 
 
 @pytest.mark.parametrize(
@@ -44,8 +45,12 @@ def test_checkpointing_changes_no_gradient() -> None:
     saving = copy.deepcopy(plain)
     saving.gradient_checkpointing = True
     inputs = torch.randn(2, 4, 8, 8)
-    for encoder in (plain, saving):
-        encoder(inputs).square().sum().backward()
+    for encoder, recomputed in ((plain, 0), (saving, 1)):
+        runs = count_runs(encoder.down_blocks)
+        output = encoder(inputs)
+        assert runs == [1, 1, 1]
+        output.square().sum().backward()
+        assert runs == [1 + recomputed] * 3
     for first, second in zip(plain.parameters(), saving.parameters(), strict=True):
         assert first.grad is not None
         assert second.grad is not None

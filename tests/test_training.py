@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
+from models.files import ModelFileError
 from tasks.checkpoints import load_state
 from tasks.curves import METRICS
 from tasks.recipes import STAGES, recipe
@@ -144,6 +145,19 @@ def test_missing_weights_are_named_before_anything_starts(
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
     with pytest.raises(UserError, match=r"sd-vae-ft-mse .*`make weights`"):
         check(TrainingJob(dataset, tmp_path, recipe(name)))
+
+
+def test_a_file_that_is_no_video_network_is_found_before_anything_starts(
+    dataset: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "vit.pth"
+    torch.save({"model": {"head.weight": torch.zeros(1)}}, path)
+    for weights, match in ((str(path), r"vit\.pth does not fit VideoMAE"), ("", "trepa_weights")):
+        chosen = recipe("debug")
+        losses = replace(chosen.stage2.losses, trepa=10.0)
+        stage2 = replace(chosen.stage2, losses=losses, trepa_weights=weights)
+        with pytest.raises((ModelFileError, UserError), match=match):
+            check(TrainingJob(dataset, tmp_path, replace(chosen, stage2=stage2)))
 
 
 def test_a_missing_dataset_ends_in_a_sentence(tmp_path: Path) -> None:

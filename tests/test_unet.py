@@ -8,27 +8,27 @@ import pytest
 import torch
 
 from models.unet import LipSyncUNet
-from tests.parity import case_unet
-from tests.small_models import small_unet, unet_inputs
+from tests.parity import CASES, case_unet
+from tests.small_models import count_runs, small_unet, unet_inputs
 
-CASES: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "unet_stage1": {"motion_resolutions": []},
     "unet_stage2": {},
     "unet_stage2_efficient": {"motion_decoder_only": True},
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_parity(shared: Path, name: str) -> None:
+@pytest.mark.parametrize("name", OPTIONS)
+def test_parity(name: str) -> None:
     with torch.no_grad():
-        assert case_unet.run(shared / "parity", name) < 1e-4
+        assert case_unet.run(CASES, name) < 1e-4
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_full_size_has_exactly_the_reference_entries(shared: Path, name: str) -> None:
-    expected = json.loads((shared / "parity" / f"{name}.json").read_text())["full_state_dict"]
+@pytest.mark.parametrize("name", OPTIONS)
+def test_full_size_has_exactly_the_reference_entries(name: str) -> None:
+    expected = json.loads((CASES / f"{name}.json").read_text())["full_state_dict"]
     with torch.device("meta"):
-        unet = LipSyncUNet(**CASES[name])
+        unet = LipSyncUNet(**OPTIONS[name])
     assert {key: list(value.shape) for key, value in unet.state_dict().items()} == expected
 
 
@@ -46,7 +46,13 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         unet = small_unet().train()
         if checkpointing:
             unet.enable_gradient_checkpointing()
-        unet(*unet_inputs()).square().mean().backward()
+        blocks = [block for stage in unet.modules() for block in getattr(stage, "resnets", [])]
+        runs = count_runs(blocks)
+        output = unet(*unet_inputs())
+        assert runs == [1] * len(blocks)
+        assert len(runs) == 8
+        output.square().mean().backward()
+        assert runs == [1 + checkpointing] * len(blocks)
         gradients.append({name: weight.grad for name, weight in unet.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
