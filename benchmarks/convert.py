@@ -1,6 +1,6 @@
 """How much memory and time a full-size LatentSync checkpoint takes, there, back and in use.
 
-    python -m benchmarks.convert     about 5 minutes, 25 GB of disk, 16 GiB of memory
+    python -m benchmarks.convert     about 15 minutes on 2 cores, 25 GB of disk, 16 GiB of memory
 
 Writes a random stage 2 checkpoint of the published size (float32, 5 GB), converts it with
 `models.convert`, converts it back, compares every value, and runs the U-Net on one window
