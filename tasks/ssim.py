@@ -2,6 +2,8 @@
 
 Same as scikit-image's with Gaussian weights (sigma 1.5, 11 x 11), but fast for many
 frames and with the map kept, so that only the repainted part of a face can be judged.
+torchmetrics has the map, too, but convolves in two dimensions (three times the time) and loses
+digits in float32: up to 8e-4 on bright even pictures, where this loses 1e-4.
 """
 
 import numpy as np
