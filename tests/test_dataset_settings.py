@@ -13,7 +13,8 @@ from datasets.errors import UserError
 from datasets.store import LocalStore
 from flows.refresh_dataset import refresh_dataset
 from flows.relabel_dataset import relabel_dataset
-from models.weights import find
+from models.weights import find, weights_folder
+from tasks import published
 from tasks.dataset_pack import RECEIPT, PackConfig
 from tasks.dataset_settings import Settings, differences, next_settings, settings_before
 from tasks.ingest_config import IngestConfig
@@ -41,8 +42,9 @@ def following(
 
 @pytest.fixture(autouse=True)
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A weights folder with nothing in it."""
+    """A weights folder with nothing in it, and where a few bytes pass for the real files."""
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
+    monkeypatch.setattr(published, "verified", lambda name: weights_folder() / find(name).file)
     return tmp_path / "weights"
 
 
