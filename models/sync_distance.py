@@ -70,7 +70,7 @@ def clip_sync_distance(
     frames: torch.Tensor,
     wave: Audio,
     max_shift: int = MAX_SHIFT,
-    batch: int = 32,
+    batch: int | None = None,
 ) -> SyncDistance:
     """Offset, Sync-D and Sync-C of a clip; arguments as of `syncnet.clip_features`."""
     return sync_distance(*clip_features(network, frames, wave, batch), max_shift)

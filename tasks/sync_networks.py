@@ -103,7 +103,7 @@ class PublishedSyncNet:
         if min(len(frames), len(audio) // SAMPLES_PER_FRAME) <= MAX_SHIFT + WINDOW_FRAMES:
             return NO_CURVE
         pixels = _as_tensor(frames)
-        lips, sound = clip_features(self.network, pixels, torch.tensor(audio), BATCH)
+        lips, sound = clip_features(self.network, pixels, torch.tensor(audio))
         return SyncCurve(mean_distances(lips, sound, MAX_SHIFT).numpy())
 
 
