@@ -106,7 +106,7 @@ class _Convolutions:
     """One encoder's convolutions, made ready for many windows: the same numbers in 3/4 of the time.
 
     Norms are folded into the weights, and ReLU comes after the pooling, which it commutes with:
-    passes over the largest maps cost as much as their convolution.
+    passes over the largest maps cost more than half of their convolution.
 
     Args:
         layers: convolutions, each followed by its norm, ReLU and perhaps a pooling; in eval mode.
