@@ -9,9 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from models.mel import Audio
-from models.syncnet import SyncNet, clip_features
-
 MAX_SHIFT = 15
 
 
@@ -63,14 +60,3 @@ def sync_distance(
     means = mean_distances(lips, sound, max_shift)
     best, index = means.min(0)
     return SyncDistance(max_shift - int(index), float(best), float(means.median() - best))
-
-
-def clip_sync_distance(
-    network: SyncNet,
-    frames: torch.Tensor,
-    wave: Audio,
-    max_shift: int = MAX_SHIFT,
-    batch: int | None = None,
-) -> SyncDistance:
-    """Offset, Sync-D and Sync-C of a clip; arguments as of `syncnet.clip_features`."""
-    return sync_distance(*clip_features(network, frames, wave, batch), max_shift)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised when a change of the program makes older numbers incomparable."""
 
 

@@ -34,7 +34,7 @@ from tasks.locks import STAGING
 from tasks.source_groups import SourceGroup, group_sources
 from tasks.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 """Raised when ingestion makes something else of the same file and configuration, or the journal
 is kept in another form."""
 MAX_RUNS = 3

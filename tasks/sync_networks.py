@@ -92,18 +92,19 @@ class PublishedSyncNet:
 
     def __init__(self, weights: Path, device: torch.device) -> None:
         from models.syncnet import load_syncnet
+        from models.syncnet_clips import ClipFeatures
 
-        self.network = load_syncnet(weights).to(device)
+        self._features = ClipFeatures(load_syncnet(weights).to(device))
 
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         """Beyond the clip's ends the sound's features are zero, as in the published program."""
         from models.sync_distance import mean_distances
-        from models.syncnet import WINDOW_FRAMES, clip_features
+        from models.syncnet import WINDOW_FRAMES
 
         if min(len(frames), len(audio) // SAMPLES_PER_FRAME) <= MAX_SHIFT + WINDOW_FRAMES:
             return NO_CURVE
         pixels = _as_tensor(frames)
-        lips, sound = clip_features(self.network, pixels, torch.tensor(audio))
+        lips, sound = self._features(pixels, torch.tensor(audio))
         return SyncCurve(mean_distances(lips, sound, MAX_SHIFT).numpy())
 
 

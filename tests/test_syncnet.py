@@ -9,7 +9,8 @@ import torch
 
 from models.files import ModelFileError
 from models.mfcc import mfcc
-from models.syncnet import FoldedConv, SyncNet, clip_features, load_syncnet
+from models.syncnet import FoldedConv, SyncNet, load_syncnet
+from models.syncnet_clips import ClipFeatures
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,11 @@ def test_folded_convolution_equals_3d(time: int, stride: int, padding: int) -> N
     assert torch.allclose(conv(frames.flatten(1, 2)), expected[:, :, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("whole_numbers", [None, False])
 @torch.no_grad()
-def test_clip_features_are_those_of_the_windows(network: SyncNet) -> None:
+def test_clip_features_are_those_of_the_windows(
+    network: SyncNet, whole_numbers: bool | None
+) -> None:
     rng = np.random.default_rng(0)
     network = copy.deepcopy(network)
     for norm in network.modules():
@@ -39,7 +43,7 @@ def test_clip_features_are_those_of_the_windows(network: SyncNet) -> None:
             norm.bias.uniform_(-0.5, 0.5)
     frames = torch.from_numpy(rng.integers(0, 256, (9, 3, 224, 224), dtype=np.uint8))
     wave = (0.1 * rng.standard_normal(9 * 640)).astype(np.float32)
-    lips, sound = clip_features(network, frames, wave, batch=3)
+    lips, sound = ClipFeatures(network, 3, whole_numbers)(frames, wave)
     assert lips.shape == sound.shape == (4, 1024)
     window = frames[2:7].flip(1).float().movedim(0, 1)[None]
     assert torch.allclose(lips[2], network.forward_lip(window)[0], atol=1e-4)
@@ -49,14 +53,24 @@ def test_clip_features_are_those_of_the_windows(network: SyncNet) -> None:
 
 def test_frames_of_other_sizes_are_resized(network: SyncNet) -> None:
     frames = torch.zeros(7, 3, 96, 64, dtype=torch.uint8)
-    lips, _ = clip_features(network, frames, np.zeros(7 * 640, np.float32))
+    lips, _ = ClipFeatures(network)(frames, np.zeros(7 * 640, np.float32))
     assert lips.shape == (2, 1024)
+
+
+def test_frames_are_rounded_to_8_bits(network: SyncNet) -> None:
+    frames = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (7, 3, 224, 224), dtype=np.uint8)
+    )
+    wave = np.zeros(7 * 640, np.float32)
+    exact, _ = ClipFeatures(network)(frames, wave)
+    near, _ = ClipFeatures(network)((frames.float() + 0.4).clamp(0, 255.3), wave)
+    assert torch.equal(exact, near)
 
 
 @pytest.mark.parametrize(("frames", "samples"), [(5, 6_400), (50, 5 * 640)])
 def test_too_short_is_refused(network: SyncNet, frames: int, samples: int) -> None:
     with pytest.raises(ValueError, match="more than 5 frames"):
-        clip_features(network, torch.zeros(frames, 3, 224, 224), np.zeros(samples))
+        ClipFeatures(network)(torch.zeros(frames, 3, 224, 224), np.zeros(samples))
 
 
 def test_file_and_back(network: SyncNet, tmp_path: Path) -> None:
