@@ -22,6 +22,7 @@ from models.files import ModelFileError
 from models.latentsync_config import LatentSyncConfig
 from models.latentsync_files import CONFIG, read_config, read_part, write_model
 from models.mask import face_mask, latent_mask, soft_edge
+from models.sampling import bf16_pays, guided, shared_noise
 from models.unet import LipSyncUNet
 
 PARTS = ("unet", "autoencoder", "audio_encoder")
@@ -32,20 +33,6 @@ more than 1 GiB for a frame of 512, so a window at once would not fit beside the
 16 GiB; a GPU is busy with two."""
 EDGE = 64
 """The soft edge's radius is the resolution over this: 2 pixels at 128, 4 at 256."""
-
-
-def bf16_pays(device: torch.device) -> bool:
-    """Whether pictures are made in bf16 unless somebody asks otherwise: on CUDA devices that
-    have it in hardware.
-
-    Their matrix units are many times faster in it than in float32; training runs its networks
-    so, too; and with float32's range nothing overflows, as fp16 does in Stable Diffusion's
-    autoencoder. Processors gain little, and float32 keeps their results repeatable.
-    """
-    if device.type != "cuda":
-        return False
-    with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class LatentSync(nn.Module):
@@ -249,51 +236,14 @@ class LatentSync(nn.Module):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
             masked = self.encode_window(self.masked(source)).to(dtype)
             shown = self.encode_window(other).to(dtype)
-            latents = self._initial(masked, generator, noise)
+            latents = shared_noise(masked, generator, noise)
             for done, step in enumerate(scheduler.timesteps, 1):
-                output = self._guided(latents, step, tokens, masked, shown, guidance)
+                output = guided(self.predict, latents, step, tokens, masked, shown, guidance)
                 latents = scheduler.step(output, step, latents).prev_sample
                 if on_step is not None:
                     on_step(done, steps)
             painted = self.decode_window(latents)
         return self.blend(pixels.to(self.device), painted).to(pixels.device)
-
-    def _initial(
-        self,
-        like: torch.Tensor,
-        generator: torch.Generator | None,
-        noise: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Noise of the shape of `like`, the same for all frames."""
-        batch, channels, _, height, width = like.shape
-        if noise is None:
-            where = generator.device if generator is not None else self.device
-            shape = (batch, channels, 1, height, width)
-            noise = torch.randn(shape, generator=generator, device=where)
-        return noise.to(like.device, like.dtype).expand(like.shape)
-
-    def _guided(
-        self,
-        latents: torch.Tensor,
-        step: torch.Tensor,
-        tokens: torch.Tensor,
-        masked: torch.Tensor,
-        reference: torch.Tensor,
-        guidance: float,
-    ) -> torch.Tensor:
-        """The U-Net's output with and without audio, the difference scaled by `guidance`."""
-        timesteps = step.to(latents.device).expand(len(latents))
-        if guidance == 1:
-            output = self.predict(latents, timesteps, tokens, masked, reference)
-            return output.to(latents.dtype)
-        # One pass over twice the batch: first without audio, then with it.
-        latents, timesteps, masked, reference = (
-            torch.cat([each, each]) for each in (latents, timesteps, masked, reference)
-        )
-        tokens = torch.cat([torch.zeros_like(tokens), tokens])
-        output = self.predict(latents, timesteps, tokens, masked, reference)
-        without, with_audio = output.to(latents.dtype).chunk(2)
-        return without + guidance * (with_audio - without)
 
     def _check(self, pixels: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor) -> None:
         side = self.config.resolution

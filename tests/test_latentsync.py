@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.latentsync import LatentSync, bf16_pays
+from models.latentsync import LatentSync
 from models.latentsync_config import LatentSyncConfig
+from models.sampling import bf16_pays
 from tests.small_models import shaken, small_config, small_model
 
 
