@@ -81,6 +81,7 @@ def evaluate(
         ModelFileError: the bundle or weights are damaged.
     """
     from datasets.landmarks import FaceMeshDetector
+    from models.sampling import bf16_pays
     from tasks.evaluation_clips import (
         CLIP_LIST,
         freeze,
@@ -110,7 +111,8 @@ def evaluate(
     work = _work_folder(output, key)
     with FaceMeshDetector(max_faces=1) as detector:
         # Before the hours of generating: a file that is no judge is a mistake to hear of now.
-        scores = Scores(judge_bundle, config, resolve_device(device), tests, detector)
+        place = resolve_device(device)
+        scores = Scores(judge_bundle, config, place, tests, detector)
         _generate_all(bundle_dir, store, tests.clips, work, config, device, say)
         details = _measure_all(store, tests.clips, work, scores, say)
     metrics = scores.metrics()
@@ -122,7 +124,8 @@ def evaluate(
         "split": tests.split,
         "clips": [clip.clip_id for clip in tests.clips],
         "config": asdict(config),
-        "device": device,
+        "device": str(place),
+        "bf16": bf16_pays(place),
         "seconds": time.monotonic() - began,
     }
     write_atomic(output / DETAILS, json.dumps(details) + "\n")
