@@ -12,14 +12,17 @@ from diffusers import DDIMScheduler
 from models.latentsync_config import PredictionType
 
 TRAIN_STEPS = 1000
+MAX_STEPS = TRAIN_STEPS // 2
+"""Of the sampler. With more, "leading" timesteps start far below the last one, though from
+nothing but noise, and with 1000 beyond the table."""
 
 
 def make_scheduler(prediction_type: PredictionType = "epsilon") -> DDIMScheduler:
     """DDIM as the published checkpoints are trained and sampled.
 
     "epsilon" is the paper's. A network that predicts the "sample" itself is small and
-    sampled in few steps: its timesteps end at the last one, where there is nothing but
-    noise, and its last step returns the prediction with no noise put back.
+    sampled in few steps: its timesteps start at the last one, where there is nothing but
+    noise.
 
     Raises:
         ValueError: the prediction type is unknown.

@@ -1,8 +1,9 @@
 """Frechet distance between two sets of features (FID, arXiv 1706.08500), in float64.
 
 Statistics are streamed: no feature matrix is kept. The trace of the root of the product
-of the covariances is taken from eigenvalues of symmetric matrices, which is exact also
-where covariances are singular (fewer samples than dimensions).
+of the covariances is taken from eigenvalues of symmetric matrices. Where covariances are
+singular (fewer samples than dimensions), only as many eigenvalues count as there can be: the
+root would make something of the others' rounding.
 """
 
 from typing import Any
@@ -95,9 +96,11 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
         raise ValueError(f"statistics of {a.dim} and {b.dim} dimensions cannot be compared")
     first, second = a.covariance, b.covariance
     values, vectors = np.linalg.eigh(first)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    product = np.linalg.eigvalsh(root @ second @ root)
-    trace_of_root = np.sqrt(product.clip(0)).sum()
+    ranks = [min(each.dim, each.count - 1) for each in (a, b)]
+    # (dim, rank) with first = root @ root.T; the product's eigenvalues are those of A B.
+    root = (vectors * np.sqrt(values.clip(0)))[:, -ranks[0] :]
+    product = np.linalg.eigvalsh(root.T @ second @ root)
+    trace_of_root = np.sqrt(product[-min(ranks) :].clip(0)).sum()
     shift = a.mean - b.mean
     distance = shift @ shift + np.trace(first) + np.trace(second) - 2 * trace_of_root
     return float(max(distance, 0.0))

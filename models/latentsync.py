@@ -17,7 +17,7 @@ from torch import nn
 
 from models.audio_encoders import build_audio_encoder
 from models.autoencoder import build_autoencoder
-from models.diffusion import make_scheduler, one_step_x0
+from models.diffusion import MAX_STEPS, make_scheduler, one_step_x0
 from models.files import ModelFileError
 from models.latentsync_config import LatentSyncConfig
 from models.latentsync_files import CONFIG, read_config, read_part, write_model
@@ -209,7 +209,7 @@ class LatentSync(nn.Module):
                 the soft edge.
             reference: (b, f, 3, R, R) of the same person.
             tokens: (b, f, n, w).
-            steps: denoising steps.
+            steps: denoising steps, at most `MAX_STEPS`.
             guidance: 1 follows the audio as trained; more exaggerates what it changes.
             generator: of the noise.
             noise: (1 or b, c, 1, r, r) instead, for windows that are to share it.
@@ -221,10 +221,10 @@ class LatentSync(nn.Module):
             (b, f, 3, R, R) in [-1, 1] on the pixels' device.
 
         Raises:
-            ValueError: steps is not positive, or shapes do not fit.
+            ValueError: steps is out of range, or shapes do not fit.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        if not 1 <= steps <= MAX_STEPS:
+            raise ValueError(f"steps must be between 1 and {MAX_STEPS}, got {steps}")
         self._check(pixels, reference, tokens)
         dtype = next(self.unet.parameters()).dtype
         source, other = (each.to(self.device, dtype) for each in (pixels, reference))
@@ -239,7 +239,11 @@ class LatentSync(nn.Module):
             latents = shared_noise(masked, generator, noise)
             for done, step in enumerate(scheduler.timesteps, 1):
                 output = guided(self.predict, latents, step, tokens, masked, shown, guidance)
-                latents = scheduler.step(output, step, latents).prev_sample
+                stepped = scheduler.step(output, step, latents)
+                latents = stepped.prev_sample
+                if done == steps and self.config.prediction_type == "sample":
+                    # Where the steps do not divide 1000, DDIM would put a rest of noise back.
+                    latents = stepped.pred_original_sample
                 if on_step is not None:
                     on_step(done, steps)
             painted = self.decode_window(latents)

@@ -7,7 +7,7 @@ exact in 32 bits, and what the third digit leaves is below float32's own roundin
 half of its time.
 """
 
-from functools import reduce
+from functools import cache, reduce
 
 import torch
 
@@ -19,22 +19,36 @@ MOST_PRODUCTS = 2**31 // (255 * 128)
 """How many products of a pixel and a digit surely fit into the 32 bits of their sum."""
 
 
+@cache
 def has_matrix_units() -> bool:
-    """Whether this processor multiplies 8-bit matrices, and PyTorch can ask it to."""
-    wanted = all(hasattr(torch.ops.onednn, name) for name in ("qconv_prepack", "qconv_pointwise"))
-    return wanted and bool(torch.cpu.get_capabilities().get("amx_int8"))
+    """Whether this processor multiplies 8-bit matrices, and PyTorch lets it.
+
+    Told to do without newer instructions, oneDNN adds such products in 16 bits, which overflow:
+    so a sum that would is tried.
+    """
+    if not torch.cpu.get_capabilities().get("amx_int8"):
+        return False
+    if not all(hasattr(torch.ops.onednn, name) for name in ("qconv_prepack", "qconv_pointwise")):
+        return False
+    pixels = torch.full((1, 16, 7, 7), 255, dtype=torch.uint8)
+    weight = torch.full((16, 16, 7, 7), float(LARGEST))
+    found = PixelConvolution(weight, torch.zeros(16), (1, 1))(
+        pixels.contiguous(memory_format=torch.channels_last)
+    )
+    return bool((found == 255 * LARGEST * pixels.numel()).all())
 
 
 def digits(weight: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """(c', c, h, w) -> int8 digits and their (c',) scales, coarsest first; their sum is it."""
-    scale = weight.double().abs().amax((1, 2, 3)) / LARGEST
-    scale[scale == 0] = 1.0
-    rest = weight.double() / scale[:, None, None, None]
-    found = []
-    for _ in range(DIGITS):
-        digit = rest.round().clamp(-128, LARGEST)
-        found.append((digit.to(torch.int8), scale.float()))
-        rest, scale = (rest - digit) * BASE, scale / BASE
+    finest = weight.double().abs().amax((1, 2, 3)) / (LARGEST * BASE ** (DIGITS - 1))
+    finest[finest == 0] = 1.0
+    rest = (weight.double() / finest[:, None, None, None]).round()
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for power in range(DIGITS):
+        # The last digit, in -128..127; what is left without it is a whole multiple of the base.
+        digit = (rest + BASE // 2).remainder(BASE) - BASE // 2
+        found.insert(0, (digit.to(torch.int8), (finest * BASE**power).float()))
+        rest = (rest - digit) / BASE
     return found
 
 

@@ -46,8 +46,9 @@ def calibrate_threshold(cosine: torch.Tensor, y: torch.Tensor) -> float:
     right = torch.cat([positive.new_zeros(1), (1 - positive).cumsum(0)]) + torch.cat(
         [positive.flip(0).cumsum(0).flip(0), positive.new_zeros(1)]
     )
-    inner = right[1:-1]
     gaps = values.diff()
+    # No threshold parts equal values.
+    inner = torch.where(gaps > 0, right[1:-1], -1.0)
     best = int(torch.where(inner == inner.max(), gaps, -1.0).argmax())
     return float((values[best] + values[best + 1]) / 2)
 

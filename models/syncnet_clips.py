@@ -39,17 +39,14 @@ class ClipFeatures:
     Args:
         network: in eval mode; its device is used, its weights as they are now.
         batch: windows at a time; memory grows with it, not with the clip.
-        whole_numbers: multiply pictures in whole numbers. None: where the processor has units
-            for that.
+        whole_numbers: multiply pictures in whole numbers where the processor has units for that.
     """
 
-    def __init__(
-        self, network: SyncNet, batch: int = 64, whole_numbers: bool | None = None
-    ) -> None:
+    def __init__(self, network: SyncNet, batch: int = 64, whole_numbers: bool = True) -> None:
         self._network, self._batch = network, batch
         self._device = next(network.parameters()).device
         few = self._device.type == "cpu"
-        whole = few and (has_matrix_units() if whole_numbers is None else whole_numbers)
+        whole = few and whole_numbers and has_matrix_units()
         # On processors so few windows that the maps, 4.5 MB each after the first convolution over
         # lips, stay in the cache and are not fetched from the system anew.
         few_at_once, first = (8, 2) if few else (batch, batch)

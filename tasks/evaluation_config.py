@@ -22,9 +22,11 @@ class EvaluationConfig:
     seed: int = 1247
     """Of the initial noise."""
     image_frames: int = 2048
-    """Frames at most, spread over all clips, that FID compares on either side."""
+    """Frames at most, spread over all clips, that FID compares on either side; at least one
+    of each clip."""
     video_windows: int = 256
-    """Windows of 16 frames at most that FVD compares on either side."""
+    """Windows of 16 frames at most that FVD compares on either side; at least one of each
+    clip."""
     clip_list: str = ""
     """The clips.json of an earlier evaluation: the same clips again; empty: choose."""
     syncnet_weights: str = ""

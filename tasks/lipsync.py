@@ -100,7 +100,7 @@ class FaceGenerator:
     Args:
         bundle: folder that training wrote.
         device: cpu, cuda, cuda:N or mps.
-        steps: of the sampler.
+        steps: of the sampler, at most 500.
         guidance: weight of the audio against none; 1 is without.
         seed: of the noise.
         bf16: run the networks in bf16; None: where the device is made for it.
@@ -120,11 +120,12 @@ class FaceGenerator:
         bf16: bool | None = None,
     ) -> None:
         from datasets.errors import UserError
+        from models.diffusion import MAX_STEPS
         from models.latentsync import LatentSync
         from tasks.training import resolve_device
 
-        if not 1 <= steps <= 1000:
-            raise UserError(f"--steps must be between 1 and 1000, got {steps}")
+        if not 1 <= steps <= MAX_STEPS:
+            raise UserError(f"--steps must be between 1 and {MAX_STEPS}, got {steps}")
         if not 1.0 <= guidance <= 20.0:
             raise UserError(f"--guidance must be between 1 and 20, got {guidance}")
         self.device = resolve_device(device)

@@ -47,7 +47,7 @@ def ssim_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         second: the same shape.
 
     Returns:
-        float32 (n, h - 10, w - 10), mean over the channels, at most 1.
+        float32 (n, h - 10, w - 10), mean over the channels, at most 1 but for rounding.
 
     Raises:
         ValueError: the shapes differ or are smaller than the window.

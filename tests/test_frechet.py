@@ -38,6 +38,19 @@ def test_singular_covariances_are_exact() -> None:
     assert frechet_distance_of(few, shifted) == pytest.approx(64 * 4, rel=1e-6)
 
 
+def test_few_samples_close_together_are_exact() -> None:
+    rng = np.random.default_rng(0)
+    first = np.maximum(rng.normal(size=(48, 512)), 0)
+    first[:, :20] *= 5
+    second = first + 0.02 * rng.normal(size=first.shape)
+    a, b = (each - each.mean(0) for each in (first, second))
+    # The trace of the root of A B is the nuclear norm of a b^T / (n - 1).
+    nuclear = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    spread = ((a**2).sum() + (b**2).sum() - 2 * nuclear) / 47
+    exact = ((first.mean(0) - second.mean(0)) ** 2).sum() + spread
+    assert frechet_distance_of(first, second) == pytest.approx(exact, rel=1e-8)
+
+
 def test_symmetric() -> None:
     a, b = features(1, 40), features(2, 60)
     assert frechet_distance_of(a, b) == pytest.approx(frechet_distance_of(b, a), rel=1e-9)

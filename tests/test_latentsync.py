@@ -207,13 +207,25 @@ def test_saved_model_gives_the_same_pictures(tmp_path: Path) -> None:
     assert torch.equal(loaded.generate(*arguments, steps=2, generator=seeded()), expected)
 
 
+@pytest.mark.parametrize("steps", [4, 6])
+def test_the_last_step_is_the_prediction(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where 1000 is no multiple of the steps."""
+    model = small_model()
+    fixed = torch.randn(1, 8, 4, 8, 8, generator=seeded())
+    monkeypatch.setattr(model, "predict", lambda noisy, *_: fixed.expand_as(noisy))
+    pixels = window(0)
+    painted = model.generate(pixels, window(1), speech(model), steps=steps, generator=seeded())
+    expected = model.blend(pixels, model.decode_window(fixed))
+    torch.testing.assert_close(painted, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
         ({"pixels": window(0)[..., :32]}, "pixels must be"),
         ({"reference": window(0, frames=3)}, "differ"),
         ({"tokens": torch.zeros(1, 3, 7, 88)}, "tokens must be for"),
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 0}, "steps must be between 1 and 500, got 0"),
     ],
 )
 def test_inputs_that_do_not_fit(change: dict, match: str) -> None:

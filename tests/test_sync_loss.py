@@ -56,6 +56,13 @@ def test_threshold_errs_least_on_overlapping_classes() -> None:
     assert reached >= max(others)
 
 
+def test_no_threshold_parts_equal_cosines() -> None:
+    cosine, y = torch.tensor([0.4, 0.4, 0.2, 0.4]), torch.tensor([0.0, 1, 1, 1])
+    best = calibrate_threshold(cosine, y)
+    assert best == pytest.approx(0.3)
+    assert calibrate_threshold(torch.full((4,), 0.5), y) == pytest.approx(0.5)
+
+
 def test_one_class_cannot_be_calibrated() -> None:
     with pytest.raises(ValueError, match="only one kind"):
         calibrate_threshold(torch.rand(4), torch.ones(4))

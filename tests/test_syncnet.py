@@ -27,11 +27,9 @@ def test_folded_convolution_equals_3d(time: int, stride: int, padding: int) -> N
     assert torch.allclose(conv(frames.flatten(1, 2)), expected[:, :, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize("whole_numbers", [None, False])
+@pytest.mark.parametrize("whole_numbers", [True, False])
 @torch.no_grad()
-def test_clip_features_are_those_of_the_windows(
-    network: SyncNet, whole_numbers: bool | None
-) -> None:
+def test_clip_features_are_those_of_the_windows(network: SyncNet, whole_numbers: bool) -> None:
     rng = np.random.default_rng(0)
     network = copy.deepcopy(network)
     for norm in network.modules():
