@@ -129,7 +129,8 @@ def files(folder: Path) -> str:
 
 def bundle(folder: Path) -> str:
     """`python -m tasks.published_bundle bundle --unet unet.pt --resolution 256 ...`."""
-    from tasks.published_bundle import Files, build_bundle
+    from tasks.published_bundle import build_bundle
+    from tasks.published_model import Files
 
     names = ("unet.pt", "vae.safetensors", "tiny.pt", "syncnet.pt")
     given = Files(*(str(folder / name) for name in names))

@@ -38,6 +38,8 @@ _PICKLE = b"\x80"
 """First byte of a pickle of any current protocol."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training scripts put the weights."""
+WHOLE_NUMBERS = ("num_batches_tracked", "position_ids")
+"""Ends of the names of entries that are no weights."""
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -110,12 +112,75 @@ def unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
         raise ModelFileError(
             f"model file {path} holds {type(content).__name__} where named weights were expected"
         )
-    odd = [key for key, value in content.items() if not isinstance(value, torch.Tensor)]
-    if odd:
+    seen: set[int] = set()
+    return {
+        str(key).removeprefix("module."): _plain(str(key), value, path, seen)
+        for key, value in content.items()
+    }
+
+
+def _plain(key: str, value: Any, path: Path, seen: set[int]) -> torch.Tensor:
+    """An entry that every reader takes, sharing its memory with no other."""
+    if not isinstance(value, torch.Tensor):
         raise ModelFileError(
-            f"model file {path} holds no weights under {odd[0]!r}: expected tensors by name"
+            f"model file {path} holds no weights under {key!r}: expected tensors by name"
         )
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        kind = "values elsewhere" if value.is_meta else f"a {value.layout} tensor"
+        if value.is_quantized:
+            kind = "quantized values"
+        raise ModelFileError(
+            f"model file {path} holds {kind} under {key!r}: expected dense floating-point weights"
+        )
+    counts = key.endswith(WHOLE_NUMBERS) or value.numel() <= 1
+    if not (value.is_floating_point() or counts):
+        raise ModelFileError(
+            f"model file {path} holds {value.dtype} under {key!r}: expected floating-point "
+            "weights, not quantized or complex ones"
+        )
+    memory = value.untyped_storage()
+    if memory.nbytes() < value.numel() * value.element_size():
+        raise ModelFileError(
+            f"model file {path} claims {value.numel()} values for {key!r} and holds "
+            f"{memory.nbytes() // value.element_size()}: it was made to deceive or is damaged"
+        )
+    shared = value.numel() > 0 and memory.data_ptr() in seen
+    seen.add(memory.data_ptr())
+    return value.clone() if shared else value
+
+
+def check_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Whether all weights are numbers.
+
+    Raises:
+        ModelFileError: one is infinite or none.
+    """
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelFileError(
+                f"model file {path} holds values that are no numbers under {key!r}: its training "
+                "diverged or it is damaged, give another checkpoint"
+            )
+
+
+def check_archive(path: Path) -> None:
+    """Whether the parts of a .pt file have the checksums that it says; torch does not look.
+
+    Raises:
+        ModelFileError: one has not.
+    """
+    if not _is_zip(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except _UNREADABLE as problem:
+        raise ModelFileError(f"model file {path} {_diagnosis(path, problem)}") from problem
+    if damaged:
+        raise ModelFileError(
+            f"model file {path} is damaged: the checksum of its part {damaged} is wrong; fetch it "
+            "again"
+        )
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -164,9 +229,17 @@ def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
     some files lack and inference does not need.
 
     Raises:
-        ModelFileError: a key or shape differs.
+        ModelFileError: a key or shape differs, or a value is no number.
     """
     check_fit(network, weights, path)
+    own = network.state_dict()
+    for key, value in weights.items():
+        if own[key].is_floating_point() and not value.is_floating_point():
+            raise ModelFileError(
+                f"model file {path} holds {value.dtype} under {key!r}: expected floating-point "
+                "weights"
+            )
+    check_finite(weights, path)
     network.load_state_dict(
         {
             key: value.float() if value.is_floating_point() else value

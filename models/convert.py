@@ -11,21 +11,29 @@ Every folder holds `config.json` and safetensors.
 
 import argparse
 import json
-import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from models.checkpoint_files import read_checkpoint, read_state_dict, unwrap
-from models.files import ModelFileError
+from models.checkpoint_files import (
+    check_archive,
+    check_finite,
+    read_checkpoint,
+    read_state_dict,
+    unwrap,
+)
+from models.files import ModelFileError, is_disk_full
+from models.new_output import check_free, new_file, new_folder
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+LARGEST = 65_536
+"""Largest size in a configuration that is believed."""
 UNET_WEIGHTS = "diffusion_pytorch_model.safetensors"
 Weights = Mapping[str, torch.Tensor]
 Writer = Callable[[Path, Weights, Path], list[str]]
@@ -41,11 +49,11 @@ def convert(source: Path, target: Path) -> str:
         ModelFileError: the source is none of the known kinds or damaged, or the target is
             in the way.
     """
-    if target.exists() and (target.is_file() or any(target.iterdir())):
-        raise ModelFileError(f"{target} is there already: give a new name or remove it")
+    check_free(target)
     if source.is_dir():
         return _back(source, target)
     content = read_checkpoint(source)
+    check_archive(source)
     weights: Weights = {}
     writer: Writer
     if isinstance(content, dict) and "dims" in content:
@@ -53,15 +61,8 @@ def convert(source: Path, target: Path) -> str:
     else:
         weights = unwrap(content, source)
         kind, writer = _recognise(weights, source)
-    temporary = target.with_name(target.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        notes = writer(source, weights, temporary)
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with new_folder(target) as folder:
+        notes = writer(source, weights, folder)
     return "\n".join([f"{kind}: {source} -> {target}", *notes])
 
 
@@ -89,6 +90,7 @@ def _write_unet(source: Path, weights: Weights, folder: Path) -> list[str]:
         unet = unet_from_reference(weights)
     except ModelFileError as error:
         raise ModelFileError(f"model file {source}: {error}") from error
+    check_finite(weights, source)
     unet.save_pretrained(folder, max_shard_size="100GB")
     return [f"{len(weights)} entries, configuration told from their shapes"]
 
@@ -97,6 +99,7 @@ def _write_sd(source: Path, weights: Weights, folder: Path) -> list[str]:
     from models.convert_sd import config_for, start_from_stable_diffusion
     from models.unet import LipSyncUNet
 
+    check_finite(weights, source)
     torch.manual_seed(0)
     try:
         unet = LipSyncUNet(**config_for(weights))
@@ -135,12 +138,17 @@ def _write_plain(folder: Path, config: Mapping[str, Any], weights: Weights) -> l
 
 
 def _back(source: Path, target: Path) -> str:
-    """A folder's weights as `{"global_step", "state_dict"}`, as LatentSync's own files are; those
-    of Whisper as OpenAI's."""
+    """A folder's weights in the form of the published file: LatentSync's own files are
+    `{"global_step", "state_dict"}`, SyncNet's holds nothing but weights, Whisper's sizes, too."""
     try:
         config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{source} is no converted model: {CONFIG} {error}") from error
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"{source} is no converted model, there is no {CONFIG} in it: give a checkpoint file, "
+            "or a folder made by this program"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{source / CONFIG} cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):
         raise ModelFileError(
             f"{source} is no converted model: {CONFIG} holds a {type(config).__name__} where a "
@@ -150,9 +158,14 @@ def _back(source: Path, target: Path) -> str:
     if config.get("_class_name") == "LipSyncUNet":
         kind, weights = "LatentSync U-Net", _read_unet(source, config)
         content = {"global_step": 0, "state_dict": dict(weights)}
-    elif config.get("kind") in ("stable_syncnet", "syncnet"):
-        kind, weights = str(config["kind"]), read_state_dict(source / WEIGHTS)
+    elif config.get("kind") == "stable_syncnet":
+        kind, weights = "StableSyncNet", _read_stable_syncnet(source, config)
         content = {"global_step": 0, "state_dict": dict(weights)}
+    elif config.get("kind") == "syncnet":
+        from models.syncnet import load_syncnet
+
+        kind, weights = "SyncNet", load_syncnet(source / WEIGHTS).state_dict()
+        content = dict(weights)
     elif config.get("model_type") == "whisper":
         from models.whisper_files import to_openai
 
@@ -163,13 +176,8 @@ def _back(source: Path, target: Path) -> str:
             f"{source} holds no model that can be written as a checkpoint: expected a U-Net, "
             "StableSyncNet, SyncNet or Whisper encoder converted by this program"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        torch.save(content, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(target) as file:
+        torch.save(content, file)
     return f"{kind}: {source} -> {target}\n{len(weights)} entries"
 
 
@@ -177,10 +185,39 @@ def _read_unet(folder: Path, config: Mapping[str, Any]) -> Weights:
     from models.convert_unet import unet_from_reference
 
     options = {key: value for key, value in config.items() if not key.startswith("_")}
+    _check_numbers(options, folder)
+    weights = read_state_dict(folder / UNET_WEIGHTS)
     try:
-        return unet_from_reference(read_state_dict(folder / UNET_WEIGHTS), options).state_dict()
+        return unet_from_reference(weights, options).state_dict()
+    except ModelFileError as error:
+        raise ModelFileError(f"model folder {folder}: {error}") from error
     except (TypeError, RuntimeError, ZeroDivisionError) as error:
         raise ModelFileError(f"{folder / CONFIG} describes no LipSyncUNet: {error}") from error
+
+
+def _read_stable_syncnet(folder: Path, config: Mapping[str, Any]) -> Weights:
+    from models.stable_syncnet import load_stable_syncnet
+
+    _check_numbers(config, folder)
+    options = {key: value for key, value in config.items() if key != "kind"}
+    try:
+        return load_stable_syncnet(folder / WEIGHTS, options).state_dict()
+    except ModelFileError:
+        raise
+    except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise ModelFileError(f"{folder / CONFIG} describes no StableSyncNet: {error!r}") from error
+
+
+def _check_numbers(values: Any, folder: Path) -> None:
+    """Whether sizes are such that a network of them can be built in any time."""
+    for each in values.values() if isinstance(values, dict) else values:
+        if isinstance(each, dict | list):
+            _check_numbers(each, folder)
+        elif isinstance(each, int) and abs(each) > LARGEST:
+            raise ModelFileError(
+                f"{folder / CONFIG} describes no network that can be built: it says "
+                f"{str(each)[:20]} where at most {LARGEST} was expected"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -194,8 +231,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         print(convert(options.source, options.target))
-    except (ModelFileError, OSError) as error:
-        print(error, file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+    except (ModelFileError, OSError, RuntimeError, SafetensorError, MemoryError) as error:
+        if is_disk_full(error):
+            print(
+                f"the disk is full: free some space for {options.target} and run the same command "
+                "again",
+                file=sys.stderr,
+            )
+        elif isinstance(error, ModelFileError | OSError | MemoryError):
+            print(error or "there is not enough memory for this model", file=sys.stderr)
+        else:
+            raise
         return 2
     return 0
 

@@ -76,6 +76,11 @@ def probe(
             f"model file {path} is TorchScript but not {expected}, as which it cannot be called: "
             "give that file"
         ) from problem
+    if isinstance(found, torch.Tensor) and not bool(found.isfinite().all()):
+        raise ModelFileError(
+            f"model file {path} gives values that are no numbers: expected {expected}, fetch it "
+            "again"
+        )
     if not isinstance(found, torch.Tensor) or not found.is_floating_point():
         raise ModelFileError(
             f"model file {path} gives {type(found).__name__} where {expected} gives features: "

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from models.checkpoint_files import load_weights, read_state_dict
 from models.files import ModelFileError
+from models.new_output import save_weights
 
 CONFIG = "config.json"
 Config = TypeVar("Config")
@@ -32,7 +32,7 @@ def write_model(folder: Path, config: Mapping[str, Any], networks: Mapping[str, 
         if state:
             target = folder / f"{name}.safetensors"
             temporary = target.with_name(target.name + ".tmp")
-            save_file(state, temporary, metadata={"format": "pt"})
+            save_weights(state, temporary)
             os.replace(temporary, target)
     temporary = folder / f"{CONFIG}.tmp"
     temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -18,6 +18,8 @@ DIMS = {
     "n_audio_ctx": ("context", "max_source_positions"),
 }
 """OpenAI's name of a size -> ours, and Hugging Face's."""
+MAX_CONTEXT = 1500
+"""Steps of the published encoders, 30 s."""
 _OPENAI_NAMES = {
     "attn.query": "self_attn.q_proj",
     "attn.key": "self_attn.k_proj",
@@ -89,6 +91,27 @@ def _check_sizes(sizes: Mapping[str, Any], path: Path) -> None:
         )
 
 
+def _check_weights(
+    sizes: Mapping[str, Any], weights: Mapping[str, torch.Tensor], path: Path
+) -> None:
+    """Whether the weights are of the sizes that stand beside them, before anything is built."""
+    first, places = weights.get("conv1.weight"), weights.get("embed_positions.weight")
+    if first is None or first.ndim != 3:
+        raise ModelFileError(f"model file {path} is no Whisper: it has no encoder.conv1.weight")
+    layers = {part for key in weights for part in key.split(".")[1:2] if part.isdigit()}
+    told = {"width": first.shape[0], "mels": first.shape[1], "layers": len(layers)}
+    if places is not None:
+        told["context"] = places.shape[0]
+    elif sizes["context"] > MAX_CONTEXT:
+        told["context"] = MAX_CONTEXT
+    for name, size in told.items():
+        if sizes[name] != size:
+            raise ModelFileError(
+                f"model file {path} is no Whisper: it says {name} {sizes[name]}, its weights have "
+                f"{size}"
+            )
+
+
 def read_openai(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Sizes and encoder weights, under transformers' names, of a file like `tiny.pt`.
 
@@ -109,7 +132,9 @@ def read_openai(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         for key, value in weights.items()
         if key.startswith("encoder.")
     }
-    return sizes, convert_openai(encoder)
+    converted = convert_openai(encoder)
+    _check_weights(sizes, converted, path)
+    return sizes, converted
 
 
 def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -129,6 +154,8 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     weights = read_state_dict(path / "model.safetensors")
     prefixes = ("model.encoder.", "encoder.")
     prefix = next((p for p in prefixes if any(key.startswith(p) for key in weights)), "")
-    return sizes, {
+    encoder = {
         key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
     }
+    _check_weights(sizes, encoder, path)
+    return sizes, encoder

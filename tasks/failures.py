@@ -4,22 +4,13 @@ Libraries wrap errors in their own, so the whole chain of causes is looked at.
 """
 
 import errno
-import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.errors import StoreError, UserError
-from models.files import ModelFileError
+from models.files import ModelFileError, is_disk_full
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-FULL_TEXT = re.compile(
-    "No space left on device"
-    "|Disk quota exceeded"
-    "|database or disk is full"  # SQLite
-    "|requested and [0-9]+ written"  # numpy
-    "|PytorchStreamWriter failed writing file"  # torch
-)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -44,14 +35,6 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             waiting.append(each.__context__)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether this very error says that no space is left."""
-    if getattr(error, "errno", None) in DISK_FULL:
-        return True
-    # Not every library keeps the system's number.
-    return not isinstance(error, UserError) and bool(FULL_TEXT.search(str(error)))
-
-
 def for_the_user(error: BaseException) -> bool:
     """Whether this very error carries its own sentence for the user."""
     return isinstance(error, UserError | ModelFileError | StoreError)
@@ -64,7 +47,7 @@ def sentence_for(error: BaseException) -> str | None:
         if for_the_user(each):
             return one_line(each)
     for each in chain:
-        if is_disk_full(each):
+        if not isinstance(each, UserError) and is_disk_full(each):
             name = getattr(each, "filename", None)
             where = f" while writing {name}" if name else ""
             return f"the disk is full{where}: free some space and run the same command again"

@@ -24,8 +24,8 @@ from datasets.records import ClipRow, Verdict
 from datasets.shards import MAX_BYTES, ShardWriter
 from datasets.sources import SourceItem
 from datasets.store import LocalStore, Store
+from models.files import is_disk_full
 from tasks.executor import Resources, Stage
-from tasks.failures import is_disk_full
 from tasks.ingest_config import IngestConfig, Tools
 from tasks.ingest_file import FileRun, Members
 from tasks.sync_score import get_scorer

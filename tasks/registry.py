@@ -68,6 +68,16 @@ class Registry:
             )
         self._client = client(self.uri)
 
+    @staticmethod
+    def check_name(name: str) -> None:
+        """Whether a model can be called so.
+
+        Raises:
+            UserError: MLflow would not take it.
+        """
+        if not name.strip() or set(name) & set("/:"):
+            raise UserError(f"{name!r} is no name for a model: expected some text without / and :")
+
     def names(self) -> list[str]:
         """All registered models."""
         return sorted(model.name for model in self._client.search_registered_models())
@@ -162,9 +172,11 @@ class Registry:
 
         Raises:
             ModelFileError: the folder is no bundle.
+            UserError: the name is none.
         """
         from mlflow.exceptions import MlflowException
 
+        self.check_name(name)
         about = read_bundle(bundle)
         digest = bundle_digest(bundle)
         for known in self.versions(name):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from datasets.clips import ClipStore
 from models.files import ModelFileError
+from models.new_output import save_weights
 from models.sync_loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.batches import SyncBatch, sync_batch
 from tasks.recipes import SyncNetConfig
@@ -183,11 +184,10 @@ def _load_published(network: nn.Module, weights: str) -> None:
 
 def save_syncnet(folder: Path, network: nn.Module, config: SyncNetConfig, threshold: float) -> None:
     """Write network and configuration as files that hold no code."""
-    from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: each.contiguous().cpu() for name, each in network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS_FILE)
+    save_weights(weights, folder / WEIGHTS_FILE)
     about = asdict(config) | {"threshold": threshold}
     (folder / CONFIG_FILE).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
 

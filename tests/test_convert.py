@@ -1,6 +1,8 @@
 """`python -m models.convert`: every known kind, back again, and clear refusals."""
 
+import errno
 import io
+import json
 import os
 import pickle
 import re
@@ -69,7 +71,7 @@ def test_syncnet_there_and_back(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "syncnet_v2.model")
     convert(tmp_path / "syncnet_v2.model", tmp_path / "out")
     convert(tmp_path / "out", tmp_path / "back.model")
-    after = torch.load(tmp_path / "back.model", weights_only=True)["state_dict"]
+    after = torch.load(tmp_path / "back.model", weights_only=True)
     assert after.keys() == state.keys()
     assert all(torch.equal(after[key], state[key]) for key in state)
 
@@ -105,7 +107,8 @@ def whisper_content(**changes: object) -> dict:
         ({"n_audio_head": 0}, "heads is 0 where a positive"),
         ({"n_audio_layer": "2"}, "layers is '2' where a positive"),
         ({"n_audio_state": 15, "n_audio_head": 3}, "width 15 is not even"),
-        ({"n_audio_layer": 1}, "does not fit WhisperEncoder"),
+        ({"n_audio_layer": 1}, "says layers 1, its weights have 2"),
+        ({"n_audio_ctx": 1 << 60}, "says context 1152921504606846976, its weights have 50"),
         ({"extra": "encoder.blocks.0"}, "does not fit WhisperEncoder"),
         ({"extra": "encoder.blocks.0.attn"}, "does not fit WhisperEncoder"),
         ({"extra": "encoder.blocks"}, "does not fit WhisperEncoder"),
@@ -256,3 +259,108 @@ def test_help() -> None:
         cwd=Path(__file__).parents[1],
     )
     assert "latentsync_unet.pt" in done.stdout
+
+
+def spoiled(checkpoint: Path, kind: str) -> None:
+    """Weights that a reader must not take."""
+    content = torch.load(checkpoint, weights_only=True)
+    weights = content["state_dict"]
+    value = weights["conv_in.weight"]
+    weights["conv_in.weight"] = {
+        "nan": torch.full_like(value, torch.nan),
+        "int8": value.to(torch.int8),
+        "complex": value.to(torch.complex64),
+        "sparse": value.to_sparse(),
+        "meta": value.to("meta"),
+        "stretched": torch.zeros(1).expand(1 << 33, 4, 3, 3),
+    }[kind]
+    torch.save(content, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("kind", "match"),
+    [
+        ("nan", "values that are no numbers under 'conv_in.weight'"),
+        ("int8", "torch.int8 under 'conv_in.weight'"),
+        ("complex", "torch.complex64 under 'conv_in.weight'"),
+        ("sparse", "a torch.sparse_coo tensor under 'conv_in.weight'"),
+        ("meta", "values elsewhere under 'conv_in.weight'"),
+        ("stretched", "claims 309237645312 values for 'conv_in.weight' and holds 1"),
+    ],
+)
+def test_values_that_are_no_weights(
+    kind: str, match: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoiled(checkpoint, kind)
+    assert main([str(checkpoint), str(tmp_path / "out")]) == 2
+    assert match in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
+
+
+def test_flipped_bits_are_found(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= 0xFF
+    checkpoint.write_bytes(content)
+    assert main([str(checkpoint), str(tmp_path / "out")]) == 2
+    assert "the checksum of its part" in capsys.readouterr().err
+
+
+def test_entries_that_share_memory_convert(tmp_path: Path) -> None:
+    from models.syncnet import SyncNet
+
+    state = SyncNet().state_dict()
+    state["netcnnaud.1.running_var"] = state["netcnnaud.1.running_mean"]
+    torch.save(state, tmp_path / "v2.model")
+    convert(tmp_path / "v2.model", tmp_path / "out")
+    assert len(load_file(tmp_path / "out" / "model.safetensors")) == len(state)
+
+
+@pytest.mark.parametrize("kind", ["stable_syncnet", "syncnet"])
+def test_weights_of_another_network_are_not_written_back(kind: str, tmp_path: Path) -> None:
+    from models.stable_syncnet import pixel_config
+
+    (tmp_path / "out").mkdir()
+    config = {"kind": kind, **(pixel_config() if kind == "stable_syncnet" else {})}
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    save_file({"netcnnlip.0.weight": torch.zeros(2)}, tmp_path / "out" / "model.safetensors")
+    with pytest.raises(ModelFileError, match="does not fit"):
+        convert(tmp_path / "out", tmp_path / "back.pt")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("layers_per_block", 10**9), ("block_out_channels", [10**30])]
+)
+def test_sizes_that_nobody_can_build(
+    key: str, value: object, checkpoint: Path, tmp_path: Path
+) -> None:
+    convert(checkpoint, tmp_path / "out")
+    file = tmp_path / "out" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(ModelFileError, match="describes no network that can be built"):
+        convert(tmp_path / "out", tmp_path / "back.pt")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "match"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "the disk is full"),
+        (RuntimeError("unexpected pos 1031936 vs 1031888"), 2, "the disk is full"),
+        (KeyboardInterrupt(), 130, "interrupted: nothing was written"),
+    ],
+)
+def test_a_full_disk_and_an_interrupt(
+    error: BaseException, code: int, match: str, checkpoint: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    convert(checkpoint, tmp_path / "out")
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "save", fails)
+    assert main([str(tmp_path / "out"), str(tmp_path / "back.pt")]) == code
+    assert match in capsys.readouterr().err
+    assert not (tmp_path / "back.pt").exists()

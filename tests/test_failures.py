@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from models.files import ModelFileError
-from tasks.failures import causes, describe, is_disk_full, sentence_for
+from models.files import ModelFileError, is_disk_full
+from tasks.failures import causes, describe, sentence_for
 
 
 class Wrapper(Exception):

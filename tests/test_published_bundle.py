@@ -20,7 +20,8 @@ from models.weights import sha256_of
 from models.whisper_tokens import WhisperTokens
 from tasks.lipsync import FaceGenerator
 from tasks.lipsync_video import lip_sync_video
-from tasks.published_bundle import Files, build_bundle, main, register_bundle
+from tasks.published_bundle import build_bundle, main, register_bundle
+from tasks.published_model import Files
 from tasks.registry import CANDIDATE, get_alias, resolve
 from tasks.sync_judge import sync_judge
 from tests.fake_bundle import store_uri
@@ -218,3 +219,25 @@ def test_resolutions_and_places_that_do_not_fit(
         assert expected in capsys.readouterr().err
     assert main([str(bundle), "--unet", "x", "--resolution", "256"]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_bundle_that_is_there_can_be_registered_later(
+    folder: Path, tmp_path: Path, store_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "bundle"
+    (tmp_path / "bundle.tmp").write_text("precious")
+    given = files(folder)
+    arguments = [str(output), "--resolution", "256", "--tracking-uri", store_uri]
+    for name in ("unet", "vae", "whisper", "syncnet"):
+        arguments += [f"--{name}", getattr(given, name)]
+    arguments += ["--syncnet-config", given.syncnet_config]
+    assert main([*arguments, "--register", "x y/z"]) == 2
+    assert "'x y/z' is no name for a model" in capsys.readouterr().err
+    assert not output.exists()
+    assert main(arguments) == 0
+    assert main(arguments) == 2
+    assert main([*arguments, "--register", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "is taken as it is" in said
+    assert "registered mine version 1" in said
+    assert (tmp_path / "bundle.tmp").read_text() == "precious"
