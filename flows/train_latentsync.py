@@ -30,7 +30,7 @@ from tasks.recipes import recipe as make_recipe  # noqa: E402
 from tasks.registry import record_evaluation  # noqa: E402
 from tasks.registry import register as register_bundle  # noqa: E402
 from tasks.tracking import checked_uri, default_uri  # noqa: E402
-from tasks.train_bundle import run_metrics, save_bundle  # noqa: E402
+from tasks.train_bundle import check_place, run_metrics, save_bundle  # noqa: E402
 from tasks.training import TrainingJob, check, remaining  # noqa: E402
 
 
@@ -126,6 +126,7 @@ def _train(
 ) -> dict[str, Any]:
     """Everything that remains to be done, under one MLflow run."""
     began = time.monotonic()
+    check_place(job.output)
     tracked = train_run.start_runs(job, model_name)
     job = tracked.job
     with train_run.closing_runs(tracked):

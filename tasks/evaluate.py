@@ -29,7 +29,8 @@ EVALUATION = "evaluation.json"
 DETAILS = "details.json"
 CONTACT_SHEET = "contact_sheet.png"
 PLOTS = "plots.png"
-WORK = "generated"
+WORK = ".generated"
+"""Frames that are not judged yet; hidden, since whatever lies there goes."""
 SHEET_CLIPS = 6
 """Clips on the contact sheet."""
 REFERENCE_DISTANCE = 16

@@ -22,7 +22,7 @@ from tasks.train_loop import Worker
 from tasks.training import TrainingJob, run_stages
 
 PROGRESS = "progress.log"
-RAY_FOLDER = "ray"
+RAY_FOLDER = ".ray"
 """What Ray Train writes about a group; of no use once it has ended."""
 RESTARTS = 2
 """How often a worker group may be started anew after it lost a worker."""

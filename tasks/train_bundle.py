@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from datasets.errors import UserError
 from tasks.bundle import ABOUT
 from tasks.training import TrainingJob, dataset_digest, result, stage_digests, stage_names
 
@@ -38,6 +39,20 @@ def about(job: TrainingJob) -> dict[str, Any]:
         "code_version": code_version(),
         "stages": stage_digests(job.recipe, digest),
     }
+
+
+def check_place(output: Path) -> None:
+    """Whether a bundle can be put there, before the days of training.
+
+    Raises:
+        UserError: a folder of the user's has its name.
+    """
+    folder = output / BUNDLE
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ABOUT).is_file():
+        raise UserError(
+            f"{folder} holds something other than a bundle and would be replaced: give another "
+            "output folder, or move it"
+        )
 
 
 def save_bundle(job: TrainingJob) -> Path:

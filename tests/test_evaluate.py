@@ -81,7 +81,7 @@ def test_videos_lists_and_pictures_are_written(output: Path) -> None:
             assert about.has_audio
     assert (output / "contact_sheet.png").stat().st_size > 1000
     assert (output / "plots.png").stat().st_size > 1000
-    assert not (output / "generated").exists()
+    assert not (output / ".generated").exists()
 
 
 def test_pictures_hold_no_more_than_they_show(
@@ -132,7 +132,7 @@ def test_what_was_generated_before_an_interruption_is_kept(
         patched.setattr("tasks.evaluate._measure_all", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(bundle, dataset, tmp_path, SHORT)
-    assert len(list((tmp_path / "generated").rglob("*.npy"))) == 2
+    assert len(list((tmp_path / ".generated").rglob("*.npy"))) == 2
     lines: list[str] = []
     evaluate(bundle, dataset, tmp_path, SHORT, progress=lines.append)
     assert lines == ["evaluation: measured 1/1 clips"]

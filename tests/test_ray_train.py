@@ -51,7 +51,7 @@ def test_two_workers_train_every_stage_and_rank_0_logs(
         assert [point.step for point in history] == [1], stage
         assert len((job.output / stage / METRICS).read_text().splitlines()) == 1
         assert sum(line.startswith(f"{stage}  1/1 steps") for line in lines) == 1
-    assert not (job.output / "ray").exists()
+    assert not (job.output / ".ray").exists()
 
 
 def test_a_group_that_lost_its_worker_goes_on(

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from datasets.errors import UserError
 from models.files import ModelFileError
 from models.latentsync import LatentSync
 from tasks.bundle import bundle_digest, read_bundle
 from tasks.checkpoints import trained_weights
 from tasks.recipes import STAGES, recipe
-from tasks.train_bundle import run_metrics, save_bundle
+from tasks.train_bundle import check_place, run_metrics, save_bundle
 from tasks.train_loop import Worker
 from tasks.train_syncnet import load_syncnet
 from tasks.training import PrintReporter, TrainingJob, run_stages
@@ -75,3 +76,13 @@ def test_metrics_and_seconds_come_by_stage(job: TrainingJob) -> None:
     assert "psnr_db" in metrics["autoencoder"]
     assert all(value > 0 for value in seconds.values())
     json.dumps(metrics)
+
+
+def test_a_folder_of_the_users_is_not_replaced(job: TrainingJob, tmp_path: Path) -> None:
+    check_place(job.output)
+    check_place(tmp_path)
+    (tmp_path / "bundle").mkdir()
+    check_place(tmp_path)
+    (tmp_path / "bundle" / "thesis.txt").touch()
+    with pytest.raises(UserError, match="something other than a bundle"):
+        check_place(tmp_path)
