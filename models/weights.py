@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.download import Progress, download, free_bytes, mirrored
+from models.addresses import mirrored
+from models.download import Progress, download, free_bytes
 from models.files import ModelFileError
 from models.weights_table import WEIGHTS, Weight
 
