@@ -10,11 +10,9 @@ folder or an address with the same layout; `WEIGHTS_OFFLINE=1` or `HF_HUB_OFFLIN
 forbids the network.
 """
 
-import argparse
 import hashlib
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,8 @@ _log = logging.getLogger(__name__)
 
 def weights_folder() -> Path:
     """Where weights are kept."""
-    return Path(os.environ.get("WEIGHTS_DIR") or "~/.cache/latentsync-flows/weights").expanduser()
+    folder = os.environ.get("WEIGHTS_DIR") or "~/.cache/latentsync-flows/weights"
+    return Path(os.path.expanduser(folder))
 
 
 def offline() -> bool:
@@ -89,6 +88,27 @@ def _verify(weight: Weight, path: Path, folder: Path) -> str | None:
 def _container_fault(weight: Weight, path: Path) -> str | None:
     """What shows that a file is not whole, where no published sha256 says more."""
     return None if weight.sha256 else container_fault(path, weight.file)
+
+
+def _obstacle(path: Path) -> str:
+    """What lies where a file of weights should, when it is no file; empty when nothing does."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to {path.readlink()}, which is not there, lies in its place"
+    if path.exists() and not path.is_file():
+        return "something that is no file lies in its place"
+    return ""
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ModelFileError where a folder neither is nor can be made."""
+    for each in (folder, *folder.parents):
+        if each.exists():
+            if not each.is_dir():
+                raise ModelFileError(
+                    f"weights cannot be in {folder}: {each} is no folder; give one as --folder or "
+                    "WEIGHTS_DIR"
+                )
+            return
 
 
 def _check(weight: Weight, path: Path, folder: Path) -> None:
@@ -159,6 +179,12 @@ def fetch(
     weight = find(name, table)
     folder = folder or weights_folder()
     path = folder / weight.file
+    _check_folder(folder)
+    if in_the_way := _obstacle(path):
+        raise ModelFileError(
+            f"weights {weight.name} cannot be put to {path}: {in_the_way}; remove it or give "
+            "another --folder"
+        )
     if not path.is_file():
         with exclusive(lock_of(path)):
             # Another process may have brought it meanwhile.
@@ -225,12 +251,17 @@ class Status:
     size: int | None
     """Bytes: of the file when present, else as the table says."""
     problem: str = ""
-    """Why a present file cannot be used."""
+    """Why a file cannot be used, or not be put there."""
 
 
 def status(folder: Path | None = None, table: Sequence[Weight] = WEIGHTS) -> list[Status]:
-    """All rows of the table, with what is in the folder. Changed files are read again."""
+    """All rows of the table, with what is in the folder. Changed files are read again.
+
+    Raises:
+        ModelFileError: the folder is no folder, or its `weights.lock.json` is damaged.
+    """
     folder = folder or weights_folder()
+    _check_folder(folder)
     rows = []
     for weight in table:
         path = folder / weight.file
@@ -238,56 +269,11 @@ def status(folder: Path | None = None, table: Sequence[Weight] = WEIGHTS) -> lis
             problem = _container_fault(weight, path) or _verify(weight, path, folder)
             rows.append(Status(weight, True, path.stat().st_size, problem or ""))
         else:
-            rows.append(Status(weight, False, weight.size))
+            rows.append(Status(weight, False, weight.size, _obstacle(path)))
     return rows
 
 
-def _megabytes(size: int | None) -> str:
-    return "?" if size is None else f"{size / 1e6:,.1f} MB"
-
-
-def _list(folder: Path) -> int:
-    rows = status(folder)
-    print(f"weights in {folder}")
-    for row in rows:
-        state = "damaged" if row.problem else "present" if row.present else "missing"
-        weight = row.weight
-        print(f"{weight.name:24s} {state:8s} {_megabytes(row.size):>12s}  {weight.licence}")
-        print(f"{'':24s} for {weight.needed_by}" + (f"; {row.problem}" if row.problem else ""))
-    present = sum(row.present for row in rows)
-    print(f"{present} present, {len(rows) - present} missing")
-    return 1 if any(row.problem for row in rows) else 0
-
-
-def _show(done: int, total: int | None) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{_megabytes(done)} of {_megabytes(total)}", end="", file=sys.stderr, flush=True)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m models.weights",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
-    parser.add_argument("names", nargs="*", help="weights to fetch")
-    parser.add_argument("--folder", type=Path, default=None, help="instead of WEIGHTS_DIR")
-    options = parser.parse_args(argv)
-    folder = options.folder or weights_folder()
-    if options.action == "list":
-        return _list(folder)
-    if not options.names:
-        parser.error("name the weights to fetch")
-    try:
-        for name in options.names:
-            print(f"{name}: licence {find(name).licence}", flush=True)
-            print(f"{name}: {fetch(name, folder, progress=_show)}", flush=True)
-    except (ModelFileError, OSError) as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
+    from models.weights_command import main
+
     raise SystemExit(main())

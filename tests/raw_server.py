@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -47,7 +47,9 @@ def raw_server(*answers: bytes) -> Iterator[Conversation]:
                     if closing.is_set():
                         return
                     conversation.requests.append(head)
-                    connection.sendall(left.pop(0) if len(left) > 1 else left[0])
+                    # Who does not like the headers goes away before the body has come.
+                    with suppress(ConnectionError):
+                        connection.sendall(left.pop(0) if len(left) > 1 else left[0])
 
         closing = threading.Event()
         thread = threading.Thread(target=serve)

@@ -12,7 +12,7 @@ import pytest
 
 from models import weights
 from models.files import ModelFileError
-from models.weights import fetch, find, main, status, verified, weights_folder
+from models.weights import fetch, find, status, verified
 from models.weights_lock import LOCK_FILE
 from models.weights_table import Weight
 from tests.file_server import Files, file_server
@@ -274,33 +274,34 @@ def test_status(weight: Weight, tmp_path: Path) -> None:
     assert "sha256" in row.problem
 
 
-def test_list_shows_all_with_licence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_dangling_link_or_a_folder_in_its_place_is_left_alone(
+    weight: Weight, server: Files, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
-    assert weights_folder() == tmp_path
-    assert main([]) == 0
-    text = capsys.readouterr().out
-    for row in weights.WEIGHTS:
-        assert row.name in text
-        assert row.licence in text
-    assert f"0 present, {len(weights.WEIGHTS)} missing" in text
-    (tmp_path / "whisper").mkdir()
-    (tmp_path / "whisper" / "tiny.pt").write_bytes(b"no")
-    assert main(["list"]) == 1
-    assert "damaged" in capsys.readouterr().out
+    path = tmp_path / weight.file
+    path.parent.mkdir()
+    path.symlink_to(tmp_path / "unmounted" / "w.pt")
+    with pytest.raises(ModelFileError, match=r"a link to .*unmounted/w\.pt, which is not there"):
+        get(weight, tmp_path)
+    assert path.is_symlink()
+    (row,) = status(tmp_path, [weight])
+    assert (row.present, "a link to" in row.problem) == (False, True)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ModelFileError, match="something that is no file"):
+        get(weight, tmp_path)
+    assert not server.requests
 
 
-def test_fetch_on_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WEIGHTS_OFFLINE", "1")
-    assert main(["fetch", "whisper-tiny", "--folder", str(tmp_path)]) == 2
-    captured = capsys.readouterr()
-    assert "licence MIT" in captured.out
-    assert "switched off" in captured.err
-    assert main(["fetch", "nothing", "--folder", str(tmp_path)]) == 2
-    assert "choose one of" in capsys.readouterr().err
+def test_a_folder_that_is_a_file(weight: Weight, server: Files, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for folder in (file, file / "below"):
+        for use in (lambda f: get(weight, f), lambda f: status(f, [weight])):
+            with pytest.raises(ModelFileError, match=r"weights cannot be in .*file is no folder"):
+                use(folder)
+    assert not server.requests
+    (row,) = status(tmp_path / "to come", [weight])
+    assert not row.problem
 
 
 def test_names_and_files_of_the_table_are_unique_and_digests_plausible() -> None:
