@@ -143,6 +143,7 @@ def test_deleting_a_file_forgets_what_was_recorded_but_not_what_is_published(
         (safetensors()[:-7], "bytes where its header promises"),
         (gzip.compress(safetensors()), "compressed with gzip"),
     ],
+    ids=["empty", "pointer", "page", "error", "cut", "gzip"],
 )
 def test_what_is_no_whole_file_is_never_recorded(
     body: bytes, fault: str, unpublished: Weight, tmp_path: Path
