@@ -5,32 +5,32 @@
 
 Files go to `WEIGHTS_DIR` (default ~/.cache/latentsync-flows/weights). Every file is
 checked against its sha256: the table's, or else the one recorded in `weights.lock.json`
-at first use. `WEIGHTS_MIRROR` names a folder or an address with the same layout;
-`WEIGHTS_OFFLINE=1` or `HF_HUB_OFFLINE=1` forbids the network.
+at first use; fetching a deleted file again forgets that one. `WEIGHTS_MIRROR` names a
+folder or an address with the same layout; `WEIGHTS_OFFLINE=1` or `HF_HUB_OFFLINE=1`
+forbids the network.
 """
 
-import argparse
-import fcntl
 import hashlib
-import json
+import logging
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from models.download import Progress, download, free_bytes, mirrored
+from models.addresses import mirrored
+from models.containers import container_fault
+from models.download import Progress, download, free_bytes
 from models.files import ModelFileError
+from models.weights_lock import can_lock, exclusive, lock_of, record, recorded
 from models.weights_table import WEIGHTS, Weight
 
-LOCK_FILE = "weights.lock.json"
+_log = logging.getLogger(__name__)
 
 
 def weights_folder() -> Path:
     """Where weights are kept."""
-    return Path(os.environ.get("WEIGHTS_DIR") or "~/.cache/latentsync-flows/weights").expanduser()
+    folder = os.environ.get("WEIGHTS_DIR") or "~/.cache/latentsync-flows/weights"
+    return Path(os.path.expanduser(folder))
 
 
 def offline() -> bool:
@@ -58,42 +58,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """One process at a time; the lock dies with its holder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _read_lock(folder: Path) -> dict[str, dict[str, Any]]:
-    try:
-        content = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _record(folder: Path, weight: Weight, digest: str) -> None:
-    path = folder / weight.file
-    with _exclusive(folder / ".lock"):
-        lock = _read_lock(folder)
-        state = path.stat()
-        lock[weight.name] = {
-            "file": weight.file,
-            "sha256": digest,
-            "size": state.st_size,
-            "mtime_ns": state.st_mtime_ns,
-        }
-        temporary = folder / f"{LOCK_FILE}.tmp"
-        temporary.write_text(json.dumps(lock, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(folder / LOCK_FILE)
-
-
 def _unchanged(weight: Weight, path: Path, folder: Path) -> bool:
     """Whether the file is in its place and is the one that was checked and recorded."""
-    known = _read_lock(folder).get(weight.name, {})
+    known = recorded(folder, weight.name)
     if path != folder / weight.file or known.get("sha256") != (
         weight.sha256 or known.get("sha256")
     ):
@@ -102,16 +69,46 @@ def _unchanged(weight: Weight, path: Path, folder: Path) -> bool:
     return (known.get("size"), known.get("mtime_ns")) == (state.st_size, state.st_mtime_ns)
 
 
+def _mismatch(weight: Weight, path: Path, digest: str | None) -> str | None:
+    """How a file differs from what is known of it beforehand, or None."""
+    if weight.size is not None and path.stat().st_size != weight.size:
+        return f"it has {path.stat().st_size} bytes where {weight.size} were expected"
+    if digest and (found := sha256_of(path)) != digest:
+        return f"its sha256 is {found} where {digest} was expected"
+    return None
+
+
 def _verify(weight: Weight, path: Path, folder: Path) -> str | None:
     """What is wrong with a file, or None. Unchanged files are not read again."""
     if _unchanged(weight, path, folder):
         return None
-    if weight.size is not None and path.stat().st_size != weight.size:
-        return f"it has {path.stat().st_size} bytes where {weight.size} were expected"
-    expected = weight.sha256 or _read_lock(folder).get(weight.name, {}).get("sha256")
-    if expected and (digest := sha256_of(path)) != expected:
-        return f"its sha256 is {digest} where {expected} was expected"
-    return None
+    return _mismatch(weight, path, weight.sha256 or recorded(folder, weight.name).get("sha256"))
+
+
+def _container_fault(weight: Weight, path: Path) -> str | None:
+    """What shows that a file is not whole, where no published sha256 says more."""
+    return None if weight.sha256 else container_fault(path, weight.file)
+
+
+def _obstacle(path: Path) -> str:
+    """What lies where a file of weights should, when it is no file; empty when nothing does."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to {path.readlink()}, which is not there, lies in its place"
+    if path.exists() and not path.is_file():
+        return "something that is no file lies in its place"
+    return ""
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ModelFileError where a folder neither is nor can be made."""
+    for each in (folder, *folder.parents):
+        if each.exists():
+            if not each.is_dir():
+                raise ModelFileError(
+                    f"weights cannot be in {folder}: {each} is no folder; give one as --folder or "
+                    "WEIGHTS_DIR"
+                )
+            return
 
 
 def _check(weight: Weight, path: Path, folder: Path) -> None:
@@ -125,8 +122,9 @@ def _check(weight: Weight, path: Path, folder: Path) -> None:
 def _remember(weight: Weight, path: Path, folder: Path) -> None:
     """Record a file that was verified."""
     if not _unchanged(weight, path, folder):
-        known = weight.sha256 or _read_lock(folder).get(weight.name, {}).get("sha256")
-        _record(folder, weight, known or sha256_of(path))
+        known = weight.sha256 or recorded(folder, weight.name).get("sha256")
+        state = path.stat()
+        record(folder, weight.name, weight.file, known or sha256_of(path), state)
 
 
 def verified(name: str, folder: Path | None = None, *, table: Sequence[Weight] = WEIGHTS) -> Path:
@@ -146,10 +144,10 @@ def verified(name: str, folder: Path | None = None, *, table: Sequence[Weight] =
     path = folder / weight.file
     if _unchanged(weight, path, folder):
         return path
-    if not all(os.access(each, os.W_OK) for each in (folder, path.parent)):
+    if not can_lock(folder, path):
         _check(weight, path, folder)
         return path
-    with _exclusive(path.with_name(path.name + ".lock")):
+    with exclusive(lock_of(path)):
         _check(weight, path, folder)
         _remember(weight, path, folder)
     return path
@@ -166,6 +164,9 @@ def fetch(
 ) -> Path:
     """The path of a weight file, fetched when it is not there, verified always.
 
+    A file without a published sha256 has to be whole before its own is recorded. Who deletes it
+    has it fetched again, whatever was recorded.
+
     Args:
         name: of the table.
         folder: defaults to `weights_folder()`.
@@ -178,13 +179,23 @@ def fetch(
     weight = find(name, table)
     folder = folder or weights_folder()
     path = folder / weight.file
-    with _exclusive(path.with_name(path.name + ".lock")):
-        if not path.is_file():
-            _bring(weight, path, folder, attempts, backoff_s, progress)
-        else:
-            _check(weight, path, folder)
-        _remember(weight, path, folder)
-    return path
+    _check_folder(folder)
+    if in_the_way := _obstacle(path):
+        raise ModelFileError(
+            f"weights {weight.name} cannot be put to {path}: {in_the_way}; remove it or give "
+            "another --folder"
+        )
+    if not path.is_file():
+        with exclusive(lock_of(path)):
+            # Another process may have brought it meanwhile.
+            if not path.is_file():
+                _bring(weight, path, folder, attempts, backoff_s, progress)
+    if wrong := _container_fault(weight, path):
+        raise ModelFileError(
+            f"weights {weight.name} at {path} cannot be used: {wrong}; delete the file to fetch "
+            "it again"
+        )
+    return verified(name, folder, table=table)
 
 
 def _bring(
@@ -195,7 +206,7 @@ def _bring(
     backoff_s: float,
     progress: Progress | None,
 ) -> None:
-    """Fetch, verify and put in place."""
+    """Fetch, verify, put in place and record."""
     mirror = os.environ.get("WEIGHTS_MIRROR")
     url = mirrored(weight.url, weight.file, mirror)
     if offline() and not url.startswith("file:"):
@@ -210,12 +221,24 @@ def _bring(
         raise OSError(28, "No space left on device", str(path))
     if not weight.size or have != weight.size:
         download(url, part, attempts=attempts, backoff_s=backoff_s, progress=progress)
-    if wrong := _verify(weight, part, folder):
+    if wrong := _mismatch(weight, part, weight.sha256) or _container_fault(weight, part):
         part.unlink()
         raise ModelFileError(
             f"weights {weight.name} came damaged from {url}: {wrong}; try again or use another "
             "WEIGHTS_MIRROR"
         )
+    digest = weight.sha256 or sha256_of(part)
+    before = recorded(folder, weight.name).get("sha256", digest)
+    if before != digest:
+        _log.warning(
+            "weights %s are not those of before: their sha256 is %s, that of the deleted file "
+            "was %s",
+            weight.name,
+            digest,
+            before,
+        )
+    # In this order a crash in between leaves no file that contradicts its record.
+    record(folder, weight.name, weight.file, digest, part.stat())
     part.replace(path)
 
 
@@ -228,69 +251,29 @@ class Status:
     size: int | None
     """Bytes: of the file when present, else as the table says."""
     problem: str = ""
-    """Why a present file cannot be used."""
+    """Why a file cannot be used, or not be put there."""
 
 
 def status(folder: Path | None = None, table: Sequence[Weight] = WEIGHTS) -> list[Status]:
-    """All rows of the table, with what is in the folder. Changed files are read again."""
+    """All rows of the table, with what is in the folder. Changed files are read again.
+
+    Raises:
+        ModelFileError: the folder is no folder, or its `weights.lock.json` is damaged.
+    """
     folder = folder or weights_folder()
+    _check_folder(folder)
     rows = []
     for weight in table:
         path = folder / weight.file
         if path.is_file():
-            problem = _verify(weight, path, folder) or ""
-            rows.append(Status(weight, True, path.stat().st_size, problem))
+            problem = _container_fault(weight, path) or _verify(weight, path, folder)
+            rows.append(Status(weight, True, path.stat().st_size, problem or ""))
         else:
-            rows.append(Status(weight, False, weight.size))
+            rows.append(Status(weight, False, weight.size, _obstacle(path)))
     return rows
 
 
-def _megabytes(size: int | None) -> str:
-    return "?" if size is None else f"{size / 1e6:,.1f} MB"
-
-
-def _list(folder: Path) -> int:
-    rows = status(folder)
-    print(f"weights in {folder}")
-    for row in rows:
-        state = "damaged" if row.problem else "present" if row.present else "missing"
-        weight = row.weight
-        print(f"{weight.name:24s} {state:8s} {_megabytes(row.size):>12s}  {weight.licence}")
-        print(f"{'':24s} for {weight.needed_by}" + (f"; {row.problem}" if row.problem else ""))
-    present = sum(row.present for row in rows)
-    print(f"{present} present, {len(rows) - present} missing")
-    return 1 if any(row.problem for row in rows) else 0
-
-
-def _show(done: int, total: int | None) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{_megabytes(done)} of {_megabytes(total)}", end="", file=sys.stderr, flush=True)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m models.weights",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
-    parser.add_argument("names", nargs="*", help="weights to fetch")
-    parser.add_argument("--folder", type=Path, default=None, help="instead of WEIGHTS_DIR")
-    options = parser.parse_args(argv)
-    folder = options.folder or weights_folder()
-    if options.action == "list":
-        return _list(folder)
-    if not options.names:
-        parser.error("name the weights to fetch")
-    try:
-        for name in options.names:
-            print(f"{name}: licence {find(name).licence}", flush=True)
-            print(f"{name}: {fetch(name, folder, progress=_show)}", flush=True)
-    except (ModelFileError, OSError) as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
+    from models.weights_command import main
+
     raise SystemExit(main())

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from models.download import download, free_bytes, mirrored
+from models.download import download, free_bytes
 from models.files import ModelFileError
 from tests.file_server import Files, file_server
+from tests.raw_server import answer, raw_server
 
 BODY = bytes(range(256)) * 400
 
@@ -17,6 +18,12 @@ def server() -> Iterator[Files]:
     with file_server() as files:
         files.content["w.pt"] = BODY
         yield files
+
+
+@pytest.fixture
+def no_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lasts is refused at once."""
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("tried again"))
 
 
 def get(server: Files, part: Path, attempts: int = 3) -> None:
@@ -111,12 +118,114 @@ def test_nobody_there(tmp_path: Path) -> None:
         download(f"{address}/w.pt", tmp_path / "w.part", attempts=1, backoff_s=0.0)
 
 
-def test_mirrors() -> None:
-    url = "https://example.org/w.pt"
-    assert mirrored(url, "a/w.pt", None) == url
-    assert mirrored(url, "a/w x.pt", "http://mirror/base/") == "http://mirror/base/a/w%20x.pt"
-    assert mirrored(url, "a/w.pt", "/some/folder") == "file:///some/folder/a/w.pt"
-
-
 def test_free_space_of_a_folder_to_come(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "a" / "b") > 0
+
+
+def test_a_rest_that_starts_elsewhere_is_not_appended(tmp_path: Path) -> None:
+    part = tmp_path / "w.part"
+    part.write_bytes(BODY[:1_000])
+    wrong = answer(BODY[2_000:], "206 x", f"Content-Range: bytes 2000-102399/{len(BODY)}")
+    with raw_server(wrong, answer(BODY)) as server:
+        download(f"{server.address}/w.pt", part, attempts=2, backoff_s=0.0)
+    assert part.read_bytes() == BODY
+    assert [b"range: bytes=1000-" in head.lower() for head in server.requests] == [True, False]
+
+
+@pytest.mark.parametrize("header", ["Content-Range: bytes 5-9/10", "X: y", "Content-Range: lines"])
+def test_a_part_nobody_asked_for_is_refused(
+    header: str, tmp_path: Path, no_second_try: None
+) -> None:
+    part = tmp_path / "w.part"
+    with (
+        raw_server(answer(BODY, "206 x", header)) as server,
+        pytest.raises(ModelFileError, match=r"from 0 on, it answered with Content-Range"),
+    ):
+        download(f"{server.address}/w.pt", part)
+    assert not part.exists()
+
+
+def test_the_length_of_the_whole_is_known_from_the_range(tmp_path: Path) -> None:
+    part = tmp_path / "w.part"
+    part.write_bytes(BODY[:1_000])
+    ranges = [f"Content-Range: bytes {n}-{n + 999}/{len(BODY)}" for n in (1_000, 2_000)]
+    short = answer(BODY[1_000:2_000], "206 x", ranges[0], length=False)
+    rest = answer(BODY[2_000:], "206 x", ranges[1], length=False)
+    with raw_server(short, rest) as server:
+        download(f"{server.address}/w.pt", part, attempts=1, backoff_s=0.0)
+    assert part.read_bytes() == BODY
+
+
+def test_the_file_is_asked_for_as_it_is(tmp_path: Path, no_second_try: None) -> None:
+    part = tmp_path / "w.part"
+    with raw_server(answer(BODY, "200 x", "Content-Encoding: gzip"), answer(BODY)) as server:
+        with pytest.raises(ModelFileError, match="Content-Encoding 'gzip', although"):
+            download(f"{server.address}/w.pt", part)
+        assert not part.exists()
+        download(f"{server.address}/w.pt", part)
+    assert all(b"accept-encoding: identity" in head.lower() for head in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "HTTP 204 and no file"),
+        (answer(b"x", "200 x", "Content-Length: abc", length=False), "Content-Length 'abc' where"),
+        (answer(b"", "302 x", "Location: http://[bad"), "leads to a malformed address"),
+        (answer(b"", "302 x", "Location: http://host:port/x"), "leads to a malformed address"),
+        (answer(b"", "302 x", "Location: s3://bucket/x"), "refused with HTTP 302"),
+    ],
+)
+def test_answers_that_no_second_try_cures(
+    reply: bytes, message: str, tmp_path: Path, no_second_try: None
+) -> None:
+    part = tmp_path / "w.part"
+    with raw_server(reply) as server, pytest.raises(ModelFileError, match=message):
+        download(f"{server.address}/w.pt", part)
+    assert len(server.requests) == 1
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/w.pt", "bogus://x/w.pt", "host:80/w.pt", "w.pt"])
+def test_other_schemes_are_refused_at_once(url: str, tmp_path: Path, no_second_try: None) -> None:
+    with pytest.raises(ModelFileError, match="what is taken is http, https, file"):
+        download(url, tmp_path / "w.part")
+
+
+def test_a_file_of_this_machine_is_copied(tmp_path: Path) -> None:
+    source = tmp_path / "wé 1.pt"
+    source.write_bytes(BODY)
+    seen: list[tuple[int, int | None]] = []
+    part = tmp_path / "w.part"
+    part.write_bytes(b"old")
+    download(source.as_uri(), part, progress=lambda *state: seen.append(state))
+    assert part.read_bytes() == BODY
+    assert seen == [(len(BODY), len(BODY))]
+
+
+def test_a_file_that_is_not_there_is_said_at_once(tmp_path: Path, no_second_try: None) -> None:
+    part = tmp_path / "w.part"
+    with pytest.raises(ModelFileError, match=r"w\.pt is not there: put the file"):
+        download((tmp_path / "w.pt").as_uri(), part)
+    with pytest.raises(ModelFileError, match=r"not there, and .*none is no folder"):
+        download((tmp_path / "none" / "w.pt").as_uri(), part)
+    with pytest.raises(ModelFileError, match="is no file: put"):
+        download(tmp_path.as_uri(), part)
+
+
+def test_faults_of_the_disk_are_not_the_networks(
+    server: Files, tmp_path: Path, no_second_try: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "w.part").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    for part, reason in (("w.part", "Is a directory"), ("file/w.part", "")):
+        with pytest.raises(ModelFileError, match=f"could not be written .*{reason}.*: see to"):
+            get(server, tmp_path / part)
+    assert not server.requests
+
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", broken)
+    with pytest.raises(ModelFileError, match=r"could not be written \(Input/output error\)"):
+        get(server, tmp_path / "other.part")

@@ -1,5 +1,6 @@
 """Weights are fetched once, checked always, and never from the network when offline."""
 
+import gzip
 import hashlib
 import json
 import threading
@@ -11,12 +12,20 @@ import pytest
 
 from models import weights
 from models.files import ModelFileError
-from models.weights import LOCK_FILE, fetch, find, main, status, verified, weights_folder
+from models.weights import fetch, find, status, verified
+from models.weights_lock import LOCK_FILE
 from models.weights_table import Weight
 from tests.file_server import Files, file_server
+from tests.raw_server import answer, raw_server
 
 BODY = bytes(range(256)) * 100
 DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+def safetensors(seed: int = 0) -> bytes:
+    """A whole file, other bytes for another seed."""
+    header = b'{"a": {"dtype": "U8", "shape": [2000], "data_offsets": [0, 2000]}}'
+    return len(header).to_bytes(8, "little") + header + bytes([seed]) * 2000
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +38,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[Files]:
     with file_server() as files:
         files.content["far/w.pt"] = BODY
+        files.content["far/w.safetensors"] = safetensors()
         yield files
 
 
@@ -43,6 +53,13 @@ def weight(server: Files) -> Weight:
         size=len(BODY),
         sha256=DIGEST,
     )
+
+
+@pytest.fixture
+def unpublished(weight: Weight) -> Weight:
+    """Neither size nor sha256 is known beforehand."""
+    url = weight.url.replace(".pt", ".safetensors")
+    return replace(weight, url=url, file="kind/w.safetensors", size=None, sha256=None)
 
 
 def get(weight: Weight, folder: Path) -> Path:
@@ -85,25 +102,66 @@ def test_a_corrupt_download_is_not_kept(
     assert get(weight, tmp_path).read_bytes() == BODY
 
 
-def test_an_unknown_digest_is_recorded_then_held(weight: Weight, tmp_path: Path) -> None:
-    weight = replace(weight, sha256=None, size=None)
-    path = get(weight, tmp_path)
-    assert lock_of(tmp_path)["small"]["sha256"] == DIGEST
-    path.write_bytes(BODY[::-1])
+def test_an_unknown_digest_is_recorded_then_held(unpublished: Weight, tmp_path: Path) -> None:
+    path = get(unpublished, tmp_path)
+    assert lock_of(tmp_path)["small"]["sha256"] == hashlib.sha256(safetensors()).hexdigest()
+    path.write_bytes(safetensors(1))
     with pytest.raises(ModelFileError, match="not what they were"):
-        get(weight, tmp_path)
+        get(unpublished, tmp_path)
     path.unlink()
-    assert get(weight, tmp_path).read_bytes() == BODY
+    assert get(unpublished, tmp_path).read_bytes() == safetensors()
 
 
-def test_a_server_that_changes_the_file_is_noticed(
-    weight: Weight, server: Files, tmp_path: Path
+def test_deleting_a_file_forgets_what_was_recorded_but_not_what_is_published(
+    weight: Weight,
+    unpublished: Weight,
+    server: Files,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    weight = replace(weight, sha256=None, size=None)
+    get(unpublished, tmp_path).unlink()
+    server.content["far/w.safetensors"] = safetensors(1)
+    assert get(unpublished, tmp_path).read_bytes() == safetensors(1)
+    assert "small are not those of before" in caplog.text
+    digest = hashlib.sha256(safetensors(1)).hexdigest()
+    assert lock_of(tmp_path)["small"]["sha256"] == digest
+    assert verified("small", tmp_path, table=[unpublished]).read_bytes() == safetensors(1)
+    weight = replace(weight, name="published")
     get(weight, tmp_path).unlink()
     server.content["far/w.pt"] = BODY[::-1]
     with pytest.raises(ModelFileError, match="came damaged"):
         get(weight, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "LFS pointer"),
+        (b"<html>Please sign in</html>", "web page"),
+        (b'{"error": "rate limit"}', "rate limit"),
+        (safetensors()[:-7], "bytes where its header promises"),
+        (gzip.compress(safetensors()), "compressed with gzip"),
+    ],
+    ids=["empty", "pointer", "page", "error", "cut", "gzip"],
+)
+def test_what_is_no_whole_file_is_never_recorded(
+    body: bytes, fault: str, unpublished: Weight, tmp_path: Path
+) -> None:
+    with raw_server(answer(body, length=False), answer(safetensors())) as server:
+        row = replace(unpublished, url=f"{server.address}/w.safetensors")
+        with pytest.raises(ModelFileError, match=f"came damaged from .*{fault}"):
+            get(row, tmp_path)
+        assert not (tmp_path / LOCK_FILE).exists()
+        assert get(row, tmp_path).read_bytes() == safetensors()
+    path = tmp_path / "hand" / row.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(body)
+    (listed,) = status(tmp_path / "hand", [row])
+    assert fault in listed.problem
+    with pytest.raises(ModelFileError, match=f"cannot be used: .*{fault}.*delete the file"):
+        get(row, tmp_path / "hand")
+    assert not (tmp_path / "hand" / LOCK_FILE).exists()
 
 
 def test_a_file_put_there_by_hand_is_checked(weight: Weight, server: Files, tmp_path: Path) -> None:
@@ -199,6 +257,7 @@ def test_a_folder_that_cannot_be_written_to_is_verified_too(
     path.write_bytes(BODY)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert verified("small", tmp_path, table=[weight]) == path
+    assert get(weight, tmp_path) == path
     assert [each.name for each in path.parent.iterdir()] == ["w.pt"]
     path.write_bytes(b"x" * len(BODY))
     with pytest.raises(ModelFileError, match="its sha256 is"):
@@ -216,33 +275,34 @@ def test_status(weight: Weight, tmp_path: Path) -> None:
     assert "sha256" in row.problem
 
 
-def test_list_shows_all_with_licence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_dangling_link_or_a_folder_in_its_place_is_left_alone(
+    weight: Weight, server: Files, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
-    assert weights_folder() == tmp_path
-    assert main([]) == 0
-    text = capsys.readouterr().out
-    for row in weights.WEIGHTS:
-        assert row.name in text
-        assert row.licence in text
-    assert f"0 present, {len(weights.WEIGHTS)} missing" in text
-    (tmp_path / "whisper").mkdir()
-    (tmp_path / "whisper" / "tiny.pt").write_bytes(b"no")
-    assert main(["list"]) == 1
-    assert "damaged" in capsys.readouterr().out
+    path = tmp_path / weight.file
+    path.parent.mkdir()
+    path.symlink_to(tmp_path / "unmounted" / "w.pt")
+    with pytest.raises(ModelFileError, match=r"a link to .*unmounted/w\.pt, which is not there"):
+        get(weight, tmp_path)
+    assert path.is_symlink()
+    (row,) = status(tmp_path, [weight])
+    assert (row.present, "a link to" in row.problem) == (False, True)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ModelFileError, match="something that is no file"):
+        get(weight, tmp_path)
+    assert not server.requests
 
 
-def test_fetch_on_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WEIGHTS_OFFLINE", "1")
-    assert main(["fetch", "whisper-tiny", "--folder", str(tmp_path)]) == 2
-    captured = capsys.readouterr()
-    assert "licence MIT" in captured.out
-    assert "switched off" in captured.err
-    assert main(["fetch", "nothing", "--folder", str(tmp_path)]) == 2
-    assert "choose one of" in capsys.readouterr().err
+def test_a_folder_that_is_a_file(weight: Weight, server: Files, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for folder in (file, file / "below"):
+        for use in (lambda f: get(weight, f), lambda f: status(f, [weight])):
+            with pytest.raises(ModelFileError, match=r"weights cannot be in .*file is no folder"):
+                use(folder)
+    assert not server.requests
+    (row,) = status(tmp_path / "to come", [weight])
+    assert not row.problem
 
 
 def test_names_and_files_of_the_table_are_unique_and_digests_plausible() -> None:

@@ -1,0 +1,78 @@
+"""Addresses to fetch from: what is taken, how it is quoted, and what a mirror makes of it."""
+
+import os
+import re
+import string
+import urllib.parse
+from pathlib import Path
+
+from models.files import ModelFileError
+
+SCHEMES = ("http", "https", "file")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:\s]+):\d+(/|$)")
+
+
+def checked_address(url: str) -> str:
+    """An address that can be asked for: signs that HTTP cannot carry are quoted.
+
+    Args:
+        url: http, https or file, absolute. What is quoted already stays as it is.
+
+    Raises:
+        ModelFileError: it is malformed, or of another scheme.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.hostname or ""
+        # Reading the port is what checks it.
+        _ = parts.port
+    except ValueError as problem:
+        raise ModelFileError(
+            f"{url} is a malformed address ({problem}): write http://host/folder, or the path of "
+            "a folder"
+        ) from problem
+    if parts.scheme not in SCHEMES:
+        raise ModelFileError(
+            f"{url} cannot be fetched: its scheme is {parts.scheme!r}, and what is taken is "
+            f"{', '.join(SCHEMES)}, or the path of a folder"
+        )
+    if parts.scheme == "file" and host not in ("", "localhost"):
+        raise ModelFileError(
+            f"{url} names the machine {host!r}: write three slashes before a path of this "
+            "machine, as in file:///folder"
+        )
+    if parts.scheme != "file" and not host:
+        raise ModelFileError(f"{url} names no host: write {parts.scheme}://host/folder")
+    path, query = (
+        urllib.parse.quote(part, safe=string.punctuation, errors="surrogateescape")
+        for part in (parts.path, parts.query)
+    )
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, query, ""))
+
+
+def mirrored(url: str, file: str, mirror: str | None) -> str:
+    """The address to fetch from: below the mirror (an address or a folder) when there is one.
+
+    Args:
+        url: where the file comes from without a mirror.
+        file: its path below the mirror.
+        mirror: as WEIGHTS_MIRROR says.
+
+    Raises:
+        ModelFileError: the mirror is an address that cannot be fetched from.
+    """
+    if not mirror:
+        return url
+    if _ADDRESS.match(mirror):
+        try:
+            mirror = checked_address(mirror)
+        except ModelFileError as problem:
+            raise ModelFileError(f"WEIGHTS_MIRROR does not work: {problem}") from problem
+        return f"{mirror.rstrip('/')}/{urllib.parse.quote(file)}"
+    if _HOST_AND_PORT.match(mirror) and not Path(mirror).exists():
+        raise ModelFileError(
+            f"WEIGHTS_MIRROR does not work: {mirror} is neither a folder nor an address with its "
+            f"scheme: write http://{mirror} or https://{mirror}"
+        )
+    return (Path(os.path.abspath(os.path.expanduser(mirror))) / file).as_uri()

@@ -1,0 +1,71 @@
+"""The command line of `models.weights`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from models import weights
+from models.files import ModelFileError
+
+INTERRUPTED = 130
+"""Exit status: what shells give to a command that Ctrl-C ended."""
+
+
+def _megabytes(size: int | None) -> str:
+    return "?" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+def _list(folder: Path, names: Sequence[str]) -> int:
+    """Print the rows with these names, all when there are none; 1 when one is damaged."""
+    table = [weights.find(name) for name in dict.fromkeys(names)] or weights.WEIGHTS
+    rows = weights.status(folder, table)
+    print(f"weights in {folder}")
+    for row in rows:
+        state = "damaged" if row.problem else "present" if row.present else "missing"
+        weight = row.weight
+        print(f"{weight.name:24s} {state:8s} {_megabytes(row.size):>12s}  {weight.licence}")
+        print(f"{'':24s} for {weight.needed_by}" + (f"; {row.problem}" if row.problem else ""))
+    present = sum(row.present for row in rows)
+    print(f"{present} present, {len(rows) - present} missing")
+    return 1 if any(row.problem for row in rows) else 0
+
+
+def _show(done: int, total: int | None) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{_megabytes(done)} of {_megabytes(total)}", end="", file=sys.stderr, flush=True)
+
+
+def _fetch(folder: Path, names: Sequence[str]) -> int:
+    # A name that does not exist is seen before gigabytes come for the others.
+    table = [weights.find(name) for name in dict.fromkeys(names)]
+    for weight in table:
+        print(f"{weight.name}: licence {weight.licence}", flush=True)
+        print(f"{weight.name}: {weights.fetch(weight.name, folder, progress=_show)}", flush=True)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `python -m models.weights`; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.weights",
+        description=weights.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
+    parser.add_argument("names", nargs="*", help="weights to fetch or to list; list: all")
+    parser.add_argument("--folder", type=Path, default=None, help="instead of WEIGHTS_DIR")
+    options = parser.parse_args(argv)
+    folder = options.folder or weights.weights_folder()
+    fetching = options.action == "fetch"
+    if fetching and not options.names:
+        parser.error("name the weights to fetch")
+    try:
+        return (_fetch if fetching else _list)(folder, options.names)
+    except KeyboardInterrupt:
+        rest = ": what came so far is kept, and the next fetch goes on from there"
+        print(f"\ninterrupted{rest if fetching else ''}", file=sys.stderr)
+        return INTERRUPTED
+    except (ModelFileError, OSError) as problem:
+        print(problem, file=sys.stderr)
+        return 2
