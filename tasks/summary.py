@@ -25,7 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "seconds": (),
 }
 """The summary's keys; others may rely on them. `evaluation` has one entry per metric with
-value, label and n; `seconds` one per stage and `total`."""
+value, label, n and, where it has no value, reason; `seconds` one per stage and `total`."""
 WIDTH = 88
 
 
