@@ -157,7 +157,9 @@ def _apply(
     name = f"{rule.metric} ({comparison['label']})" if comparison["label"] else rule.metric
     if ours is None:
         holds = rule.bar is None and theirs is None
+        reason = candidate["metrics"].get(rule.metric, {}).get("reason", "")
         sentence = f"{rule.metric} was not measured on the candidate"
+        sentence += f": {reason}" if reason else ""
     elif champion is None:
         holds = rule.meets_bar(ours["value"])
         needed = "" if rule.bar is None else f", {_needed(rule)} {rule.bar:g}"
@@ -288,15 +290,29 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     ours = candidate.json_tag(EVALUATION_TAG)
     assert ours is not None
     verdict = judge(policy, ours, theirs)
+    reasons = verdict.reasons
+    if any(each["candidate"] is None and not each["holds"] for each in verdict.comparisons):
+        reasons += (_way_out(candidate, champion),)
     return Decision(
         candidate.name,
         candidate.version,
         None if champion is None else champion.version,
         verdict.promoted,
-        verdict.reasons,
+        reasons,
         verdict.comparisons,
         _inputs(policy, candidate, champion),
         time.time(),
+    )
+
+
+def _way_out(candidate: ModelVersion, champion: ModelVersion | None) -> str:
+    """What to do about numbers that are missing."""
+    alike = " (the champion alike)" if champion is not None else ""
+    return (
+        f"evaluate{alike} with more frames, by default 125 of a clip, and then promote again: "
+        "python -m flows.evaluate_latentsync "
+        f"--model models:/{candidate.name}/{candidate.version} --dataset DATASET; where the clips "
+        "of the dataset are shorter, refresh it with longer videos"
     )
 
 
