@@ -21,6 +21,7 @@ from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
 from tasks.evaluation_config import EvaluationConfig
 from tasks.lpips import load_lpips, lpips
 from tasks.metrics import (
+    NO_FACE,
     Metric,
     landmark_distance,
     landmarks_of,
@@ -283,4 +284,4 @@ def _too_short(frames: int, what: str) -> str:
 
 
 def _no_face(share: float) -> str:
-    return f"a face was found in {share:.0%} of the frames, {MIN_FACES:.0%} are needed"
+    return f"{NO_FACE} {share:.0%} of the frames, {MIN_FACES:.0%} are needed"

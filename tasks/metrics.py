@@ -19,6 +19,8 @@ STILL = (33, 133, 362, 263, 168, 6, 197, 195)
 BORDER = 0.35
 """Added around an aligned face, as a share of its side, before the face is looked for:
 detectors expect some room around a head."""
+NO_FACE = "a face was found in only"
+"""Begins the reason of numbers that lack one in too many frames."""
 DETECTION_SIDE = 320
 """Side of the picture in which the face is looked for."""
 

@@ -8,13 +8,14 @@ not decided about twice.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from datasets.errors import UserError
 from datasets.manifest import config_digest, write_atomic
+from tasks.metrics import NO_FACE
 from tasks.registry import (
     CANDIDATE,
     CHAMPION,
@@ -291,8 +292,13 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     assert ours is not None
     verdict = judge(policy, ours, theirs)
     reasons = verdict.reasons
-    if any(each["candidate"] is None and not each["holds"] for each in verdict.comparisons):
-        reasons += (_way_out(candidate, champion),)
+    missing = [
+        ours["metrics"].get(each["metric"], {}).get("reason", "")
+        for each in verdict.comparisons
+        if each["candidate"] is None and not each["holds"]
+    ]
+    if missing:
+        reasons += (_way_out(candidate, champion, missing),)
     return Decision(
         candidate.name,
         candidate.version,
@@ -305,8 +311,13 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     )
 
 
-def _way_out(candidate: ModelVersion, champion: ModelVersion | None) -> str:
-    """What to do about numbers that are missing."""
+def _way_out(candidate: ModelVersion, champion: ModelVersion | None, missing: Sequence[str]) -> str:
+    """What to do about numbers that are missing for these reasons."""
+    if all(NO_FACE in reason for reason in missing):
+        return (
+            "look at the evaluation's contact_sheet.png: where the generated faces are no faces, "
+            "train with more steps; where the real ones are none either, use other videos"
+        )
     alike = " (the champion alike)" if champion is not None else ""
     return (
         f"evaluate{alike} with more frames, by default 125 of a clip, and then promote again: "
