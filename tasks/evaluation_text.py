@@ -10,8 +10,6 @@ MAIN = ("sync_c", "sync_d", "mouth_offset", "mouth_z", "fid", "fvd", "ssim_mouth
 """The numbers that promotion looks at: what a training run ends with."""
 SHARES = ("sync_accuracy", "in_sync_share", "faces_found")
 UNITS = {"sync_offset": "frames", "mouth_offset": "frames", "psnr_db": "dB"}
-DECIMALS = {"ssim": 3, "ssim_mouth": 3, "lpips": 3, "fid": 1, "fvd": 1, "psnr_db": 1}
-"""Of what is not shown with two."""
 COUNTED = {"fid": "frames", "fvd": "windows"}
 """What `n` counts where it is not clips."""
 
@@ -21,11 +19,18 @@ def value_text(name: str, value: float | None) -> str:
     if value is None:
         return "none"
     if name.removesuffix("_real") in SHARES:
-        return f"{100 * value:.0f} %"
+        return f"{value:.0%}"
     if name.startswith("lmd"):
-        return f"{value:.2f} %"
-    unit = UNITS.get(name, "")
-    return f"{value:.{DECIMALS.get(name, 2)}f} {unit}".rstrip()
+        return f"{value:.2f}%"
+    return f"{_rounded(value)} {UNITS.get(name, '')}".rstrip()
+
+
+def _rounded(value: float) -> str:
+    """About three digits: distances of seeded networks may be far below 1, others in hundreds."""
+    size = abs(value)
+    if 0 < size < 0.01:
+        return f"{value:.2g}"
+    return f"{value:.{1 if size >= 100 else 2 if size >= 1 else 3}f}"
 
 
 def count_text(name: str, n: int) -> str:

@@ -135,7 +135,7 @@ def _no_value(axis: Any, entry: Metric | None) -> None:
     """Say so, and why, in the place of axes that would show nothing."""
     reason = entry.get("reason", "") if entry else ""
     text = "\n".join(["no value for any clip", *textwrap.wrap(reason, PANEL_WIDTH)])
-    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=INK)
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])
 
@@ -159,8 +159,14 @@ def _per_clip(
         heights = [np.nan if value is None else value for value in values]
         axis.bar(x, heights, width, color=colour, label=kind)
     axis.set_title(title, fontsize=9.5)
+    _clip_axis(axis, len(details))
+
+
+def _clip_axis(axis: Any, count: int) -> None:
+    """Clips by their number, also a single one."""
     axis.set_xlabel("clip", fontsize=8)
-    axis.set_xticks(range(len(details)) if len(details) <= 12 else [])
+    axis.set_xlim(-0.6, count - 0.4)
+    axis.set_xticks(range(count) if count <= 12 else [])
 
 
 def _picture_quality(axis: Any, details: Sequence[dict[str, Any]]) -> None:
@@ -173,7 +179,7 @@ def _picture_quality(axis: Any, details: Sequence[dict[str, Any]]) -> None:
         values = [clip["values"][name] for clip in details]
         axis.plot(range(len(values)), values, "o-", color=colour, label=name, markersize=4)
     axis.set_ylim(0, 1.02)
-    axis.set_xlabel("clip", fontsize=8)
+    _clip_axis(axis, len(details))
     axis.legend(fontsize=8, frameon=False)
 
 

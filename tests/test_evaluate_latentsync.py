@@ -26,7 +26,7 @@ def test_the_flow_ends_with_numbers_and_places(
     )
     assert result["run_id"] == "run"
     printed = capsys.readouterr().out
-    for text in ("2 TRAINING clips", "12.0  40 frames  seeded", "beware: no speaker is held out"):
+    for text in ("2 TRAINING clips", "12.00  40 frames  seeded", "beware: no speaker is held out"):
         assert text in printed
     for name in ("evaluation.json", "plots.png", "contact_sheet.png"):
         assert str(tmp_path / name) in printed

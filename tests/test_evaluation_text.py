@@ -55,9 +55,12 @@ def test_older_evaluations_are_read(tmp_path: Path) -> None:
     [
         ("sync_c", 1.2345, "1.23"),
         ("mouth_offset", -1.0, "-1.00 frames"),
-        ("psnr_db", 23.456, "23.5 dB"),
-        ("sync_accuracy_real", 0.987, "99 %"),
-        ("lmd_cross", 4.567, "4.57 %"),
+        ("psnr_db", 23.456, "23.46 dB"),
+        ("fid", 0.00412, "0.0041"),
+        ("fvd", 123.45, "123.5"),
+        ("ssim", 0.0, "0.000"),
+        ("sync_accuracy_real", 0.987, "99%"),
+        ("lmd_cross", 4.567, "4.57%"),
     ],
 )
 def test_values_are_rounded_and_have_units(name: str, value: float, text: str) -> None:

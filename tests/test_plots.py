@@ -82,6 +82,9 @@ def test_panels_without_a_value_say_so(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(text.startswith("no value for any clip") for text in shown)
     assert [why in text for text in shown] == [True, True, True, False]
     assert all(not len(axis.get_xticks()) for axis in figure.axes)
+    evaluation_page(tmp_path / "page.png", metrics, [detail(0.5)])
+    clips = figures[1].axes[1:]
+    assert [list(axis.get_xticks()) for axis in clips] == [[0]] * 3
     assert figure.get_suptitle().startswith("1 TRAINING clip. Judge of sync: judge")
 
 
