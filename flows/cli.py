@@ -28,22 +28,28 @@ PREFECT_OWN = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILog
 """Loggers through which Prefect speaks about runs, and about its own sending of that."""
 
 
-def run(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
+def run(
+    flow_fn: Callable[..., Any],
+    argv: Sequence[str] | None = None,
+    exit_code: Callable[[Any], int] = lambda result: 0,
+) -> int:
     """Run a flow with the command line's parameters.
 
     Args:
         flow_fn: a function, made a flow by Prefect or not.
         argv: arguments; None: those of this process.
+        exit_code: of what the flow returned, for flows whose answer may be no. The flow
+            itself has succeeded all the same.
 
     Returns:
-        Exit code: 0, 2 for what the user can mend, 130 after Ctrl-C, 1 for a defect, which
-        shows its traceback.
+        Exit code: that of `exit_code`, by default 0; 2 for what the user can mend, 130 after
+        Ctrl-C, 1 for a defect, which shows its traceback.
     """
     parameters = parse(flow_fn, argv)
     try:
         with _interruptible(), prefect_server():
             _quieten_prefect()
-            flow_fn(**parameters)
+            result = flow_fn(**parameters)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
@@ -54,7 +60,7 @@ def run(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
             return 1
         print(sentence, file=sys.stderr)
         return MISTAKE
-    return 0
+    return exit_code(result)
 
 
 def parse(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -65,7 +71,7 @@ def parse(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> dic
     helps = argument_helps(inspect.getdoc(inner) or "")
     parser = _Parser(
         prog=_program(inner),
-        description=(inspect.getdoc(inner) or "").partition("\n\n")[0],
+        description=(inspect.getdoc(inner) or "").partition("\nArgs:\n")[0].strip(),
         argument_default=argparse.SUPPRESS,
     )
     required = []

@@ -2,8 +2,9 @@
 
     python -m flows.evaluate_latentsync --model models:/latentsync@candidate --dataset runs/dataset
 
-writes videos, contact sheet, plots and numbers to the output folder and to MLflow. The
-numbers become tags of the registered version: promote-model decides by them.
+writes videos, contact sheet, plots and numbers to the output folder and to MLflow, and prints
+the numbers and where everything is. The numbers become tags of the registered version:
+promote-model decides by them.
 """
 
 from pathlib import Path
@@ -23,6 +24,7 @@ from flows.dataset_copy import local_copy  # noqa: E402
 from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
 from tasks.evaluation_config import EvaluationConfig  # noqa: E402
 from tasks.evaluation_record import log_evaluation, table, with_judge  # noqa: E402
+from tasks.evaluation_text import evaluation_lines  # noqa: E402
 from tasks.registry import ModelVersion, find, record_evaluation, resolve  # noqa: E402
 from tasks.tracking import checked_uri, default_uri  # noqa: E402
 
@@ -52,7 +54,7 @@ def log_results(
     create_table_artifact(
         key="latentsync-evaluation",
         table=table(evaluation["metrics"]),
-        description=f"{len(evaluation['clips'])} test clips, {output}",
+        description=f"{len(evaluation['clips'])} {evaluation.get('split', 'test')} clips, {output}",
     )
     return run_id
 
@@ -123,6 +125,8 @@ def evaluate_latentsync(
     evaluation = generate_and_measure(bundle, local_copy(dataset), folder, config, device)
     experiment = version.name if version else "latentsync"
     run_id = log_results(evaluation, folder, uri, experiment, version, judge)
+    for line in evaluation_lines(evaluation, folder):
+        say(line)
     return {
         "metrics": evaluation["metrics"],
         "clips": evaluation["clips"],

@@ -66,9 +66,12 @@ def lip_sync(
 ) -> dict[str, Any]:
     """Make the lips of a video follow other speech.
 
+    The output is as long as the speech: a longer video is cut, a shorter one is played forth
+    and back until the speech ends.
+
     Args:
         video: with a face that looks towards the camera.
-        audio: the speech; any file with sound.
+        audio: the speech; any file with sound. It decides the length of the output.
         output: mp4 to write.
         model: registered model such as models:/latentsync@champion, or a bundle folder.
         device: cpu, cuda, cuda:N or mps.
@@ -79,7 +82,7 @@ def lip_sync(
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
-        output, frames, faces_found and seconds.
+        output, frames, faces_found, seconds and notes (sentences about the inputs).
     """
     uri = checked_uri(tracking_uri or default_uri())
     bundle = resolve(model, uri)
@@ -90,11 +93,14 @@ def lip_sync(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "
         f"in {result.seconds:.0f} s"
     )
+    for note in result.notes:
+        say(f"  {note}")
     return {
         "output": str(result.output.resolve()),
         "frames": result.frames,
         "faces_found": result.faces_found,
         "seconds": result.seconds,
+        "notes": list(result.notes),
     }
 
 

@@ -4,7 +4,9 @@
 
 A candidate that is as good as the champion on the same clips gets the alias champion, the
 old champion becomes previous. Otherwise nothing moves, and the reasons are printed and
-kept. Asking again about the same numbers gives the same answer.
+kept. Asking again about the same numbers gives the same answer. The command's exit code is
+0 after a promotion and 1 after a refusal, so that `promote_model && ship` ships only what
+was promoted.
 """
 
 from pathlib import Path
@@ -23,6 +25,8 @@ from flows.artifacts import say  # noqa: E402
 from tasks.promotion import Decision, promote  # noqa: E402
 from tasks.tracking import checked_uri, default_uri  # noqa: E402
 
+REFUSED = 1
+
 
 @task(name="decide", cache_policy=NO_CACHE)
 def decide(model_name: str, uri: str, output: Path, version: int | None) -> Decision:
@@ -38,6 +42,9 @@ def promote_model(
     version: int | None = None,
 ) -> dict[str, Any]:
     """Compare the candidate with the champion and promote or refuse it.
+
+    The command's exit code is 0 when it was promoted, 1 when it was refused. The flow run
+    itself completes in both cases.
 
     Args:
         model_name: name in the model registry.
@@ -62,5 +69,10 @@ def _markdown(decision: Decision) -> str:
     return f"**{decision.model} version {decision.candidate}: {decision.verdict}**\n\n{reasons}\n"
 
 
+def exit_code(decision: dict[str, Any]) -> int:
+    """0 for a promotion, REFUSED otherwise."""
+    return 0 if decision["promoted"] else REFUSED
+
+
 if __name__ == "__main__":
-    raise SystemExit(run(promote_model))
+    raise SystemExit(run(promote_model, exit_code=exit_code))

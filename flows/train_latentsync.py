@@ -3,7 +3,8 @@
     python -m flows.train_latentsync DATASET --output runs/train --recipe tiny
 
 Interrupted at any moment, the same command goes on from the last checkpoints. With
-nothing changed it ends at once with the result it had.
+nothing changed it ends at once with the result it had. It ends with the evaluation's main
+numbers and the places of bundle and output.
 """
 
 import time
@@ -31,6 +32,7 @@ from tasks.registry import record_evaluation  # noqa: E402
 from tasks.registry import register as register_bundle  # noqa: E402
 from tasks.tracking import checked_uri, default_uri  # noqa: E402
 from tasks.train_bundle import check_place, run_metrics, save_bundle  # noqa: E402
+from tasks.train_text import dataset_line, result_lines  # noqa: E402
 from tasks.training import TrainingJob, check, remaining  # noqa: E402
 
 
@@ -40,6 +42,10 @@ def train_stages(job: TrainingJob, workers: int, ray_address: str | None) -> lis
     todo = remaining(job)
     if todo:
         say(f"training {', '.join(todo)} on {job.device} (recipe {job.recipe.name})")
+        if ray_address:
+            say(f"joining the Ray cluster at {ray_address}")
+        else:
+            say("starting Ray and its workers, about half a minute until the first step")
         train_with_ray(job, workers=workers, ray_address=ray_address, on_line=say)
     else:
         say("training: all stages were done before, nothing has changed")
@@ -73,7 +79,6 @@ def registered(job: TrainingJob, folder: Path, model_name: str, run_id: str, jud
     version = register_bundle(folder, model_name, job.tracking_uri, run_id, tags)
     content = read_evaluation(job.output / train_run.EVALUATION)
     record_evaluation(model_name, version, job.tracking_uri, content, judge)
-    say(f"registered {model_name} version {version} as candidate")
     return version
 
 
@@ -115,9 +120,12 @@ def train_latentsync(
     with only_run(job.output):
         if earlier := train_run.earlier_result(job, model_name, register_candidate):
             say("training: this run was finished before, nothing has changed")
-            return earlier
-        result = _train(job, model_name, register_candidate, workers, ray_address)
-        train_run.keep_result(job, model_name, result)
+            result = earlier
+        else:
+            result = _train(job, model_name, register_candidate, workers, ray_address)
+            train_run.keep_result(job, model_name, result)
+    for line in result_lines(job.output, job.output / train_run.EVALUATION, model_name, result):
+        say(line)
     return result
 
 
@@ -127,6 +135,7 @@ def _train(
     """Everything that remains to be done, under one MLflow run."""
     began = time.monotonic()
     check_place(job.output)
+    say(dataset_line(job.dataset))
     tracked = train_run.start_runs(job, model_name)
     job = tracked.job
     with train_run.closing_runs(tracked):

@@ -20,6 +20,7 @@ import numpy as np
 from datasets.errors import UserError
 from datasets.manifest import config_digest, write_atomic
 from tasks.bundle import bundle_digest, read_bundle
+from tasks.evaluation_clips import CLIP_LIST, ClipList
 from tasks.evaluation_config import PROTOCOL, EvaluationConfig
 from tasks.metrics import Metric
 
@@ -84,7 +85,6 @@ def evaluate(
     from datasets.landmarks import FaceMeshDetector
     from models.sampling import bf16_pays
     from tasks.evaluation_clips import (
-        CLIP_LIST,
         freeze,
         open_test_clips,
         read_clip_list,
@@ -102,8 +102,10 @@ def evaluate(
     judge_bundle = Path(config.judge_bundle) if config.judge_bundle else bundle_dir
     protocol = _protocol(config, tests.digest, judge_bundle)
     model = bundle_digest(bundle_dir)
+    for warning in tests.warnings:
+        say(f"{tests.title}: {warning}")
     if (done := _finished(output, protocol, model)) is not None:
-        say(f"evaluation: {len(tests.clips)} clips were done before, nothing has changed")
+        say(f"{tests.title}: {len(tests.clips)} clips were done before, nothing has changed")
         return done
     output.mkdir(parents=True, exist_ok=True)
     (output / EVALUATION).unlink(missing_ok=True)
@@ -114,15 +116,16 @@ def evaluate(
         # Before the hours of generating: a file that is no judge is a mistake to hear of now.
         place = resolve_device(device)
         scores = Scores(judge_bundle, config, place, tests, detector)
-        _generate_all(bundle_dir, store, tests.clips, work, config, device, say)
-        details = _measure_all(store, tests.clips, work, scores, say)
+        _generate_all(bundle_dir, store, tests, work, config, device, say)
+        details = _measure_all(store, tests, work, scores, say)
     metrics = scores.metrics()
-    _write_pictures(output, store, tests.clips, work, metrics, details)
+    _write_pictures(output, store, tests, work, metrics, details)
     content = {
         "protocol_digest": protocol,
         "model_digest": model,
         "metrics": metrics,
         "split": tests.split,
+        "warnings": tests.warnings,
         "clips": [clip.clip_id for clip in tests.clips],
         "config": asdict(config),
         "device": str(place),
@@ -189,7 +192,7 @@ def _work_folder(output: Path, key: str) -> Path:
 def _generate_all(
     bundle: Path,
     store: Any,
-    clips: Any,
+    tests: ClipList,
     work: Path,
     config: EvaluationConfig,
     device: str,
@@ -201,7 +204,7 @@ def _generate_all(
     from tasks.lipsync import FaceGenerator
 
     generator = None
-    for number, clip in enumerate(clips):
+    for number, clip in enumerate(tests.clips):
         for kind in ("reconstruction", "cross"):
             path = work / f"{number:03d}-{kind}.npy"
             if path.is_file():
@@ -216,7 +219,8 @@ def _generate_all(
             opening = mouth_opening(store.landmarks(clip.clip_id)[: len(frames)])
             painted = generate(generator, frames, audio, None if own else int(opening.argmin()))
             _save_array(path, painted)
-            say(f"evaluation: {kind} {number + 1}/{len(clips)}, {len(painted)} frames")
+            done = f"{number + 1}/{len(tests.clips)}"
+            say(f"{tests.title}: {kind} {done}, {len(painted)} frames")
 
 
 def generate(generator: Any, frames: np.ndarray, audio: np.ndarray, calm: int | None) -> np.ndarray:
@@ -255,22 +259,22 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 
 
 def _measure_all(
-    store: Any, clips: Any, work: Path, scores: Any, say: Line
+    store: Any, tests: ClipList, work: Path, scores: Any, say: Line
 ) -> list[dict[str, Any]]:
     """Give the generated frames of every clip to `scores`; what it found for each."""
     details = []
-    for number, clip in enumerate(clips):
+    for number, clip in enumerate(tests.clips):
         reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
         cross = np.load(work / f"{number:03d}-cross.npy")
         details.append(scores.add(store, clip, reconstruction, cross))
-        say(f"evaluation: measured {number + 1}/{len(clips)} clips")
+        say(f"{tests.title}: measured {number + 1}/{len(tests.clips)} clips")
     return details
 
 
 def _write_pictures(
     output: Path,
     store: Any,
-    clips: Any,
+    tests: ClipList,
     work: Path,
     metrics: dict[str, Metric],
     details: list[dict[str, Any]],
@@ -281,7 +285,7 @@ def _write_pictures(
     from tasks.plots import contact_sheet, evaluation_page, sheet_frames
 
     rows = []
-    for number, clip in enumerate(clips):
+    for number, clip in enumerate(tests.clips):
         shown = [("input", store.frames(clip.clip_id)[: clip.frames])]
         for kind in ("reconstruction", "cross"):
             frames = np.load(work / f"{number:03d}-{kind}.npy")
@@ -300,4 +304,6 @@ def _write_pictures(
         if number < SHEET_CLIPS:
             rows += [(clip.clip_id, kind, sheet_frames(frames)) for kind, frames in shown]
     contact_sheet(output / CONTACT_SHEET, rows)
-    evaluation_page(output / PLOTS, metrics, details)
+    kind = "test" if tests.split == "test" else "TRAINING"
+    heading = f"{len(details)} {kind} clip{'s' * (len(details) != 1)}"
+    evaluation_page(output / PLOTS, metrics, details, heading)

@@ -47,6 +47,42 @@ class ClipList:
         """What every label must add; empty in the usual case."""
         return "" if self.split == "test" else " on TRAINING clips (no speaker is held out)"
 
+    @property
+    def title(self) -> str:
+        """What lines of progress begin with."""
+        return "evaluation" if self.split == "test" else "evaluation on TRAINING clips"
+
+    @property
+    def turned(self) -> bool:
+        """Whether the speech of the cross videos is the clip's own, since there is no other."""
+        return any(clip.driver == clip.clip_id for clip in self.clips)
+
+    @property
+    def cross(self) -> str:
+        """What labels call the speech of the cross videos."""
+        return f"cross audio ({self._own_speech})" if self.turned else "cross audio"
+
+    @property
+    def _own_speech(self) -> str:
+        which = "test" if self.split == "test" else "usable"
+        return f"own speech shifted by half, since there is only one {which} clip"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences that whoever reads the numbers must know; none in the usual case."""
+        found = []
+        if self.split != "test":
+            found.append(
+                "the dataset has no test split, so these are TRAINING clips: the numbers say "
+                "nothing about speakers that the model has not seen; add videos of more speakers"
+            )
+        if self.turned:
+            found.append(
+                f"cross audio is the clip's {self._own_speech}: two or more clips are needed for "
+                "the speech of another one"
+            )
+        return tuple(found)
+
 
 def open_test_clips(dataset: Path, resolution: int) -> tuple[ClipStore, str]:
     """The clips to evaluate on, and their split.

@@ -40,8 +40,9 @@ def with_judge(config: EvaluationConfig, model_name: str, uri: str) -> tuple[Eva
 
 
 def table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The metrics as rows: metric, value, n, measured by."""
-    return [
+    """The metrics as rows: metric, value, n, measured by, and why there is no value where one
+    lacks it."""
+    rows = [
         {
             "metric": name,
             "value": None if entry["value"] is None else round(entry["value"], 4),
@@ -50,6 +51,10 @@ def table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for name, entry in metrics.items()
     ]
+    if all(entry["value"] is not None for entry in metrics.values()):
+        return rows
+    reasons = [entry.get("reason", "") for entry in metrics.values()]
+    return [{**row, "no value because": why} for row, why in zip(rows, reasons, strict=True)]
 
 
 def log_evaluation(

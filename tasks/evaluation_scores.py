@@ -13,6 +13,7 @@ import torch
 
 from datasets.clips import ClipStore
 from datasets.landmarks import FaceDetector
+from datasets.media import SAMPLES_PER_FRAME
 from models.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.mask import face_mask
@@ -20,6 +21,7 @@ from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
 from tasks.evaluation_config import EvaluationConfig
 from tasks.lpips import load_lpips, lpips
 from tasks.metrics import (
+    NO_FACE,
     Metric,
     landmark_distance,
     landmarks_of,
@@ -54,11 +56,13 @@ class _Frechet:
         self.real.update(self.extractor(real))
         self.fake.update(self.extractor(fake))
 
-    def result(self, note: str) -> Metric:
+    def result(self, note: str, things: str) -> Metric:
+        """The distance; `things` is what was compared, in the plural."""
         count = min(self.real.count, self.fake.count)
         label = self.extractor.label + note + few_samples(count, self.extractor.dim)
         if count < 2:
-            return metric(math.nan, label, 0)
+            reason = f"it needs 2 {things} or more on either side, these clips have {count}"
+            return metric(math.nan, label, 0, reason)
         return metric(frechet_distance(self.real, self.fake), label, self.fake.count)
 
 
@@ -106,8 +110,10 @@ class Scores:
         self.scorer = MouthAudioScorer()
         self.detector = detector
         self.count = len(tests.clips)
-        self.note = tests.note
+        self.note, self.cross = tests.note, tests.cross
         self.rows: list[dict[str, float]] = []
+        self.reasons: dict[str, str] = {}
+        """Of numbers that a clip has not: the last clip's, since all are usually alike."""
 
     def add(
         self, store: ClipStore, clip: ChosenClip, reconstruction: np.ndarray, cross: np.ndarray
@@ -141,6 +147,8 @@ class Scores:
             row[f"sync_offset_{name}"] = curve.offset
             row[f"in_sync_share_{name}"] = verdicts[name].in_sync_share
             row[f"sync_accuracy_{name}"] = verdicts[name].accuracy
+            frames = len(pairs[name][0])
+            self._sync_reasons(row, name, min(frames, len(pairs[name][1]) // SAMPLES_PER_FRAME))
         self._pictures(row, real, reconstruction)
         self._mouths(row, real, reconstruction, cross, own, foreign)
         self._sets(real, cross)
@@ -149,11 +157,33 @@ class Scores:
         values = {name: value if math.isfinite(value) else None for name, value in row.items()}
         return {"clip_id": clip.clip_id, "values": values, "distances": distances}
 
+    def _sync_reasons(self, row: dict[str, float], kind: str, frames: int) -> None:
+        """Why the sync networks found nothing for a clip of so many frames."""
+        judges = {
+            "sync_c": self.judge,
+            "sync_d": self.judge,
+            "sync_offset": self.judge,
+            "in_sync_share": self.classifier,
+            "sync_accuracy": self.classifier,
+        }
+        for name, network in judges.items():
+            if math.isfinite(row[f"{name}_{kind}"]):
+                continue
+            reason = f"{network.label} says of no window whether it is in sync"
+            if frames < network.min_frames:
+                reason = _too_short(frames, "the search over shifts of the sound")
+                reason += f" needs {network.min_frames} frames or more"
+            elif name == "sync_accuracy" and math.isfinite(row[f"in_sync_share_{kind}"]):
+                reason = _too_short(frames, "no part of the sound is far enough from another")
+            self.reasons[f"{name}_{kind}"] = reason
+
     def _pictures(self, row: dict[str, float], real: np.ndarray, fake: np.ndarray) -> None:
         repainted = face_mask(real.shape[1], "cpu")[0, 0].numpy() < 0.5
         whole, mouth = ssim(real, fake, repainted).mean(1)
         row["ssim"], row["ssim_mouth"] = float(whole), float(mouth)
         row["psnr_db"] = psnr(real, fake, repainted)
+        if not math.isfinite(row["psnr_db"]):
+            self.reasons["psnr_db"] = "the pictures are equal"
         row["lpips"] = float(lpips(self.lpips, real, fake, self.device).mean())
 
     def _mouths(
@@ -174,6 +204,8 @@ class Scores:
             row[name] = math.nan
             if min(seen_real, seen) >= MIN_FACES:
                 row[name] = landmark_distance(truth[: len(landmarks)], landmarks)
+            else:
+                self.reasons[name] = _no_face(min(seen_real, seen))
         pairs = {
             "real": (truth, seen_real, own),
             "reconstruction": (again, seen_again, own),
@@ -185,6 +217,12 @@ class Scores:
                 score = self.scorer.measure(landmarks, audio)
                 row[f"mouth_offset_{name}"] = score.offset_frames
                 row[f"mouth_z_{name}"] = score.confidence
+                continue
+            reason = _no_face(seen)
+            if len(landmarks) < MIN_SPEECH:
+                reason = _too_short(len(landmarks), "the course of the mouth's opening")
+                reason += f" needs {MIN_SPEECH} frames or more"
+            self.reasons[f"mouth_offset_{name}"] = self.reasons[f"mouth_z_{name}"] = reason
 
     def _sets(self, real: np.ndarray, fake: np.ndarray) -> None:
         """Add equally many frames and windows of this clip to either side."""
@@ -200,37 +238,50 @@ class Scores:
     def metrics(self) -> dict[str, Metric]:
         """The numbers over all clips."""
         judge, mouth, note = self.judge.label, self.scorer.name, self.note
+        cross = self.cross
         verdict = self.classifier.label
         pairs, share = f"{verdict}, half of the pairs out of sync", f"{verdict}, called in sync"
 
         def mean(name: str, label: str) -> Metric:
-            return mean_metric([row[name] for row in self.rows], label + note)
+            values = [row[name] for row in self.rows]
+            return mean_metric(values, label + note, self.reasons.get(name, ""))
 
         def median(name: str, label: str) -> Metric:
-            return median_metric([row[name] for row in self.rows], label + note)
+            values = [row[name] for row in self.rows]
+            return median_metric(values, label + note, self.reasons.get(name, ""))
 
         mask = "repainted region, reconstruction"
         lips = "FaceMesh lips, % of eye distance (not the published LMD), to the real video"
         return {
-            "sync_c": mean("sync_c_cross", f"{judge}, cross audio"),
-            "sync_d": mean("sync_d_cross", f"{judge}, cross audio"),
-            "sync_offset": median("sync_offset_cross", f"{judge}, cross audio, frames, median"),
-            "sync_accuracy": mean("sync_accuracy_cross", f"{pairs}, cross audio"),
+            "sync_c": mean("sync_c_cross", f"{judge}, {cross}"),
+            "sync_d": mean("sync_d_cross", f"{judge}, {cross}"),
+            "sync_offset": median("sync_offset_cross", f"{judge}, {cross}, frames, median"),
+            "sync_accuracy": mean("sync_accuracy_cross", f"{pairs}, {cross}"),
             "sync_accuracy_real": mean("sync_accuracy_real", f"{pairs}, real video"),
-            "in_sync_share": mean("in_sync_share_cross", f"{share}, cross audio"),
+            "in_sync_share": mean("in_sync_share_cross", f"{share}, {cross}"),
             "in_sync_share_real": mean("in_sync_share_real", f"{share}, real video"),
             "sync_c_real": mean("sync_c_real", f"{judge}, real video"),
             "sync_d_real": mean("sync_d_real", f"{judge}, real video"),
-            "mouth_offset": median("mouth_offset_cross", f"{mouth}, cross audio, frames, median"),
-            "mouth_z": median("mouth_z_cross", f"{mouth}, cross audio, median"),
+            "mouth_offset": median("mouth_offset_cross", f"{mouth}, {cross}, frames, median"),
+            "mouth_z": median("mouth_z_cross", f"{mouth}, {cross}, median"),
             "mouth_z_real": median("mouth_z_real", f"{mouth}, real video, median"),
-            "fid": self.fid.result(f", aligned faces, cross audio{note}"),
-            "fvd": self.fvd.result(f", {WINDOW}-frame windows, cross audio{note}"),
+            "fid": self.fid.result(f", aligned faces, {cross}{note}", "frames"),
+            "fvd": self.fvd.result(
+                f", {WINDOW}-frame windows, {cross}{note}", f"windows of {WINDOW} frames"
+            ),
             "ssim": mean("ssim", "aligned face, reconstruction"),
             "ssim_mouth": mean("ssim_mouth", mask),
             "psnr_db": mean("psnr_db", mask),
             "lpips": mean("lpips", f"{self.lpips.label}, aligned face, reconstruction"),
             "lmd": mean("lmd", f"{lips} with the same speech, reconstruction"),
-            "lmd_cross": mean("lmd_cross", f"{lips} with its own speech, cross audio"),
+            "lmd_cross": mean("lmd_cross", f"{lips} with its own speech, {cross}"),
             "faces_found": mean("faces_found", "FaceMesh, share of generated frames"),
         }
+
+
+def _too_short(frames: int, what: str) -> str:
+    return f"clips of {frames} frames are too short: {what}"
+
+
+def _no_face(share: float) -> str:
+    return f"{NO_FACE} {share:.0%} of the frames, {MIN_FACES:.0%} are needed"

@@ -5,6 +5,7 @@ repaint it. Size, frame rate and everything around the face stay as they are; th
 the driving audio itself. When it is longer than the video, the video runs forth and back.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ from tasks.lipsync import FaceGenerator, SpeechTokens, still
 CHUNK = 24
 """Frames that are held to show a stretch of video backwards."""
 CRF = 16
+SILENCE_DB = -60.0
+"""Peak against full scale under which a sound is no speech; what ffmpeg calls silent, zeros of
+16 bits, it reports as -91 dB."""
 
 Progress = Callable[[str, int, int], None]
 """Told the step's name, how many frames are done, and how many there are."""
@@ -49,6 +53,31 @@ class LipSyncResult:
     """How long it took."""
     times_s: np.ndarray
     """(frames,) when each is shown."""
+    video_s: float = 0.0
+    """Length of the input video."""
+    speech_s: float = 0.0
+    """Length of the speech, and so of the output."""
+    extended: bool = False
+    """Whether the video was played forth and back, being shorter than the speech."""
+    peak_db: float = 0.0
+    """Loudest sample of the speech against full scale; -inf for zeros."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known about the inputs, in sentences; empty in the usual case."""
+        found = []
+        if self.extended:
+            found.append(
+                f"{self.video_s:.1f} s of video for {self.speech_s:.1f} s of speech: played "
+                "forth and back until the speech ends"
+            )
+        if self.peak_db < SILENCE_DB:
+            loudest = "digital silence" if np.isinf(self.peak_db) else f"peak {self.peak_db:.0f} dB"
+            found.append(
+                f"the speech is silent throughout ({loudest}): there are no words for the lips to "
+                "follow; give a file in which somebody can be heard"
+            )
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -176,8 +205,18 @@ def lip_sync_video(
             written += 1
             found += repainted
             tell("repainting faces", written, len(order))
-    times = np.array([each.time_s for each in order])
-    return LipSyncResult(output, written, found, time.monotonic() - began, times)
+    peak = float(np.abs(wave).max())
+    return LipSyncResult(
+        output,
+        written,
+        found,
+        time.monotonic() - began,
+        np.array([each.time_s for each in order]),
+        video_s=scan.duration_s,
+        speech_s=len(wave) / SAMPLE_RATE,
+        extended=len(order) > len(scan.times_s),
+        peak_db=20 * math.log10(peak) if peak > 0 else -math.inf,
+    )
 
 
 def _sound(audio: Path) -> np.ndarray:

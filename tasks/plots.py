@@ -2,6 +2,7 @@
 
 import io
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ SECOND = "#e0702f"
 THIRD = "#3a9d6e"
 GREY = "#98a2ad"
 COLOURS = {"real": GREY, "reconstruction": THIRD, "cross": ACCENT}
+HEADING_WIDTH, PANEL_WIDTH = 110, 46
+"""Characters of a line of the page's heading, and of a text in one of its panels."""
 COLUMNS = 10
 """Frames per row of a contact sheet."""
 
@@ -81,7 +84,10 @@ def contact_sheet(path: Path, rows: Sequence[tuple[str, str, np.ndarray]]) -> No
 
 
 def evaluation_page(
-    path: Path, metrics: dict[str, Metric], details: Sequence[dict[str, Any]]
+    path: Path,
+    metrics: dict[str, Metric],
+    details: Sequence[dict[str, Any]],
+    heading: str = "",
 ) -> None:
     """Distances over shifts of the sound, and the numbers of each clip.
 
@@ -89,28 +95,63 @@ def evaluation_page(
         path: of the PNG.
         metrics: what `evaluate` returns.
         details: what `Scores.add` returned for each clip.
+        heading: which clips these are; empty: how many.
     """
     figure, axes = new_figure(11, 6.6, 2, 2)
-    shifts = np.arange(-15, 16)
-    for kind, colour in COLOURS.items():
-        curves = np.array([clip["distances"][kind] for clip in details])
-        for curve in curves:
-            axes[0, 0].plot(shifts, curve, color=colour, alpha=0.18, linewidth=0.8)
-        axes[0, 0].plot(shifts, curves.mean(0), color=colour, linewidth=2, label=kind)
-    axes[0, 0].axvline(0, color=GREY, linewidth=0.7, linestyle=":")
-    axes[0, 0].set_title("Distance of lips and sound, by shift of the sound", fontsize=9.5)
-    axes[0, 0].set_xlabel("frames (25 fps), right: audio late", fontsize=8)
-    axes[0, 0].legend(fontsize=8, frameon=False)
-    _per_clip(axes[0, 1], details, "sync_c", "Sync-C per clip")
-    _per_clip(axes[1, 0], details, "mouth_z", "z of mouth opening against speech, per clip")
+    _distances(axes[0, 0], metrics, details)
+    _per_clip(axes[0, 1], metrics, details, "sync_c", "Sync-C per clip")
+    title = "z of mouth opening against speech, per clip"
+    _per_clip(axes[1, 0], metrics, details, "mouth_z", title)
     _picture_quality(axes[1, 1], details)
-    judge = metrics["sync_c"]["label"]
-    figure.suptitle(f"{len(details)} test clips. Judge of sync: {judge}", fontsize=10, color=INK)
+    judge = "\n".join(textwrap.wrap(metrics["sync_c"]["label"], HEADING_WIDTH))
+    heading = heading or f"{len(details)} clips"
+    figure.suptitle(f"{heading}. Judge of sync: {judge}", fontsize=10, color=INK)
     write_atomic(path, png(figure))
 
 
-def _per_clip(axis: Any, details: Sequence[dict[str, Any]], name: str, title: str) -> None:
+def _distances(axis: Any, metrics: dict[str, Metric], details: Sequence[dict[str, Any]]) -> None:
+    """A curve over the shifts for every clip and, strong, their mean."""
+    axis.set_title("Distance of lips and sound, by shift of the sound", fontsize=9.5)
+    shifts = np.arange(-15, 16)
+    drawn = False
+    for kind, colour in COLOURS.items():
+        curves = np.array([clip["distances"][kind] for clip in details], float)
+        curves = curves[np.isfinite(curves).all(1)]
+        if not len(curves):
+            continue
+        drawn = True
+        for curve in curves:
+            axis.plot(shifts, curve, color=colour, alpha=0.18, linewidth=0.8)
+        axis.plot(shifts, curves.mean(0), color=colour, linewidth=2, label=kind)
+    if not drawn:
+        _no_value(axis, metrics.get("sync_d"))
+        return
+    axis.axvline(0, color=GREY, linewidth=0.7, linestyle=":")
+    axis.set_xlabel("frames (25 fps), right: audio late", fontsize=8)
+    axis.legend(fontsize=8, frameon=False)
+
+
+def _no_value(axis: Any, entry: Metric | None) -> None:
+    """Say so, and why, in the place of axes that would show nothing."""
+    reason = entry.get("reason", "") if entry else ""
+    text = "\n".join(["no value for any clip", *textwrap.wrap(reason, PANEL_WIDTH)])
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=9)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _per_clip(
+    axis: Any,
+    metrics: dict[str, Metric],
+    details: Sequence[dict[str, Any]],
+    name: str,
+    title: str,
+) -> None:
     """Bars of one number for every kind of video, clips side by side."""
+    if all(clip["values"][f"{name}_{kind}"] is None for clip in details for kind in COLOURS):
+        axis.set_title(title, fontsize=9.5)
+        _no_value(axis, metrics.get(name))
+        return
     width = 0.8 / len(COLOURS)
     for position, (kind, colour) in enumerate(COLOURS.items()):
         values = [clip["values"][f"{name}_{kind}"] for clip in details]
@@ -118,17 +159,27 @@ def _per_clip(axis: Any, details: Sequence[dict[str, Any]], name: str, title: st
         heights = [np.nan if value is None else value for value in values]
         axis.bar(x, heights, width, color=colour, label=kind)
     axis.set_title(title, fontsize=9.5)
+    _clip_axis(axis, len(details))
+
+
+def _clip_axis(axis: Any, count: int) -> None:
+    """Clips by their number, also a single one."""
     axis.set_xlabel("clip", fontsize=8)
-    axis.set_xticks(range(len(details)) if len(details) <= 12 else [])
+    axis.set_xlim(-0.6, count - 0.4)
+    axis.set_xticks(range(count) if count <= 12 else [])
 
 
 def _picture_quality(axis: Any, details: Sequence[dict[str, Any]]) -> None:
+    """Dots of SSIM, of the whole face and of what was repainted."""
+    axis.set_title("SSIM of the reconstruction, per clip", fontsize=9.5)
+    if all(clip["values"]["ssim"] is None for clip in details):
+        _no_value(axis, None)
+        return
     for name, colour in (("ssim", GREY), ("ssim_mouth", ACCENT)):
         values = [clip["values"][name] for clip in details]
         axis.plot(range(len(values)), values, "o-", color=colour, label=name, markersize=4)
     axis.set_ylim(0, 1.02)
-    axis.set_title("SSIM of the reconstruction, per clip", fontsize=9.5)
-    axis.set_xlabel("clip", fontsize=8)
+    _clip_axis(axis, len(details))
     axis.legend(fontsize=8, frameon=False)
 
 

@@ -8,13 +8,14 @@ not decided about twice.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from datasets.errors import UserError
 from datasets.manifest import config_digest, write_atomic
+from tasks.metrics import NO_FACE
 from tasks.registry import (
     CANDIDATE,
     CHAMPION,
@@ -157,7 +158,9 @@ def _apply(
     name = f"{rule.metric} ({comparison['label']})" if comparison["label"] else rule.metric
     if ours is None:
         holds = rule.bar is None and theirs is None
+        reason = candidate["metrics"].get(rule.metric, {}).get("reason", "")
         sentence = f"{rule.metric} was not measured on the candidate"
+        sentence += f": {reason}" if reason else ""
     elif champion is None:
         holds = rule.meets_bar(ours["value"])
         needed = "" if rule.bar is None else f", {_needed(rule)} {rule.bar:g}"
@@ -288,15 +291,39 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     ours = candidate.json_tag(EVALUATION_TAG)
     assert ours is not None
     verdict = judge(policy, ours, theirs)
+    reasons = verdict.reasons
+    missing = [
+        ours["metrics"].get(each["metric"], {}).get("reason", "")
+        for each in verdict.comparisons
+        if each["candidate"] is None and not each["holds"]
+    ]
+    if missing:
+        reasons += (_way_out(candidate, champion, missing),)
     return Decision(
         candidate.name,
         candidate.version,
         None if champion is None else champion.version,
         verdict.promoted,
-        verdict.reasons,
+        reasons,
         verdict.comparisons,
         _inputs(policy, candidate, champion),
         time.time(),
+    )
+
+
+def _way_out(candidate: ModelVersion, champion: ModelVersion | None, missing: Sequence[str]) -> str:
+    """What to do about numbers that are missing for these reasons."""
+    if all(NO_FACE in reason for reason in missing):
+        return (
+            "look at the evaluation's contact_sheet.png: where the generated faces are no faces, "
+            "train with more steps; where the real ones are none either, use other videos"
+        )
+    alike = " (the champion alike)" if champion is not None else ""
+    return (
+        f"evaluate{alike} with more frames, by default 125 of a clip, and then promote again: "
+        "python -m flows.evaluate_latentsync "
+        f"--model models:/{candidate.name}/{candidate.version} --dataset DATASET; where the clips "
+        "of the dataset are shorter, refresh it with longer videos"
     )
 
 

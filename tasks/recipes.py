@@ -6,6 +6,7 @@ and the value must be of the field's type.
 """
 
 import dataclasses
+import difflib
 import json
 import types
 import typing
@@ -243,7 +244,7 @@ def _replaced(owner: Any, path: list[str], text: str, whole: str) -> Any:
         raise UserError(f"the override {whole!r} goes deeper than the recipe: {name!r} is no field")
     known = [each.name for each in dataclasses.fields(owner)]
     if name not in known:
-        raise UserError(f"{whole!r} is not in the recipe: instead of {name!r} it has {known}")
+        raise _unknown(name, known, len(path), whole)
     if rest:
         value = _replaced(getattr(owner, name), rest, text, whole)
     else:
@@ -251,12 +252,30 @@ def _replaced(owner: Any, path: list[str], text: str, whole: str) -> Any:
     return dataclasses.replace(owner, **{name: value})
 
 
+def _unknown(name: str, known: list[str], deep: int, whole: str) -> UserError:
+    """Names the field that was probably meant, then all.
+
+    Args:
+        name: the part of `whole` that is no field.
+        known: the fields that are there.
+        deep: parts of `whole` from `name` on.
+        whole: the override's path.
+    """
+    hint = "instead"
+    if close := difflib.get_close_matches(name, known, n=1):
+        parts = whole.split(".")
+        parts[len(parts) - deep] = close[0]
+        hint = f"did you mean {'.'.join(parts)!r}? Instead"
+    fields = ", ".join(known)
+    return UserError(f"{whole!r} is not in the recipe: {hint} of {name!r} it has {fields}")
+
+
 def _replaced_in_dict(
     owner: dict[str, Any], path: list[str], text: str, whole: str
 ) -> dict[str, Any]:
     name, rest = path[0], path[1:]
     if name not in owner:
-        raise UserError(f"{whole!r} is not in the recipe: instead of {name!r} it has {[*owner]}")
+        raise _unknown(name, [*owner], len(path), whole)
     old = owner[name]
     if rest:
         return {**owner, name: _replaced(old, rest, text, whole)}

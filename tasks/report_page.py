@@ -93,10 +93,17 @@ def number_text(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
+def measured_by(entry: Metric) -> str:
+    """A metric's label, and why there is no value where there is none."""
+    reason = entry.get("reason", "")
+    return f"{entry['label']} (no value: {reason})" if reason else entry["label"]
+
+
 def _metrics(report: Report) -> str:
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td class='number'>{number_text(entry['value'])}</td>"
-        f"<td class='number'>{entry['n']}</td><td class='label'>{escape(entry['label'])}</td></tr>"
+        f"<td class='number'>{entry['n']}</td><td class='label'>{escape(measured_by(entry))}</td>"
+        "</tr>"
         for name, entry in report.metrics.items()
     )
     table = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets.manifest import write_atomic
 from tasks.metrics import Metric
-from tasks.report_page import number_text
+from tasks.report_page import measured_by, number_text
 
 KEYS: dict[str, tuple[str, ...]] = {
     "ingest": (
@@ -25,7 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "seconds": (),
 }
 """The summary's keys; others may rely on them. `evaluation` has one entry per metric with
-value, label and n; `seconds` one per stage and `total`."""
+value, label, n and, where it has no value, reason; `seconds` one per stage and `total`."""
 WIDTH = 88
 
 
@@ -102,6 +102,6 @@ def as_text(
 
 def _metric_lines(metrics: dict[str, Metric]) -> list[str]:
     return [
-        f"  {name:18s} {number_text(entry['value']):>9s}  n {entry['n']:<5d} {entry['label']}"
+        f"  {name:18s} {number_text(entry['value']):>9s}  n {entry['n']:<5d} {measured_by(entry)}"
         for name, entry in metrics.items()
     ]

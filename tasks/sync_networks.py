@@ -70,6 +70,8 @@ class SyncNetwork(Protocol):
 
     label: str
     """Whose numbers these are."""
+    min_frames: int
+    """Frames of a clip, at 25 fps, under which there is no search."""
 
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         """Aligned faces uint8 (t, R, R, 3) and float32 (samples,) at 16 kHz."""
@@ -91,17 +93,17 @@ class PublishedSyncNet:
     label = "syncnet_v2 on aligned crops"
 
     def __init__(self, weights: Path, device: torch.device) -> None:
-        from models.syncnet import load_syncnet
+        from models.syncnet import WINDOW_FRAMES, load_syncnet
         from models.syncnet_clips import ClipFeatures
 
+        self.min_frames = MAX_SHIFT + WINDOW_FRAMES + 1
         self._features = ClipFeatures(load_syncnet(weights).to(device))
 
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         """Beyond the clip's ends the sound's features are zero, as in the published program."""
         from models.sync_distance import mean_distances
-        from models.syncnet import WINDOW_FRAMES
 
-        if min(len(frames), len(audio) // SAMPLES_PER_FRAME) <= MAX_SHIFT + WINDOW_FRAMES:
+        if min(len(frames), len(audio) // SAMPLES_PER_FRAME) < self.min_frames:
             return NO_CURVE
         pixels = _as_tensor(frames)
         lips, sound = self._features(pixels, torch.tensor(audio))
@@ -135,15 +137,17 @@ class WindowSyncNet:
         self.network = network.to(device).eval()
         self.num_frames, self.columns, self.resolution = num_frames, columns, resolution
         self.threshold, self.label, self.device = threshold, label, device
+        self.min_frames = MAX_SHIFT + num_frames
 
     @torch.inference_mode()
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         """Mean distance over the windows that have a partner at each shift."""
         from models.mel import mel_spectrogram, mel_window
 
-        count = min(len(frames), len(audio) // SAMPLES_PER_FRAME) - self.num_frames + 1
-        if count <= MAX_SHIFT:
+        length = min(len(frames), len(audio) // SAMPLES_PER_FRAME)
+        if length < self.min_frames:
             return NO_CURVE
+        count = length - self.num_frames + 1
         half = self._lower_halves(frames)
         mel = mel_spectrogram(torch.tensor(audio))
         vision, sound = [], []

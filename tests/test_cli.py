@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from flows import cli
+from flows import cli, promote_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +28,8 @@ def sample(
     workers: int | None = None,
 ) -> None:
     """Do one thing well.
+
+    Twice when asked.
 
     Args:
         video: with a face; 100% of it
@@ -82,7 +84,7 @@ def test_help_explains_every_parameter(capsys: pytest.CaptureFixture[str]) -> No
         cli.parse(sample, ["--help"])
     assert end.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "Do one thing well" in text
+    assert "Do one thing well. Twice when asked." in text
     assert "with a face; 100% of it in one file." in text
     assert "folder to write. (default: runs/out)" in text
     assert "--no-register" in text
@@ -141,6 +143,20 @@ def test_success_is_zero_and_signals_are_put_back() -> None:
     assert cli.run(flow, ["--name", "x", "--count", "2"]) == 0
     assert seen == [("x", 2)]
     assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.usefixtures("no_server")
+@pytest.mark.parametrize(("answer", "code"), [(True, 0), (False, 1)])
+def test_a_flow_that_says_no_may_end_with_a_code_of_its_own(answer: bool, code: int) -> None:
+    assert cli.run(lambda: {"promoted": answer}, [], exit_code=promote_model.exit_code) == code
+    assert cli.run(lambda: {"promoted": answer}, []) == 0
+
+
+def test_the_help_of_promotion_names_its_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(promote_model.promote_model, ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "exit code is 0 when it was promoted, 1 when it was refused" in text
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:

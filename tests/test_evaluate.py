@@ -19,7 +19,7 @@ from tasks.evaluate import (
     generate,
     read_evaluation,
 )
-from tasks.evaluation_clips import ChosenClip
+from tasks.evaluation_clips import ChosenClip, ClipList
 from tasks.evaluation_config import EvaluationConfig
 from tasks.plots import COLUMNS
 from tests.fake_generator import Brightener
@@ -60,7 +60,7 @@ def test_every_number_has_a_label_and_a_count(output: Path) -> None:
     assert metrics["lpips"]["value"] > 0
     assert {"fid", "fvd", "ssim", "sync_c", "sync_d", "mouth_offset", "lmd"} <= set(metrics)
     for name, entry in metrics.items():
-        assert set(entry) == {"value", "label", "n"}
+        assert set(entry) - {"reason"} == {"value", "label", "n"}
         assert entry["label"], name
     assert "not the official weights" in metrics["fid"]["label"]
     assert "FrameSyncNet (not syncnet_v2)" in metrics["sync_c"]["label"]
@@ -103,7 +103,7 @@ def test_pictures_hold_no_more_than_they_show(
     shown: list[tuple[str, str, np.ndarray]] = []
     monkeypatch.setattr("tasks.plots.contact_sheet", lambda path, rows: shown.extend(rows))
     monkeypatch.setattr("tasks.plots.evaluation_page", lambda *_: None)
-    _write_pictures(tmp_path, Store(), clips, tmp_path, {}, [])
+    _write_pictures(tmp_path, Store(), ClipList(tuple(clips), "test", ""), tmp_path, {}, [])
     assert [row[:2] for row in shown[:3]] == [
         ("clip0", "input"),
         ("clip0", "reconstruction"),
@@ -135,7 +135,8 @@ def test_what_was_generated_before_an_interruption_is_kept(
     assert len(list((tmp_path / ".generated").rglob("*.npy"))) == 2
     lines: list[str] = []
     evaluate(bundle, dataset, tmp_path, SHORT, progress=lines.append)
-    assert lines == ["evaluation: measured 1/1 clips"]
+    assert "own speech shifted by half" in lines[0]
+    assert lines[1:] == ["evaluation: measured 1/1 clips"]
 
 
 def test_another_model_is_compared_by_the_same_protocol(
@@ -152,8 +153,31 @@ def test_another_model_is_compared_by_the_same_protocol(
     assert same["protocol_digest"] == first["protocol_digest"]
     assert same["model_digest"] != first["model_digest"]
     assert steps["protocol_digest"] != first["protocol_digest"]
-    # Too short for a search over shifts: no number instead of a wrong one.
-    assert first["metrics"]["sync_c"]["value"] is None
+    # Too short for a search over shifts: no number instead of a wrong one, and the reason.
+    for name, entry in first["metrics"].items():
+        assert ("reason" in entry) == (entry["value"] is None), name
+    metrics = first["metrics"]
+    assert metrics["sync_c"]["value"] is None
+    for name, needed in (("sync_c", 31), ("in_sync_share", 31), ("mouth_z", 46)):
+        reason = metrics[name]["reason"]
+        assert reason.startswith("clips of 16 frames are too short"), name
+        assert reason.endswith(f"needs {needed} frames or more"), name
+    assert metrics["fvd"]["reason"].startswith("it needs 2 windows of 16 frames or more")
+    for name in ("sync_c", "fid", "fvd"):
+        label = metrics[name]["label"]
+        assert "own speech shifted by half, since there is only one test clip" in label
+
+
+def test_training_clips_are_called_so_on_every_line(bundle: Path, tmp_path: Path) -> None:
+    dataset = write_small_dataset(tmp_path / "data", speakers=1, clips_per_speaker=2)
+    lines: list[str] = []
+    evaluate(bundle, dataset, tmp_path / "out", replace(SHORT, clips=2), progress=lines.append)
+    assert len(lines) == 1 + 4 + 2
+    assert all(line.startswith("evaluation on TRAINING clips: ") for line in lines)
+    content = read_evaluation(tmp_path / "out")
+    assert content["split"] == "train"
+    assert "no test split" in content["warnings"][0]
+    assert "TRAINING" in content["metrics"]["ssim"]["label"]
 
 
 def test_the_published_syncnet_judges_and_another_says_what_is_in_sync(

@@ -26,7 +26,8 @@ def test_the_choice_is_frozen_and_of_the_test_split(dataset: Path) -> None:
     assert chosen == freeze(store, split, 2, 50)
     assert len(chosen.clips) == 2
     assert {clip.split for clip in store.clips} == {"test"}
-    assert chosen.note == ""
+    assert (chosen.note, chosen.title, chosen.cross) == ("", "evaluation", "cross audio")
+    assert chosen.warnings == ()
     assert chosen.digest != freeze(store, split, 1, 50).digest
     assert chosen.digest != freeze(store, split, 2, 49).digest
 
@@ -45,10 +46,15 @@ def test_speech_comes_from_another_speaker_where_there_is_one(dataset: Path) -> 
 
 def test_a_lone_clip_is_driven_by_its_own_speech_at_another_time(dataset: Path) -> None:
     store, split = open_test_clips(dataset, 32)
-    (clip,) = freeze(store, split, 1, 60).clips
+    chosen = freeze(store, split, 1, 60)
+    (clip,) = chosen.clips
     own = store.audio(clip.clip_id)
     assert clip.driver == clip.clip_id
     assert np.array_equal(driving_audio(store, clip), np.roll(own, len(own) // 2)[: 60 * 640])
+    said = "own speech shifted by half, since there is only one test clip"
+    assert chosen.cross == f"cross audio ({said})"
+    assert len(chosen.warnings) == 1
+    assert said in chosen.warnings[0]
 
 
 def test_a_list_can_be_used_again(dataset: Path, tmp_path: Path) -> None:
@@ -64,7 +70,10 @@ def test_a_list_can_be_used_again(dataset: Path, tmp_path: Path) -> None:
 def test_one_speaker_alone_is_said_to_be_trained_on(tmp_path: Path) -> None:
     store, split = open_test_clips(write_small_dataset(tmp_path, speakers=1, resolution=32), 32)
     assert split == "train"
-    assert "TRAINING clips" in freeze(store, split, 2, 50).note
+    chosen = freeze(store, split, 2, 50)
+    assert "TRAINING clips" in chosen.note
+    assert chosen.title == "evaluation on TRAINING clips"
+    assert "no test split" in chosen.warnings[0]
 
 
 def test_short_clips_are_refused(tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_the_numbers_become_a_run_with_pictures(store_uri: str, tmp_path: Path) 
     assert names == {EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS, "metrics.json"}
 
 
+def test_a_table_says_why_a_value_is_missing() -> None:
+    metrics = evaluation(fid=1.0)["metrics"]
+    metrics["lmd"] = {"value": None, "label": "x", "n": 0, "reason": "no face"}
+    assert [row["no value because"] for row in table(metrics)] == ["", "no face"]
+
+
 def test_a_table_has_a_row_per_metric() -> None:
     rows = table(evaluation(fid=1.23456)["metrics"])
     assert rows == [

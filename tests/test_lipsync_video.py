@@ -127,6 +127,30 @@ def test_the_sound_is_the_driving_sound(
     assert np.corrcoef(given[:count], heard[:count])[0, 1] > 0.99
 
 
+def test_the_result_says_how_the_video_was_extended(
+    portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
+) -> None:
+    (note,) = lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path).notes
+    assert note.startswith("1.0 s of video for 1.6 s of speech: played forth and back")
+
+
+@pytest.mark.parametrize(("level", "said"), [(0.0, "digital silence"), (2e-4, "peak -7")])
+def test_silent_speech_is_said_to_be_silent(
+    level: float,
+    said: str,
+    portrait: Path,
+    brightener: Brightener,
+    tmp_path: Path,
+) -> None:
+    quiet = tmp_path / "quiet.flac"
+    tone = level * np.sin(np.arange(round(0.8 * RATE)) / 20)
+    write_flac(quiet, tone.astype(np.float32), RATE)
+    result = lip_sync_video(portrait, quiet, tmp_path / "out.mp4", tmp_path)
+    assert result.frames == 24
+    (note,) = result.notes
+    assert f"the speech is silent throughout ({said}" in note
+
+
 def test_progress_is_told(
     portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
 ) -> None:

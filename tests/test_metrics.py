@@ -25,6 +25,12 @@ def test_numbers_carry_label_and_count() -> None:
     assert mean_metric([], "x") == {"value": None, "label": "x", "n": 0}
 
 
+def test_the_reason_stands_where_a_number_is_missing() -> None:
+    for of in (mean_metric, median_metric):
+        assert of([math.nan], "x", "too short")["reason"] == "too short"
+        assert "reason" not in of([math.nan, 1.0], "x", "too short")
+
+
 def test_psnr_is_that_of_the_masked_part() -> None:
     first = np.full((2, 8, 8, 3), 100, np.uint8)
     second = first.copy()

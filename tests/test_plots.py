@@ -65,6 +65,29 @@ def test_the_page_of_an_evaluation_takes_missing_numbers(tmp_path: Path, count: 
     assert picture((tmp_path / "page.png").read_bytes()).std() > 0
 
 
+def test_panels_without_a_value_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+
+    def kept(figure: Any) -> bytes:
+        figures.append(figure)
+        return b""
+
+    monkeypatch.setattr("tasks.plots.png", kept)
+    empty = detail(None) | {"distances": dict.fromkeys(detail(None)["distances"], [np.nan] * 31)}
+    why = "clips of 20 frames are too short"
+    metrics = {name: metric(np.nan, "judge", 0, why) for name in ("sync_c", "sync_d", "mouth_z")}
+    evaluation_page(tmp_path / "page.png", metrics, [empty], "1 TRAINING clip")
+    (figure,) = figures
+    shown = [" ".join(text.get_text() for text in axis.texts) for axis in figure.axes]
+    assert all(text.startswith("no value for any clip") for text in shown)
+    assert [why in text for text in shown] == [True, True, True, False]
+    assert all(not len(axis.get_xticks()) for axis in figure.axes)
+    evaluation_page(tmp_path / "page.png", metrics, [detail(0.5)])
+    clips = figures[1].axes[1:]
+    assert [list(axis.get_xticks()) for axis in clips] == [[0]] * 3
+    assert figure.get_suptitle().startswith("1 TRAINING clip. Judge of sync: judge")
+
+
 def test_curves_are_read_up_to_where_the_run_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 1, "loss": 2.0}) + "\n" + '{"step": 2, "lo')

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
+from tasks.metrics import NO_FACE
 from tasks.promotion import Policy, Rule, judge, promote
 from tasks.registry import (
     CHAMPION,
@@ -56,6 +57,23 @@ def test_what_was_not_measured_does_not_pass_a_bar() -> None:
     unmeasured["metrics"]["sync_c"]["value"] = None
     assert not judge(RULES, unmeasured, None).promoted
     assert not judge(RULES, unmeasured, evaluation(**GOOD)).promoted
+
+
+def test_a_missing_number_is_refused_with_cause_and_way_out(tmp_path: Path, store_uri: str) -> None:
+    name = "unmeasured"
+    version = registered(store_uri, name, tmp_path / "one", b"one")
+    short = evaluation(**GOOD)
+    short["metrics"]["sync_c"] = {"value": None, "label": "x", "n": 0, "reason": "20 frames"}
+    record_evaluation(name, version, store_uri, short)
+    cause, way_out = promote(name, store_uri, policy=RULES).reasons
+    assert cause == "sync_c was not measured on the candidate: 20 frames"
+    assert f"flows.evaluate_latentsync --model models:/{name}/{version}" in way_out
+    assert "more frames" in way_out
+    assert "longer videos" in way_out
+    short["metrics"]["sync_c"]["reason"] = f"{NO_FACE} 3% of the frames, 50% are needed"
+    record_evaluation(name, version, store_uri, short)
+    _, way_out = promote(name, store_uri, policy=RULES).reasons
+    assert "contact_sheet.png" in way_out
 
 
 def test_decisions_move_aliases_once(tmp_path: Path, store_uri: str) -> None:

@@ -69,8 +69,8 @@ def test_overrides_are_of_the_fields_type() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("stage1.stepz", "20", "instead of 'stepz'"),
-        ("stage3.steps", "20", "instead of 'stage3'"),
+        ("stage1.stepz", "20", "Instead of 'stepz'"),
+        ("stage3.steps", "20", "Instead of 'stage3'"),
         ("stage1.steps", "many", r"stage1\.steps must be of type int, got 'many'"),
         ("stage1.steps", "2.5", "must be of type int"),
         ("stage1.steps", "true", "must be of type int"),
@@ -81,6 +81,9 @@ def test_overrides_are_of_the_fields_type() -> None:
         ("stage1.steps.more", "1", "goes deeper"),
         ("model.unet.no_such_option", "1", "instead of 'no_such_option'"),
         ("stage1.batch_size", "0", "batch_size of at least 1"),
+        ("stage1.step", "3", r"the recipe: did you mean 'stage1\.steps'\? Instead of 'step' it"),
+        ("stag1.steps", "3", r"did you mean 'stage1\.steps'\?"),
+        ("model.unet.layer_per_block", "1", r"did you mean 'model\.unet\.layers_per_block'\?"),
     ],
 )
 def test_wrong_overrides_end_in_a_sentence(path: str, value: str, message: str) -> None:

@@ -43,6 +43,7 @@ def test_numbers_labels_and_reasons_are_shown_as_text(tmp_path: Path) -> None:
     page = render(make_report(tmp_path))
     assert "seeded-inception (not the official weights)" in page
     assert "sync_c (by &lt;somebody&gt;) is 1.000" in page
+    assert "FaceMesh (no value: the clips are &lt;short&gt;)" in page
     assert "LatentSync &amp; friends" in page
     assert "against champion version 1" in page
 

@@ -10,7 +10,10 @@ from tasks.summary import KEYS, as_text, build, write_summary
 
 def parts() -> dict[str, Any]:
     content: dict[str, Any] = {name: dict.fromkeys(keys, 0.5) for name, keys in KEYS.items()}
-    content["evaluation"] = {"fid": metric(1.5, "seeded", 10), "lmd": metric(1e400, "none", 0)}
+    content["evaluation"] = {
+        "fid": metric(1.5, "seeded", 10),
+        "lmd": metric(1e400, "none", 0, "short"),
+    }
     content["seconds"] = {"ingest": 80.0, "total": 400.0}
     content["registry"] = {
         "candidate": 2,
@@ -41,7 +44,16 @@ def test_a_missing_part_or_key_is_noticed() -> None:
 
 def test_the_text_has_numbers_reasons_and_paths() -> None:
     text = as_text(build(**parts()), {"no_face": 3}, [("report", "/out/report.html")])
-    for piece in ("3  no_face", "fid", "1.500", "n 10", "seeded", "–", "version 2 refused"):
+    for piece in (
+        "3  no_face",
+        "fid",
+        "1.500",
+        "n 10",
+        "seeded",
+        "–",
+        "(no value: short)",
+        "version 2 refused",
+    ):
         assert piece in text
     assert "/out/report.html" in text
     assert max(len(line) for line in text.splitlines()) <= 100

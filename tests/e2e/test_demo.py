@@ -42,7 +42,8 @@ def test_the_summary_has_exactly_the_promised_keys(output: Path) -> None:
     for name, keys in KEYS.items():
         assert not keys or list(summary[name]) == list(keys)
     for name, entry in summary["evaluation"].items():
-        assert set(entry) == {"value", "label", "n"}, name
+        assert set(entry) - {"reason"} == {"value", "label", "n"}, name
+        assert ("reason" in entry) == (entry["value"] is None), name
     ingest = summary["ingest"]
     assert ingest["inputs"] == 8
     assert ingest["clips_accepted"] >= 5

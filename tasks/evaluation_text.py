@@ -1,0 +1,90 @@
+"""An evaluation as lines for the person who waited: a table, what to beware of, and files."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.evaluate import CONTACT_SHEET, EVALUATION, PLOTS
+
+MAIN = ("sync_c", "sync_d", "mouth_offset", "mouth_z", "fid", "fvd", "ssim_mouth", "lmd")
+"""The numbers that promotion looks at: what a training run ends with."""
+SHARES = ("sync_accuracy", "in_sync_share", "faces_found")
+UNITS = {"sync_offset": "frames", "mouth_offset": "frames", "psnr_db": "dB"}
+COUNTED = {"fid": "frames", "fvd": "windows"}
+"""What `n` counts where it is not clips."""
+
+
+def value_text(name: str, value: float | None) -> str:
+    """A metric's value, rounded, with its unit; `none` where there is none."""
+    if value is None:
+        return "none"
+    if name.removesuffix("_real") in SHARES:
+        return f"{value:.0%}"
+    if name.startswith("lmd"):
+        return f"{value:.2f}%"
+    return f"{_rounded(value)} {UNITS.get(name, '')}".rstrip()
+
+
+def _rounded(value: float) -> str:
+    """About three digits: distances of seeded networks may be far below 1, others in hundreds."""
+    size = abs(value)
+    if 0 < size < 0.01:
+        return f"{value:.2g}"
+    return f"{value:.{1 if size >= 100 else 2 if size >= 1 else 3}f}"
+
+
+def count_text(name: str, n: int) -> str:
+    """How many things a metric is taken over, with their name."""
+    things = COUNTED.get(name, "clips")
+    return f"{n} {things.removesuffix('s') if n == 1 else things}"
+
+
+def metric_lines(metrics: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:
+    """A table with the columns metric, value, n and measured by, and the reasons of `none`.
+
+    Args:
+        metrics: name -> value, label, n and, where there is no value, perhaps a reason.
+        names: those to show; None for all.
+    """
+    chosen = [name for name in (metrics if names is None else names) if name in metrics]
+    rows = [("metric", "value", "n", "measured by")]
+    for name in chosen:
+        entry = metrics[name]
+        value = value_text(name, entry["value"])
+        rows.append((name, value, count_text(name, entry["n"]), entry["label"]))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"  {name:{widths[0]}}  {value:>{widths[1]}}  {n:>{widths[2]}}  {label}"
+        for name, value, n, label in rows
+    ]
+    return lines + _reasons(metrics, chosen)
+
+
+def _reasons(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """One line per reason, with the metrics that lack a value for it."""
+    lacking: dict[str, list[str]] = {}
+    for name in names:
+        if metrics[name]["value"] is None:
+            # Evaluations of older versions of this program give none.
+            reason = metrics[name].get("reason") or "the evaluation gives no reason"
+            lacking.setdefault(reason, []).append(name)
+    return [f"  no value for {', '.join(each)}: {reason}" for reason, each in lacking.items()]
+
+
+def evaluation_lines(
+    evaluation: dict[str, Any], output: Path, names: Iterable[str] | None = None
+) -> list[str]:
+    """All that an evaluation ends with.
+
+    Args:
+        evaluation: content of `evaluation.json`.
+        output: its folder.
+        names: metrics to show; None for all.
+    """
+    kind = "test" if evaluation.get("split", "test") == "test" else "TRAINING"
+    count = len(evaluation["clips"])
+    lines = [f"evaluated on {count} {kind} clip{'s' * (count != 1)}:"]
+    lines += metric_lines(evaluation["metrics"], names)
+    lines += [f"beware: {warning}" for warning in evaluation.get("warnings", ())]
+    files = (("numbers", EVALUATION), ("plots", PLOTS), ("contact sheet", CONTACT_SHEET))
+    return lines + [f"{what:13s} {output / name}" for what, name in files]

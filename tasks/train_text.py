@@ -1,0 +1,54 @@
+"""What a training run begins and ends with, as lines for the person who waits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.clips import Clip, ClipStore
+from datasets.errors import UserError
+from tasks.evaluate import read_evaluation
+from tasks.evaluation_text import MAIN, evaluation_lines, metric_lines
+
+
+def dataset_line(dataset: Path) -> str:
+    """What there is to train on: clips and speakers of either split.
+
+    Raises:
+        UserError: there is no dataset, or it has no clip.
+    """
+    return f"dataset {dataset}: {_counts(ClipStore(dataset, memory_bytes=0).clips)}"
+
+
+def _counts(clips: Sequence[Clip]) -> str:
+    parts = []
+    for split, use in (("train", "for training"), ("test", "for testing")):
+        chosen = [clip for clip in clips if clip.split == split]
+        speakers = len({clip.speaker for clip in chosen})
+        if chosen:
+            parts.append(f"{_many(len(chosen), 'clip')} of {_many(speakers, 'speaker')} {use}")
+        else:
+            parts.append(f"none {use}")
+    return ", ".join(parts)
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' * (count != 1)}"
+
+
+def result_lines(output: Path, evaluation: Path, model: str, result: dict[str, Any]) -> list[str]:
+    """The main numbers, what was registered, and where everything is.
+
+    Args:
+        output: folder of the run.
+        evaluation: folder of its evaluation.
+        model: name in the registry.
+        result: what the flow returns.
+    """
+    try:
+        lines = evaluation_lines(read_evaluation(evaluation), evaluation, MAIN)
+    except UserError:
+        # A result of before whose evaluation the user has tidied away.
+        lines = metric_lines(result["metrics"].get("evaluation", {}), MAIN)
+    if (version := result["model_version"]) is not None:
+        lines.append(f"registered {model} version {version} as candidate")
+    return [*lines, f"{'bundle':13s} {result['bundle']}", f"{'output':13s} {output}"]

@@ -1,0 +1,56 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import train_latentsync as module
+from tasks.metrics import metric
+from tasks.recipes import recipe
+from tasks.train_text import dataset_line, result_lines
+from tasks.training import TrainingJob
+from tests.small_dataset import write_small_dataset
+
+
+def test_the_dataset_is_counted_by_split(tmp_path: Path) -> None:
+    folder = write_small_dataset(tmp_path / "a", speakers=4, clips_per_speaker=2, resolution=32)
+    line = dataset_line(folder)
+    assert line.startswith(f"dataset {folder}: ")
+    assert "speakers for training, " in line
+    assert line.endswith("for testing")
+    alone = write_small_dataset(tmp_path / "b", speakers=1, clips_per_speaker=1, resolution=32)
+    assert dataset_line(alone).endswith(": 1 clip of 1 speaker for training, none for testing")
+
+
+def test_a_run_ends_with_numbers_and_places(tmp_path: Path) -> None:
+    result: dict[str, Any] = {
+        "model_version": 3,
+        "bundle": str(tmp_path / "bundle"),
+        "metrics": {"evaluation": {"fid": metric(5.0, "seeded", 7), "ssim": metric(1, "x", 1)}},
+    }
+    lines = result_lines(tmp_path, tmp_path / "evaluation", "latentsync", result)
+    assert lines[1:] == [
+        "  fid      5.00  7 frames  seeded",
+        "registered latentsync version 3 as candidate",
+        f"bundle        {tmp_path}/bundle",
+        f"output        {tmp_path}",
+    ]
+    result["model_version"] = None
+    assert not any("registered" in each for each in result_lines(tmp_path, tmp_path, "m", result))
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [(None, "starting Ray and its workers"), ("10.0.0.1:6379", "the Ray cluster at 10.0.0.1")],
+)
+def test_the_wait_for_ray_is_announced(
+    address: str | None,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, "remaining", lambda _: ["syncnet"])
+    monkeypatch.setattr(module, "train_with_ray", lambda *_, **__: print("started"))
+    module.train_stages.fn(TrainingJob(tmp_path, tmp_path, recipe("debug")), 1, address)
+    printed = capsys.readouterr().out
+    assert text in printed.partition("started")[0]
