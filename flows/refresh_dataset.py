@@ -33,6 +33,7 @@ from flows.refresh_progress import (  # noqa: E402
     RefreshProgress,
     changes_in_words,
     conclude,
+    say_notes,
     say_set_aside,
 )
 from tasks import dataset_pack  # noqa: E402
@@ -171,6 +172,7 @@ def publish(items: list[SourceItem], refresh: Refresh, changes: dict[str, int]) 
         say(f"publish: {changes_in_words(changes, refresh.forget_missing)}")
     else:
         say("publish: nothing has changed")
+    say_notes(made.notes)
     say_set_aside(journal.set_aside())
     return made.summary() | {"changes": changes}
 

@@ -1,7 +1,7 @@
 """What a person sees of a refresh: while it runs, and how it went."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets.errors import UserError
@@ -65,12 +65,23 @@ def changes_in_words(changes: dict[str, int], forgotten: bool) -> str:
 def say_set_aside(rows: Sequence[dict[str, Any]]) -> None:
     """Say which files could not be used as they are now, where they gave something before."""
     if rows:
-        shown = ", ".join(f"{row['path']} ({row['reason']})" for row in rows[:SHOWN_FILES])
-        rest = f" and {len(rows) - SHOWN_FILES} others" if len(rows) > SHOWN_FILES else ""
+        shown = _some([f"{row['path']} ({row['reason']})" for row in rows])
         say(
             f"publish: the clips of files that have changed but cannot be used as they are now "
-            f"stay as they were: {shown}{rest}"
+            f"stay as they were: {shown}"
         )
+
+
+def say_notes(notes: Mapping[str, str]) -> None:
+    """Say which files were used although something is wrong with them; path -> what."""
+    if notes:
+        shown = _some([f"{path} ({note})" for path, note in sorted(notes.items())])
+        say(f"publish: used for what is there: {shown}")
+
+
+def _some(texts: Sequence[str]) -> str:
+    rest = len(texts) - SHOWN_FILES
+    return ", ".join(texts[:SHOWN_FILES]) + (f" and {rest} others" if rest > 0 else "")
 
 
 def conclude(result: dict[str, Any]) -> None:

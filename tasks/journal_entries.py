@@ -47,6 +47,8 @@ class SourceEntry:
     """Why the source as a whole gave nothing; empty where it was read."""
     stage: str = ""
     """Where it was lost, if it was."""
+    note: str = ""
+    """What is to be said of a file that was used although something is wrong with it."""
     runs: int = 1
     deadline_s: float = 0.0
     """Seconds that it might take in the stage in which it ended."""

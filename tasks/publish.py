@@ -1,7 +1,7 @@
 """Judge everything that is finished and publish it as a new version, if anything is new."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from datasets.errors import UserError
@@ -31,6 +31,8 @@ class Published:
     rows: list[dict[str, Any]]
     relabelled: RelabelReport | None = None
     """What other thresholds than those of the version before did to its clips."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """path -> what is to be said of a file that was used although something is wrong with it."""
 
     @property
     def changed(self) -> bool:
@@ -79,8 +81,11 @@ def publish(
     for group in groups:
         group.sources = [each for each in group.sources if each.key not in forgotten]
     _refuse_twins(groups)
-    found = [row for group in groups for source in group.sources for row in source.rows]
-    rows = judge([*found, *journal.set_aside(forgotten)], thresholds)
+    sources = [source for group in groups for source in group.sources]
+    rows = [
+        _noted(row, source.note) for source in sources for row in judge(source.rows, thresholds)
+    ]
+    rows += judge(journal.set_aside(forgotten), thresholds)
     rows.sort(key=dataset_pack.ledger_order)
     index = dataset_pack.current_index(store)
     _refuse_empty(index, rows, store)
@@ -100,8 +105,13 @@ def publish(
 
         digest = dataset_pack.pack(store, journal, groups, rows, packing, kept, card, on_progress)
         journal.sweep()
-    inputs = sum(len(group.sources) for group in groups)
-    return Published(store.url, digest, previous, inputs, rows, relabelled)
+    notes_of = {source.rows[0]["path"]: source.note for source in sources if source.note}
+    return Published(store.url, digest, previous, len(sources), rows, relabelled, notes_of)
+
+
+def _noted(row: dict[str, Any], note: str) -> dict[str, Any]:
+    """A judged row whose detail also tells what is wrong with its file."""
+    return row | {"detail": "; ".join(filter(None, (row["detail"], note)))} if note else row
 
 
 def _refuse_twins(groups: Sequence[GroupEntry]) -> None:

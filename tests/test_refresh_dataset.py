@@ -80,7 +80,7 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
 
 def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, int]:
     """Each file gives one clip, of confidence 4 to 6, except c.mp4, which is silent, and files
-    without bytes."""
+    without bytes. A file that begins with "half" is cut off."""
     journal = refresh.journal()
     changes = journal.changes(items)
     for group in journal.plan(changes.todo):
@@ -90,8 +90,12 @@ def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, int]:
             else [ClipRow(item.relative, reason=Reason.EMPTY_FILE.value)]
             for item in group.items
         }
+        half = [item for item in group.items if item.path.read_bytes().startswith(b"half")]
+        whole = {item.key for item in half if journal.had_whole(item)}
+        rows |= {key: [ClipRow(key, reason=Reason.UNREADABLE.value, detail="cut")] for key in whole}
+        notes = {item.key: "ends at 1.0 s of 9.0 s" for item in half}
         silent = {item.key: Reason.SILENT for item in group.items if item.key.endswith("c.mp4")}
-        finish_group(journal, group, rows, silent)
+        finish_group(journal, group, rows, silent, notes=notes)
     return changes.counts()
 
 
@@ -248,6 +252,40 @@ def test_files_that_cannot_be_used_now_are_named(
     assert second["digest"] == first["digest"]
     assert "stay as they were: ann/a.mp4 (empty_file)\n" in capsys.readouterr().out
     assert second["reasons"] == {"empty_file": 1, "silent": 1}
+
+
+def ledger_details(tmp_path: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in pyarrow.parquet.read_table(tmp_path / "out/ledger.parquet").to_pylist():
+        found.setdefault(row["path"], []).append(row["detail"])
+    return found
+
+
+def test_half_a_file_is_used_where_nothing_better_was_there(
+    tmp_path: Path,
+    run: Callable[..., dict[str, Any]],
+    videos: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (videos / "ann/a.mp4").write_bytes(b"half of it")
+    first = run()
+    assert "used for what is there: ann/a.mp4 (ends at 1.0 s of 9.0 s)\n" in capsys.readouterr().out
+    assert first["clips_accepted"] == 2
+    (detail,) = ledger_details(tmp_path)["ann/a.mp4"]
+    assert detail.endswith("ends at 1.0 s of 9.0 s")
+    (videos / "ann/a.mp4").write_bytes(b"all of it")
+    second = run()
+    assert "used for what is there" not in capsys.readouterr().out
+    assert second["digest"] != first["digest"]
+    assert "ends at" not in ledger_details(tmp_path)["ann/a.mp4"][0]
+    (videos / "ann/a.mp4").write_bytes(b"half of it once more")
+    third = run()
+    assert "stay as they were: ann/a.mp4 (unreadable)\n" in capsys.readouterr().out
+    assert third["digest"] == second["digest"]
+    details = ledger_details(tmp_path)["ann/a.mp4"]
+    assert "cut; what the file gave before is kept" in details
+    run()
+    assert "ingest: all 3 files were done before" in capsys.readouterr().out
 
 
 def test_no_clip_at_all_is_a_mistake_with_its_reasons(
