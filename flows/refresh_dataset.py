@@ -38,6 +38,7 @@ from flows.refresh_progress import (  # noqa: E402
 )
 from tasks import dataset_pack  # noqa: E402
 from tasks import publish as publishing  # noqa: E402
+from tasks.data_card import SHOWN_NAMES  # noqa: E402
 from tasks.dataset_settings import (  # noqa: E402
     Settings,
     differences,
@@ -105,21 +106,26 @@ def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
-def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
-    """Fetch and ingest the sources that need it on Ray; returns how many are new and so on."""
+def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
+    """Fetch and ingest the sources that need it on Ray.
+
+    Returns:
+        `changes`, how many are new and so on, and `first_names` of these.
+    """
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
+    told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
     if not refresh.forget_missing:
         publishing.refuse_losses(refresh.store, journal, items)
     if not changes.todo:
         say(f"ingest: all {len(items)} files were done before")
-        return changes.counts()
+        return told
     if changes.kept:
         say(f"ingest: {len(changes.kept)} of {len(items)} files were done before")
     with ray_session(refresh.ray_address, num_cpus=refresh.crew.workers):
         _run_ingest(items, changes, journal, refresh)
-    return changes.counts()
+    return told
 
 
 def _run_ingest(
@@ -156,25 +162,26 @@ def _run_ingest(
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish(items: list[SourceItem], refresh: Refresh, changes: dict[str, int]) -> dict[str, Any]:
-    """Judge all clips and write shards, ledger and index, unless these are there already."""
+def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> dict[str, Any]:
+    """Judge all clips and write shards, ledger and index, unless these are there already; `told`
+    is what `ingest` returned."""
     journal = refresh.journal()
     made = publishing.publish(
         refresh.store,
         journal,
         refresh.settings.thresholds,
         refresh.settings.packing,
-        {"changes": changes, "source": refresh.source},
+        told | {"source": refresh.source},
         journal.gone(items) if refresh.forget_missing else (),
         ProgressReport("publish: groups"),
     )
     if made.changed:
-        say(f"publish: {changes_in_words(changes, refresh.forget_missing)}")
+        say(f"publish: {changes_in_words(told['changes'], refresh.forget_missing)}")
     else:
         say("publish: nothing has changed")
     say_notes(made.notes)
     say_set_aside(journal.set_aside())
-    return made.summary() | {"changes": changes}
+    return made.summary() | {"changes": told["changes"]}
 
 
 @flow(name="refresh-dataset")
@@ -306,8 +313,7 @@ def refresh_dataset(
         if before and (other := differences(before.thresholds, refresh.settings.thresholds)):
             say(f"thresholds change: {', '.join(other)}")
         items = list_sources(refresh, sample_clips)
-        changes = ingest(items, refresh)
-        result = publish(items, refresh, changes)
+        result = publish(items, refresh, ingest(items, refresh))
     conclude(result)
     return result
 

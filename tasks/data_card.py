@@ -49,6 +49,10 @@ class Changes(TypedDict, total=False):
     """Input files with other content than before."""
     gone: int | Sequence[str]
     """Input files that the source no longer has and whose clips are kept."""
+    forgotten: int | Sequence[str]
+    """Input files that the source no longer has and that were dropped with their clips."""
+    names: Mapping[str, Sequence[str]]
+    """The first few files of the kinds above that are given as a number."""
     relabelled: Mapping[str, int]
     """What other thresholds did, in words, with how many clips."""
 
@@ -57,6 +61,7 @@ CHANGES = {
     "new": "new input files",
     "changed": "changed input files",
     "gone": "input files that are gone from the source, their clips kept",
+    "forgotten": "input files that are gone from the source, dropped with their clips",
 }
 
 
@@ -281,16 +286,17 @@ def _sources(source: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _changes(changes: Mapping[str, Any]) -> tuple[Change, ...]:
-    unknown = set(changes) - {*CHANGES, "relabelled"}
+    more = ("names", "relabelled")
+    unknown = set(changes) - {*CHANGES, *more}
     if unknown:
-        raise ValueError(f"changes has {sorted(unknown)}: {[*CHANGES, 'relabelled']} are known")
+        raise ValueError(f"changes has {sorted(unknown)}: {[*CHANGES, *more]} are known")
     found = []
+    names = dict(changes.get("names") or {})
     for key, what in CHANGES.items():
         value = changes.get(key, 0)
-        if isinstance(value, int):
-            found.append(Change(what, value))
-        else:
-            found.append(Change(what, len(value), tuple(sorted(value)[:SHOWN_NAMES])))
+        listed = names.get(key, ()) if isinstance(value, int) else value
+        count = value if isinstance(value, int) else len(value)
+        found.append(Change(what, count, tuple(sorted(listed)[:SHOWN_NAMES])))
     found += [Change(what, int(n)) for what, n in dict(changes.get("relabelled") or {}).items()]
     return tuple(change for change in found if change.count)
 

@@ -119,6 +119,15 @@ class Changes:
             "gone": len(self.gone),
         }
 
+    def first_names(self, count: int) -> dict[str, list[str]]:
+        """The first few files of each kind that makes a version another one."""
+        kinds = {
+            "new": [item.relative for item in self.new],
+            "changed": [item.relative for item in self.changed],
+            "gone": self.gone,
+        }
+        return {kind: sorted(names)[:count] for kind, names in kinds.items()}
+
 
 @dataclass
 class Begun:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from datasets.errors import UserError
 from datasets.shards import remove_replaced
 from datasets.sources import SourceItem
 from datasets.store import Store
 from tasks import dataset_pack
-from tasks.data_card import data_card
+from tasks.data_card import Changes, data_card
 from tasks.data_card_page import card_files
 from tasks.dataset_pack import PackConfig
 from tasks.ingest_journal import Journal
@@ -67,8 +67,8 @@ def publish(
         journal: of its groups.
         thresholds: which clips are good enough.
         packing: how they are split and packed.
-        notes: what else the receipt and the data card should say of this version: `changes`,
-            and the `source`.
+        notes: what else the receipt and the data card should say of this version: `changes`
+            (kind -> number of files), `first_names` (kind -> some of these), and the `source`.
         forget: keys of sources that are dropped for good, with their clips.
         on_progress: called with the groups that are done, and all, while shards are written.
 
@@ -101,7 +101,8 @@ def publish(
         relabelled = _relabelled(store, rows, thresholds)
 
         def card(index: Mapping[str, Any], splits: Mapping[str, str]) -> Mapping[str, bytes]:
-            return _card(rows, index, splits, kept, relabelled)
+            changes = _changes(kept, bool(forgotten), relabelled)
+            return _card(rows, index, splits, kept, changes)
 
         digest = dataset_pack.pack(store, journal, groups, rows, packing, kept, card, on_progress)
         journal.sweep()
@@ -190,14 +191,29 @@ def _card(
     index: Mapping[str, Any],
     splits: Mapping[str, str],
     notes: Mapping[str, Any],
-    relabelled: RelabelReport | None,
+    changes: Changes,
 ) -> Mapping[str, bytes]:
     """The files of the data card."""
     shown = [{**row, "split": splits.get(row["speaker"], "")} for row in rows]
     about = {name: notes[name] for name in ("thresholds", "source") if notes.get(name)}
-    counts = notes.get("changes", {})
+    return card_files(data_card(shown, {**index, **about}, changes))
+
+
+def _changes(
+    notes: Mapping[str, Any], forgotten: bool, relabelled: RelabelReport | None
+) -> Changes:
+    """What the data card says of the version before.
+
+    Args:
+        notes: of the version.
+        forgotten: whether files that are gone from the source were dropped.
+        relabelled: what other thresholds did.
+    """
+    kinds = {"new": "new", "changed": "changed", "gone": "forgotten" if forgotten else "gone"}
+    counts, names = notes.get("changes", {}), notes.get("first_names", {})
     changes: dict[str, Any] = {"previous": notes["previous"]}
-    changes |= {kind: counts.get(kind, 0) for kind in ("new", "changed", "gone")}
+    changes |= {told: counts.get(kind, 0) for kind, told in kinds.items()}
+    changes["names"] = {told: names.get(kind, ()) for kind, told in kinds.items()}
     if relabelled:
         changes["relabelled"] = relabelled.changes()
-    return card_files(data_card(shown, {**index, **about}, changes))
+    return cast(Changes, changes)

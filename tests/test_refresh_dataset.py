@@ -78,7 +78,7 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
     )
 
 
-def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, int]:
+def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
     """Each file gives one clip, of confidence 4 to 6, except c.mp4, which is silent, and files
     without bytes. A file that begins with "half" is cut off."""
     journal = refresh.journal()
@@ -96,7 +96,7 @@ def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, int]:
         notes = {item.key: "ends at 1.0 s of 9.0 s" for item in half}
         silent = {item.key: Reason.SILENT for item in group.items if item.key.endswith("c.mp4")}
         finish_group(journal, group, rows, silent, notes=notes)
-    return changes.counts()
+    return {"changes": changes.counts(), "first_names": changes.first_names(20)}
 
 
 def issue(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
@@ -144,6 +144,24 @@ def test_a_refresh_adds_and_removes_nothing(
     assert (smaller["inputs"], smaller["clips_accepted"]) == (3, 2)
     assert "1 gone from the source and from the dataset" in capsys.readouterr().out
     assert issue(refresh, list_folder(videos))["digest"] == smaller["digest"]
+
+
+def test_the_card_names_what_is_new_changed_and_dropped(tmp_path: Path, videos: Path) -> None:
+    def card() -> str:
+        return (tmp_path / "out/card/README.md").read_text()
+
+    issue(make_refresh(tmp_path / "out"), list_folder(videos))
+    assert "| new input files | 3 | ann/a.mp4, bob/b.mp4, bob/c.mp4 |" in card()
+    (videos / "bob/b.mp4").write_bytes(b"another take")
+    for path in [videos / "ann/a.mp4", videos / "bob/c.mp4"]:
+        path.rename(tmp_path / path.name)
+    issue(make_refresh(tmp_path / "out"), list_folder(videos))
+    assert "| changed input files | 1 | bob/b.mp4 |" in card()
+    gone = "input files that are gone from the source"
+    assert f"| {gone}, their clips kept | 2 | ann/a.mp4, bob/c.mp4 |" in card()
+    issue(make_refresh(tmp_path / "out", forget_missing=True), list_folder(videos))
+    assert f"| {gone}, dropped with their clips | 2 | ann/a.mp4, bob/c.mp4 |" in card()
+    assert "their clips kept" not in card()
 
 
 def test_a_changed_file_replaces_its_clips(tmp_path: Path, videos: Path) -> None:
