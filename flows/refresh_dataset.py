@@ -270,7 +270,8 @@ def refresh_dataset(
             or runs/work where that is no local folder.
 
     Returns:
-        dataset, digest, inputs, clips_accepted, clips_rejected, reasons and changes.
+        dataset, digest, inputs, clips_accepted, clips_rejected, reasons, reasons_without_clip,
+        splits, speakers, loose_files and changes.
     """
     # All parameters, of which the settings pick the thresholds.
     asked = locals()
@@ -314,7 +315,7 @@ def refresh_dataset(
             say(f"thresholds change: {', '.join(other)}")
         items = list_sources(refresh, sample_clips)
         result = publish(items, refresh, ingest(items, refresh))
-    conclude(result)
+    conclude(result, refresh.settings.packing.test_fraction)
     return result
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from datasets.errors import UserError
 from flows.artifacts import ProgressReport, StageBoard, funnel, say, show_table
 from tasks import dataset_pack
+from tasks.data_card_page import FOLDER
 from tasks.executor import StageProgress
 from tasks.journal_entries import GroupEntry
 from tasks.verdicts import Thresholds, judge
@@ -84,26 +85,66 @@ def _some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:SHOWN_FILES]) + (f" and {rest} others" if rest > 0 else "")
 
 
-def conclude(result: dict[str, Any]) -> None:
+def conclude(result: dict[str, Any], test_fraction: float = 0.0) -> None:
     """Say how it went, in the terminal and as a table in Prefect.
+
+    Args:
+        result: of the flow.
+        test_fraction: share of the speakers that is wanted for testing.
 
     Raises:
         UserError: no clip was accepted, so there is nothing to train on.
     """
-    refused = _in_words(result["reasons"])
     rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
     ledger = f"{result['dataset']}/{dataset_pack.LEDGER}"
     if not result["clips_accepted"]:
         raise UserError(
-            f"no clip was accepted from {result['inputs']} files ({refused}): {ledger} has a row "
-            "with the reason for each"
+            f"no clip was accepted from {result['inputs']} files "
+            f"({_in_words(result['reasons'])}): {ledger} has a row with the reason for each"
         )
-    say(
-        f"dataset {result['dataset']}: {result['clips_accepted']} clips accepted from "
-        f"{result['inputs']} files, {result['clips_rejected']} refused"
-        + (f" ({refused})" if refused else "")
-    )
+    say(_result_in_words(result))
+    for line in _about_speakers(result, test_fraction):
+        say(line)
+    say(f"what is in it: {result['dataset']}/{FOLDER}/card.html, and {ledger} row by row")
+
+
+def _result_in_words(result: dict[str, Any]) -> str:
+    """Files, clips and rows without a clip, each counted for itself."""
+    without = result["reasons_without_clip"]
+    clips = {
+        reason: count - without.get(reason, 0)
+        for reason, count in result["reasons"].items()
+        if count > without.get(reason, 0)
+    }
+    good, bad = result["clips_accepted"], sum(clips.values())
+    text = f"dataset {result['dataset']}: of {good + bad} clips from {result['inputs']} files, "
+    text += f"{good} are accepted and {bad} refused" + (f" ({_in_words(clips)})" if bad else "")
+    if without:
+        text += (
+            f"; besides, {sum(without.values())} files or stretches of files have no clip "
+            f"({_in_words(without)})"
+        )
+    return text
+
+
+def _about_speakers(result: dict[str, Any], test_fraction: float) -> list[str]:
+    """What to know of a dataset's speakers, where not all is as it should be."""
+    lines = []
+    if loose := result["loose_files"]:
+        lines.append(
+            f"speakers: {loose} files lie in no folder that names a speaker, and each counts as "
+            "one; no speaker is in two splits as far as folders name them: put the files of one "
+            "person in one folder"
+        )
+    if test_fraction and not result["splits"].get("test"):
+        count = result["speakers"]
+        lines.append(
+            f"no test split: {test_fraction:.0%} of the speakers are wanted for testing, but clips "
+            f"are there of {count} speaker{'s' * (count != 1)}, all for training: add videos of "
+            "others, in a folder for each person"
+        )
+    return lines
 
 
 def _in_words(reasons: dict[str, int]) -> str:

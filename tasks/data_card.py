@@ -126,6 +126,10 @@ class DataCard:
     splits: tuple[SplitLine, ...]
     shared_speakers: int | None
     """Speakers in more than one split, which should be none; None where rows have no split."""
+    loose_files: int
+    """Input files that lie in no folder that names a speaker: each counts as one."""
+    test_fraction: float | None
+    """Share of the speakers that is wanted for testing; None where that is not known."""
     reasons: tuple[ReasonLine, ...]
     """The most frequent first."""
     distributions: tuple[Distribution, ...]
@@ -151,7 +155,8 @@ def data_card(
             `split`, hours and speakers are given for each split. Other columns with numbers are
             shown as scores.
         index: content of `index.json`. `thresholds` (name -> value) and `source` (name or list
-            of names) are shown where they are there.
+            of names) are shown where they are there, as are `loose_files` (how many lie in no
+            folder that names a speaker) and, where a test split is missing, `test_fraction`.
         changes: since the version before, see `Changes`.
 
     Raises:
@@ -172,6 +177,8 @@ def data_card(
         speakers=int(good["speaker"].nunique()),
         splits=_splits(good, index),
         shared_speakers=_shared_speakers(good),
+        loose_files=int(index.get("loose_files", 0)),
+        test_fraction=index.get("test_fraction"),
         reasons=_reasons(frame[~frame["accepted"]]),
         distributions=distributions(clips, thresholds),
         top_speakers=_top_speakers(good),

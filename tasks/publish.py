@@ -16,7 +16,7 @@ from tasks.ingest_journal import Journal
 from tasks.journal_entries import GroupEntry
 from tasks.relabel_report import RelabelReport, relabel_report
 from tasks.source_state import plain
-from tasks.verdicts import Thresholds, judge
+from tasks.verdicts import Thresholds, in_force, judge
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Published:
     """Digest of the version before; the same one where nothing has changed."""
     inputs: int
     rows: list[dict[str, Any]]
+    splits: Mapping[str, int]
+    """Split -> number of clips."""
+    loose_files: int
+    """How many lie in no folder that names a speaker: each counts as one."""
     relabelled: RelabelReport | None = None
     """What other thresholds than those of the version before did to its clips."""
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -40,14 +44,19 @@ class Published:
 
     def summary(self) -> dict[str, Any]:
         """Counts for a flow's result."""
-        good = len(dataset_pack.accepted(self.rows))
+        good = dataset_pack.accepted(self.rows)
+        without_clip = [row for row in self.rows if not row["clip_id"]]
         return {
             "dataset": self.dataset,
             "digest": self.digest,
             "inputs": self.inputs,
-            "clips_accepted": good,
-            "clips_rejected": len(self.rows) - good,
+            "clips_accepted": len(good),
+            "clips_rejected": len(self.rows) - len(good),
             "reasons": dataset_pack.reasons(self.rows),
+            "reasons_without_clip": dataset_pack.reasons(without_clip),
+            "splits": dict(self.splits),
+            "loose_files": self.loose_files,
+            "speakers": len({row["speaker"] for row in good}),
         }
 
 
@@ -90,6 +99,7 @@ def publish(
     index = dataset_pack.current_index(store)
     _refuse_empty(index, rows, store)
     journal.forget(forgotten)
+    loose = _loose_files(rows, notes.get("source"))
     previous, relabelled = str(index["digest"]) if index else "", None
     digest = dataset_pack.published(store, dataset_pack.fingerprint(groups, rows, packing))
     if digest is not None and index:
@@ -98,16 +108,30 @@ def publish(
     else:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
         kept["previous"] = previous
+        # What is not given stays so for the next refresh, which may have another scorer.
+        kept["thresholds_in_force"] = in_force(thresholds, journal.config.scorer)
         relabelled = _relabelled(store, rows, thresholds)
 
         def card(index: Mapping[str, Any], splits: Mapping[str, str]) -> Mapping[str, bytes]:
             changes = _changes(kept, bool(forgotten), relabelled)
-            return _card(rows, index, splits, kept, changes)
+            about = {"loose_files": loose, "test_fraction": packing.test_fraction}
+            return _card(rows, {**index, **about}, splits, kept, changes)
 
         digest = dataset_pack.pack(store, journal, groups, rows, packing, kept, card, on_progress)
         journal.sweep()
+    index = dataset_pack.current_index(store)
+    splits = dict(index["counts"]) if index else {}
     notes_of = {source.rows[0]["path"]: source.note for source in sources if source.note}
-    return Published(store.url, digest, previous, len(sources), rows, relabelled, notes_of)
+    return Published(
+        store.url, digest, previous, len(sources), rows, splits, loose, relabelled, notes_of
+    )
+
+
+def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
+    """Files of a folder that lie on its first level; other sources name speakers otherwise."""
+    return len(
+        {row["path"] for row in rows if "/" not in row["path"]} if source == "folder" else ()
+    )
 
 
 def _noted(row: dict[str, Any], note: str) -> dict[str, Any]:
@@ -195,7 +219,7 @@ def _card(
 ) -> Mapping[str, bytes]:
     """The files of the data card."""
     shown = [{**row, "split": splits.get(row["speaker"], "")} for row in rows]
-    about = {name: notes[name] for name in ("thresholds", "source") if notes.get(name)}
+    about = {"thresholds": notes["thresholds_in_force"], "source": notes.get("source", "")}
     return card_files(data_card(shown, {**index, **about}, changes))
 
 

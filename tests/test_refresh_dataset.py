@@ -1,8 +1,10 @@
 """What the refresh refuses before it begins, and how it publishes what was ingested."""
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +306,42 @@ def test_half_a_file_is_used_where_nothing_better_was_there(
     assert "cut; what the file gave before is kept" in details
     run()
     assert "ingest: all 3 files were done before" in capsys.readouterr().out
+
+
+def test_the_end_tells_what_there_is_and_what_is_missing(
+    tmp_path: Path,
+    run: Callable[..., dict[str, Any]],
+    videos: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(min_confidence=4.5)
+    told = capsys.readouterr().out
+    assert (
+        f"dataset {tmp_path}/out: of 2 clips from 3 files, 1 are accepted and 1 refused "
+        "(1 low_confidence); besides, 1 files or stretches of files have no clip (1 silent)\n"
+    ) in told
+    assert "clips are there of 1 speaker, all for training: add videos of others" in told
+    assert told.splitlines()[-1].startswith(f"what is in it: {tmp_path}/out/card/card.html")
+    card = (tmp_path / "out/card/README.md").read_text()
+    assert "There is no test split: 20% of the speakers are wanted" in card
+    (videos / "loose.mp4").write_bytes(b"loose")
+    run(min_confidence=3.0)
+    told = capsys.readouterr().out
+    assert "speakers: 1 files lie in no folder that names a speaker" in told
+    assert "no test split" not in told
+    card = (tmp_path / "out/card/README.md").read_text()
+    assert "1 input files lie in no folder that names a speaker" in card
+    assert "no test split" not in card
+
+
+def test_the_threshold_in_force_is_told(tmp_path: Path, videos: Path) -> None:
+    refresh = make_refresh(tmp_path / "out")
+    defaults = replace(refresh.settings, thresholds=Thresholds())
+    issue(replace(refresh, settings=defaults), list_folder(videos))
+    assert "| min\\_confidence | 3 |" in (tmp_path / "out/card/README.md").read_text()
+    receipt = json.loads((tmp_path / "out/refresh.json").read_text())
+    assert receipt["thresholds_in_force"]["min_confidence"] == 3.0
+    assert receipt["thresholds"]["min_confidence"] is None, "another scorer has its own"
 
 
 def test_no_clip_at_all_is_a_mistake_with_its_reasons(
