@@ -28,18 +28,21 @@ PREFECT_OWN = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILog
 """Loggers through which Prefect speaks about runs, and about its own sending of that."""
 
 
-def run(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
+def run(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None, hello: str = "") -> int:
     """Run a flow with the command line's parameters.
 
     Args:
         flow_fn: a function, made a flow by Prefect or not.
         argv: arguments; None: those of this process.
+        hello: a line to begin with, since servers take seconds to start.
 
     Returns:
         Exit code: 0, 2 for what the user can mend, 130 after Ctrl-C, 1 for a defect, which
         shows its traceback.
     """
     parameters = parse(flow_fn, argv)
+    if hello:
+        print(hello, flush=True)
     try:
         with _interruptible(), prefect_server():
             _quieten_prefect()

@@ -54,6 +54,7 @@ from tasks.journal_entries import Changes  # noqa: E402
 from tasks.locks import only_writer  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
+from tasks.source_state import plain  # noqa: E402
 from tasks.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
 from tasks.sync_score import get_scorer, scorer_weights_digest  # noqa: E402
 
@@ -123,6 +124,10 @@ def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
         return told
     if changes.kept:
         say(f"ingest: {len(changes.kept)} of {len(items)} files were done before")
+    if refresh.ray_address:
+        say(f"ingest: joining Ray at {refresh.ray_address}")
+    else:
+        say("ingest: starting Ray, some seconds")
     with ray_session(refresh.ray_address, num_cpus=refresh.crew.workers):
         _run_ingest(items, changes, journal, refresh)
     return told
@@ -133,6 +138,9 @@ def _run_ingest(
 ) -> None:
     settings = refresh.settings
     progress = RefreshProgress(len(items), len(items) - len(changes.todo), settings.thresholds)
+    dropped = changes.gone if refresh.forget_missing else []
+    todo = {plain(item.key) for item in changes.todo}
+    progress.start_from(journal.entries(), {*todo, *dropped})
     gpus = 0.0
     if refresh.device.startswith("cuda"):
         gpus = refresh.gpu_share or gpu_share_of_core()
@@ -158,7 +166,7 @@ def _run_ingest(
         journal, stage, download, splits, refresh.crew, progress.count, refresh.keep_downloads
     )
     run.run(journal.plan(changes.todo), progress.tell)
-    progress.board.flush()
+    progress.end(journal.entries(), dropped)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -354,4 +362,4 @@ def _ingest_config(resolution: int, scorer: str, weights: str, face_choice: str)
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(refresh_dataset))
+    raise SystemExit(run(refresh_dataset, hello="refresh: starting Prefect, some seconds"))

@@ -1,7 +1,7 @@
 """What a person sees of a refresh: while it runs, and how it went."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets.errors import UserError
@@ -21,32 +21,66 @@ class RefreshProgress:
 
     def __init__(self, total: int, before: int, thresholds: Thresholds) -> None:
         self.total, self.before, self.thresholds = total, before, thresholds
-        self.clips = 0
+        self.clips = self.refused = 0
         self.reasons: Counter[str] = Counter()
         self.report = ProgressReport("ingest: files")
         self.board = StageBoard("refresh-dataset-progress")
         self.report(before, total)
         self.board.stage("ingest").update(before, total)
 
+    def start_from(self, entries: Iterable[GroupEntry], again: Collection[str]) -> None:
+        """Take the groups of earlier runs.
+
+        Args:
+            entries: of the journal.
+            again: keys of sources that do not count, or are worked on in this run.
+        """
+        for entry in entries:
+            entry.sources = [each for each in entry.sources if each.key not in again]
+            self._take(entry)
+
     def count(self, entry: GroupEntry) -> None:
         """Take a finished group."""
+        self._take(entry)
+        self.board.funnel(self.reasons, self.clips)
+
+    def _take(self, entry: GroupEntry) -> None:
         rows = judge([row for each in entry.sources for row in each.rows], self.thresholds)
         self.clips += len(dataset_pack.accepted(rows))
+        self.refused += sum(bool(row["clip_id"] and row["reason"]) for row in rows)
         self.reasons.update(dataset_pack.reasons(rows))
-        self.board.funnel(self.reasons, self.clips)
 
     def tell(self, states: list[StageProgress]) -> None:
         """Where fetching, if there is any, and ingesting stand."""
         *fetching, ingesting = states
-        refused = self.reasons.total()
-        note = f"{self.clips} clips good, {refused} refused"
+        note = self._clips()
         for state in fetching:
             self.board.stage("download").update(state.done, state.total, state.running)
             if state.done < state.total:
                 note += f", {state.done} of {state.total} fetched"
         done = self.before + ingesting.done
+        refused = self.reasons.total()
         self.board.stage("ingest").update(done, self.total, ingesting.running, refused)
-        self.report(done, self.total, note)
+        if done < self.total:
+            self.report(done, self.total, note)
+
+    def end(self, entries: Iterable[GroupEntry], dropped: Collection[str] = ()) -> None:
+        """Say how all ended, counted anew: a group counts once its shards are stored, after its
+        last file, and a file that gave less than before keeps what it had.
+
+        Args:
+            entries: of the journal.
+            dropped: keys of sources that will not count.
+        """
+        self.clips = self.refused = 0
+        self.reasons.clear()
+        self.start_from(entries, dropped)
+        self.board.funnel(self.reasons, self.clips)
+        self.report(self.total, self.total, self._clips())
+        self.board.flush()
+
+    def _clips(self) -> str:
+        return f"{self.clips} clips good, {self.refused} refused"
 
 
 def changes_in_words(changes: dict[str, int], forgotten: bool) -> str:
