@@ -1,7 +1,7 @@
 """Pictures out of a video, at a constant rate or as they are."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from math import ceil, floor
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MISSING_S = 0.5
 """A video that ends that much earlier than its container says was cut off."""
+MISSING_SHARE = 0.02
+"""The same as a share of the length: some headers only estimate it."""
 TINY_S = 1e-6
 """Well below any frame's duration, well above what floats lose."""
 
@@ -65,6 +67,7 @@ def read_frames(
     start_s: float = 0.0,
     end_s: float | None = None,
     threads: int = 0,
+    on_cut_off: Callable[[float, float], None] | None = None,
 ) -> Iterator[Frame]:
     """Decode a video as a stream of pictures of one size; never more than two are held.
 
@@ -80,6 +83,8 @@ def read_frames(
             is outside.
         threads: of the decoder; 0 takes all cores. Where every core has a video of its own,
             1 takes less memory and no longer.
+        on_cut_off: called at the end of a video that ends well before its container says, with
+            the seconds that were there and those that should be.
 
     Raises:
         SourceError: the file cannot be opened, or none of its frames decoded. A damaged
@@ -92,8 +97,9 @@ def read_frames(
         shown = source if fps is None else _resampled(source, fps, step)
         last: Any = None
         converter, shape = Converter(), OneShape(pixel_shape(stream))
-        count = 0
+        count, end = 0, start_s
         for time, frame in shown:
+            end = max(time + step, _end_of(stream, frame))
             if time < start_s - TINY_S:
                 continue
             if end_s is not None and time >= end_s - TINY_S:
@@ -102,14 +108,37 @@ def read_frames(
                 last, picture = frame, shape(Picture(frame, converter))
             yield Frame(count if fps is None else round(time * fps), time, picture)
             count += 1
-        _tell_if_cut_off(path, stream, (time if count else start_s) + step)
+        promised = _promised(stream)
+        if promised > end + max(MISSING_S, MISSING_SHARE * promised):
+            log.warning("%s ends at %.1f s of %.1f s", path.name, end, promised)
+            if on_cut_off:
+                on_cut_off(end, promised)
 
 
-def _tell_if_cut_off(path: Path, stream: Any, end_s: float) -> None:
-    """Log it when the container promises more than there was to decode."""
-    promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
-    if promised > end_s + MISSING_S:
-        log.warning("%s ends at %.1f s of %.1f s", path.name, end_s, promised)
+def _promised(stream: Any) -> float:
+    """Seconds that the container says its video has; 0 where it does not say."""
+    if stream.container.format.name == "avi" and stream.frames:
+        # Where the index is missing, its length is guessed from the bytes that are there.
+        return stream.frames / frame_rate(stream)
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    # Matroska's own length is that of the longest stream, and sound may be far longer.
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return 3600 * float(hours) + 60 * float(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
+
+
+def _end_of(stream: Any, frame: Any) -> float:
+    """Seconds from the container's own start to the end of a frame: where times jump, ours are
+    closer together than what the container promises, and the last frame may be a long one."""
+    if frame.time is None:
+        return 0.0
+    start = float((stream.start_time or 0) * stream.time_base)
+    lasting = float(frame.duration * frame.time_base) if frame.duration else 0.0
+    return float(frame.time) - start + lasting
 
 
 def _from(

@@ -164,7 +164,9 @@ def list_folder(folder: Path) -> list[SourceItem]:
         UserError: the folder is missing, no folder, may not be read, or holds no file.
     """
     if not folder.exists():
-        raise UserError(f"there is no {folder}: give a folder with videos")
+        raise UserError(
+            f"there is no folder '{folder}' ({folder.absolute()}): give a folder with videos"
+        )
     if not folder.is_dir():
         raise UserError(f"{folder} is a file: give the folder that holds the videos")
     try:

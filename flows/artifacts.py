@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 EVERY_S = 4.0
 """Seconds between two lines of progress."""
+LEAST_S = 3.0
+"""Rates of what took less say nothing."""
 PATIENCE = 10.0
 """A call of Prefect's API that took long is followed by a pause this many times as long."""
 
@@ -77,7 +79,7 @@ class ProgressReport:
         parts = [f"{self.title} {done}/{total}"]
         parts += [note] if note else []
         made = done - (self._first or 0)
-        if made > 0 and seconds > 0:
+        if made > 0 and seconds >= LEAST_S:
             parts.append(f"{60 * made / seconds:.1f} per minute")
             if done < total:
                 parts.append(f"about {span(seconds * (total - done) / made)} left")
@@ -225,7 +227,7 @@ class StageLine:
         """The line's cells; rate and time left once something was made in this run."""
         made = self._done - (self._first or 0)
         rate = left = "–"
-        if made > 0 and self._seconds > 0:
+        if made > 0 and self._seconds >= LEAST_S:
             rate = f"{60 * made / self._seconds:.1f}"
             if self._done < self._total:
                 left = span(self._seconds * (self._total - self._done) / made)

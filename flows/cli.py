@@ -32,6 +32,7 @@ def run(
     flow_fn: Callable[..., Any],
     argv: Sequence[str] | None = None,
     exit_code: Callable[[Any], int] = lambda result: 0,
+    hello: str = "",
 ) -> int:
     """Run a flow with the command line's parameters.
 
@@ -40,12 +41,15 @@ def run(
         argv: arguments; None: those of this process.
         exit_code: of what the flow returned, for flows whose answer may be no. The flow
             itself has succeeded all the same.
+        hello: a line to begin with, since servers take seconds to start.
 
     Returns:
         Exit code: that of `exit_code`, by default 0; 2 for what the user can mend, 130 after
         Ctrl-C, 1 for a defect, which shows its traceback.
     """
     parameters = parse(flow_fn, argv)
+    if hello:
+        print(hello, flush=True)
     try:
         with _interruptible(), prefect_server():
             _quieten_prefect()

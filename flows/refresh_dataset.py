@@ -33,10 +33,12 @@ from flows.refresh_progress import (  # noqa: E402
     RefreshProgress,
     changes_in_words,
     conclude,
+    say_notes,
     say_set_aside,
 )
 from tasks import dataset_pack  # noqa: E402
 from tasks import publish as publishing  # noqa: E402
+from tasks.data_card import SHOWN_NAMES  # noqa: E402
 from tasks.dataset_settings import (  # noqa: E402
     Settings,
     differences,
@@ -52,6 +54,7 @@ from tasks.journal_entries import Changes  # noqa: E402
 from tasks.locks import only_writer  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
+from tasks.source_state import plain  # noqa: E402
 from tasks.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
 from tasks.sync_score import get_scorer, scorer_weights_digest  # noqa: E402
 
@@ -104,21 +107,30 @@ def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
-def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, int]:
-    """Fetch and ingest the sources that need it on Ray; returns how many are new and so on."""
+def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
+    """Fetch and ingest the sources that need it on Ray.
+
+    Returns:
+        `changes`, how many are new and so on, and `first_names` of these.
+    """
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
+    told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
     if not refresh.forget_missing:
         publishing.refuse_losses(refresh.store, journal, items)
     if not changes.todo:
         say(f"ingest: all {len(items)} files were done before")
-        return changes.counts()
+        return told
     if changes.kept:
         say(f"ingest: {len(changes.kept)} of {len(items)} files were done before")
+    if refresh.ray_address:
+        say(f"ingest: joining Ray at {refresh.ray_address}")
+    else:
+        say("ingest: starting Ray, some seconds")
     with ray_session(refresh.ray_address, num_cpus=refresh.crew.workers):
         _run_ingest(items, changes, journal, refresh)
-    return changes.counts()
+    return told
 
 
 def _run_ingest(
@@ -126,6 +138,9 @@ def _run_ingest(
 ) -> None:
     settings = refresh.settings
     progress = RefreshProgress(len(items), len(items) - len(changes.todo), settings.thresholds)
+    dropped = changes.gone if refresh.forget_missing else []
+    todo = {plain(item.key) for item in changes.todo}
+    progress.start_from(journal.entries(), {*todo, *dropped})
     gpus = 0.0
     if refresh.device.startswith("cuda"):
         gpus = refresh.gpu_share or gpu_share_of_core()
@@ -151,28 +166,30 @@ def _run_ingest(
         journal, stage, download, splits, refresh.crew, progress.count, refresh.keep_downloads
     )
     run.run(journal.plan(changes.todo), progress.tell)
-    progress.board.flush()
+    progress.end(journal.entries(), dropped)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish(items: list[SourceItem], refresh: Refresh, changes: dict[str, int]) -> dict[str, Any]:
-    """Judge all clips and write shards, ledger and index, unless these are there already."""
+def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> dict[str, Any]:
+    """Judge all clips and write shards, ledger and index, unless these are there already; `told`
+    is what `ingest` returned."""
     journal = refresh.journal()
     made = publishing.publish(
         refresh.store,
         journal,
         refresh.settings.thresholds,
         refresh.settings.packing,
-        {"changes": changes, "source": refresh.source},
+        told | {"source": refresh.source},
         journal.gone(items) if refresh.forget_missing else (),
         ProgressReport("publish: groups"),
     )
     if made.changed:
-        say(f"publish: {changes_in_words(changes, refresh.forget_missing)}")
+        say(f"publish: {changes_in_words(told['changes'], refresh.forget_missing)}")
     else:
         say("publish: nothing has changed")
+    say_notes(made.notes)
     say_set_aside(journal.set_aside())
-    return made.summary() | {"changes": changes}
+    return made.summary() | {"changes": told["changes"]}
 
 
 @flow(name="refresh-dataset")
@@ -261,7 +278,8 @@ def refresh_dataset(
             or runs/work where that is no local folder.
 
     Returns:
-        dataset, digest, inputs, clips_accepted, clips_rejected, reasons and changes.
+        dataset, digest, inputs, clips_accepted, clips_rejected, reasons, reasons_without_clip,
+        splits, speakers, loose_files and changes.
     """
     # All parameters, of which the settings pick the thresholds.
     asked = locals()
@@ -304,9 +322,8 @@ def refresh_dataset(
         if before and (other := differences(before.thresholds, refresh.settings.thresholds)):
             say(f"thresholds change: {', '.join(other)}")
         items = list_sources(refresh, sample_clips)
-        changes = ingest(items, refresh)
-        result = publish(items, refresh, changes)
-    conclude(result)
+        result = publish(items, refresh, ingest(items, refresh))
+    conclude(result, refresh.settings.packing.test_fraction)
     return result
 
 
@@ -345,4 +362,4 @@ def _ingest_config(resolution: int, scorer: str, weights: str, face_choice: str)
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(refresh_dataset))
+    raise SystemExit(run(refresh_dataset, hello="refresh: starting Prefect, some seconds"))

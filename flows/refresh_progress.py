@@ -1,12 +1,13 @@
 """What a person sees of a refresh: while it runs, and how it went."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets.errors import UserError
 from flows.artifacts import ProgressReport, StageBoard, funnel, say, show_table
 from tasks import dataset_pack
+from tasks.data_card_page import FOLDER
 from tasks.executor import StageProgress
 from tasks.journal_entries import GroupEntry
 from tasks.verdicts import Thresholds, judge
@@ -20,32 +21,66 @@ class RefreshProgress:
 
     def __init__(self, total: int, before: int, thresholds: Thresholds) -> None:
         self.total, self.before, self.thresholds = total, before, thresholds
-        self.clips = 0
+        self.clips = self.refused = 0
         self.reasons: Counter[str] = Counter()
         self.report = ProgressReport("ingest: files")
         self.board = StageBoard("refresh-dataset-progress")
         self.report(before, total)
         self.board.stage("ingest").update(before, total)
 
+    def start_from(self, entries: Iterable[GroupEntry], again: Collection[str]) -> None:
+        """Take the groups of earlier runs.
+
+        Args:
+            entries: of the journal.
+            again: keys of sources that do not count, or are worked on in this run.
+        """
+        for entry in entries:
+            entry.sources = [each for each in entry.sources if each.key not in again]
+            self._take(entry)
+
     def count(self, entry: GroupEntry) -> None:
         """Take a finished group."""
+        self._take(entry)
+        self.board.funnel(self.reasons, self.clips)
+
+    def _take(self, entry: GroupEntry) -> None:
         rows = judge([row for each in entry.sources for row in each.rows], self.thresholds)
         self.clips += len(dataset_pack.accepted(rows))
+        self.refused += sum(bool(row["clip_id"] and row["reason"]) for row in rows)
         self.reasons.update(dataset_pack.reasons(rows))
-        self.board.funnel(self.reasons, self.clips)
 
     def tell(self, states: list[StageProgress]) -> None:
         """Where fetching, if there is any, and ingesting stand."""
         *fetching, ingesting = states
-        refused = self.reasons.total()
-        note = f"{self.clips} clips good, {refused} refused"
+        note = self._clips()
         for state in fetching:
             self.board.stage("download").update(state.done, state.total, state.running)
             if state.done < state.total:
                 note += f", {state.done} of {state.total} fetched"
         done = self.before + ingesting.done
+        refused = self.reasons.total()
         self.board.stage("ingest").update(done, self.total, ingesting.running, refused)
-        self.report(done, self.total, note)
+        if done < self.total:
+            self.report(done, self.total, note)
+
+    def end(self, entries: Iterable[GroupEntry], dropped: Collection[str] = ()) -> None:
+        """Say how all ended, counted anew: a group counts once its shards are stored, after its
+        last file, and a file that gave less than before keeps what it had.
+
+        Args:
+            entries: of the journal.
+            dropped: keys of sources that will not count.
+        """
+        self.clips = self.refused = 0
+        self.reasons.clear()
+        self.start_from(entries, dropped)
+        self.board.funnel(self.reasons, self.clips)
+        self.report(self.total, self.total, self._clips())
+        self.board.flush()
+
+    def _clips(self) -> str:
+        return f"{self.clips} clips good, {self.refused} refused"
 
 
 def changes_in_words(changes: dict[str, int], forgotten: bool) -> str:
@@ -65,34 +100,85 @@ def changes_in_words(changes: dict[str, int], forgotten: bool) -> str:
 def say_set_aside(rows: Sequence[dict[str, Any]]) -> None:
     """Say which files could not be used as they are now, where they gave something before."""
     if rows:
-        shown = ", ".join(f"{row['path']} ({row['reason']})" for row in rows[:SHOWN_FILES])
-        rest = f" and {len(rows) - SHOWN_FILES} others" if len(rows) > SHOWN_FILES else ""
+        shown = _some([f"{row['path']} ({row['reason']})" for row in rows])
         say(
             f"publish: the clips of files that have changed but cannot be used as they are now "
-            f"stay as they were: {shown}{rest}"
+            f"stay as they were: {shown}"
         )
 
 
-def conclude(result: dict[str, Any]) -> None:
+def say_notes(notes: Mapping[str, str]) -> None:
+    """Say which files were used although something is wrong with them; path -> what."""
+    if notes:
+        shown = _some([f"{path} ({note})" for path, note in sorted(notes.items())])
+        say(f"publish: used for what is there: {shown}")
+
+
+def _some(texts: Sequence[str]) -> str:
+    rest = len(texts) - SHOWN_FILES
+    return ", ".join(texts[:SHOWN_FILES]) + (f" and {rest} others" if rest > 0 else "")
+
+
+def conclude(result: dict[str, Any], test_fraction: float = 0.0) -> None:
     """Say how it went, in the terminal and as a table in Prefect.
+
+    Args:
+        result: of the flow.
+        test_fraction: share of the speakers that is wanted for testing.
 
     Raises:
         UserError: no clip was accepted, so there is nothing to train on.
     """
-    refused = _in_words(result["reasons"])
     rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
     ledger = f"{result['dataset']}/{dataset_pack.LEDGER}"
     if not result["clips_accepted"]:
         raise UserError(
-            f"no clip was accepted from {result['inputs']} files ({refused}): {ledger} has a row "
-            "with the reason for each"
+            f"no clip was accepted from {result['inputs']} files "
+            f"({_in_words(result['reasons'])}): {ledger} has a row with the reason for each"
         )
-    say(
-        f"dataset {result['dataset']}: {result['clips_accepted']} clips accepted from "
-        f"{result['inputs']} files, {result['clips_rejected']} refused"
-        + (f" ({refused})" if refused else "")
-    )
+    say(_result_in_words(result))
+    for line in _about_speakers(result, test_fraction):
+        say(line)
+    say(f"what is in it: {result['dataset']}/{FOLDER}/card.html, and {ledger} row by row")
+
+
+def _result_in_words(result: dict[str, Any]) -> str:
+    """Files, clips and rows without a clip, each counted for itself."""
+    without = result["reasons_without_clip"]
+    clips = {
+        reason: count - without.get(reason, 0)
+        for reason, count in result["reasons"].items()
+        if count > without.get(reason, 0)
+    }
+    good, bad = result["clips_accepted"], sum(clips.values())
+    text = f"dataset {result['dataset']}: of {good + bad} clips from {result['inputs']} files, "
+    text += f"{good} are accepted and {bad} refused" + (f" ({_in_words(clips)})" if bad else "")
+    if without:
+        text += (
+            f"; besides, {sum(without.values())} files or stretches of files have no clip "
+            f"({_in_words(without)})"
+        )
+    return text
+
+
+def _about_speakers(result: dict[str, Any], test_fraction: float) -> list[str]:
+    """What to know of a dataset's speakers, where not all is as it should be."""
+    lines = []
+    if loose := result["loose_files"]:
+        lines.append(
+            f"speakers: {loose} files lie in no folder that names a speaker, and each counts as "
+            "one; no speaker is in two splits as far as folders name them: put the files of one "
+            "person in one folder"
+        )
+    if test_fraction and not result["splits"].get("test"):
+        count = result["speakers"]
+        lines.append(
+            f"no test split: {test_fraction:.0%} of the speakers are wanted for testing, but clips "
+            f"are there of {count} speaker{'s' * (count != 1)}, all for training: add videos of "
+            "others, in a folder for each person"
+        )
+    return lines
 
 
 def _in_words(reasons: dict[str, int]) -> str:

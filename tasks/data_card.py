@@ -49,6 +49,10 @@ class Changes(TypedDict, total=False):
     """Input files with other content than before."""
     gone: int | Sequence[str]
     """Input files that the source no longer has and whose clips are kept."""
+    forgotten: int | Sequence[str]
+    """Input files that the source no longer has and that were dropped with their clips."""
+    names: Mapping[str, Sequence[str]]
+    """The first few files of the kinds above that are given as a number."""
     relabelled: Mapping[str, int]
     """What other thresholds did, in words, with how many clips."""
 
@@ -57,6 +61,7 @@ CHANGES = {
     "new": "new input files",
     "changed": "changed input files",
     "gone": "input files that are gone from the source, their clips kept",
+    "forgotten": "input files that are gone from the source, dropped with their clips",
 }
 
 
@@ -121,6 +126,10 @@ class DataCard:
     splits: tuple[SplitLine, ...]
     shared_speakers: int | None
     """Speakers in more than one split, which should be none; None where rows have no split."""
+    loose_files: int
+    """Input files that lie in no folder that names a speaker: each counts as one."""
+    test_fraction: float | None
+    """Share of the speakers that is wanted for testing; None where that is not known."""
     reasons: tuple[ReasonLine, ...]
     """The most frequent first."""
     distributions: tuple[Distribution, ...]
@@ -146,7 +155,8 @@ def data_card(
             `split`, hours and speakers are given for each split. Other columns with numbers are
             shown as scores.
         index: content of `index.json`. `thresholds` (name -> value) and `source` (name or list
-            of names) are shown where they are there.
+            of names) are shown where they are there, as are `loose_files` (how many lie in no
+            folder that names a speaker) and, where a test split is missing, `test_fraction`.
         changes: since the version before, see `Changes`.
 
     Raises:
@@ -167,6 +177,8 @@ def data_card(
         speakers=int(good["speaker"].nunique()),
         splits=_splits(good, index),
         shared_speakers=_shared_speakers(good),
+        loose_files=int(index.get("loose_files", 0)),
+        test_fraction=index.get("test_fraction"),
         reasons=_reasons(frame[~frame["accepted"]]),
         distributions=distributions(clips, thresholds),
         top_speakers=_top_speakers(good),
@@ -281,16 +293,17 @@ def _sources(source: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _changes(changes: Mapping[str, Any]) -> tuple[Change, ...]:
-    unknown = set(changes) - {*CHANGES, "relabelled"}
+    more = ("names", "relabelled")
+    unknown = set(changes) - {*CHANGES, *more}
     if unknown:
-        raise ValueError(f"changes has {sorted(unknown)}: {[*CHANGES, 'relabelled']} are known")
+        raise ValueError(f"changes has {sorted(unknown)}: {[*CHANGES, *more]} are known")
     found = []
+    names = dict(changes.get("names") or {})
     for key, what in CHANGES.items():
         value = changes.get(key, 0)
-        if isinstance(value, int):
-            found.append(Change(what, value))
-        else:
-            found.append(Change(what, len(value), tuple(sorted(value)[:SHOWN_NAMES])))
+        listed = names.get(key, ()) if isinstance(value, int) else value
+        count = value if isinstance(value, int) else len(value)
+        found.append(Change(what, count, tuple(sorted(listed)[:SHOWN_NAMES])))
     found += [Change(what, int(n)) for what, n in dict(changes.get("relabelled") or {}).items()]
     return tuple(change for change in found if change.count)
 

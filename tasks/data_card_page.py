@@ -100,11 +100,33 @@ def _numbers(card: DataCard) -> list[tuple[str, str]]:
 
 
 def _disjoint(card: DataCard) -> str:
-    if card.shared_speakers is None:
-        return ""
+    said = []
     if card.shared_speakers:
-        return f"Speakers in more than one split, which must not be: {card.shared_speakers:,}."
-    return "No speaker is in two splits."
+        said.append(
+            f"Speakers in more than one split, which must not be: {card.shared_speakers:,}."
+        )
+    elif card.shared_speakers is not None:
+        said.append("No speaker is in two splits.")
+    if card.loose_files:
+        said.append(
+            f"{card.loose_files:,} input files lie in no folder that names a speaker, and each "
+            "counts as one: what is said of speakers holds as far as folders name them."
+        )
+    if not any(line.name == "test" and line.clips for line in card.splits):
+        said += _no_test(card)
+    return " ".join(said)
+
+
+def _no_test(card: DataCard) -> list[str]:
+    """Why there is no test split, where that is known."""
+    if card.test_fraction is None or not card.clips_accepted:
+        return []
+    if not card.test_fraction:
+        return ["There is no test split, and none was asked for."]
+    return [
+        f"There is no test split: {card.test_fraction:.0%} of the speakers are wanted for it, but "
+        f"with clips there {'is' if card.speakers == 1 else 'are'} {card.speakers:,}."
+    ]
 
 
 def _length(frames: int) -> str:

@@ -292,7 +292,7 @@ def placed(
         [*made, *(shard for shard in group.shards if shard not in old)],
         key=lambda shard: shard.info.name,
     )
-    journal.keep(GroupEntry(group.number, group.sources, made))
+    journal.repack(group.number, made)
     kept = {shard.info.name for shard in made}
     for shard in old:
         if shard.info.name not in kept:

@@ -56,6 +56,8 @@ class IngestWork:
     """Where its accepted clips belong."""
     sound: Path | None = None
     """The file with its audio, where that comes apart."""
+    whole: bool = False
+    """Whether a file that ends before its container says is refused."""
 
 
 @dataclass
@@ -63,7 +65,7 @@ class IngestStage(Stage):
     """Turns sources into shards below `prefix` of a store, and rows for the ledger.
 
     `process` takes an `IngestWork` and returns `digest` (sha256 of the file), `seconds` it
-    took, `video_seconds`, `cuts_s` and `rows` (of `ClipRow`). `finish` returns the group's
+    took, `video_seconds`, `cuts_s`, `note` and `rows` (of `ClipRow`). `finish` returns the group's
     shards: `info` (of `ShardInfo`) and `keys` each.
     """
 
@@ -136,6 +138,7 @@ class IngestStage(Stage):
             self.config,
             self._tools,
             lambda row, members: self._keep(row, members, item.split),
+            item.whole,
         )
         try:
             run.ingest()
@@ -149,6 +152,7 @@ class IngestStage(Stage):
             "seconds": time.monotonic() - began,
             "video_seconds": run.frames / FPS,
             "cuts_s": run.cuts_s,
+            "note": run.note,
             "rows": [row.as_dict() for row in run.rows],
         }
 

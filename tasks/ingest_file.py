@@ -13,8 +13,6 @@ import io
 import json
 import logging
 import re
-import socket
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
@@ -23,7 +21,6 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import Reason, SourceError
-from datasets.manifest import content_digest
 from datasets.media import (
     FPS,
     SAMPLE_RATE,
@@ -40,6 +37,7 @@ from datasets.sources import How, Part, SourceItem
 from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.face_pass import FacePass
 from tasks.ingest_config import IngestConfig, Tools
+from tasks.source_state import readable_digest
 from tasks.speaker_choice import refuse_other_faces
 from tasks.sync_score import MAX_LAG, ClipSignals
 
@@ -87,6 +85,8 @@ class FileRun:
         config: of the clips.
         tools: loaded.
         keep: takes every clip that no other face excludes, in order of time.
+        whole: refuse a file that ends before its container says, as half of it would replace
+            the clips that all of it gave.
     """
 
     def __init__(
@@ -97,15 +97,18 @@ class FileRun:
         config: IngestConfig,
         tools: Tools,
         keep: Callable[[ClipRow, Members], None],
+        whole: bool = False,
     ) -> None:
         self.item, self.path, self.config = item, path, config
         self.sound = sound or path
-        self.tools, self.keep = tools, keep
+        self.tools, self.keep, self.whole = tools, keep, whole
         self.digest = ""
         self.frames = 0
         """Frames that were looked at, at 25 fps."""
         self.cuts_s: list[float] = []
         self.rows: list[ClipRow] = []
+        self.note = ""
+        """What is to be said of a file that was used although something is wrong with it."""
         self.failed = False
         """Whether the file as a whole was refused: clips that it gave before are void."""
         self._waiting: list[_Waiting] = []
@@ -127,7 +130,7 @@ class FileRun:
                 text = f"the fetched file is not at {self.path}, or this machine does not see it"
                 raise SourceError(Reason.DOWNLOAD_FAILED, text)
             step = "probe"
-            self.digest = _digest(self.path, self.sound)
+            self.digest = readable_digest(self.path, self.sound)
             info = probe(self.path)
             step = "audio"
             if not info.has_audio and self.sound == self.path:
@@ -139,6 +142,8 @@ class FileRun:
             step = "decode"
             for part in self.item.parts or (WHOLE,):
                 self._read_part(self.path, self.sound, part)
+            if self.whole and self.note:
+                raise SourceError(Reason.UNREADABLE, self.note)
         except SourceError as error:
             self._refuse(error, step)
         self.rows.sort(key=lambda row: (row.start_s, row.track, row.clip_id))
@@ -160,7 +165,9 @@ class FileRun:
             try:
                 # Workers share the cores by files: threads of one decoder would only be in the
                 # way of the others.
-                for frame in read_frames(path, start_s=part.start_s, end_s=end, threads=1):
+                for frame in read_frames(
+                    path, start_s=part.start_s, end_s=end, threads=1, on_cut_off=self._cut_off
+                ):
                     if work is None:
                         work = _PartRun(self, part, sound, frame.index, frame.picture)
                     work.add(frame.picture)
@@ -173,6 +180,9 @@ class FileRun:
                 if not isinstance(error, SourceError) or error.reason != Reason.OUTSIDE_PICTURE:
                     raise
                 self._refuse_part(part, error.reason, error.detail)
+
+    def _cut_off(self, end_s: float, promised_s: float) -> None:
+        self.note = f"ends at {end_s:.1f} s of {promised_s:.1f} s: is it half copied?"
 
     def _refuse_part(self, part: Part, reason: Reason, detail: str) -> None:
         row = ClipRow(path=self.item.relative, speaker=self.item.speaker)
@@ -355,24 +365,6 @@ def _box(part: Part, picture: Picture) -> tuple[int, int, int, int] | None:
 
 def _mark(row: ClipRow, reason: Reason, stage: str, detail: str) -> None:
     row.reason, row.stage, row.detail = reason.value, stage, detail
-
-
-def _digest(path: Path, sound: Path) -> str:
-    """sha256 of a file that can be read, as the file of its sound can.
-
-    Raises:
-        SourceError: NOT_READ where this machine does not get at one, UNREADABLE for what is no
-            regular file.
-    """
-    try:
-        for each in {path, sound}:
-            # Opening a pipe would wait for ever.
-            if not stat.S_ISREG(each.stat().st_mode):
-                raise SourceError(Reason.UNREADABLE, "no regular file")
-        return content_digest(path)
-    except OSError as error:
-        text = f"{error.strerror or error} on {socket.gethostname()}"
-        raise SourceError(Reason.NOT_READ, text) from error
 
 
 def clip_prefix(relative: str) -> str:

@@ -135,6 +135,11 @@ class Journal:
         self._keep_stamps()
         return found
 
+    def had_whole(self, item: SourceItem) -> bool:
+        """Whether what counts of a source came of a file that was there to its end."""
+        known = self._known.get(plain(item.key))
+        return known is not None and known.entry.worth is Worth.READ and not known.entry.note
+
     def gone(self, items: Sequence[SourceItem]) -> list[str]:
         """Keys of finished sources that a list of sources lacks."""
         return sorted(self._known.keys() - {plain(item.key) for item in items})
@@ -293,6 +298,7 @@ class Journal:
             split=item.split,
             reason=reason,
             stage=stage if outcome.reason else "",
+            note="" if reason else value.get("note", ""),
             runs=begun.runs[item.key] + 1,
             deadline_s=self.download_deadline_s if stage == DOWNLOAD else self.deadline_s,
             seconds=outcome.seconds,
@@ -326,6 +332,13 @@ class Journal:
                 self.keep(entry)
         for key in gone:
             self._known.pop(key, None)
+
+    def repack(self, number: int, shards: Sequence[Shard]) -> None:
+        """Write a group's entry again with other shards."""
+        entry = self._read(f"{number:06d}")
+        assert entry is not None
+        # With all its sources: attempts that came to less would be made again otherwise.
+        self.keep(GroupEntry(number, entry.sources, list(shards)))
 
     def entries(self) -> Iterator[GroupEntry]:
         """All finished groups, each with the sources for which it is the latest."""

@@ -47,6 +47,8 @@ class SourceEntry:
     """Why the source as a whole gave nothing; empty where it was read."""
     stage: str = ""
     """Where it was lost, if it was."""
+    note: str = ""
+    """What is to be said of a file that was used although something is wrong with it."""
     runs: int = 1
     deadline_s: float = 0.0
     """Seconds that it might take in the stage in which it ended."""
@@ -116,6 +118,15 @@ class Changes:
             "kept": len(self.kept),
             "gone": len(self.gone),
         }
+
+    def first_names(self, count: int) -> dict[str, list[str]]:
+        """The first few files of each kind that makes a version another one."""
+        kinds = {
+            "new": [item.relative for item in self.new],
+            "changed": [item.relative for item in self.changed],
+            "gone": self.gone,
+        }
+        return {kind: sorted(names)[:count] for kind, names in kinds.items()}
 
 
 @dataclass

@@ -1,22 +1,22 @@
 """Judge everything that is finished and publish it as a new version, if anything is new."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 from datasets.errors import UserError
 from datasets.shards import remove_replaced
 from datasets.sources import SourceItem
 from datasets.store import Store
 from tasks import dataset_pack
-from tasks.data_card import data_card
+from tasks.data_card import Changes, data_card
 from tasks.data_card_page import card_files
 from tasks.dataset_pack import PackConfig
 from tasks.ingest_journal import Journal
 from tasks.journal_entries import GroupEntry
 from tasks.relabel_report import RelabelReport, relabel_report
 from tasks.source_state import plain
-from tasks.verdicts import Thresholds, judge
+from tasks.verdicts import Thresholds, in_force, judge
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,14 @@ class Published:
     """Digest of the version before; the same one where nothing has changed."""
     inputs: int
     rows: list[dict[str, Any]]
+    splits: Mapping[str, int]
+    """Split -> number of clips."""
+    loose_files: int
+    """How many lie in no folder that names a speaker: each counts as one."""
     relabelled: RelabelReport | None = None
     """What other thresholds than those of the version before did to its clips."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """path -> what is to be said of a file that was used although something is wrong with it."""
 
     @property
     def changed(self) -> bool:
@@ -38,14 +44,19 @@ class Published:
 
     def summary(self) -> dict[str, Any]:
         """Counts for a flow's result."""
-        good = len(dataset_pack.accepted(self.rows))
+        good = dataset_pack.accepted(self.rows)
+        without_clip = [row for row in self.rows if not row["clip_id"]]
         return {
             "dataset": self.dataset,
             "digest": self.digest,
             "inputs": self.inputs,
-            "clips_accepted": good,
-            "clips_rejected": len(self.rows) - good,
+            "clips_accepted": len(good),
+            "clips_rejected": len(self.rows) - len(good),
             "reasons": dataset_pack.reasons(self.rows),
+            "reasons_without_clip": dataset_pack.reasons(without_clip),
+            "splits": dict(self.splits),
+            "loose_files": self.loose_files,
+            "speakers": len({row["speaker"] for row in good}),
         }
 
 
@@ -65,8 +76,8 @@ def publish(
         journal: of its groups.
         thresholds: which clips are good enough.
         packing: how they are split and packed.
-        notes: what else the receipt and the data card should say of this version: `changes`,
-            and the `source`.
+        notes: what else the receipt and the data card should say of this version: `changes`
+            (kind -> number of files), `first_names` (kind -> some of these), and the `source`.
         forget: keys of sources that are dropped for good, with their clips.
         on_progress: called with the groups that are done, and all, while shards are written.
 
@@ -79,12 +90,16 @@ def publish(
     for group in groups:
         group.sources = [each for each in group.sources if each.key not in forgotten]
     _refuse_twins(groups)
-    found = [row for group in groups for source in group.sources for row in source.rows]
-    rows = judge([*found, *journal.set_aside(forgotten)], thresholds)
+    sources = [source for group in groups for source in group.sources]
+    rows = [
+        _noted(row, source.note) for source in sources for row in judge(source.rows, thresholds)
+    ]
+    rows += judge(journal.set_aside(forgotten), thresholds)
     rows.sort(key=dataset_pack.ledger_order)
     index = dataset_pack.current_index(store)
     _refuse_empty(index, rows, store)
     journal.forget(forgotten)
+    loose = _loose_files(rows, notes.get("source"))
     previous, relabelled = str(index["digest"]) if index else "", None
     digest = dataset_pack.published(store, dataset_pack.fingerprint(groups, rows, packing))
     if digest is not None and index:
@@ -93,15 +108,35 @@ def publish(
     else:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
         kept["previous"] = previous
+        # What is not given stays so for the next refresh, which may have another scorer.
+        kept["thresholds_in_force"] = in_force(thresholds, journal.config.scorer)
         relabelled = _relabelled(store, rows, thresholds)
 
         def card(index: Mapping[str, Any], splits: Mapping[str, str]) -> Mapping[str, bytes]:
-            return _card(rows, index, splits, kept, relabelled)
+            changes = _changes(kept, bool(forgotten), relabelled)
+            about = {"loose_files": loose, "test_fraction": packing.test_fraction}
+            return _card(rows, {**index, **about}, splits, kept, changes)
 
         digest = dataset_pack.pack(store, journal, groups, rows, packing, kept, card, on_progress)
         journal.sweep()
-    inputs = sum(len(group.sources) for group in groups)
-    return Published(store.url, digest, previous, inputs, rows, relabelled)
+    index = dataset_pack.current_index(store)
+    splits = dict(index["counts"]) if index else {}
+    notes_of = {source.rows[0]["path"]: source.note for source in sources if source.note}
+    return Published(
+        store.url, digest, previous, len(sources), rows, splits, loose, relabelled, notes_of
+    )
+
+
+def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
+    """Files of a folder that lie on its first level; other sources name speakers otherwise."""
+    return len(
+        {row["path"] for row in rows if "/" not in row["path"]} if source == "folder" else ()
+    )
+
+
+def _noted(row: dict[str, Any], note: str) -> dict[str, Any]:
+    """A judged row whose detail also tells what is wrong with its file."""
+    return row | {"detail": "; ".join(filter(None, (row["detail"], note)))} if note else row
 
 
 def _refuse_twins(groups: Sequence[GroupEntry]) -> None:
@@ -180,14 +215,29 @@ def _card(
     index: Mapping[str, Any],
     splits: Mapping[str, str],
     notes: Mapping[str, Any],
-    relabelled: RelabelReport | None,
+    changes: Changes,
 ) -> Mapping[str, bytes]:
     """The files of the data card."""
     shown = [{**row, "split": splits.get(row["speaker"], "")} for row in rows]
-    about = {name: notes[name] for name in ("thresholds", "source") if notes.get(name)}
-    counts = notes.get("changes", {})
+    about = {"thresholds": notes["thresholds_in_force"], "source": notes.get("source", "")}
+    return card_files(data_card(shown, {**index, **about}, changes))
+
+
+def _changes(
+    notes: Mapping[str, Any], forgotten: bool, relabelled: RelabelReport | None
+) -> Changes:
+    """What the data card says of the version before.
+
+    Args:
+        notes: of the version.
+        forgotten: whether files that are gone from the source were dropped.
+        relabelled: what other thresholds did.
+    """
+    kinds = {"new": "new", "changed": "changed", "gone": "forgotten" if forgotten else "gone"}
+    counts, names = notes.get("changes", {}), notes.get("first_names", {})
     changes: dict[str, Any] = {"previous": notes["previous"]}
-    changes |= {kind: counts.get(kind, 0) for kind in ("new", "changed", "gone")}
+    changes |= {told: counts.get(kind, 0) for kind, told in kinds.items()}
+    changes["names"] = {told: names.get(kind, ()) for kind, told in kinds.items()}
     if relabelled:
         changes["relabelled"] = relabelled.changes()
-    return card_files(data_card(shown, {**index, **about}, changes))
+    return cast(Changes, changes)

@@ -142,7 +142,8 @@ class RefreshRun:
 
     def _work(self, item: SourceItem) -> IngestWork:
         split = item.split or self.splits[item.speaker]
-        return IngestWork(item, self._paths.get(item.key), split, self._sounds.get(item.key))
+        paths = self._paths.get(item.key), self._sounds.get(item.key)
+        return IngestWork(item, paths[0], split, paths[1], self.journal.had_whole(item))
 
     def _ingested(self, end: BatchOutcome) -> None:
         group = self._groups.pop(end.key)

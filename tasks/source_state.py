@@ -1,9 +1,12 @@
-"""How the state of a source is known without reading it."""
+"""How the state of a source is known, by its stamp or by its bytes."""
 
+import socket
+import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from datasets.errors import Reason, SourceError
 from datasets.locations import shown
 from datasets.manifest import config_digest, content_digest
 from datasets.sources import How, SourceItem
@@ -52,3 +55,21 @@ def digest_of(item: SourceItem) -> str:
         return content_digest(item.path)
     except OSError:
         return ""
+
+
+def readable_digest(path: Path, sound: Path) -> str:
+    """sha256 of a file that can be read, as the file of its sound can.
+
+    Raises:
+        SourceError: NOT_READ where this machine does not get at one, UNREADABLE for what is no
+            regular file.
+    """
+    try:
+        for each in {path, sound}:
+            # Opening a pipe would wait for ever.
+            if not stat.S_ISREG(each.stat().st_mode):
+                raise SourceError(Reason.UNREADABLE, "no regular file")
+        return content_digest(path)
+    except OSError as error:
+        text = f"{error.strerror or error} on {socket.gethostname()}"
+        raise SourceError(Reason.NOT_READ, text) from error

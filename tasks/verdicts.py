@@ -5,7 +5,7 @@ video to be looked at again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf, isnan, nan
 from typing import Any
 
@@ -74,6 +74,18 @@ CHECKS: tuple[Check, ...] = (
 fails gives the reason."""
 NO_QUALITY = "image quality was not measured"
 """What an accepted clip says where the weights of HyperIQA were not there."""
+
+
+def in_force(thresholds: Thresholds, scorer: str) -> dict[str, float | None]:
+    """The thresholds by name, with the scorer's own one where none is given.
+
+    Raises:
+        UserError: no `min_confidence` is given and there is no such scorer.
+    """
+    values = asdict(thresholds)
+    if thresholds.min_confidence is None:
+        values["min_confidence"] = default_min_confidence(scorer)
+    return values
 
 
 def judge(rows: Sequence[Mapping[str, Any]], thresholds: Thresholds) -> list[Row]:

@@ -43,6 +43,7 @@ def finish_group(
     reasons: Mapping[str, Reason] | None = None,
     thresholds: Thresholds | None = None,
     split: str = "train",
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Do what a worker does with a group.
 
@@ -53,6 +54,7 @@ def finish_group(
         reasons: why others were not, by key; those that are no local files got lost on their way.
         thresholds: by which clips go to the split or are spare.
         split: of all accepted clips.
+        notes: what is wrong with sources that were read all the same, by key.
     """
     store = journal.store
     assert isinstance(store, LocalStore)
@@ -71,7 +73,8 @@ def finish_group(
                 good = judge([row], thresholds or Thresholds())[0]["verdict"] == "accepted"
                 files = members(row["clip_id"], digest(item))
                 writer.add(split if good else SPARE, row["clip_id"], files)
-        value = {"digest": digest(item), "rows": found, "video_seconds": 2.0}
+        note = (notes or {}).get(item.key, "")
+        value = {"digest": digest(item), "rows": found, "video_seconds": 2.0, "note": note}
         outcomes.append(Outcome(item.key, value, Reason.NONE, "", 1, 0.5))
     made = [
         {"info": asdict(shard.info), "keys": list(shard.keys)}

@@ -33,6 +33,15 @@ def test_lines_come_every_few_seconds_and_at_the_end(capsys: pytest.CaptureFixtu
     ]
 
 
+def test_what_took_a_moment_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    report = ProgressReport("groups", clock=clock)
+    report(0, 12)
+    clock.now = 0.03
+    report(12, 12)
+    assert capsys.readouterr().out == "groups 12/12\n"
+
+
 def test_what_was_there_before_is_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     ProgressReport("files", clock=Clock())(5, 5)
     assert capsys.readouterr().out == ""

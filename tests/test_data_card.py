@@ -98,6 +98,13 @@ def test_next_to_nothing_is_a_card_too(count: int) -> None:
     assert len(card.reasons) == count
 
 
+def test_some_names_may_come_with_a_number() -> None:
+    changes = {"previous": "old", "forgotten": 40, "names": {"forgotten": ["b", "a"], "new": []}}
+    card = data_card(ROWS, INDEX, changes)
+    what = "input files that are gone from the source, dropped with their clips"
+    assert card.changes == (Change(what, 40, ("a", "b")),)
+
+
 def test_changes_are_counted_and_the_first_files_named() -> None:
     new = [f"{number:02d}.mp4" for number in reversed(range(30))]
     relabelled = {"clips newly accepted": 4, "clips newly refused": 0}

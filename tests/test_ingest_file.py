@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -269,3 +270,41 @@ def test_silence() -> None:
     speech = np.zeros(32000, np.float32)
     speech[:4000] = rng.normal(0, 0.05, 4000)
     assert not is_silent(speech)
+
+
+FRONT = {"movflags": "faststart"}
+
+
+def cut_short(path: Path, target: Path) -> Path:
+    """The first part of a video whose header, at its beginning, speaks of all of it."""
+    with av.open(str(path)) as source, av.open(str(target), "w", options=FRONT) as whole:
+        streams = {each.index: whole.add_stream_from_template(each) for each in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                whole.mux(packet)
+    content = target.read_bytes()
+    target.write_bytes(content[: len(content) * 6 // 10])
+    return target
+
+
+def test_half_a_file_is_used_unless_it_would_replace_all_of_it(
+    stage: IngestStage, folder: Path, tmp_path: Path
+) -> None:
+    path, _ = write(folder, "long", moving(100))
+    half = cut_short(path, tmp_path / "half.mp4")
+    (result,), good, _ = run(stage, item(half))
+    note = r"ends at \d\.\d s of 4\.0 s: is it half copied\?"
+    assert re.fullmatch(note, result["note"])
+    assert good
+    assert {row["path"] for row in result["rows"]} == {"half.mp4"}
+    stage.begin("7")
+    refused = stage.process(IngestWork(item(half), half, "train", whole=True))
+    (row,) = refused["rows"]
+    assert (row["reason"], row["stage"]) == ("unreadable", "decode")
+    assert re.fullmatch(note, row["detail"])
+    assert stage.finish("7") == []
+    whole = IngestWork(item(path), path, "train", whole=True)
+    stage.begin("7")
+    assert stage.process(whole)["note"] == ""
+    assert stage.finish("7")

@@ -85,6 +85,34 @@ def test_a_file_that_is_cut_off_gives_what_it_has(tmp_path: Path) -> None:
     assert 10 < len(list(read_frames(cut))) < 45
 
 
+@pytest.mark.parametrize("kind", ["mp4", "avi", "matroska"])
+def test_a_file_that_ends_before_its_header_says_is_told(tmp_path: Path, kind: str) -> None:
+    path, cut = tmp_path / f"a.{kind}", tmp_path / f"cut.{kind}"
+    options = {"movflags": "faststart"} if kind == "mp4" else {}
+    with av.open(str(path), "w", format=kind, options=options) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        noise = np.random.default_rng(0)
+        for _ in range(100):
+            picture = noise.integers(0, 255, (240, 320, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    told: list[tuple[float, float]] = []
+
+    def tell(end_s: float, promised_s: float) -> None:
+        told.append((end_s, promised_s))
+
+    list(read_frames(path, on_cut_off=tell))
+    list(read_frames(cut, end_s=1.0, on_cut_off=tell))
+    assert not told, "a whole file, and a part that is there"
+    count = len(list(read_frames(cut, on_cut_off=tell)))
+    list(read_frames(cut, start_s=1.0, on_cut_off=tell))
+    assert told == [(pytest.approx(count / 25, abs=0.05), pytest.approx(4.0, abs=0.05))] * 2
+    assert 30 < count < 70
+
+
 def test_what_is_no_media_says_so(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mp4"
     write_counter(whole, 20, 25)

@@ -1,8 +1,10 @@
 """What the refresh refuses before it begins, and how it publishes what was ingested."""
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +80,9 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
     )
 
 
-def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, int]:
+def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
     """Each file gives one clip, of confidence 4 to 6, except c.mp4, which is silent, and files
-    without bytes."""
+    without bytes. A file that begins with "half" is cut off."""
     journal = refresh.journal()
     changes = journal.changes(items)
     for group in journal.plan(changes.todo):
@@ -90,9 +92,13 @@ def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, int]:
             else [ClipRow(item.relative, reason=Reason.EMPTY_FILE.value)]
             for item in group.items
         }
+        half = [item for item in group.items if item.path.read_bytes().startswith(b"half")]
+        whole = {item.key for item in half if journal.had_whole(item)}
+        rows |= {key: [ClipRow(key, reason=Reason.UNREADABLE.value, detail="cut")] for key in whole}
+        notes = {item.key: "ends at 1.0 s of 9.0 s" for item in half}
         silent = {item.key: Reason.SILENT for item in group.items if item.key.endswith("c.mp4")}
-        finish_group(journal, group, rows, silent)
-    return changes.counts()
+        finish_group(journal, group, rows, silent, notes=notes)
+    return {"changes": changes.counts(), "first_names": changes.first_names(20)}
 
 
 def issue(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
@@ -140,6 +146,24 @@ def test_a_refresh_adds_and_removes_nothing(
     assert (smaller["inputs"], smaller["clips_accepted"]) == (3, 2)
     assert "1 gone from the source and from the dataset" in capsys.readouterr().out
     assert issue(refresh, list_folder(videos))["digest"] == smaller["digest"]
+
+
+def test_the_card_names_what_is_new_changed_and_dropped(tmp_path: Path, videos: Path) -> None:
+    def card() -> str:
+        return (tmp_path / "out/card/README.md").read_text()
+
+    issue(make_refresh(tmp_path / "out"), list_folder(videos))
+    assert "| new input files | 3 | ann/a.mp4, bob/b.mp4, bob/c.mp4 |" in card()
+    (videos / "bob/b.mp4").write_bytes(b"another take")
+    for path in [videos / "ann/a.mp4", videos / "bob/c.mp4"]:
+        path.rename(tmp_path / path.name)
+    issue(make_refresh(tmp_path / "out"), list_folder(videos))
+    assert "| changed input files | 1 | bob/b.mp4 |" in card()
+    gone = "input files that are gone from the source"
+    assert f"| {gone}, their clips kept | 2 | ann/a.mp4, bob/c.mp4 |" in card()
+    issue(make_refresh(tmp_path / "out", forget_missing=True), list_folder(videos))
+    assert f"| {gone}, dropped with their clips | 2 | ann/a.mp4, bob/c.mp4 |" in card()
+    assert "their clips kept" not in card()
 
 
 def test_a_changed_file_replaces_its_clips(tmp_path: Path, videos: Path) -> None:
@@ -248,6 +272,76 @@ def test_files_that_cannot_be_used_now_are_named(
     assert second["digest"] == first["digest"]
     assert "stay as they were: ann/a.mp4 (empty_file)\n" in capsys.readouterr().out
     assert second["reasons"] == {"empty_file": 1, "silent": 1}
+
+
+def ledger_details(tmp_path: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in pyarrow.parquet.read_table(tmp_path / "out/ledger.parquet").to_pylist():
+        found.setdefault(row["path"], []).append(row["detail"])
+    return found
+
+
+def test_half_a_file_is_used_where_nothing_better_was_there(
+    tmp_path: Path,
+    run: Callable[..., dict[str, Any]],
+    videos: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (videos / "ann/a.mp4").write_bytes(b"half of it")
+    first = run()
+    assert "used for what is there: ann/a.mp4 (ends at 1.0 s of 9.0 s)\n" in capsys.readouterr().out
+    assert first["clips_accepted"] == 2
+    (detail,) = ledger_details(tmp_path)["ann/a.mp4"]
+    assert detail.endswith("ends at 1.0 s of 9.0 s")
+    (videos / "ann/a.mp4").write_bytes(b"all of it")
+    second = run()
+    assert "used for what is there" not in capsys.readouterr().out
+    assert second["digest"] != first["digest"]
+    assert "ends at" not in ledger_details(tmp_path)["ann/a.mp4"][0]
+    (videos / "ann/a.mp4").write_bytes(b"half of it once more")
+    third = run()
+    assert "stay as they were: ann/a.mp4 (unreadable)\n" in capsys.readouterr().out
+    assert third["digest"] == second["digest"]
+    details = ledger_details(tmp_path)["ann/a.mp4"]
+    assert "cut; what the file gave before is kept" in details
+    run()
+    assert "ingest: all 3 files were done before" in capsys.readouterr().out
+
+
+def test_the_end_tells_what_there_is_and_what_is_missing(
+    tmp_path: Path,
+    run: Callable[..., dict[str, Any]],
+    videos: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(min_confidence=4.5)
+    told = capsys.readouterr().out
+    assert (
+        f"dataset {tmp_path}/out: of 2 clips from 3 files, 1 are accepted and 1 refused "
+        "(1 low_confidence); besides, 1 files or stretches of files have no clip (1 silent)\n"
+    ) in told
+    assert "clips are there of 1 speaker, all for training: add videos of others" in told
+    assert told.splitlines()[-1].startswith(f"what is in it: {tmp_path}/out/card/card.html")
+    card = (tmp_path / "out/card/README.md").read_text()
+    assert "There is no test split: 20% of the speakers are wanted" in card
+    (videos / "loose.mp4").write_bytes(b"loose")
+    run(min_confidence=3.0)
+    told = capsys.readouterr().out
+    assert "speakers: 1 files lie in no folder that names a speaker" in told
+    assert "no test split" not in told
+    card = (tmp_path / "out/card/README.md").read_text()
+    assert "1 input files lie in no folder that names a speaker" in card
+    assert "no test split" not in card
+
+
+def test_the_threshold_in_force_is_told(tmp_path: Path, videos: Path) -> None:
+    refresh = make_refresh(tmp_path / "out")
+    defaults = replace(refresh.settings, thresholds=Thresholds())
+    issue(replace(refresh, settings=defaults), list_folder(videos))
+    assert "| min\\_confidence | 3 |" in (tmp_path / "out/card/README.md").read_text()
+    receipt = json.loads((tmp_path / "out/refresh.json").read_text())
+    assert receipt["thresholds_in_force"]["min_confidence"] == 3.0
+    assert receipt["thresholds"]["min_confidence"] is None, "another scorer has its own"
 
 
 def test_no_clip_at_all_is_a_mistake_with_its_reasons(
