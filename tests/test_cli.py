@@ -128,7 +128,7 @@ def test_what_the_user_can_mend_is_one_sentence(
 
 @pytest.mark.usefixtures("no_server")
 def test_a_defect_shows_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(raising(ZeroDivisionError("oops")), [], "starting") == 1
+    assert cli.run(raising(ZeroDivisionError("oops")), [], hello="starting") == 1
     shown = capsys.readouterr()
     assert "Traceback" in shown.err
     assert shown.out == "starting\n"
