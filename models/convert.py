@@ -242,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
         elif isinstance(error, ModelFileError | OSError | MemoryError):
-            print(error or "there is not enough memory for this model", file=sys.stderr)
+            print(str(error) or "there is not enough memory for this model", file=sys.stderr)
         else:
             raise
         return 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from models.files import ModelFileError
+from models.files import ModelFileError, is_disk_full
 
 
 def check_free(target: Path) -> None:
@@ -42,7 +42,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     check_free(target)
     with _made_parents(target):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", dir=target.parent))
+        with _told(target):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", dir=target.parent))
         try:
             yield temporary
             _open_up(temporary)
@@ -63,7 +64,8 @@ def new_file(target: Path) -> Iterator[Path]:
     if target.is_dir():
         raise ModelFileError(f"{target} is a folder: give the name of a new file")
     with _made_parents(target):
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+        with _told(target):
+            handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -79,15 +81,25 @@ def _made_parents(target: Path) -> Iterator[None]:
     """The folders above, which go again if nothing comes into them."""
     missing = [folder for folder in target.parents if not os.path.lexists(folder)]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with _told(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except BaseException as error:
+    except BaseException:
         for folder in missing:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-        if isinstance(error, FileExistsError | NotADirectoryError | PermissionError):
-            raise ModelFileError(f"{target} cannot be written: {error.strerror}") from error
         raise
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """One sentence where nothing can be made; a full disk stays what it is."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise ModelFileError(f"{target} cannot be written: {error.strerror}") from error
 
 
 def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:

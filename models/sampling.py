@@ -1,6 +1,6 @@
 """What sampling a window needs besides the networks: its noise, guidance by audio, precision."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 
@@ -37,22 +37,8 @@ def shared_noise(
     return noise.to(like.device, like.dtype).expand(like.shape)
 
 
-class Predict(Protocol):
-    """`LatentSync.predict`: latents, timesteps, tokens, masked and reference -> output."""
-
-    def __call__(
-        self,
-        noisy: torch.Tensor,
-        timesteps: torch.Tensor,
-        tokens: torch.Tensor,
-        masked: torch.Tensor,
-        reference: torch.Tensor,
-        /,
-    ) -> torch.Tensor: ...
-
-
 def guided(
-    predict: Predict,
+    predict: Callable[..., torch.Tensor],
     latents: torch.Tensor,
     step: torch.Tensor,
     tokens: torch.Tensor,
@@ -60,7 +46,12 @@ def guided(
     reference: torch.Tensor,
     guidance: float,
 ) -> torch.Tensor:
-    """The U-Net's output with and without audio, the difference scaled by `guidance`."""
+    """The U-Net's output with and without audio, the difference scaled by `guidance`.
+
+    Args:
+        predict: `LatentSync.predict`, of which the following are the arguments.
+        step: of the scheduler, a scalar.
+    """
     timesteps = step.to(latents.device).expand(len(latents))
     if guidance == 1:
         return predict(latents, timesteps, tokens, masked, reference).to(latents.dtype)
