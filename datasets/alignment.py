@@ -24,8 +24,13 @@ KEPT_BIAS = 0.2
 
 LEFT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
 RIGHT_BROW = (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
-NOSE = (197, 195, 5, 4)
-"""Points of the 478-point face mesh; left and right as seen in the image."""
+NOSE = (168, 197, 5, 4, 75, 97, 2, 326, 305)
+"""Points of the 478-point face mesh whose means are the three points; left and right as seen in the
+image. They stand for the usual 68 points' 17..21, 22..26 and 27..35, bridge and nostrils, which is
+what the published weights were trained on: the crop's scale and the mouth's place decide whether
+the chin lies in the part that is repainted."""
+CROP = "latentsync-1.5"
+"""Name of this alignment, in datasets, bundles and evaluations."""
 PARTS = np.array([*LEFT_BROW, *RIGHT_BROW, *NOSE])
 PART_SIZES = np.array([len(LEFT_BROW), len(RIGHT_BROW), len(NOSE)])
 PART_STARTS = np.cumsum(PART_SIZES) - PART_SIZES

@@ -33,6 +33,9 @@ INNER_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
 EYE_CORNERS = (33, 263)
 FOREHEAD, UNDER_NOSE = 10, 2
 NOSE_TIP = 4
+ABOVE_EYES, BELOW_EYES = (5.6, 1.3), (4.75, 2.9)
+"""How far forehead and nose's base lie above and below the eyes' corners, and before them
+(canonical face model, centimetres)."""
 CHEEKS = (234, 454)
 NOSE_OVER_CHEEKS = 1.3
 """How far the nose's tip stands before the cheeks, in half face widths (canonical face model)."""
@@ -236,3 +239,32 @@ def yaw_deg(landmarks: np.ndarray) -> np.ndarray:
     nose = points[:, NOSE_TIP] - (left + right) / 2
     sideways = np.einsum("tc,tc->t", nose, across) / half**2
     return np.degrees(np.arctan(sideways / NOSE_OVER_CHEEKS))
+
+
+def pitch_deg(landmarks: np.ndarray) -> np.ndarray:
+    """How far heads are bowed, degrees (t,); positive: chin to the chest.
+
+    From how long the way is from the eyes to the forehead and to the nose's base, points that no
+    mouth moves; landmarks (t, 478, 2).
+    """
+    points = np.asarray(landmarks, np.float64)
+    left, right = points[:, EYE_CORNERS[0]], points[:, EYE_CORNERS[1]]
+    along = (right - left) / np.maximum(np.linalg.norm(right - left, axis=-1, keepdims=True), 1e-6)
+    down = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    middle = (left + right) / 2
+    above = np.einsum("tc,tc->t", middle - points[:, FOREHEAD], down)
+    below = np.einsum("tc,tc->t", points[:, UNDER_NOSE] - middle, down)
+    (high, back), (low, front) = ABOVE_EYES, BELOW_EYES
+    return np.degrees(
+        np.arctan2(high * below - low * above, np.maximum(front * above + back * below, 1e-6))
+    )
+
+
+def head_pose(landmarks: np.ndarray) -> np.ndarray:
+    """How heads (t, 478, 2) are held, float64 (t, 4): yaw, pitch and roll in degrees, and the
+    logarithm of the face's size."""
+    points = np.asarray(landmarks, np.float64)
+    eyes = points[:, EYE_CORNERS[1]] - points[:, EYE_CORNERS[0]]
+    roll = np.degrees(np.arctan2(eyes[:, 1], eyes[:, 0]))
+    size = np.log(face_size(points))
+    return np.stack([yaw_deg(points), pitch_deg(points), roll, size], axis=1)

@@ -264,6 +264,30 @@ def read_index(dataset: Path | str) -> dict[str, Any]:
     return index
 
 
+def check_crop(dataset: Path | str, index: Mapping[str, Any], wanted: str) -> None:
+    """Whether the faces of a dataset are aligned as somebody needs them.
+
+    Args:
+        dataset: where it is.
+        index: its index.
+        wanted: name of the alignment, such as `datasets.alignment.CROP`.
+
+    Raises:
+        UserError: they are not.
+    """
+    found = index.get("crop")
+    if found is None:
+        raise UserError(
+            f"the dataset {dataset} was made with the larger crop of before, from which the chin "
+            "hangs out of the mask: refresh it with this release, which ingests its files anew"
+        )
+    if found != wanted:
+        raise UserError(
+            f"the faces of the dataset {dataset} are aligned as {found!r}, the model is for "
+            f"{wanted!r}: refresh the dataset with that crop, or use a model of {found!r}"
+        )
+
+
 def verify(dataset: Path | str) -> list[str]:
     """Names of shards that are missing or differ from the index, empty when all is well."""
     store = open_store(dataset)

@@ -70,6 +70,7 @@ def evaluate_latentsync(
     steps: int = 20,
     guidance: float = 1.5,
     seed: int = 1247,
+    reference: str = "",
     clip_list: str = "",
     syncnet_weights: str = "",
     stable_syncnet_weights: str = "",
@@ -90,6 +91,8 @@ def evaluate_latentsync(
         steps: of the sampler.
         guidance: weight of the audio against none.
         seed: of the initial noise.
+        reference: what shows the network who it is: frame, still or away; by default what the
+            model was made for, as in lip-sync.
         clip_list: clips.json of an earlier evaluation, to use the same clips.
         syncnet_weights: file or name of syncnet_v2; without it a model's own network judges.
         stable_syncnet_weights: bundle, file or name of the StableSyncNet that says which windows
@@ -111,6 +114,7 @@ def evaluate_latentsync(
         steps=steps,
         guidance=guidance,
         seed=seed,
+        reference=reference,
         clip_list=clip_list,
         syncnet_weights=syncnet_weights,
         stable_syncnet_weights=stable_syncnet_weights,

@@ -35,6 +35,8 @@ def repaint(
     guidance: float,
     seed: int,
     bf16: bool | None,
+    reference: str,
+    fps: float | None,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
     return lip_sync_video(
@@ -47,6 +49,8 @@ def repaint(
         guidance=guidance,
         seed=seed,
         bf16=bf16,
+        reference=reference,
+        fps=fps,
         progress=Progress(say),
     )
 
@@ -62,6 +66,8 @@ def lip_sync(
     guidance: float = 1.5,
     seed: int = 1247,
     bf16: bool | None = None,
+    reference: str = "",
+    fps: float | None = None,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Make the lips of a video follow other speech.
@@ -79,6 +85,12 @@ def lip_sync(
         guidance: weight of the audio; 1 to 3 as published.
         seed: of the initial noise.
         bf16: run the networks in bf16; by default on GPUs that are made for it.
+        reference: what shows the network who it is: frame (each frame's own face, as the published
+            programs do it), still (a calm face in the same pose) or away (another moment); by
+            default what the model was made for.
+        fps: convert the video to this frame rate first; 25 is what the networks were trained at
+            and what the published program does. By default the video keeps its own, and frames
+            of 50 or 60 fps are repainted in two interleaved sequences of 25 or 30.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
@@ -87,7 +99,17 @@ def lip_sync(
     uri = checked_uri(tracking_uri or default_uri())
     bundle = resolve(model, uri)
     result = repaint(
-        Path(video), Path(audio), Path(output), bundle, device, steps, guidance, seed, bf16
+        Path(video),
+        Path(audio),
+        Path(output),
+        bundle,
+        device,
+        steps,
+        guidance,
+        seed,
+        bf16,
+        reference,
+        fps,
     )
     say(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "

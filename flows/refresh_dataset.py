@@ -122,6 +122,13 @@ def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
     if not changes.todo:
         say(f"ingest: all {len(items)} files were done before")
         return told
+    before = settings_before(refresh.store)
+    if before and before.ingest.crop != refresh.settings.ingest.crop:
+        say(
+            f"ingest: {len(changes.todo)} of {len(items)} files are ingested anew, since the "
+            "published version has the larger crop of before, from which the chin hangs out of "
+            "the mask"
+        )
     if changes.kept:
         say(f"ingest: {len(changes.kept)} of {len(items)} files were done before")
     if refresh.ray_address:

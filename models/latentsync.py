@@ -277,7 +277,7 @@ class LatentSync(nn.Module):
             ModelFileError: a file is missing, damaged, or does not fit the configuration.
         """
         folder = Path(folder)
-        config = read_config(folder, LatentSyncConfig)
+        config = read_config(folder)
         try:
             model = cls(config, empty=True)
         except (TypeError, ValueError) as error:

@@ -1,9 +1,22 @@
 """What a `LatentSync` is made of; light to import, since recipes are made of these values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from models.files import ModelFileError
 
 PredictionType = Literal["epsilon", "sample"]
+Reference = Literal["frame", "still", "away"]
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+
+MASK = "latentsync-nose-notch"
+"""Name of the shape of `models.mask`, the only one that networks are trained with here."""
+MASK_WITHOUT_NOTCH = "latentsync-1.5"
+"""What bundles of earlier releases say, whose mask covered the nose."""
+CROP = "latentsync-1.5"
+"""Name of the alignment that the networks know; `datasets.alignment` makes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +25,15 @@ class LatentSyncConfig:
 
     resolution: int = 256
     """Side of the aligned face in pixels."""
+    mask: str = MASK
+    """Name of the shape that is repainted."""
+    crop: str = CROP
+    """Name of the alignment of the faces that the networks were trained on."""
+    reference: Reference = "frame"
+    """What shows the network who it is when it repaints. `frame`: every frame its own face, as the
+    published programs do; `still`: a face with a calm mouth in the pose of the window, for
+    networks that would copy the mouth of a moving one; `away`: a window from another moment, as
+    in training."""
     num_frames: int = 16
     """Frames per window."""
     audio: Literal["mel", "whisper"] = "whisper"
@@ -30,8 +52,36 @@ class LatentSyncConfig:
     """Arguments of the audio encoder."""
 
     def __post_init__(self) -> None:
+        if self.mask != MASK:
+            raise ValueError(f"there is no mask {self.mask!r}, expected {MASK!r}")
+        if self.reference not in REFERENCES:
+            raise ValueError(f"reference must be {', '.join(REFERENCES)}, got {self.reference!r}")
         if self.unet.get("residual") and self.prediction_type != "sample":
             raise ValueError(
                 "a residual U-Net starts from a guess of the sample, so prediction_type must be "
                 f"'sample', got {self.prediction_type!r}"
+            )
+
+
+def check_inputs(folder: Path, values: Mapping[str, Any]) -> None:
+    """Whether a model knows the mask and the alignment that this release makes.
+
+    Args:
+        folder: of the model.
+        values: what its `config.json` or `bundle.json` says.
+
+    Raises:
+        ModelFileError: it was trained with others, and would paint what nobody wants to see.
+    """
+    mask, crop = values.get("mask", MASK_WITHOUT_NOTCH), values.get("crop")
+    if mask == MASK_WITHOUT_NOTCH or crop is None:
+        raise ModelFileError(
+            f"the model in {folder} was made with the mask of before the nose notch, and with the "
+            "larger crop of before: train or import again, or use the release that made it"
+        )
+    for name, found, expected in (("mask", mask, MASK), ("crop", crop, CROP)):
+        if found != expected:
+            raise ModelFileError(
+                f"the model in {folder} was made with the {name} {found!r}, this release has "
+                f"{expected!r}: train or import again, or use the release that made it"
             )

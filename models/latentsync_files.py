@@ -5,17 +5,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from models.checkpoint_files import load_weights, read_state_dict
 from models.files import ModelFileError
+from models.latentsync_config import LatentSyncConfig, check_inputs
 from models.new_output import save_weights
 
 CONFIG = "config.json"
-Config = TypeVar("Config")
 
 
 def write_model(folder: Path, config: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
@@ -39,11 +39,11 @@ def write_model(folder: Path, config: Mapping[str, Any], networks: Mapping[str, 
     os.replace(temporary, folder / CONFIG)
 
 
-def read_config(folder: Path, kind: type[Config]) -> Config:
-    """The configuration of a model folder as the dataclass `kind`.
+def read_config(folder: Path) -> LatentSyncConfig:
+    """The configuration of a model folder.
 
     Raises:
-        ModelFileError: it is missing, no JSON, or has fields that `kind` has not.
+        ModelFileError: it is missing, no JSON, has other fields, or names another mask or crop.
     """
     path = folder / CONFIG
     try:
@@ -52,14 +52,15 @@ def read_config(folder: Path, kind: type[Config]) -> Config:
         raise ModelFileError(f"{folder} is no model: there is no {CONFIG} in it") from error
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read as JSON: {error}") from error
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    known = {each.name for each in fields(LatentSyncConfig)}
     if not isinstance(values, dict) or not values.keys() <= known:
         extra = sorted(values.keys() - known) if isinstance(values, dict) else type(values).__name__
         raise ModelFileError(
             f"{path} is not this version's: it holds {extra} beside {sorted(known)}"
         )
+    check_inputs(folder, values)
     try:
-        return kind(**values)
+        return LatentSyncConfig(**values)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{path} describes no model: {error}") from error
 

@@ -1,7 +1,8 @@
 """Which part of an aligned face the network repaints (LatentSync 1.5 and 1.6).
 
-A fixed shape: straight sides from below the eyes to the mouth, then about half an ellipse
-around the chin. The published weights know this shape and no other.
+A fixed shape: both cheeks from below the eyes, around a notch that keeps the nose, then the
+full width down to the mouth, and about half an ellipse around the chin. The published weights
+know this shape and no other; every model that is trained here has it too.
 """
 
 from functools import lru_cache
@@ -13,6 +14,10 @@ SIZE = 256
 """Side of the face at which the shape is defined."""
 FIRST_ROW = 95
 """The first repainted row at 256; the last is 242."""
+NOTCH_ROWS = 33
+"""Rows from the first one on in which the nose is kept,"""
+NOTCH_COLUMNS = (78, 177)
+"""from this column to that one."""
 # First and last repainted column of each row from FIRST_ROW on, as value*number of rows.
 _FIRST_COLUMN = (
     "9*41 10*14 11*14 12*7 13*2 14*2 15*2 16*2 17 18*2 19*2 20 21*2 22*2 23 24 25 26*2 27 28 29 "
@@ -25,6 +30,10 @@ _LAST_COLUMN = (
     "212 211 210 208 207 206 204 203 202 200 199 197 196 194 192 191 189 187 185 183 180 178 "
     "175 173 171 168 166 164 160 156 152"
 )
+_LOBES = 4
+"""Of the Lanczos kernel with which the published programs resize the shape,"""
+_PARTS = 2048
+"""and the denominator of its weights."""
 
 
 def _expand(runs: str) -> list[int]:
@@ -33,26 +42,52 @@ def _expand(runs: str) -> list[int]:
     return [int(value) for value, _, count in parts for _ in range(int(count or 1))]
 
 
-@lru_cache(maxsize=8)
-def _mask(resolution: int) -> torch.Tensor:
-    keep = torch.ones(1, 1, SIZE, SIZE)
+def _shape() -> torch.Tensor:
+    """(256, 256), 1 = kept."""
+    keep = torch.ones(SIZE, SIZE)
     bounds = zip(_expand(_FIRST_COLUMN), _expand(_LAST_COLUMN), strict=True)
     for row, (first, last) in enumerate(bounds, FIRST_ROW):
-        keep[:, :, row, first : last + 1] = 0
-    if resolution > SIZE:
-        return F.interpolate(keep, size=(resolution, resolution), mode="nearest-exact")
-    if resolution < SIZE:
-        return (F.interpolate(keep, size=(resolution, resolution), mode="area") >= 0.5).float()
+        keep[row, first : last + 1] = 0
+    first, last = NOTCH_COLUMNS
+    keep[FIRST_ROW : FIRST_ROW + NOTCH_ROWS, first : last + 1] = 1
     return keep
+
+
+def _lanczos(resolution: int) -> torch.Tensor:
+    """Matrix (resolution, 256), int64: each output pixel's weights of the 256 input pixels.
+
+    Eight neighbours whatever the scale, as OpenCV's INTER_LANCZOS4 takes them, and in its whole
+    parts of `_PARTS`; beyond the border the outermost pixel is repeated.
+    """
+    centre = (torch.arange(resolution, dtype=torch.float64) + 0.5) * (SIZE / resolution) - 0.5
+    taps = centre.floor().long()[:, None] + torch.arange(1 - _LOBES, _LOBES + 1)
+    distance = centre[:, None] - taps
+    weights = torch.sinc(distance) * torch.sinc(distance / _LOBES)
+    weights /= weights.sum(dim=1, keepdim=True)
+    parts = (weights * _PARTS).round().long()
+    matrix = torch.zeros(resolution, SIZE, dtype=torch.long)
+    return matrix.scatter_add_(1, taps.clamp(0, SIZE - 1), parts)
+
+
+@lru_cache(maxsize=8)
+def _mask(resolution: int) -> torch.Tensor:
+    keep = _shape()
+    if resolution != SIZE:
+        matrix = _lanczos(resolution)
+        # The published programs resize a picture of 8 bits, so the result has 256 levels.
+        levels = (matrix @ (255 * keep.long()) @ matrix.T + _PARTS**2 // 2) // _PARTS**2
+        keep = levels.clamp(0, 255) / 255
+    return keep[None, None]
 
 
 def face_mask(resolution: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """The mask of an aligned face: 1 where the picture is kept, 0 where it is repainted.
 
-    Exact at 256; larger ones are its nearest pixels, smaller ones the majority of its area.
+    Exact at 256. Others are resized from it by Lanczos, as the published programs do it for 512,
+    so that a few pixels along the edges lie between 0 and 1.
 
     Returns:
-        (1, 1, resolution, resolution) float32 of zeros and ones, a tensor of the caller's own.
+        (1, 1, resolution, resolution) float32 in [0, 1], a tensor of the caller's own.
 
     Raises:
         ValueError: the resolution is not positive.
@@ -71,19 +106,20 @@ def latent_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def soft_edge(mask: torch.Tensor, radius: int) -> torch.Tensor:
     """How much of the generated picture shows: 0 wherever the mask keeps, 1 deep inside.
 
-    The ramp lies wholly inside the repainted part, so that no kept pixel changes; the
-    picture's own border is no edge.
+    The ramp lies wholly inside the repainted part, so that no pixel changes of which the mask
+    keeps anything; the picture's own border is no edge.
 
     Args:
-        mask: (n, 1, h, w), 1 = kept.
+        mask: (n, 1, h, w), 1 = kept, 0 = repainted.
         radius: about half the width of the ramp in pixels.
 
     Returns:
         (n, 1, h, w) in [0, 1].
     """
+    kept = (mask > 0).to(mask.dtype)
     if radius < 1:
-        return 1 - mask
+        return 1 - kept
     size = 2 * radius + 1
-    outside = F.max_pool2d(F.pad(mask, [radius] * 4), size, stride=1)
+    outside = F.max_pool2d(F.pad(kept, [radius] * 4), size, stride=1)
     inner = F.pad(1 - outside, [radius] * 4, mode="replicate")
     return F.avg_pool2d(inner, size, stride=1)

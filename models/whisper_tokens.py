@@ -5,7 +5,7 @@ block, before the final layer norm, 50 steps per second; each video frame attend
 10 steps around it, of all layers: 50 tokens of 384 with whisper-tiny.
 
 `exact=True` reproduces the reference: 30 s windows side by side, which jump where two
-meet. The default overlaps windows and fades between them.
+meet. The default overlaps windows and fades shortly from one to the next.
 """
 
 from pathlib import Path
@@ -22,7 +22,12 @@ STEPS_PER_SECOND = 50
 STEPS_PER_FRAME = STEPS_PER_SECOND // FPS
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 OVERLAP_STEPS = 5 * STEPS_PER_SECOND
-"""Steps over which one window fades into the next in the default mode."""
+"""Steps that neighbouring windows share in the default mode, so that each has sound around what is
+used of it."""
+FADE_STEPS = 4 * STEPS_PER_FRAME
+"""Steps in the middle of these over which one window fades into the next. A mean of two windows is
+a mean of two position tables, and no token that a network has seen: no more of them than are
+needed to hide the jump."""
 
 _N_FFT, _HOP = 400, 160
 
@@ -138,22 +143,31 @@ class WhisperTokens(nn.Module):
         starts = window_starts(total, context, overlap)
         features = mel.new_zeros(total, self.encoder.config.encoder_layers + 1, self.width)
         weights = mel.new_zeros(total, 1, 1)
-        for start in starts:
+        for number, start in enumerate(starts):
             part = self._encode_window(mel[:, 2 * start : 2 * (start + context)])
             place = slice(start, start + len(part))
-            weight = self._fade(len(part), overlap, start > 0, start < starts[-1])
+            before = starts[number - 1] + context - start if number else 0
+            after = start + context - starts[number + 1] if start < starts[-1] else 0
+            weight = self._fade(len(part), before, after)
             features[place] += part * weight
             weights[place] += weight
         return features / weights
 
-    def _fade(self, steps: int, overlap: int, rising: bool, falling: bool) -> torch.Tensor:
-        """Weight of each step of a window, (steps, 1, 1), lower towards its neighbours."""
+    def _fade(self, steps: int, before: int, after: int) -> torch.Tensor:
+        """Weight of each step of a window, (steps, 1, 1): from 0 to 1 in the middle of the steps
+        that it shares with the window before, and back in those with the window after.
+
+        Args:
+            steps: of the window.
+            before, after: how many it shares with its neighbours; 0 where there is none.
+        """
         position = torch.arange(steps, device=self.encoder.conv1.weight.device) + 0.5
         weight = torch.ones_like(position)
-        if rising:
-            weight = torch.minimum(weight, position / overlap)
-        if falling:
-            weight = torch.minimum(weight, (steps - position) / overlap)
+        for shared, inside in ((before, position), (after, steps - position)):
+            if shared:
+                fade = min(FADE_STEPS, shared)
+                rising = (inside - (shared - fade) / 2) / fade
+                weight = torch.minimum(weight, rising.clamp(0, 1))
         return weight[:, None, None]
 
     def frame_tokens(self, features: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:

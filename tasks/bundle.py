@@ -6,14 +6,27 @@ A bundle is what training hands on: `config.json` and safetensors of the network
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from models.files import ModelFileError
+from models.latentsync_config import CROP, MASK, check_inputs
 
 ABOUT = "bundle.json"
 CONFIG = "config.json"
-REQUIRED = ("recipe", "resolution", "dataset_digest", "mask", "audio", "code_version")
+REQUIRED = (
+    "recipe",
+    "resolution",
+    "dataset_digest",
+    "mask",
+    "crop",
+    "reference",
+    "audio",
+    "code_version",
+)
+SHARED = ("resolution", "audio", "mask", "crop", "reference")
+"""What both files of a bundle say."""
 
 
 def bundle_digest(folder: Path) -> str:
@@ -30,20 +43,28 @@ def read_bundle(folder: Path) -> dict[str, Any]:
     """What `bundle.json` says, after checking that the bundle belongs together.
 
     Raises:
-        ModelFileError: a file is missing or damaged, or they contradict each other.
+        ModelFileError: a file is missing or damaged, they contradict each other, or the model
+            knows another mask or crop than this release makes.
     """
     about = _read_json(folder / ABOUT)
     config = _read_json(folder / CONFIG)
+    if "mask" in about:
+        check_inputs(folder, about)
     missing = [name for name in REQUIRED if name not in about]
     if missing:
         raise ModelFileError(f"{folder / ABOUT} lacks {', '.join(missing)}: train the model again")
-    for name in ("resolution", "audio"):
+    for name in SHARED:
         if name in config and config[name] != about[name]:
             raise ModelFileError(
                 f"the bundle {folder} contradicts itself: {ABOUT} says {name} {about[name]!r}, "
                 f"{CONFIG} says {config[name]!r}; the files are not of one training"
             )
     return about
+
+
+def is_outdated(facts: Mapping[str, Any]) -> bool:
+    """Whether a model, of which the registry has these tags, knows another mask or crop."""
+    return facts.get("mask") != MASK or facts.get("crop") != CROP
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from datasets.alignment import CROP
 from datasets.errors import UserError
 from datasets.manifest import config_digest
 from datasets.media import FPS, SAMPLE_RATE
@@ -33,6 +34,7 @@ from datasets.shards import (
 )
 from datasets.splits import assign_splits
 from datasets.store import LocalStore, Store
+from models.latentsync_config import MASK
 from tasks.ingest import SHARDS, SPARE
 from tasks.ingest_journal import Journal
 from tasks.journal_entries import GroupEntry
@@ -41,7 +43,7 @@ from tasks.locks import STAGING
 LEDGER = "ledger.parquet"
 RECEIPT = "refresh.json"
 """What the published files were made of; kept beside them, no part of the dataset."""
-PACK_VERSION = 2
+PACK_VERSION = 3
 """Raised when the same rows and clips give other files."""
 
 Row = Mapping[str, Any]
@@ -195,7 +197,13 @@ def pack(
         on_progress(len(groups), len(groups))
     ledger = ledger_bytes(rows)
     store.write(LEDGER, ledger)
-    meta = {"resolution": config.resolution, "fps": FPS, "sample_rate": SAMPLE_RATE}
+    meta = {
+        "resolution": config.resolution,
+        "crop": CROP,
+        "mask": MASK,
+        "fps": FPS,
+        "sample_rate": SAMPLE_RATE,
+    }
     index = make_index(infos, meta)
     current, older = current_index(store), previous_shards(store)
     if current and current["digest"] != index["digest"]:

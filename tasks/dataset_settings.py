@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from datasets.alignment import CROP
 from datasets.errors import UserError
-from datasets.shards import read_index
+from datasets.shards import check_crop, read_index
 from datasets.store import Store
 from tasks.dataset_pack import RECEIPT, PackConfig, read_receipt, with_fraction
 from tasks.ingest_config import IngestConfig
 from tasks.published import is_fetched
 from tasks.verdicts import Thresholds
+
+BEFORE = ""
+"""The crop of datasets that do not name one."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,10 @@ def settings_of(store: Store) -> Settings:
     """Those of a published dataset, from the receipt of the last refresh.
 
     Raises:
-        UserError: there is no dataset, or its receipt is gone or of another release.
+        UserError: there is no dataset, its clips have another crop, or its receipt is gone or of
+            another release.
     """
-    read_index(store.url)
+    check_crop(store.url, read_index(store.url), CROP)
     settings = settings_before(store)
     if settings is None:
         raise UserError(
@@ -44,7 +49,7 @@ def settings_before(store: Store) -> Settings | None:
     receipt = read_receipt(store) or {}
     try:
         return Settings(
-            IngestConfig(**receipt["ingest"]),
+            IngestConfig(**{"crop": BEFORE, **receipt["ingest"]}),
             Thresholds(**receipt["thresholds"]),
             PackConfig(**receipt["packing"]),
             receipt.get("source", ""),

@@ -23,6 +23,7 @@ from tasks.bundle import bundle_digest, read_bundle
 from tasks.evaluation_clips import CLIP_LIST, ClipList
 from tasks.evaluation_config import PROTOCOL, EvaluationConfig
 from tasks.metrics import Metric
+from tasks.references import check_reference
 
 __all__ = ["EvaluationConfig", "evaluate", "read_evaluation"]
 
@@ -34,8 +35,6 @@ WORK = ".generated"
 """Frames that are not judged yet; hidden, since whatever lies there goes."""
 SHEET_CLIPS = 6
 """Clips on the contact sheet."""
-REFERENCE_DISTANCE = 16
-"""Frames between what is reconstructed and the window that shows who it is."""
 
 Line = Callable[[str], None]
 
@@ -96,7 +95,9 @@ def evaluate(
     say = progress or (lambda line: None)
     began = time.monotonic()
     about = read_bundle(bundle_dir)
-    store, split = open_test_clips(dataset, int(about["resolution"]))
+    if config.reference:
+        check_reference(config.reference)
+    store, split = open_test_clips(dataset, int(about["resolution"]), about["crop"])
     wanted = read_clip_list(Path(config.clip_list)) if config.clip_list else None
     tests = freeze(store, split, config.clips, config.frames_per_clip, wanted)
     judge_bundle = Path(config.judge_bundle) if config.judge_bundle else bundle_dir
@@ -130,6 +131,9 @@ def evaluate(
         "config": asdict(config),
         "device": str(place),
         "bf16": bf16_pays(place),
+        "mask": about["mask"],
+        "crop": about["crop"],
+        "reference": config.reference or about["reference"],
         "seconds": time.monotonic() - began,
     }
     write_atomic(output / DETAILS, json.dumps(details) + "\n")
@@ -140,7 +144,7 @@ def evaluate(
 
 def _settings(config: EvaluationConfig) -> dict[str, Any]:
     """The part of a configuration that the generated frames depend on."""
-    return {name: getattr(config, name) for name in ("steps", "guidance", "seed")}
+    return {name: getattr(config, name) for name in ("steps", "guidance", "seed", "reference")}
 
 
 def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
@@ -199,7 +203,6 @@ def _generate_all(
     say: Line,
 ) -> None:
     """Write reconstruction and cross frames of every clip that are not there yet."""
-    from datasets.landmarks import mouth_opening
     from tasks.evaluation_clips import driving_audio
     from tasks.lipsync import FaceGenerator
 
@@ -211,42 +214,45 @@ def _generate_all(
                 continue
             if generator is None:
                 generator = FaceGenerator(
-                    bundle, device, config.steps, config.guidance, config.seed
+                    bundle,
+                    device,
+                    config.steps,
+                    config.guidance,
+                    config.seed,
+                    reference=config.reference,
                 )
             own = kind == "reconstruction"
             frames = store.frames(clip.clip_id)[: clip.frames if own else clip.cross_frames]
             audio = store.audio(clip.clip_id) if own else driving_audio(store, clip)
-            opening = mouth_opening(store.landmarks(clip.clip_id)[: len(frames)])
-            painted = generate(generator, frames, audio, None if own else int(opening.argmin()))
+            landmarks = store.landmarks(clip.clip_id)[: len(frames)]
+            painted = generate(generator, frames, audio, landmarks)
             _save_array(path, painted)
             done = f"{number + 1}/{len(tests.clips)}"
             say(f"{tests.title}: {kind} {done}, {len(painted)} frames")
 
 
-def generate(generator: Any, frames: np.ndarray, audio: np.ndarray, calm: int | None) -> np.ndarray:
-    """A whole clip of aligned faces with new lips, uint8 (t, R, R, 3).
+def generate(
+    generator: Any, frames: np.ndarray, audio: np.ndarray, landmarks: np.ndarray
+) -> np.ndarray:
+    """A whole clip of aligned faces with new lips, uint8 (t, R, R, 3), made as in lip-sync.
 
     Args:
         generator: a `FaceGenerator`.
         frames: uint8 (t, R, R, 3).
         audio: float32 (samples,) at 16 kHz.
-        calm: the frame that is the reference of every window, as in lip-sync; None takes
-            windows from another part of the clip, as in training, so that what is to be
-            reconstructed is not shown.
+        landmarks: (t, 478, 2) of the frames.
     """
+    from datasets.landmarks import head_pose, mouth_opening
     from datasets.media import FPS
-    from tasks.lipsync import still
+    from tasks.references import make_references
 
-    length = generator.num_frames
-    last = max(0, len(frames) - length)
-
-    def reference(start: int) -> np.ndarray:
-        distance = max(REFERENCE_DISTANCE, length)
-        away = start + distance if start + distance <= last else max(0, start - distance)
-        return frames[np.minimum(away + np.arange(length), len(frames) - 1)]
-
+    references = make_references(
+        generator.reference,
+        head_pose(landmarks),
+        mouth_opening(landmarks),
+        lambda positions: frames[list(positions)],
+    )
     times = np.arange(len(frames)) / FPS
-    references = reference if calm is None else still(frames[calm], length)
     stream = generator.stream(iter(frames), times, generator.speech(audio), references)
     return np.stack(list(stream))
 

@@ -11,6 +11,7 @@ from datasets.clips import Clip, ClipStore
 from datasets.errors import UserError
 from datasets.manifest import write_atomic
 from datasets.media import SAMPLES_PER_FRAME
+from datasets.shards import check_crop
 
 MIN_FRAMES = 48
 """A search over +-15 frames needs windows on either side."""
@@ -84,13 +85,19 @@ class ClipList:
         return tuple(found)
 
 
-def open_test_clips(dataset: Path, resolution: int) -> tuple[ClipStore, str]:
-    """The clips to evaluate on, and their split.
+def open_test_clips(dataset: Path, resolution: int, crop: str) -> tuple[ClipStore, str]:
+    """The clips to evaluate a model on, and their split.
+
+    Args:
+        dataset: folder with `index.json`.
+        resolution: side of the model's faces.
+        crop: name of their alignment.
 
     Raises:
-        UserError: there is no dataset, or it has no clip.
+        UserError: there is no dataset, it has no clip, or its faces are aligned otherwise.
     """
     everything = ClipStore(dataset, memory_bytes=0)
+    check_crop(dataset, everything.index, crop)
     split = "test" if any(clip.split == "test" for clip in everything.clips) else "train"
     return ClipStore(dataset, split=split, resolution=resolution), split
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised when a change of the program makes older numbers incomparable."""
 
 
@@ -21,6 +21,9 @@ class EvaluationConfig:
     """Weight of the audio against none."""
     seed: int = 1247
     """Of the initial noise."""
+    reference: str = ""
+    """What shows the network who it is: frame, still or away (`tasks.references`); empty: what
+    the model was made for."""
     image_frames: int = 2048
     """Frames at most, spread over all clips, that FID compares on either side; at least one
     of each clip."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tasks.bundle import is_outdated
 from tasks.evaluate import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.evaluation_clips import CLIP_LIST
 from tasks.evaluation_config import EvaluationConfig
@@ -16,11 +17,15 @@ from tasks.tracking import Tracker
 
 
 def judge_reference(registry: Registry, model_name: str) -> str:
-    """The model whose sync network judged the champion; empty when there is no champion."""
+    """The model whose sync network judged the champion; empty when there is no champion, or one
+    with another mask or crop than this release has."""
     number = registry.alias(model_name, CHAMPION)
     if number is None:
         return ""
-    recorded = registry.version(model_name, number).json_tag(EVALUATION_TAG) or {}
+    champion = registry.version(model_name, number)
+    if is_outdated(champion.tags):
+        return ""
+    recorded = champion.json_tag(EVALUATION_TAG) or {}
     return str(recorded.get("judge") or f"models:/{model_name}/{number}")
 
 

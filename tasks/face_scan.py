@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.alignment import Aligner, three_points
-from datasets.landmarks import Face, FaceMeshDetector, mouth_opening
+from datasets.landmarks import Face, FaceMeshDetector, head_pose, mouth_opening
 from datasets.media import probe, read_frames
 from tasks.shots import ShotDetector
 from tasks.tracks import Tracker
@@ -35,6 +35,8 @@ class FaceScan:
     """For every frame source -> crop, float64 (2, 3); None where no face is."""
     openings: np.ndarray
     """(n,) how far the mouth is open; infinite where no face is."""
+    poses: np.ndarray
+    """(n, 4) of `datasets.landmarks.head_pose`; NaN where no face is."""
 
     @property
     def faces(self) -> int:
@@ -66,7 +68,10 @@ def _weight(points: dict[int, np.ndarray]) -> float:
 
 
 def scan_faces(
-    path: Path, resolution: int, progress: Callable[[int, int], None] = lambda done, total: None
+    path: Path,
+    resolution: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    fps: float | None = None,
 ) -> FaceScan:
     """Read a video once and find its main face.
 
@@ -74,17 +79,19 @@ def scan_faces(
         path: the video.
         resolution: side of the aligned face that the matrices are for.
         progress: told frames done and about how many there are.
+        fps: constant rate at which the video is read; None: its own frames.
 
     Raises:
         SourceError: the video cannot be read.
     """
     info = probe(path)
-    expected = max(1, round(info.duration_s * info.fps))
+    rate = fps or info.fps
+    expected = max(1, round(info.duration_s * rate))
     times: list[float] = []
     found: list[list[Face]] = []
-    shots = ShotDetector(info.fps)
+    shots = ShotDetector(rate)
     with FaceMeshDetector(max_faces=4) as detector:
-        for frame in read_frames(path, fps=None):
+        for frame in read_frames(path, fps=fps):
             times.append(frame.time_s)
             shots.add(frame.picture)
             found.append([_small(face) for face in detector.detect(frame.picture)])
@@ -92,10 +99,11 @@ def scan_faces(
     cuts = [0, *shots.cuts(), len(times)]
     scan = FaceScan(
         times_s=np.array(times),
-        duration_s=_end(times, info.fps),
+        duration_s=_end(times, rate),
         shots=[0] * len(times),
         matrices=[None] * len(times),
         openings=np.full(len(times), np.inf),
+        poses=np.full((len(times), 4), np.nan),
     )
     for number, (start, stop) in enumerate(pairwise(cuts)):
         scan.shots[start:stop] = [number] * (stop - start)
@@ -107,14 +115,17 @@ def scan_faces(
                 aligner.reset()
             scan.matrices[start + index] = aligner.matrix_of_points(points[index][:3])
             scan.openings[start + index] = points[index][3, 0]
+            scan.poses[start + index] = points[index][4:6].ravel()
             before = index
     return scan
 
 
 def _small(face: Face) -> Face:
-    """The face with its three points and (opening, 0) instead of the whole mesh."""
-    opening = np.array([[mouth_opening(face.landmarks[None])[0], 0.0]])
-    points = np.concatenate([three_points(face.landmarks), opening])
+    """The face with its three points, (opening, 0) and its pose instead of the whole mesh."""
+    mesh = face.landmarks[None]
+    opening = np.array([[mouth_opening(mesh)[0], 0.0]])
+    pose = head_pose(mesh).reshape(2, 2)
+    points = np.concatenate([three_points(face.landmarks), opening, pose])
     return Face(face.box, points, face.score)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from datasets.alignment import CROP
 from datasets.landmarks import FaceDetector
 from tasks.speaker_choice import IN_SYNC, POLICIES
 from tasks.sync_score import MOUTH_AUDIO, OffsetScorer
@@ -40,6 +41,8 @@ class IngestConfig:
     """Which of several faces is taken: the one in sync with the sound, or the largest."""
     crf: int = 15
     """x264's quality of the aligned faces."""
+    crop: str = CROP
+    """Name of their alignment."""
 
     def __post_init__(self) -> None:
         if self.face_choice not in POLICIES:

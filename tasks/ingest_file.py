@@ -34,6 +34,7 @@ from datasets.media import (
 )
 from datasets.records import ClipRow
 from datasets.sources import How, Part, SourceItem
+from models.latentsync_config import MASK
 from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.face_pass import FacePass
 from tasks.ingest_config import IngestConfig, Tools
@@ -340,7 +341,7 @@ class _PartRun:
         points = io.BytesIO()
         np.save(points, clip.aligned)
         known = {name: getattr(row, name) for name in FACTS}
-        known["resolution"] = self.config.resolution
+        known |= {"resolution": self.config.resolution, "crop": self.config.crop, "mask": MASK}
         return {
             "mp4": clip.video,
             "flac": flac_bytes(sound, SAMPLE_RATE),

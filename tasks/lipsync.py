@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from datasets.media import FPS, SAMPLES_PER_FRAME
+from tasks.references import References, check_reference
 
 OVERLAP = 4
 """Frames that neighbouring windows share."""
@@ -25,9 +26,11 @@ hears its own time within 5 ms."""
 BLOCK = 30 * FPS
 """Audio is encoded in blocks of one Whisper window, so that an hour of tokens is never held."""
 STRIDE = 24 * FPS
-"""From block to block: neighbours share 6 s."""
-EDGE = FPS // 2
-"""Frames at a block's ends that miss the sound beyond it, and are not used within a recording."""
+"""From block to block: neighbours share 6 s, so that each has 3 s of sound around what is used."""
+FADE = 4
+"""Frames over which one block fades into the next, in the middle of what they share. An encoder
+that knows the position in its block says something else of the same frame in each, and a mean of
+two is a token that no network has seen: no more of them than are needed to hide the jump."""
 
 
 def window_starts(count: int, length: int, overlap: int = OVERLAP) -> list[int]:
@@ -37,18 +40,15 @@ def window_starts(count: int, length: int, overlap: int = OVERLAP) -> list[int]:
     return [*starts, last]
 
 
-def still(face: np.ndarray, length: int) -> Callable[[int], np.ndarray]:
-    """The same reference for every window.
-
-    A reference that moves along with the face shows the very mouth that is to be replaced,
-    and a network that leans on it copies the input's speech.
+def interleaved(times_s: np.ndarray) -> int:
+    """Into how many sequences frames are dealt so that those of one lie about 40 ms apart, the
+    rate that motion modules were trained at: 1 up to 37 fps, 2 for 50 and 60.
 
     Args:
-        face: uint8 (R, R, 3), best with a closed mouth.
-        length: frames of a window.
+        times_s: (n,) when the frames are shown.
     """
-    window = np.repeat(face[None], length, axis=0)
-    return lambda start: window
+    gap = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / FPS
+    return max(1, round(1 / (FPS * gap)))
 
 
 class SpeechTokens:
@@ -76,12 +76,11 @@ class SpeechTokens:
         return self._encode(padded, count)
 
     def _token(self, frame: int, phase: int) -> Tensor:
-        """(n, width): where two blocks overlap, one fades into the other, since an encoder
-        that looks at whole blocks says something else of the same frame in each."""
+        """(n, width): in the middle of what two blocks share, one fades into the other."""
         block = min(frame // STRIDE, self._last)
         index = frame - block * STRIDE
-        fade = BLOCK - STRIDE - 2 * EDGE
-        later = min(1.0, max(0.0, (index - EDGE + 0.5) / fade)) if block else 1.0
+        first = (BLOCK - STRIDE - FADE) // 2
+        later = min(1.0, max(0.0, (index - first + 1) / (FADE + 1))) if block else 1.0
         if later == 1:
             return self._block(block, phase)[index]
         earlier = self._block(block - 1, phase)[index + STRIDE]
@@ -104,6 +103,7 @@ class FaceGenerator:
         guidance: weight of the audio against none; 1 is without.
         seed: of the noise.
         bf16: run the networks in bf16; None: where the device is made for it.
+        reference: see `tasks.references`; empty: the bundle's own.
 
     Raises:
         UserError: the device is not there, or an option is out of range.
@@ -118,11 +118,15 @@ class FaceGenerator:
         guidance: float = 1.5,
         seed: int = 1247,
         bf16: bool | None = None,
+        reference: str = "",
     ) -> None:
         from datasets.errors import UserError
         from models.diffusion import MAX_STEPS
         from models.latentsync import LatentSync
         from tasks.training import resolve_device
+
+        if reference:
+            check_reference(reference)
 
         if not 1 <= steps <= MAX_STEPS:
             raise UserError(f"--steps must be between 1 and {MAX_STEPS}, got {steps}")
@@ -134,6 +138,7 @@ class FaceGenerator:
         self.num_frames: int = self.model.config.num_frames
         self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()
         self.steps, self.guidance, self.seed, self.bf16 = steps, guidance, seed, bf16
+        self.reference: str = reference or self.model.config.reference
 
     def speech(self, audio: np.ndarray) -> SpeechTokens:
         """Tokens of a recording, float32 (samples,) mono at 16 kHz."""
@@ -180,23 +185,58 @@ class FaceGenerator:
         faces: Iterable[np.ndarray],
         times_s: np.ndarray,
         speech: SpeechTokens,
-        references: Callable[[int], np.ndarray] | None = None,
+        references: References | None = None,
     ) -> Iterator[np.ndarray]:
         """Repaint consecutive faces of one shot.
+
+        Faces of fast video are dealt into sequences of about 25 per second (`interleaved`), which
+        share noise and hear each its own moments.
 
         Args:
             faces: `len(times_s)` aligned faces, uint8 (R, R, 3), taken as they are needed.
             times_s: when each is shown, seconds of the speech.
             speech: what is said.
-            references: gives the reference window, uint8 (f, R, R, 3), for the window that
-                begins at a face; None takes the faces themselves.
+            references: gives the reference window, uint8 (f, R, R, 3), for the window of faces
+                at these positions; None takes the faces themselves.
 
         Yields:
-            uint8 (R, R, 3), as many as went in and at most a window later.
+            uint8 (R, R, 3), as many as went in and at most a window of each sequence later.
         """
-        count, length = len(times_s), self.num_frames
+        count = len(times_s)
+        ways = min(interleaved(times_s), max(1, count))
+        source, taken = iter(faces), 0
+        waiting: list[deque[np.ndarray]] = [deque() for _ in range(ways)]
+
+        def dealt(way: int) -> Iterator[np.ndarray]:
+            nonlocal taken
+            while True:
+                while not waiting[way]:
+                    try:
+                        face = next(source)
+                    except StopIteration:
+                        return
+                    waiting[taken % ways].append(face)
+                    taken += 1
+                yield waiting[way].popleft()
+
+        streams = [
+            self._windows(dealt(way), np.arange(way, count, ways), times_s, speech, references)
+            for way in range(ways)
+        ]
+        for position in range(count):
+            yield next(streams[position % ways])
+
+    def _windows(
+        self,
+        faces: Iterator[np.ndarray],
+        positions: np.ndarray,
+        times_s: np.ndarray,
+        speech: SpeechTokens,
+        references: References | None,
+    ) -> Iterator[np.ndarray]:
+        """Repaint the faces at `positions` of a shot; the other arguments are those of `stream`."""
+        count, length = len(positions), self.num_frames
         starts = window_starts(count, length)
-        source = iter(faces)
         held: deque[np.ndarray] = deque()
         first_held = 0
         before = np.empty(0)
@@ -204,12 +244,13 @@ class FaceGenerator:
             for _ in range(start - first_held):
                 held.popleft()
             first_held = start
-            held.extend(islice(source, min(start + length, count) - first_held - len(held)))
+            held.extend(islice(faces, min(start + length, count) - first_held - len(held)))
             # A shot shorter than a window stands still at its end.
             index = np.minimum(np.arange(length), len(held) - 1)
             window = np.stack(held)[index]
-            shown = window if references is None else references(start)
-            painted = self.window(window, shown, speech.at(times_s[start + index]))
+            here = positions[start + index]
+            shown = window if references is None else references(here)
+            painted = self.window(window, shown, speech.at(times_s[here]))
             shared = starts[number - 1] + length - start if number else 0
             if shared:
                 weight = (np.arange(shared) + 1.0)[:, None, None, None] / (shared + 1)

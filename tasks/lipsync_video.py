@@ -8,8 +8,9 @@ the driving audio itself. When it is longer than the video, the video runs forth
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -18,20 +19,24 @@ import numpy as np
 from datasets.alignment import align, paste_back
 from datasets.errors import SourceError, UserError
 from datasets.media import (
+    FPS,
     SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     MediaInfo,
     VideoWriter,
     probe,
     read_audio,
-    read_frames,
 )
 from tasks.face_scan import FaceScan, scan_faces
-from tasks.lipsync import FaceGenerator, SpeechTokens, still
+from tasks.lipsync import FaceGenerator, SpeechTokens, interleaved
+from tasks.playback import Shown, frames_between, frames_in_order, timeline
+from tasks.references import References, make_references
 
-CHUNK = 24
-"""Frames that are held to show a stretch of video backwards."""
 CRF = 16
+MIN_FPS, MAX_FPS = 1.0, 120.0
+SLOW_FPS = 20.0
+"""Below, frames lie so far apart that motion modules see other movements than they learned."""
+ORDINALS = {2: "2nd", 3: "3rd"}
 SILENCE_DB = -60.0
 """Peak against full scale under which a sound is no speech; what ffmpeg calls silent, zeros of
 16 bits, it reports as -91 dB."""
@@ -61,11 +66,30 @@ class LipSyncResult:
     """Whether the video was played forth and back, being shorter than the speech."""
     peak_db: float = 0.0
     """Loudest sample of the speech against full scale; -inf for zeros."""
+    video_fps: float = FPS
+    """Frame rate of the input video,"""
+    fps: float = FPS
+    """and of the output."""
+    ways: int = 1
+    """Into how many sequences its frames were dealt, each about 40 ms apart."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known about the inputs, in sentences; empty in the usual case."""
         found = []
+        if self.fps != self.video_fps:
+            found.append(f"the video was converted from {self.video_fps:g} to {self.fps:g} fps")
+        if self.ways > 1:
+            found.append(
+                f"the networks know about 25 frames per second: at {self.fps:g} fps every "
+                f"{ORDINALS.get(self.ways, f'{self.ways}th')} frame belongs to one of {self.ways} "
+                "interleaved sequences"
+            )
+        elif self.fps < SLOW_FPS:
+            found.append(
+                f"the networks know about 25 frames per second, and this video has {self.fps:g}: "
+                "mouths may move less smoothly than they could"
+            )
         if self.extended:
             found.append(
                 f"{self.video_s:.1f} s of video for {self.speech_s:.1f} s of speech: played "
@@ -80,81 +104,6 @@ class LipSyncResult:
         return tuple(found)
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A frame of the output."""
-
-    source: int
-    """Index of the frame of the input."""
-    time_s: float
-    """When it is shown."""
-
-
-def timeline(times_s: np.ndarray, duration_s: float, until_s: float) -> list[Shown]:
-    """Which frame is shown when, forth and back until the sound ends.
-
-    Args:
-        times_s: (n,) of the video's frames, from 0.
-        duration_s: end of its last frame.
-        until_s: end of the sound.
-    """
-    count = len(times_s)
-    ends = np.append(times_s[1:], duration_s)
-    shown: list[Shown] = []
-    turn = 0
-    while True:
-        begin = turn * duration_s
-        indices = range(count) if turn % 2 == 0 else range(count - 1, -1, -1)
-        for index in indices:
-            at = begin + (times_s[index] if turn % 2 == 0 else duration_s - ends[index])
-            # A frame of which less than a thousandth of a second would be seen is left out.
-            if at >= until_s - 1e-3 and shown:
-                return shown
-            shown.append(Shown(index, float(at)))
-        turn += 1
-
-
-def frames_in_order(path: Path, order: list[Shown], times_s: np.ndarray) -> Iterator[np.ndarray]:
-    """The frames of a timeline, decoded as they are needed, uint8 (h, w, 3)."""
-    position = 0
-    while position < len(order):
-        step = -1 if _goes_back(order, position) else 1
-        stop = position + 1
-        while stop < len(order) and order[stop].source - order[stop - 1].source == step:
-            stop += 1
-        indices = [each.source for each in order[position:stop]]
-        if step == 1:
-            yield from _stretch(path, times_s, indices[0], indices[-1])
-        else:
-            for start in range(0, len(indices), CHUNK):
-                part = indices[start : start + CHUNK]
-                yield from reversed(list(_stretch(path, times_s, part[-1], part[0])))
-        position = stop
-
-
-def _goes_back(order: list[Shown], position: int) -> bool:
-    following = min(position + 1, len(order) - 1)
-    return order[following].source < order[position].source
-
-
-def _stretch(path: Path, times_s: np.ndarray, first: int, last: int) -> Iterator[np.ndarray]:
-    """Frames `first` to `last` of the video, in order."""
-    gap = np.diff(times_s).min() / 2 if len(times_s) > 1 else 0.5
-    begin = max(0.0, float(times_s[first] - gap))
-    expected = first
-    for frame in read_frames(path, fps=None, start_s=begin):
-        if frame.time_s < times_s[expected] - gap:
-            continue
-        yield frame.rgb
-        expected += 1
-        if expected > last:
-            return
-    raise UserError(
-        f"{path} gave {expected} frames on second reading, {last + 1} on the first: it is damaged "
-        "or was changed meanwhile"
-    )
-
-
 def lip_sync_video(
     video: Path,
     audio: Path,
@@ -166,6 +115,8 @@ def lip_sync_video(
     guidance: float = 1.5,
     seed: int = 1247,
     bf16: bool | None = None,
+    reference: str = "",
+    fps: float | None = None,
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
@@ -180,6 +131,10 @@ def lip_sync_video(
         guidance: weight of the audio, 1 to 3 as published.
         seed: of the noise.
         bf16: run the networks in bf16; None: where the device is made for it.
+        reference: what shows the network who it is, see `tasks.references`; empty: as the bundle
+            says.
+        fps: convert the video to this constant rate first, 25 as the published program does;
+            None: the video's own.
         progress: told how far it is.
 
     Raises:
@@ -191,16 +146,19 @@ def lip_sync_video(
     for given in (video, audio):
         if output.exists() and given.exists() and output.samefile(given):
             raise UserError(f"the output {output} is one of the inputs: choose another name")
+    _check_fps(fps)
     wave = _sound(audio)
     info = _about(video)
-    generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16)
-    scan = _scan(video, generator.resolution, tell)
+    generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
+    scan = _scan(video, generator.resolution, fps, tell)
     order = timeline(scan.times_s, scan.duration_s, len(wave) / SAMPLE_RATE)
     output.parent.mkdir(parents=True, exist_ok=True)
-    frames = frames_in_order(video, order, scan.times_s)
+    frames = frames_in_order(video, order, scan.times_s, fps)
+    job = _Job(video, fps, scan, generator)
     found = written = 0
-    with VideoWriter(output, info.width, info.height, info.fps, crf=CRF, audio=audio) as writer:
-        for frame, at, repainted in _repainted(video, frames, order, scan, generator, wave):
+    rate = fps or info.fps
+    with VideoWriter(output, info.width, info.height, rate, crf=CRF, audio=audio) as writer:
+        for frame, at, repainted in _repainted(job, frames, order, wave):
             writer.write(frame, at)
             written += 1
             found += repainted
@@ -216,6 +174,9 @@ def lip_sync_video(
         speech_s=len(wave) / SAMPLE_RATE,
         extended=len(order) > len(scan.times_s),
         peak_db=20 * math.log10(peak) if peak > 0 else -math.inf,
+        video_fps=info.fps,
+        fps=rate,
+        ways=interleaved(scan.times_s),
     )
 
 
@@ -236,10 +197,18 @@ def _about(video: Path) -> MediaInfo:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
 
 
-def _scan(video: Path, resolution: int, tell: Progress) -> FaceScan:
+def _check_fps(fps: float | None) -> None:
+    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise UserError(
+            f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g}, got {fps:g}: 25 is the rate that "
+            "the networks were trained at, without the option the video keeps its own"
+        )
+
+
+def _scan(video: Path, resolution: int, fps: float | None, tell: Progress) -> FaceScan:
     try:
         scan = scan_faces(
-            video, resolution, lambda done, total: tell("finding the face", done, total)
+            video, resolution, lambda done, total: tell("finding the face", done, total), fps
         )
     except SourceError as error:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
@@ -251,70 +220,108 @@ def _scan(video: Path, resolution: int, tell: Progress) -> FaceScan:
     return scan
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A video that is being repainted."""
+
+    video: Path
+    fps: float | None
+    scan: FaceScan
+    generator: FaceGenerator
+
+    def faces(self, sources: Sequence[int]) -> np.ndarray:
+        """Aligned faces (n, R, R, 3) of frames that lie close together, decoded anew."""
+        first, last = min(sources), max(sources)
+        frames = frames_between(self.video, self.scan.times_s, first, last, self.fps)
+        wanted = set(sources)
+        found = {
+            source: self.aligned(frame, source)
+            for source, frame in enumerate(frames, first)
+            if source in wanted
+        }
+        return np.stack([found[source] for source in sources])
+
+    def aligned(self, frame: np.ndarray, source: int) -> np.ndarray:
+        """The face of a frame that has one."""
+        matrix = self.scan.matrices[source]
+        assert matrix is not None
+        return align(frame, matrix, self.generator.resolution)
+
+    def references_of(self, shot: int) -> Callable[[list[Shown]], References | None]:
+        """References for stretches of one shot."""
+        kind, scan = self.generator.reference, self.scan
+        if kind != "still":
+            return lambda part: make_references(
+                kind,
+                scan.poses[[each.source for each in part]],
+                scan.openings[[each.source for each in part]],
+                lambda positions: self.faces([part[each].source for each in positions]),
+            )
+        there = np.array(
+            [
+                index
+                for index, (number, matrix) in enumerate(
+                    zip(scan.shots, scan.matrices, strict=True)
+                )
+                if number == shot and matrix is not None
+            ]
+        )
+        # One for the whole shot, so that it changes as seldom as possible.
+        still = make_references(
+            kind,
+            scan.poses[there],
+            scan.openings[there],
+            lambda positions: self.faces([int(there[each]) for each in positions]),
+        )
+        assert still is not None
+
+        def of_stretch(part: list[Shown]) -> References:
+            places = np.searchsorted(there, [each.source for each in part])
+            return lambda positions: still(places[positions])
+
+        return of_stretch
+
+
 def _repainted(
-    video: Path,
-    frames: Iterator[np.ndarray],
-    order: list[Shown],
-    scan: FaceScan,
-    generator: FaceGenerator,
-    wave: np.ndarray,
+    job: _Job, frames: Iterator[np.ndarray], order: list[Shown], wave: np.ndarray
 ) -> Iterator[tuple[np.ndarray, float, bool]]:
     """Frames of the output, when they are shown, and whether a face was repainted."""
-    speech = generator.speech(wave)
+    speech, scan = job.generator.speech(wave), job.scan
     shots = [scan.shots[each.source] for each in order]
     with_face = [scan.matrices[each.source] is not None for each in order]
-    calm = _calm_faces(video, scan, generator.resolution)
+    references_of = lru_cache(maxsize=1)(job.references_of)
     position = 0
     for (shot, has_face), run in groupby(zip(shots, with_face, strict=True)):
         count = len(list(run))
         part = order[position : position + count]
         position += count
-        if not has_face:
-            for each in part:
-                yield next(frames), each.time_s, False
+        if has_face:
+            yield from _run(job, frames, part, speech, references_of(shot)(part))
             continue
-        yield from _run(frames, part, scan, generator, speech, calm[shot])
-
-
-def _calm_faces(video: Path, scan: FaceScan, resolution: int) -> dict[int, np.ndarray]:
-    """For every shot with a face the aligned one whose mouth is least open."""
-    best: dict[int, int] = {}
-    for index, (shot, matrix) in enumerate(zip(scan.shots, scan.matrices, strict=True)):
-        if matrix is not None and scan.openings[index] < scan.openings[best.get(shot, index)]:
-            best[shot] = index
-        elif matrix is not None:
-            best.setdefault(shot, index)
-    calm = {}
-    for shot, index in best.items():
-        matrix = scan.matrices[index]
-        assert matrix is not None
-        frame = next(_stretch(video, scan.times_s, index, index))
-        calm[shot] = align(frame, matrix, resolution)
-    return calm
+        for each in part:
+            yield next(frames), each.time_s, False
 
 
 def _run(
+    job: _Job,
     frames: Iterator[np.ndarray],
     part: list[Shown],
-    scan: FaceScan,
-    generator: FaceGenerator,
     speech: SpeechTokens,
-    calm: np.ndarray,
+    references: References | None,
 ) -> Iterator[tuple[np.ndarray, float, bool]]:
-    """Repaint a stretch of frames of one shot, all with a face; `calm` shows who it is."""
+    """Repaint a stretch of frames of one shot, all with a face."""
     held: deque[tuple[np.ndarray, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:
         for each in part:
             frame = next(frames)
-            matrix = scan.matrices[each.source]
+            matrix = job.scan.matrices[each.source]
             assert matrix is not None
             held.append((frame, matrix))
-            yield align(frame, matrix, generator.resolution)
+            yield job.aligned(frame, each.source)
 
     times = np.array([each.time_s for each in part])
-    reference = still(calm, generator.num_frames)
-    painted = generator.stream(faces(), times, speech, reference)
+    painted = job.generator.stream(faces(), times, speech, references)
     for each, face in zip(part, painted, strict=True):
         frame, matrix = held.popleft()
-        yield paste_back(frame, face, matrix, generator.region), each.time_s, True
+        yield paste_back(frame, face, matrix, job.generator.region), each.time_s, True

@@ -51,7 +51,7 @@ class LipSyncModel(PythonModel):
         Args:
             context: given by MLflow.
             model_input: columns video, audio and output: paths.
-            params: device, steps, guidance and seed.
+            params: device, steps, guidance, seed, reference and fps.
 
         Returns:
             The paths with the columns frames and faces_found.

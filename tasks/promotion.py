@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from datasets.errors import UserError
 from datasets.manifest import config_digest, write_atomic
+from tasks.bundle import is_outdated
 from tasks.metrics import NO_FACE
 from tasks.registry import (
     CANDIDATE,
@@ -281,8 +282,9 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
         # Its numbers or the policy changed since: it is judged by the bars alone.
         champion = None
     if champion is not None:
-        theirs = champion.json_tag(EVALUATION_TAG)
-        if theirs is None:
+        outdated = is_outdated(champion.tags)
+        theirs = None if outdated else champion.json_tag(EVALUATION_TAG)
+        if theirs is None and not outdated:
             raise UserError(
                 f"the champion, {champion.name} version {champion.version}, has no evaluation: run "
                 "python -m flows.evaluate_latentsync --model "
@@ -292,6 +294,11 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     assert ours is not None
     verdict = judge(policy, ours, theirs)
     reasons = verdict.reasons
+    if champion is not None and theirs is None:
+        reasons += (
+            f"the champion, version {champion.version}, was made with another mask or crop than "
+            "this release has and cannot run in it: the candidate was judged by the bars alone",
+        )
     missing = [
         ours["metrics"].get(each["metric"], {}).get("reason", "")
         for each in verdict.comparisons

@@ -28,7 +28,7 @@ from tasks.published import weight_file
 from tasks.published_model import FOLDER_FILES, RECIPES, Files, assemble, judge_config, write_judge
 from tasks.registry import Registry
 from tasks.tracking import Tracker, default_uri
-from tasks.train_bundle import MASK, code_version
+from tasks.train_bundle import code_version
 
 RESOLUTIONS = {"latentsync-1.5-unet": 256, "latentsync-1.6-unet": 512}
 """What the shapes of a U-Net do not tell."""
@@ -131,7 +131,7 @@ def _about(
         "recipe": "published",
         "resolution": config.resolution,
         "dataset_digest": "none",
-        "mask": MASK,
+        **{name: getattr(config, name) for name in ("mask", "crop", "reference")},
         "audio": config.audio,
         "code_version": code_version(),
         "notes": notes,

@@ -28,6 +28,7 @@ def tiny() -> Recipe:
         latent_channels=32,
         scaling_factor=1.0,
         prediction_type="sample",
+        reference="still",
         unet={
             "block_out_channels": [64, 64],
             "layers_per_block": 1,

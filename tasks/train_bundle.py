@@ -12,8 +12,6 @@ from tasks.bundle import ABOUT
 from tasks.training import TrainingJob, dataset_digest, result, stage_digests, stage_names
 
 BUNDLE = "bundle"
-MASK = "latentsync-1.5"
-"""The shape of models.mask, which the weights belong to."""
 
 
 def code_version() -> str:
@@ -34,7 +32,7 @@ def about(job: TrainingJob) -> dict[str, Any]:
         "configuration": asdict(job.recipe),
         "resolution": job.recipe.resolution,
         "dataset_digest": digest,
-        "mask": MASK,
+        **{name: getattr(job.recipe.model, name) for name in ("mask", "crop", "reference")},
         "audio": job.recipe.model.audio,
         "code_version": code_version(),
         "stages": stage_digests(job.recipe, digest),

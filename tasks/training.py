@@ -20,7 +20,7 @@ import torch
 
 from datasets.errors import UserError
 from datasets.manifest import config_digest, write_atomic
-from datasets.shards import read_index
+from datasets.shards import check_crop, read_index
 from tasks.recipes import STAGES, Recipe, parse_overrides, recipe
 from tasks.stage_run import DONE, StageRun, Stores
 from tasks.train_loop import Reporter, Worker
@@ -117,7 +117,10 @@ def _model_part(chosen: Recipe, stage: str) -> dict[str, Any]:
         parts = [model.resolution, model.latent_channels, model.scaling_factor, model.autoencoder]
         return {"autoencoder": parts}
     published = [chosen.autoencoder_weights, chosen.audio_weights]
-    return {"model": asdict(model), "published": published}
+    used = asdict(model)
+    # Which picture is the reference is decided when something is repainted.
+    del used["reference"]
+    return {"model": used, "published": published}
 
 
 def dataset_digest(dataset: Path) -> str:
@@ -133,14 +136,15 @@ def check(job: TrainingJob) -> None:
     """Everything that can be known to fail is found before anything starts.
 
     Raises:
-        UserError: device, dataset or a file of published weights is not there.
+        UserError: device, dataset or a file of published weights is not there, or the dataset's
+            faces are not aligned as the model's.
         ModelFileError: a file of the weights table is damaged, or the video network's is none.
     """
     from tasks.published import weight_file
 
     resolve_device(job.device)
-    dataset_digest(job.dataset)
     chosen = job.recipe
+    check_crop(job.dataset, read_index(job.dataset), chosen.model.crop)
     names = [chosen.autoencoder_weights, chosen.audio_weights]
     names += [chosen.syncnet.weights, chosen.stage1.weights]
     for stage in (chosen.stage1, chosen.stage2):

@@ -13,16 +13,20 @@ ABOUT = {
     "recipe": "debug",
     "resolution": 64,
     "dataset_digest": "d" * 64,
-    "mask": "fixed",
+    "mask": "latentsync-nose-notch",
+    "crop": "latentsync-1.5",
+    "reference": "frame",
     "audio": "mel",
     "code_version": 1,
 }
+
+CONFIG = {name: ABOUT[name] for name in ("resolution", "audio", "mask", "crop", "reference")}
 
 
 def make_bundle(folder: Path, content: bytes = b"weights") -> Path:
     folder.mkdir(parents=True)
     (folder / "bundle.json").write_text(json.dumps(ABOUT))
-    (folder / "config.json").write_text(json.dumps({"resolution": 64, "audio": "mel"}))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "weights.bin").write_bytes(content)
     return folder
 

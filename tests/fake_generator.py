@@ -9,8 +9,8 @@ from tasks.lipsync import FaceGenerator
 class Brightener(FaceGenerator):
     """Adds 10 to the first window, 11 to the second, and so on."""
 
-    def __init__(self, resolution: int = 8) -> None:
-        self.resolution, self.num_frames = resolution, 16
+    def __init__(self, resolution: int = 8, reference: str = "still") -> None:
+        self.resolution, self.num_frames, self.reference = resolution, 16, reference
         self.windows = 0
         # Everything but a rim, so that a part of the aligned face is kept.
         self.region = np.zeros((resolution, resolution), np.float32)

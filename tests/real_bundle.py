@@ -23,7 +23,9 @@ def make_real_bundle(folder: Path, seed: int = 0) -> Path:
         "recipe": "debug",
         "resolution": chosen.resolution,
         "dataset_digest": "d" * 64,
-        "mask": "latentsync-1.5",
+        "mask": chosen.model.mask,
+        "crop": chosen.model.crop,
+        "reference": chosen.model.reference,
         "audio": chosen.model.audio,
         "code_version": "1",
     }

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datasets.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.records import COLUMNS, ClipRow, Verdict
 from datasets.splits import assign_splits
@@ -112,7 +113,7 @@ def write_small_dataset(
         for split, items in samples.items()
         for shard in write_shards(items, folder, split, max_samples=4)
     ]
-    write_index(LocalStore(folder), shards, {"resolution": resolution, "fps": FPS})
+    write_index(LocalStore(folder), shards, {"resolution": resolution, "crop": CROP, "fps": FPS})
     pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(folder / "ledger.parquet")
     return folder
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.alignment import CROP
 from datasets.media import SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.store import LocalStore
 from tests.shard_files import write_index, write_shards
@@ -49,7 +50,7 @@ def make_dataset(
         ]
         if samples:
             shards += write_shards(samples, folder, split)
-    write_index(LocalStore(folder), shards, {"resolution": SIDE})
+    write_index(LocalStore(folder), shards, {"resolution": SIDE, "crop": CROP})
     return folder
 
 

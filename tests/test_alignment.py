@@ -80,7 +80,9 @@ def test_three_points_are_brow_brow_nose() -> None:
     mesh = np.zeros((478, 2), np.float32)
     mesh[[70, 63, 105, 66, 107, 46, 53, 52, 65, 55]] = (10, 20)
     mesh[[300, 293, 334, 296, 336, 276, 283, 282, 295, 285]] = (50, 22)
-    mesh[[197, 195, 5, 4]] = (30, 45)
+    mesh[[168, 197, 5, 4]] = (30, 40)
+    mesh[[75, 97, 2, 326, 305]] = (30, 49)
+    # As of the 68 points: four along the bridge, five around the nostrils.
     assert three_points(mesh).tolist() == [[10, 20], [50, 22], [30, 45]]
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.alignment import CROP
 from datasets.errors import UserError
 from datasets.media import probe
 from models.files import ModelFileError
+from models.latentsync_config import MASK
 from models.syncnet import SyncNet
 from tasks.evaluate import (
     SHEET_CLIPS,
@@ -24,7 +27,7 @@ from tasks.evaluation_config import EvaluationConfig
 from tasks.plots import COLUMNS
 from tests.fake_generator import Brightener
 from tests.real_bundle import make_real_bundle
-from tests.small_dataset import write_small_dataset
+from tests.small_dataset import landmarks, write_small_dataset
 from tests.small_models import small_stable, write_converted
 
 CONFIG = EvaluationConfig(clips=2, frames_per_clip=40, steps=1)
@@ -203,21 +206,55 @@ def test_the_published_syncnet_judges_and_another_says_what_is_in_sync(
     assert _protocol(stable, "tests", bundle) != _protocol(plain, "tests", bundle)
 
 
-def test_reconstruction_does_not_see_what_it_is_to_make() -> None:
-    seen: list[tuple[int, int]] = []
+@pytest.mark.parametrize("reference", ["frame", "still", "away"])
+def test_frames_are_generated_with_the_reference_of_lip_sync(reference: str) -> None:
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
 
     class Watcher(Brightener):
         def window(self, faces, references, tokens):  # type: ignore[no-untyped-def]
-            seen.append((int(faces[0, 0, 0, 0]), int(references[0, 0, 0, 0])))
+            seen.append((faces[:, 0, 0, 0].astype(int), references[:, 0, 0, 0].astype(int)))
             return super().window(faces, references, tokens)
 
     frames = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
-    audio = np.zeros(60 * 640, np.float32)
-    generate(Watcher(1), frames, audio, calm=None)
-    assert all(abs(target - reference) >= 16 for target, reference in seen)
-    seen.clear()
-    generate(Watcher(1), frames, audio, calm=7)
-    assert {reference for _, reference in seen} == {7}
+    opening = np.full(60, 0.5)
+    opening[7] = 0.0
+    generate(Watcher(1, reference), frames, np.zeros(60 * 640, np.float32), landmarks(opening, 64))
+    targets, references = (np.stack(each) for each in zip(*seen, strict=True))
+    if reference == "frame":
+        assert (targets == references).all()
+    elif reference == "still":
+        assert set(references.ravel()) == {7}
+    else:
+        assert (np.abs(targets - references) >= 16).all()
+
+
+def test_the_reference_is_the_models_own_or_what_was_asked_for(
+    output: Path, dataset: Path, bundle: Path, tmp_path: Path
+) -> None:
+    content = read_evaluation(output)
+    assert (content["mask"], content["crop"]) == (MASK, CROP)
+    assert content["reference"] == "still"
+    asked = replace(SHORT, reference="frame")
+    evaluate(bundle, dataset, tmp_path / "out", asked)
+    assert read_evaluation(tmp_path / "out")["reference"] == "frame"
+    # Numbers of another reference do not compare.
+    assert _protocol(asked, "tests", bundle) != _protocol(SHORT, "tests", bundle)
+    with pytest.raises(UserError, match="--reference must be frame, still, away, got 'own'"):
+        evaluate(bundle, dataset, tmp_path / "none", replace(SHORT, reference="own"))
+
+
+def test_a_dataset_of_another_crop_is_refused(dataset: Path, bundle: Path, tmp_path: Path) -> None:
+    other = tmp_path / "data"
+    shutil.copytree(dataset, other)
+    index = json.loads((other / "index.json").read_text())
+    for changed, match in (
+        ({"crop": "wider"}, "aligned as 'wider', the model is for 'latentsync-1.5'"),
+        ({}, "larger crop of before"),
+    ):
+        kept = {name: value for name, value in index.items() if name != "crop"}
+        (other / "index.json").write_text(json.dumps(kept | changed))
+        with pytest.raises(UserError, match=match):
+            evaluate(bundle, other, tmp_path / "out", SHORT)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")

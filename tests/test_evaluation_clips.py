@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets.alignment import CROP
 from datasets.errors import UserError
 from tasks.evaluation_clips import (
     driving_audio,
@@ -20,7 +21,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_choice_is_frozen_and_of_the_test_split(dataset: Path) -> None:
-    store, split = open_test_clips(dataset, 32)
+    store, split = open_test_clips(dataset, 32, CROP)
     assert split == "test"
     chosen = freeze(store, split, 2, 50)
     assert chosen == freeze(store, split, 2, 50)
@@ -33,7 +34,7 @@ def test_the_choice_is_frozen_and_of_the_test_split(dataset: Path) -> None:
 
 
 def test_speech_comes_from_another_speaker_where_there_is_one(dataset: Path) -> None:
-    store, split = open_test_clips(dataset, 32)
+    store, split = open_test_clips(dataset, 32, CROP)
     chosen = freeze(store, split, 99, 50).clips
     speakers = {clip.clip_id: clip.speaker for clip in chosen}
     assert len(set(speakers.values())) > 1
@@ -45,7 +46,7 @@ def test_speech_comes_from_another_speaker_where_there_is_one(dataset: Path) -> 
 
 
 def test_a_lone_clip_is_driven_by_its_own_speech_at_another_time(dataset: Path) -> None:
-    store, split = open_test_clips(dataset, 32)
+    store, split = open_test_clips(dataset, 32, CROP)
     chosen = freeze(store, split, 1, 60)
     (clip,) = chosen.clips
     own = store.audio(clip.clip_id)
@@ -58,7 +59,7 @@ def test_a_lone_clip_is_driven_by_its_own_speech_at_another_time(dataset: Path) 
 
 
 def test_a_list_can_be_used_again(dataset: Path, tmp_path: Path) -> None:
-    store, split = open_test_clips(dataset, 32)
+    store, split = open_test_clips(dataset, 32, CROP)
     chosen = freeze(store, split, 2, 50)
     write_clip_list(tmp_path / "clips.json", chosen)
     wanted = read_clip_list(tmp_path / "clips.json")
@@ -68,7 +69,9 @@ def test_a_list_can_be_used_again(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_one_speaker_alone_is_said_to_be_trained_on(tmp_path: Path) -> None:
-    store, split = open_test_clips(write_small_dataset(tmp_path, speakers=1, resolution=32), 32)
+    store, split = open_test_clips(
+        write_small_dataset(tmp_path, speakers=1, resolution=32), 32, CROP
+    )
     assert split == "train"
     chosen = freeze(store, split, 2, 50)
     assert "TRAINING clips" in chosen.note
@@ -78,6 +81,6 @@ def test_one_speaker_alone_is_said_to_be_trained_on(tmp_path: Path) -> None:
 
 def test_short_clips_are_refused(tmp_path: Path) -> None:
     folder = write_small_dataset(tmp_path, speakers=2, resolution=32, num_frames=40)
-    store, split = open_test_clips(folder, 32)
+    store, split = open_test_clips(folder, 32, CROP)
     with pytest.raises(UserError, match="no clip of the test split has 48 frames"):
         freeze(store, split, 2, 50)

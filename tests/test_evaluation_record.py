@@ -33,6 +33,15 @@ def test_every_later_model_is_judged_by_the_first_champions_judge(
     assert with_judge(weights, name, store_uri) == (weights, "")
 
 
+def test_a_champion_of_another_mask_is_no_judge(store_uri: str, tmp_path: Path) -> None:
+    name, config = "outdated-judge", EvaluationConfig()
+    registry = Registry(store_uri)
+    first = registered(store_uri, name, tmp_path / "1", b"1")
+    registry.set_alias(name, "champion", first)
+    registry.set_tags(name, first, {"crop": "wider"})
+    assert with_judge(config, name, store_uri) == (config, "")
+
+
 def test_the_numbers_become_a_run_with_pictures(store_uri: str, tmp_path: Path) -> None:
     name = "logged"
     number = registered(store_uri, name, tmp_path / "1", b"1")

@@ -20,7 +20,7 @@ LIBRARIES = {
     "mlflow": {"tasks"},
     "torch": {"models", "tasks"},
 }
-MAX_LINES = 400
+MAX_LINES = 600
 
 
 def sources() -> list[Path]:

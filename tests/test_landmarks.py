@@ -10,6 +10,7 @@ from datasets.landmarks import (
     SEARCH_EVERY_BESIDE,
     FaceMeshDetector,
     face_size,
+    head_pose,
     mouth_opening,
     yaw_deg,
 )
@@ -140,3 +141,40 @@ def test_yaw_of_a_turned_head() -> None:
 
 def test_face_size_is_never_zero() -> None:
     assert (face_size(np.zeros((2, 478, 2))) > 0).all()
+
+
+def turned(yaw: float, pitch: float, roll: float, size: float = 100.0) -> np.ndarray:
+    """A mesh (1, 478, 2) of which eyes, forehead, nose and cheeks are those of a turned head."""
+    head = np.zeros((478, 3))
+    # x to the image's right, y down, z towards the camera; eyes' corners at the origin's height.
+    for index, place in {33: (-4.45, 0, 0), 263: (4.45, 0, 0), 10: (0, -5.6, 1.3)}.items():
+        head[index] = place
+    for index, place in {2: (0, 4.75, 2.9), 4: (0, 3.2, 4.0), 234: (-7.6, 1, -4.5)}.items():
+        head[index] = place
+    head[454] = (7.6, 1, -4.5)
+    a, b, c = np.deg2rad([yaw, pitch, roll])
+    about_y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), np.sin(b)], [0, -np.sin(b), np.cos(b)]])
+    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    points = head @ (about_z @ about_x @ about_y).T
+    return (points[None, :, :2] * size / 10 + 300).astype(np.float32)
+
+
+@pytest.mark.parametrize("pitch", [-25.0, -8.0, 0.0, 12.0, 30.0])
+@pytest.mark.parametrize("roll", [-30.0, 0.0, 20.0])
+def test_pitch_and_roll_are_those_of_the_head(pitch: float, roll: float) -> None:
+    pose = head_pose(turned(0.0, pitch, roll))[0]
+    assert pose[0] == pytest.approx(0.0, abs=0.5)
+    assert pose[1] == pytest.approx(pitch, abs=0.5)
+    assert pose[2] == pytest.approx(roll, abs=0.5)
+
+
+def test_poses_of_turned_heads_differ_in_order() -> None:
+    yaws = [float(head_pose(turned(yaw, 5.0, 0.0))[0, 0]) for yaw in (-30, -10, 0, 10, 30)]
+    assert yaws == sorted(yaws)
+    assert yaws[2] == pytest.approx(0.0, abs=0.5)
+
+
+def test_the_size_is_logarithmic() -> None:
+    small, large = (head_pose(turned(0, 0, 0, size))[0, 3] for size in (80.0, 160.0))
+    assert large - small == pytest.approx(np.log(2), abs=1e-4)

@@ -54,12 +54,30 @@ def damage_weights(bundle: Path, how: str) -> None:
         ({"autoencoder": {"kind": "vq"}}, "describes no model.*'vq'"),
         ({"unet": {"depth": 3}}, "describes no model.*depth"),
         ({"prediction_type": "epsilon"}, "must be 'sample'"),
+        ({"reference": "own"}, "must be frame, still, away, got 'own'"),
         ({"latent_channels": 16}, "does not fit"),
     ],
 )
 def test_configuration_that_does_not_fit(bundle: Path, changes: dict, match: str) -> None:
     change_config(bundle, **changes)
     with pytest.raises(ModelFileError, match=match):
+        LatentSync.load(bundle)
+
+
+def test_a_configuration_that_names_no_mask_is_of_before_the_notch(bundle: Path) -> None:
+    path = bundle / "config.json"
+    before = json.loads(path.read_text())
+    for name in ("mask", "crop", "reference"):
+        del before[name]
+    path.write_text(json.dumps(before))
+    with pytest.raises(ModelFileError, match=r"mask of before the nose notch.*train or import"):
+        LatentSync.load(bundle)
+
+
+@pytest.mark.parametrize("name", ["mask", "crop"])
+def test_another_mask_or_crop_is_refused_by_name(bundle: Path, name: str) -> None:
+    change_config(bundle, **{name: "round"})
+    with pytest.raises(ModelFileError, match=f"made with the {name} 'round', this release has"):
         LatentSync.load(bundle)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from models.audio_tokens import MelTokens
 from models.whisper_tokens import WhisperTokens
-from tasks.lipsync import BLOCK, STRIDE, SpeechTokens, window_starts
+from tasks.lipsync import BLOCK, FADE, STRIDE, SpeechTokens, interleaved, window_starts
 from tests.fake_generator import Brightener
 
 
@@ -123,13 +123,100 @@ def test_a_stream_holds_no_more_than_a_window() -> None:
 
 def test_references_are_asked_for_by_window() -> None:
     generator = Brightener()
-    asked: list[int] = []
+    asked: list[list[int]] = []
 
-    def reference(start: int) -> np.ndarray:
-        asked.append(start)
+    def reference(positions: np.ndarray) -> np.ndarray:
+        asked.append(positions.tolist())
         return np.zeros((16, 8, 8, 3), np.uint8)
 
     speech = generator.speech(np.zeros(640 * 30, np.float32))
     faces = iter(np.zeros((30, 8, 8, 3), np.uint8))
     list(generator.stream(faces, np.arange(30) / 25, speech, reference))
-    assert asked == window_starts(30, 16)
+    assert asked == [list(range(start, start + 16)) for start in window_starts(30, 16)]
+
+
+class Witness(Brightener):
+    """Notes the positions and moments that share a window; faces say their positions."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.seen: list[tuple[list[int], list[float], list[int]]] = []
+
+    def window(self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor) -> np.ndarray:
+        positions = [int(face[0, 0, 0]) for face in faces]
+        self.seen.append((positions, tokens[:, 0, 0].tolist(), references[:, 0, 0, 0].tolist()))
+        return faces.astype(np.float32)
+
+    def speech_that_tells_the_time(self, seconds: float) -> SpeechTokens:
+        frames = round(seconds * 25)
+        # Sample k of the sound is worth k, so a frame's token is the time of its middle.
+        sound = np.arange(frames * 640, dtype=np.float32)
+        return SpeechTokens(tokens_by_loudness, sound)
+
+
+@pytest.mark.parametrize(
+    ("fps", "ways"),
+    [
+        *((fps, 1) for fps in (12.5, 23.976, 24, 25, 30)),
+        *((fps, 2) for fps in (48, 50, 59.94, 60)),
+        *((90, 4), (100, 4), (120, 5)),
+    ],
+)
+def test_frames_of_a_window_lie_forty_milliseconds_apart(fps: float, ways: int) -> None:
+    times = np.arange(100) / fps
+    assert interleaved(times) == ways
+    generator = Witness()
+    faces = iter(np.arange(100, dtype=np.uint8)[:, None, None, None].repeat(3, 3))
+    speech = generator.speech_that_tells_the_time(100 / fps + 1)
+    out = list(
+        generator.stream(faces, times, speech, lambda positions: positions[:, None, None, None])
+    )
+    # Every frame comes back once and in its place.
+    assert [int(face[0, 0, 0]) for face in out] == list(range(100))
+    assert {each for seen, _, _ in generator.seen for each in seen} == set(range(100))
+    for positions, moments, references in generator.seen:
+        assert set(np.diff(positions)) <= {ways, 0}
+        assert references[: len(set(positions))] == sorted(set(positions))
+        heard = (np.array(moments) + 0.5) / 16_000 - 0.02
+        # Tokens exist for every quarter of a frame, 10 ms.
+        assert np.abs(heard - times[positions]).max() <= 0.0051
+
+
+def test_interleaved_sequences_hold_no_more_than_a_window_each() -> None:
+    generator = Brightener()
+    taken = []
+
+    def faces() -> Iterator[np.ndarray]:
+        for index in range(200):
+            taken.append(index)
+            yield np.zeros((8, 8, 3), np.uint8)
+
+    speech = generator.speech(np.zeros(640 * 100, np.float32))
+    for number, _ in enumerate(generator.stream(faces(), np.arange(200) / 60, speech)):
+        assert len(taken) - number <= 2 * 16
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 31, 33])
+def test_short_stretches_of_fast_video_are_whole(count: int) -> None:
+    generator = Brightener()
+    faces = iter(np.zeros((count, 8, 8, 3), np.uint8))
+    speech = generator.speech(np.zeros(640 * 100, np.float32))
+    assert len(list(generator.stream(faces, np.arange(count) / 60, speech))) == count
+
+
+def test_all_but_a_few_tokens_are_of_one_block_alone() -> None:
+    """Blocks that tell which one they are: only `FADE` frames hold a mean of two."""
+    blocks = iter(range(100))
+
+    def encode(wave: np.ndarray, count: int) -> torch.Tensor:
+        return torch.full((count, 1, 1), float(next(blocks)))
+
+    speech = SpeechTokens(encode, np.zeros(640 * 3 * BLOCK, np.float32))
+    values = speech.at(np.arange(3 * BLOCK) / 25)[:, 0, 0]
+    mixed = (values != values.round()).nonzero()[:, 0]
+    assert len(mixed) == 3 * FADE
+    assert FADE <= 4
+    first = mixed[:FADE]
+    assert values[first].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    # In the middle of what the blocks share, so each has sound on both sides of what is used.
+    assert float(first.float().mean()) == pytest.approx((STRIDE + BLOCK - 1) / 2)

@@ -107,6 +107,29 @@ def test_decisions_move_aliases_once(tmp_path: Path, store_uri: str) -> None:
     assert promote(name, store_uri, policy=RULES) == accepted
 
 
+def test_a_champion_of_another_mask_does_not_stand_in_the_way(
+    tmp_path: Path, store_uri: str
+) -> None:
+    name = "outdated"
+    registry = Registry(store_uri)
+    first = registered(store_uri, name, tmp_path / "one", b"one")
+    record_evaluation(name, first, store_uri, evaluation(**GOOD | {"sync_c": 9.0}))
+    assert promote(name, store_uri, policy=RULES).promoted
+    registry.set_tags(name, first, {"mask": "latentsync-1.5"})
+
+    second = registered(store_uri, name, tmp_path / "two", b"two")
+    record_evaluation(name, second, store_uri, evaluation(**GOOD | {"sync_c": 0.5}))
+    # The bars hold for it as for a first model.
+    assert not promote(name, store_uri, policy=RULES).promoted
+    record_evaluation(name, second, store_uri, evaluation(**GOOD))
+    decision = promote(name, store_uri, policy=RULES)
+    assert decision.promoted
+    assert decision.champion_before == first
+    assert f"version {first}, was made with another mask or crop" in decision.reasons[-1]
+    assert registry.alias(name, CHAMPION) == second
+    assert registry.alias(name, PREVIOUS) == first
+
+
 def test_a_run_killed_before_the_alias_moved_is_finished(tmp_path: Path, store_uri: str) -> None:
     name = "killed"
     version = registered(store_uri, name, tmp_path / "one", b"one")

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
+from datasets.alignment import CROP
 from datasets.errors import Reason, UserError
 from datasets.fetch_policy import DownloadSettings
 from datasets.records import ClipRow
@@ -22,6 +23,7 @@ from flows import refresh_progress as module
 from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
+from models.latentsync_config import MASK
 from tasks.dataset_pack import PackConfig
 from tasks.dataset_settings import Settings
 from tasks.ingest_config import IngestConfig
@@ -233,6 +235,50 @@ def test_a_scheduled_refresh_keeps_what_relabelling_decided(
     with pytest.raises(UserError, match="no clip would be left"):
         run(min_confidence=450.0)
     assert run()["clips_accepted"] == 2
+
+
+def as_before_the_crop(out: Path) -> None:
+    """A dataset as earlier releases left it: no crop is named, clips lie under another key."""
+    for name, entry in (("index.json", None), ("refresh.json", "ingest")):
+        content = json.loads((out / name).read_text())
+        for field in ("crop", "mask"):
+            (content[entry] if entry else content).pop(field, None)
+        if entry:
+            # Of the same rows, but of files that were put together otherwise.
+            content["fingerprint"] = "before"
+        (out / name).write_text(json.dumps(content))
+    for folder in (out / "staging").glob("[0-9a-f]*"):
+        folder.rename(folder.with_name("0" * 12))
+
+
+def test_a_dataset_of_the_crop_of_before_is_ingested_anew(
+    tmp_path: Path, run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    out = tmp_path / "out"
+    assert (read_index(out)["crop"], read_index(out)["mask"]) == (CROP, MASK)
+    as_before_the_crop(out)
+    with pytest.raises(UserError, match=r"larger crop of before.*refresh it"):
+        relabel_dataset.fn(str(out), min_confidence=4.5)
+    capsys.readouterr()
+    assert run()["clips_accepted"] == 2
+    told = capsys.readouterr().out
+    assert told.count("ingested anew, since the published version has the larger crop") == 1
+    assert "3 of 3 files are ingested anew" in told
+    assert read_index(out)["crop"] == CROP
+    assert run()["clips_accepted"] == 2
+    assert "ingested anew" not in capsys.readouterr().out
+
+
+def test_clips_of_the_crop_of_before_are_not_lost_with_their_files(
+    tmp_path: Path, run: Callable[..., dict[str, Any]], videos: Path
+) -> None:
+    run()
+    as_before_the_crop(tmp_path / "out")
+    (videos / "ann/a.mp4").unlink()
+    with pytest.raises(UserError, match=r"1 files with clips in .*, such as ann/a.mp4, are no"):
+        run()
+    assert run(forget_missing=True)["clips_accepted"] == 1
 
 
 def test_another_configuration_does_not_drop_what_has_gone_from_the_source(

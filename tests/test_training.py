@@ -165,6 +165,30 @@ def test_a_missing_dataset_ends_in_a_sentence(tmp_path: Path) -> None:
         check(TrainingJob(tmp_path / "none", tmp_path, recipe("debug")))
 
 
+@pytest.mark.parametrize(
+    ("crop", "match"),
+    [
+        (None, "larger crop of before.*refresh it"),
+        ("wider", "aligned as 'wider', the model is for 'latentsync-1.5'"),
+    ],
+)
+def test_faces_that_are_aligned_otherwise_are_refused(
+    dataset: Path, tmp_path: Path, crop: str | None, match: str
+) -> None:
+    index = json.loads((dataset / "index.json").read_text())
+    del index["crop"]
+    (tmp_path / "index.json").write_text(json.dumps(index | ({"crop": crop} if crop else {})))
+    with pytest.raises(UserError, match=match):
+        check(TrainingJob(tmp_path, tmp_path / "run", recipe("debug")))
+
+
+def test_which_reference_is_shown_later_trains_nothing_again() -> None:
+    chosen = recipe("debug")
+    other = replace(chosen, model=replace(chosen.model, reference="frame"))
+    assert chosen.model.reference == "still"
+    assert stage_digests(chosen, "a") == stage_digests(other, "a")
+
+
 def test_the_command_line_trains_one_stage(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from models.files import ModelFileError
 from models.whisper_files import convert_openai
-from models.whisper_tokens import WhisperTokens, log_mel, window_starts
+from models.whisper_tokens import FADE_STEPS, WhisperTokens, log_mel, window_starts
 
 SMALL = {"width": 16, "layers": 2, "heads": 2, "context": 250}
 """Windows of 5 s instead of 30."""
@@ -77,6 +77,26 @@ def test_windows_cover_everything_with_enough_overlap(total: int) -> None:
     assert starts[-1] + 250 >= total
     assert all(0 < second - first <= 225 for first, second in pairwise(starts))
     assert all(start + 250 <= max(total, 250) for start in starts)
+
+
+@pytest.mark.parametrize("seconds", [5.5, 9.0, 14.98])
+def test_features_are_of_one_window_alone_but_for_a_short_fade(seconds: float) -> None:
+    """With 5 s windows that each tell their number, at most 8 steps per seam are mixed."""
+    encoder = small()
+    numbers = iter(range(100))
+
+    def numbered(mel: torch.Tensor) -> torch.Tensor:
+        steps = mel.shape[1] // 2
+        return torch.full((steps, 3, 16), float(next(numbers)))
+
+    encoder._encode_window = numbered  # type: ignore[method-assign]
+    values = encoder.features(np.zeros(round(seconds * 16_000), np.float32))[:, 0, 0]
+    windows = next(numbers)
+    assert windows >= 2
+    mixed = int((values != values.round()).sum())
+    assert 0 < mixed <= FADE_STEPS * (windows - 1)
+    assert (values.diff() >= 0).all()
+    assert set(values[values == values.round()].tolist()) == set(map(float, range(windows)))
 
 
 @pytest.mark.parametrize("samples", [160, 200, 201, 16_000])

@@ -1,0 +1,99 @@
+"""Which frame of a video is shown when, and the frames in that order.
+
+Speech may be longer than the video: then it is played forwards and backwards in turn. Frames are
+decoded as they are needed; a few are held where they run backwards.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import UserError
+from datasets.media import read_frames
+
+CHUNK = 24
+"""Frames that are held to show a stretch of video backwards."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame of the output."""
+
+    source: int
+    """Index of the frame of the input."""
+    time_s: float
+    """When it is shown."""
+
+
+def timeline(times_s: np.ndarray, duration_s: float, until_s: float) -> list[Shown]:
+    """Which frame is shown when, forth and back until the sound ends.
+
+    Args:
+        times_s: (n,) of the video's frames, from 0.
+        duration_s: end of its last frame.
+        until_s: end of the sound.
+    """
+    count = len(times_s)
+    ends = np.append(times_s[1:], duration_s)
+    shown: list[Shown] = []
+    turn = 0
+    while True:
+        begin = turn * duration_s
+        indices = range(count) if turn % 2 == 0 else range(count - 1, -1, -1)
+        for index in indices:
+            at = begin + (times_s[index] if turn % 2 == 0 else duration_s - ends[index])
+            # A frame of which less than a thousandth of a second would be seen is left out.
+            if at >= until_s - 1e-3 and shown:
+                return shown
+            shown.append(Shown(index, float(at)))
+        turn += 1
+
+
+def frames_in_order(
+    path: Path, order: list[Shown], times_s: np.ndarray, fps: float | None = None
+) -> Iterator[np.ndarray]:
+    """The frames of a timeline, decoded as they are needed, uint8 (h, w, 3).
+
+    `times_s` and `fps` are those of the first reading.
+    """
+    position = 0
+    while position < len(order):
+        step = -1 if _goes_back(order, position) else 1
+        stop = position + 1
+        while stop < len(order) and order[stop].source - order[stop - 1].source == step:
+            stop += 1
+        indices = [each.source for each in order[position:stop]]
+        if step == 1:
+            yield from frames_between(path, times_s, indices[0], indices[-1], fps)
+        else:
+            for start in range(0, len(indices), CHUNK):
+                part = indices[start : start + CHUNK]
+                yield from reversed(list(frames_between(path, times_s, part[-1], part[0], fps)))
+        position = stop
+
+
+def _goes_back(order: list[Shown], position: int) -> bool:
+    following = min(position + 1, len(order) - 1)
+    return order[following].source < order[position].source
+
+
+def frames_between(
+    path: Path, times_s: np.ndarray, first: int, last: int, fps: float | None = None
+) -> Iterator[np.ndarray]:
+    """Frames `first` to `last` of the video, in order."""
+    gap = np.diff(times_s).min() / 2 if len(times_s) > 1 else 0.5
+    begin = max(0.0, float(times_s[first] - gap))
+    expected = first
+    for frame in read_frames(path, fps=fps, start_s=begin):
+        if frame.time_s < times_s[expected] - gap:
+            continue
+        yield frame.rgb
+        expected += 1
+        if expected > last:
+            return
+    raise UserError(
+        f"{path} gave {expected} frames on second reading, {last + 1} on the first: it is damaged "
+        "or was changed meanwhile"
+    )
