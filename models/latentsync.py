@@ -197,7 +197,7 @@ class LatentSync(nn.Module):
         guidance: float = 1.5,
         generator: torch.Generator | None = None,
         noise: torch.Tensor | None = None,
-        on_step: Callable[[int, int], None] | None = None,
+        on_step: Callable[[int, int, torch.Tensor], None] | None = None,
         bf16: bool | None = None,
     ) -> torch.Tensor:
         """Repaint the masked part of a window by DDIM with guidance on the audio.
@@ -213,7 +213,7 @@ class LatentSync(nn.Module):
             guidance: 1 follows the audio as trained; more exaggerates what it changes.
             generator: of the noise.
             noise: (1 or b, c, 1, r, r) instead, for windows that are to share it.
-            on_step: called with steps done and steps in all.
+            on_step: called with steps done, steps in all and the latents (b, c, f, r, r) by then.
             bf16: networks run under bf16 autocast, the sampler in float32; None: where
                 `bf16_pays`.
 
@@ -245,7 +245,7 @@ class LatentSync(nn.Module):
                     # Where the steps do not divide 1000, DDIM would put a rest of noise back.
                     latents = stepped.pred_original_sample
                 if on_step is not None:
-                    on_step(done, steps)
+                    on_step(done, steps, latents)
             painted = self.decode_window(latents)
         return self.blend(pixels.to(self.device), painted).to(pixels.device)
 

@@ -183,16 +183,20 @@ def test_a_gpu_makes_the_same_pictures_in_bf16() -> None:
     assert torch.equal(default, lower if bf16_pays(device) else plain)
 
 
-def test_progress_is_told() -> None:
-    model, told = small_model(), []
-    model.generate(
-        window(0),
-        window(1),
-        speech(model),
-        steps=3,
-        on_step=lambda done, steps: told.append((done, steps)),
-    )
+def test_progress_is_told_with_the_latents() -> None:
+    model, told, seen = small_model(), [], []
+
+    def note(done: int, steps: int, latents: torch.Tensor) -> None:
+        told.append((done, steps))
+        seen.append(latents)
+
+    pixels = window(0)
+    painted = model.generate(pixels, window(1), speech(model), steps=3, on_step=note)
     assert told == [(1, 3), (2, 3), (3, 3)]
+    assert not torch.equal(seen[0], seen[1])
+    with torch.no_grad():
+        decoded = model.decode_window(seen[-1])
+    assert torch.equal(model.blend(pixels, decoded), painted)
 
 
 def test_saved_model_gives_the_same_pictures(tmp_path: Path) -> None:
