@@ -141,7 +141,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     torch.manual_seed(stage.seed)
     model = build_model(stage.recipe, stage.name, stage.output)
     notes = start_weights(stage, config, model)
-    model.to(device).eval()
+    model.to(device).channels_last().eval()
     model.requires_grad_(False)
     count = choose_trained(model.unet, config.trains)
     if config.gradient_checkpointing:

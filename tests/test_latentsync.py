@@ -183,6 +183,20 @@ def test_a_gpu_makes_the_same_pictures_in_bf16() -> None:
     assert torch.equal(default, lower if bf16_pays(device) else plain)
 
 
+def test_flat_areas_leave_latents_exact_on_a_processor() -> None:
+    """The masked part of a picture is one colour, whose sums a channels-last GroupNorm rounds."""
+    part = {"block_out_channels": [16, 16], "layers_per_block": 1, "norm_num_groups": 8}
+    kinds = {"down_block_types": ["DownEncoderBlock2D"] * 2}
+    kinds |= {"up_block_types": ["UpDecoderBlock2D"] * 2}
+    model = small_model(resolution=256, autoencoder={"kind": "kl", **part, **kinds})
+    pixels = torch.rand(1, 256, 256, 3, generator=seeded()).permute(0, 3, 1, 2) * 2 - 1
+    masked = model.masked(pixels)
+    with torch.no_grad():
+        latents = model.encode(masked)
+        exact = model.double().encode(masked.double())
+    assert (latents - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
 def test_progress_is_told_with_the_latents() -> None:
     model, told, seen = small_model(), [], []
 
