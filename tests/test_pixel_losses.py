@@ -31,7 +31,7 @@ def pictures(seed: int, side: int = 64) -> torch.Tensor:
 def test_parts_carry_their_weights(syncnet: LoadedSyncNet) -> None:
     mel, repaint = torch.rand(1, 1, 80, 52), torch.ones(1, 1, 64, 64)
     weights = LossWeights(sync=0.05, lpips=0.1, pixel=2.0)
-    losses = PixelLosses(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
+    losses = PixelLosses.load(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
     same = losses(pictures(0), pictures(0), mel, repaint)
     assert set(same) == {"sync", "lpips", "pixel"}
     assert same["lpips"] == 0
@@ -46,7 +46,7 @@ def test_parts_carry_their_weights(syncnet: LoadedSyncNet) -> None:
 
 def test_gradients_reach_the_picture_and_no_network(syncnet: LoadedSyncNet) -> None:
     weights = LossWeights(sync=1.0, lpips=1.0, pixel=1.0)
-    losses = PixelLosses(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
+    losses = PixelLosses.load(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
     generated = pictures(2).requires_grad_()
     parts = losses(generated, pictures(3), torch.rand(1, 1, 80, 52), torch.ones(1, 1, 64, 64))
     torch.stack(list(parts.values())).sum().backward()
@@ -91,7 +91,7 @@ def test_trepa_compares_video_features(tmp_path: Path) -> None:
     }
     save_file(weights, tmp_path / "model.safetensors")
     config = replace(DEBUG.stage2, losses=LossWeights(trepa=10.0), trepa_weights=str(tmp_path))
-    losses = PixelLosses(config, None, CPU)
+    losses = PixelLosses.load(config, None, CPU)
     mel, repaint = torch.rand(1, 1, 80, 52), torch.ones(1, 1, 64, 64)
     assert losses(pictures(0), pictures(0), mel, repaint)["trepa"] == 0
     assert losses(pictures(0), pictures(1), mel, repaint)["trepa"] > 0
