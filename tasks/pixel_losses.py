@@ -99,7 +99,7 @@ def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
     """How little the sync network believes that these mouths make this sound.
 
     Args:
-        pixels: (b, f, 3, h, w) in [-1, 1]; scaled to the sync network's own resolution.
+        pixels: (b, f, 3, h, w) in [-1, 1]; scaled bicubically to the sync network's resolution.
         mel: (b, 1, 80, 52).
     """
     config = syncnet.config
@@ -112,8 +112,8 @@ def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
     flat = pixels.flatten(0, 1)
     side = config.resolution
     if flat.shape[-1] != side:
-        mode = "area" if flat.shape[-1] > side else "bilinear"
-        flat = F.interpolate(flat, (side, side), mode=mode)
+        # Without low-pass, as the published sync network is shown pictures of 512.
+        flat = F.interpolate(flat, (side, side), mode="bicubic", align_corners=False)
     half = lower_half(flat).unflatten(0, (batch, frames))
     vision, audio = syncnet.network(half, mel)
     with torch.autocast(pixels.device.type, enabled=False):

@@ -67,6 +67,27 @@ def test_pictures_of_another_size_are_scaled_for_the_sync_network(syncnet: Loade
         sync_loss(syncnet, flat[:, :4], mel)
 
 
+class Recorder(torch.nn.Module):
+    """A sync network that keeps the pictures it is shown."""
+
+    def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.shown = frames
+        return mel.flatten(1), mel.flatten(1)
+
+
+def test_the_sync_network_is_shown_bicubic_pictures(syncnet: LoadedSyncNet) -> None:
+    network = Recorder()
+    large = torch.zeros(1, 16, 3, 128, 128)
+    large[..., 100, 60] = 1
+    sync_loss(replace(syncnet, network=network), large, torch.rand(1, 1, 80, 52))
+    assert network.shown.shape == (1, 16, 3, 32, 64)
+    # The cubic kernel (a = -3/4) half way between two pixels: -3, 19, 19 and -3 of 32. Pixel 60
+    # is the last of the four around pixel 29, and the second of those around 30.
+    rows, columns = torch.zeros(32), torch.zeros(64)
+    rows[17:19] = columns[29:31] = torch.tensor([-3.0, 19.0]) / 32
+    torch.testing.assert_close(network.shown[0, 0, 0], torch.outer(rows, columns))
+
+
 def test_trepa_compares_video_features(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
