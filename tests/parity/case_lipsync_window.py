@@ -76,7 +76,7 @@ def run(folder: Path, name: str) -> Errors:
     width = model.config.latent_channels
     _, mask, masked, reference = watcher.inputs.split([width, 1, width, width], dim=1)
     steps = torch.stack([each[0][:, STEP_FRAMES] for each in watcher.latents])
-    decoded = model.decode_window(watcher.latents[-1])[0, SHOWN]
+    decoded = model.decode_window(watcher.latents[-1][:, :, SHOWN])[0]
     found = {
         "mask_latents": mask[:, :, 0],
         "masked_latents": masked[:, :, ::7],
