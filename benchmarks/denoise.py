@@ -82,7 +82,7 @@ def measure(
 ) -> Speed:
     """Repaint a window of random pictures `rounds` times, and once before to count the work."""
     torch.manual_seed(0)
-    model = LatentSync(config).to(device).eval()
+    model = LatentSync(config).to(device).channels_last().eval()
     shape = (1, config.num_frames, 3, config.resolution, config.resolution)
     faces = torch.rand(shape, device=device) * 2 - 1
     encoder = model.audio_encoder

@@ -101,10 +101,11 @@ class KLAutoencoder(nn.Module):
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """The mean of the posterior, which has next to no variance, so runs are repeatable."""
-        return self.vae.encode(pixels).latent_dist.mode() * self.scaling_factor
+        # The weights alone decide about the memory order: see `LatentSync.channels_last`.
+        return self.vae.encode(pixels.contiguous()).latent_dist.mode() * self.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.vae.decode(latents / self.scaling_factor).sample
+        return self.vae.decode(latents.contiguous() / self.scaling_factor).sample
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the activations in the backward pass; the decoder's are the largest."""

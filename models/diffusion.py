@@ -46,6 +46,20 @@ def make_scheduler(prediction_type: PredictionType = "epsilon") -> DDIMScheduler
     )
 
 
+def mix_noise(shared: torch.Tensor, own: torch.Tensor, alpha: float = 1.0) -> torch.Tensor:
+    """Unit-variance noise (b, c, f, h, w) that the frames of a window partly share.
+
+    The shared part has variance a^2 / (1 + a^2), each frame's own 1 / (1 + a^2).
+
+    Args:
+        shared: (b, c, 1, h, w), normal.
+        own: (b, c, f, h, w), normal.
+        alpha: 0 for independent frames.
+    """
+    scale = (1 + alpha**2) ** -0.5
+    return (alpha * shared + own) * scale
+
+
 def mixed_noise(
     shape: tuple[int, ...],
     alpha: float = 1.0,
@@ -53,9 +67,7 @@ def mixed_noise(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """Unit-variance noise that the frames of a window partly share.
-
-    The shared part has variance a^2 / (1 + a^2), each frame's own 1 / (1 + a^2).
+    """Freshly drawn noise as `mix_noise` mixes it.
 
     Args:
         shape: (b, c, f, h, w).
@@ -69,8 +81,7 @@ def mixed_noise(
     batch, channels, _, height, width = shape
     shared = torch.randn((batch, channels, 1, height, width), **kind)  # type: ignore[arg-type]
     own = torch.randn(shape, **kind)  # type: ignore[arg-type]
-    scale = (1 + alpha**2) ** -0.5
-    return ((alpha * shared + own) * scale).to(device)
+    return mix_noise(shared, own, alpha).to(device)
 
 
 def signal_and_noise(

@@ -4,6 +4,7 @@ All networks in here are frozen; gradients only pass through them to the picture
 """
 
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from models.sync_loss import cosine_loss
 from models.videomae import VideoMAE, check_videomae, load_videomae
 from tasks.lpips import load_lpips
 from tasks.published import weight_file
-from tasks.recipes import UNetConfig
+from tasks.recipes import LossWeights, UNetConfig
 from tasks.train_syncnet import LoadedSyncNet
 
 
@@ -27,30 +28,44 @@ class PixelLosses(nn.Module):
     """The parts of a stage's loss that need pixels.
 
     Args:
-        config: weights of the parts and the files they need.
-        syncnet: a frozen sync network; needed where `losses.sync` is not 0.
-
-    Raises:
-        UserError: a file of published weights is not there.
+        weights: of the parts.
+        syncnet: a frozen sync network; without it there is no `sync`.
+        lpips: (n, 3, h, w) twice -> (n,); without it there is no `lpips`.
+        trepa: of `load_trepa`; without it there is no `trepa`.
     """
 
     def __init__(
-        self, config: UNetConfig, syncnet: LoadedSyncNet | None, device: torch.device
+        self,
+        weights: LossWeights,
+        syncnet: LoadedSyncNet | None = None,
+        lpips: nn.Module | None = None,
+        trepa: VideoMAE | None = None,
     ) -> None:
         super().__init__()
-        self.weights = config.losses
+        self.weights = weights
+        self.syncnet, self.lpips, self.trepa = syncnet, lpips, trepa
         self.notes: list[str] = []
-        self.syncnet = syncnet if self.weights.sync else None
-        self.lpips = self._lpips(config, device) if self.weights.lpips else None
-        self.trepa = load_trepa(config.trepa_weights, device) if self.weights.trepa else None
-        if self.trepa is not None and config.gradient_checkpointing:
-            self.trepa.enable_gradient_checkpointing()
 
-    def _lpips(self, config: UNetConfig, device: torch.device) -> nn.Module:
-        network = load_lpips(config.lpips_weights, device)
-        if not config.lpips_weights:
-            self.notes.append(f"losses.lpips is measured by {network.label}")
-        return network
+    @classmethod
+    def load(cls, config: UNetConfig, syncnet: LoadedSyncNet | None, device: torch.device) -> Self:
+        """The losses of a stage.
+
+        Args:
+            config: weights of the parts and the files they need.
+            syncnet: a frozen sync network; needed where `losses.sync` is not 0.
+
+        Raises:
+            UserError: a file of published weights is not there.
+        """
+        weights = config.losses
+        lpips = load_lpips(config.lpips_weights, device) if weights.lpips else None
+        trepa = load_trepa(config.trepa_weights, device) if weights.trepa else None
+        if trepa is not None and config.gradient_checkpointing:
+            trepa.enable_gradient_checkpointing()
+        losses = cls(weights, syncnet if weights.sync else None, lpips, trepa)
+        if lpips is not None and not config.lpips_weights:
+            losses.notes.append(f"losses.lpips is measured by {lpips.label}")
+        return losses
 
     def forward(
         self, generated: Tensor, target: Tensor, mel: Tensor, repaint: Tensor
@@ -84,7 +99,7 @@ def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
     """How little the sync network believes that these mouths make this sound.
 
     Args:
-        pixels: (b, f, 3, h, w) in [-1, 1]; scaled to the sync network's own resolution.
+        pixels: (b, f, 3, h, w) in [-1, 1]; scaled bicubically to the sync network's resolution.
         mel: (b, 1, 80, 52).
     """
     config = syncnet.config
@@ -97,8 +112,8 @@ def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
     flat = pixels.flatten(0, 1)
     side = config.resolution
     if flat.shape[-1] != side:
-        mode = "area" if flat.shape[-1] > side else "bilinear"
-        flat = F.interpolate(flat, (side, side), mode=mode)
+        # Without low-pass, as the published sync network is shown pictures of 512.
+        flat = F.interpolate(flat, (side, side), mode="bicubic", align_corners=False)
     half = lower_half(flat).unflatten(0, (batch, frames))
     vision, audio = syncnet.network(half, mel)
     with torch.autocast(pixels.device.type, enabled=False):

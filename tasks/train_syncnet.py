@@ -79,11 +79,7 @@ class SyncObjective(Objective):
         return sync_batch(self.store, self.config, self.seed, step, self.worker.rank)
 
     def loss(self, batch: SyncBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = batch.to(self.worker.device)
-        vision, audio = self.network(batch.frames, batch.mel)
-        # Cross-entropy refuses to run in half precision.
-        with torch.autocast(self.worker.device.type, enabled=False):
-            return cosine_loss(vision, audio, batch.labels), {}
+        return pairs_loss(self.network, batch.to(self.worker.device))[0], {}
 
     def measure(self) -> dict[str, float]:
         cosine, labels = similarities(
@@ -98,6 +94,12 @@ class SyncObjective(Objective):
             )
         scores = _scores(cosine, labels, threshold)
         return {"heldout_accuracy": scores.accuracy, "heldout_loss": scores.loss}
+
+
+def pairs_loss(network: nn.Module, batch: SyncBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of a batch, and its embeddings of faces and of sounds, (b, d) each."""
+    vision, audio = network(batch.frames, batch.mel)
+    return cosine_loss(vision, audio, batch.labels), vision, audio
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ latents as estimated in one step. Only the U-Net learns; everything else is froz
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,36 +53,91 @@ class UNetObjective(Objective):
 
     def loss(self, batch: UNetBatch) -> tuple[Tensor, dict[str, Tensor]]:
         batch = batch.to(self.worker.device)
-        model, weights = self.model, self.config.losses
-        with torch.no_grad():
-            clean = model.encode_window(batch.target)
-            masked = model.encode_window(model.masked(batch.surroundings))
-            reference = model.encode_window(batch.reference)
-            noise = mixed_noise(
-                tuple(clean.shape), self.config.noise_alpha, device=clean.device, dtype=clean.dtype
-            )
-            timesteps = self._timesteps(len(clean))
-            noisy = model.scheduler.add_noise(clean, noise, timesteps)
-        # torch 2.13 on a CPU crashes in the backward of a channels-last GroupNorm whose
-        # weights learn but whose input does not come from a weight that learns.
-        noisy.requires_grad_()
-        prediction = model.predict(noisy, timesteps, batch.tokens, masked, reference)
-        goal = clean if model.config.prediction_type == "sample" else noise
-        error = (prediction.float() - goal.float()).square()
-        cells = latent_weights(weights, model.latent_mask, batch)
-        parts = {"noise": weights.noise * (error * cells).mean()}
-        if weights.decodes:
-            estimate = one_step_x0(noisy, prediction, timesteps, model.scheduler)
-            generated = model.decode_window(estimate)
-            parts |= self.losses(generated, batch.target, batch.mel, 1 - model.mask)
-        total = torch.stack([each.float() for each in parts.values()]).sum()
-        return total, {name: each.detach() for name, each in parts.items()}
+        latents = encode_batch(self.model, batch)
+        clean = latents.clean
+        noise = mixed_noise(
+            tuple(clean.shape), self.config.noise_alpha, device=clean.device, dtype=clean.dtype
+        )
+        timesteps = self._timesteps(len(clean))
+        found = denoise(self.model, self.losses, batch, latents, noise, timesteps)
+        return found.total, {name: each.detach() for name, each in found.parts.items()}
 
     def _timesteps(self, count: int) -> Tensor:
         """(count,) T * u^power with u uniform in [0, 1)."""
         steps = self.model.scheduler.config.num_train_timesteps
         share = torch.rand(count) ** self.config.timestep_power
         return (share * steps).long().clamp_max(steps - 1).to(self.worker.device)
+
+
+@dataclass(frozen=True)
+class BatchLatents:
+    """A batch's windows as latents (b, c, f, r, r), without gradient."""
+
+    clean: Tensor
+    """Of the target."""
+    masked: Tensor
+    """Of the surroundings where the mask keeps them."""
+    reference: Tensor
+    """Of the reference window."""
+
+
+@torch.no_grad()
+def encode_batch(model: LatentSync, batch: UNetBatch) -> BatchLatents:
+    """What the U-Net is to see of a batch, which is on the model's device."""
+    return BatchLatents(
+        model.encode_window(batch.target),
+        model.encode_window(model.masked(batch.surroundings)),
+        model.encode_window(batch.reference),
+    )
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What the U-Net makes of a batch, with gradient."""
+
+    parts: dict[str, Tensor]
+    """The loss' parts by name, each with its weight applied."""
+    prediction: Tensor
+    """(b, c, f, r, r) noise or sample, as the model predicts."""
+    generated: Tensor | None
+    """(b, f, 3, R, R) decoded one-step estimate; None where no part needs it."""
+
+    @property
+    def total(self) -> Tensor:
+        """What is to be made small."""
+        return torch.stack([each.float() for each in self.parts.values()]).sum()
+
+
+def denoise(
+    model: LatentSync,
+    losses: PixelLosses,
+    batch: UNetBatch,
+    latents: BatchLatents,
+    noise: Tensor,
+    timesteps: Tensor,
+) -> Denoised:
+    """Put noise on the target, let the U-Net find it, and measure the loss.
+
+    Args:
+        noise: (b, c, f, r, r).
+        timesteps: (b,) integers below 1000.
+    """
+    weights = losses.weights
+    noisy = model.scheduler.add_noise(latents.clean, noise, timesteps)
+    # torch 2.13 on a CPU crashes in the backward of a channels-last GroupNorm whose
+    # weights learn but whose input does not come from a weight that learns.
+    noisy.requires_grad_()
+    prediction = model.predict(noisy, timesteps, batch.tokens, latents.masked, latents.reference)
+    goal = latents.clean if model.config.prediction_type == "sample" else noise
+    error = (prediction.float() - goal.float()).square()
+    cells = latent_weights(weights, model.latent_mask, batch)
+    parts = {"noise": weights.noise * (error * cells).mean()}
+    generated = None
+    if weights.decodes:
+        estimate = one_step_x0(noisy, prediction, timesteps, model.scheduler)
+        generated = model.decode_window(estimate)
+        parts |= losses(generated, batch.target, batch.mel, 1 - model.mask)
+    return Denoised(parts, prediction, generated)
 
 
 def latent_weights(losses: LossWeights, keep: Tensor, batch: UNetBatch) -> Tensor:
@@ -141,7 +197,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     torch.manual_seed(stage.seed)
     model = build_model(stage.recipe, stage.name, stage.output)
     notes = start_weights(stage, config, model)
-    model.to(device).eval()
+    model.to(device).channels_last().eval()
     model.requires_grad_(False)
     count = choose_trained(model.unet, config.trains)
     if config.gradient_checkpointing:
@@ -152,7 +208,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     syncnet = None
     if config.losses.sync:
         syncnet = trained_syncnet(stage.recipe, stage.output, device)
-    losses = PixelLosses(config, syncnet, device)
+    losses = PixelLosses.load(config, syncnet, device)
     if stage.worker.leads:
         for note in [*notes, *losses.notes]:
             stage.reporter.progress(f"{stage.name}: {note}")

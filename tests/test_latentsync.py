@@ -184,16 +184,34 @@ def test_a_gpu_makes_the_same_pictures_in_bf16() -> None:
     assert torch.equal(default, lower if bf16_pays(device) else plain)
 
 
-def test_progress_is_told() -> None:
-    model, told = small_model(), []
-    model.generate(
-        window(0),
-        window(1),
-        speech(model),
-        steps=3,
-        on_step=lambda done, steps: told.append((done, steps)),
-    )
+def test_flat_areas_leave_latents_exact_on_a_processor() -> None:
+    """The masked part of a picture is one colour, whose sums a channels-last GroupNorm rounds."""
+    part = {"block_out_channels": [16, 16], "layers_per_block": 1, "norm_num_groups": 8}
+    kinds = {"down_block_types": ["DownEncoderBlock2D"] * 2}
+    kinds |= {"up_block_types": ["UpDecoderBlock2D"] * 2}
+    model = small_model(resolution=256, autoencoder={"kind": "kl", **part, **kinds})
+    pixels = torch.rand(1, 256, 256, 3, generator=seeded()).permute(0, 3, 1, 2) * 2 - 1
+    masked = model.masked(pixels)
+    with torch.no_grad():
+        latents = model.encode(masked)
+        exact = model.double().encode(masked.double())
+    assert (latents - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+def test_progress_is_told_with_the_latents() -> None:
+    model, told, seen = small_model(), [], []
+
+    def note(done: int, steps: int, latents: torch.Tensor) -> None:
+        told.append((done, steps))
+        seen.append(latents)
+
+    pixels = window(0)
+    painted = model.generate(pixels, window(1), speech(model), steps=3, on_step=note)
     assert told == [(1, 3), (2, 3), (3, 3)]
+    assert not torch.equal(seen[0], seen[1])
+    with torch.no_grad():
+        decoded = model.decode_window(seen[-1])
+    assert torch.equal(model.blend(pixels, decoded), painted)
 
 
 def test_saved_model_gives_the_same_pictures(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ import pytest
 
 from datasets.alignment import Aligner, align, crop_size
 from models.mel import mel_spectrogram
-from tests.parity import CASES, case_align
+from tests.parity import CASES, case_align, case_mask
 from tests.parity.__main__ import case_modules, case_names, main, run_case
-from tests.parity.draw import draw_array, draw_weight, relative_error
+from tests.parity.draw import draw_array, draw_faces, draw_pixels, draw_weight, relative_error
+from tests.parity.outcome import Outcome
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "parity"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+FOLDERS = [SHARED / "parity", SHARED / "parity_steps"]
+"""Beside the repository: too large for it, or newer."""
 
 
 def same(first: Path, second: Path) -> bool:
@@ -23,32 +26,34 @@ def same(first: Path, second: Path) -> bool:
     return contents[0] == contents[1]
 
 
-def further_cases() -> list[str]:
-    """Cases beside the repository that are not the very ones in it."""
-    names = case_names(SHARED) if SHARED.is_dir() else []
+def further_cases() -> list[tuple[Path, str]]:
+    """Cases beside the repository, folder and name, that are not the very ones in it."""
     return [
-        name
-        for name in names
+        (folder, name)
+        for folder in FOLDERS
+        for name in (case_names(folder) if folder.is_dir() else [])
         if not all(
-            same(CASES / f"{name}{end}", SHARED / f"{name}{end}") for end in (".npz", ".json")
+            same(CASES / f"{name}{end}", folder / f"{name}{end}") for end in (".npz", ".json")
         )
     ]
 
 
 @pytest.mark.parametrize("name", case_names(CASES))
 def test_case(name: str) -> None:
-    error, bar = run_case(CASES, name, case_modules())
-    assert error <= bar
+    outcome = run_case(CASES, name, case_modules())
+    assert outcome.passed, outcome
 
 
 def test_the_repository_has_cases_of_its_own() -> None:
-    assert len(case_names(CASES)) >= 8
+    names = case_names(CASES)
+    assert len(names) >= 12
+    assert {"mask", "train_step_stage1", "train_step_stage2", "syncnet_train_step"} <= set(names)
 
 
-@pytest.mark.parametrize("name", further_cases())
-def test_further_case(name: str) -> None:
-    error, bar = run_case(SHARED, name, case_modules())
-    assert error <= bar
+@pytest.mark.parametrize(("folder", "name"), further_cases())
+def test_further_case(folder: Path, name: str) -> None:
+    outcome = run_case(folder, name, case_modules())
+    assert outcome.passed, outcome
 
 
 def write_align_case(folder: Path, resolution: int, **changes: Any) -> None:
@@ -131,6 +136,36 @@ def test_draws_depend_on_salt_and_name() -> None:
     assert float(draw_weight(0, "bn.running_var", [1000]).min()) >= 1
     assert 0 <= draw_array(0, "video", [100]).min() < draw_array(0, "video", [100]).max() < 1
     assert 200 < draw_array(0, "lip", [1000]).max() < 255
+
+
+def test_the_worst_array_is_the_one_that_takes_most_of_its_bar() -> None:
+    outcome = Outcome.of({"a": (0.5, 1.0), "b": (2e-4, 1e-4), "c": (0.0, 0.0)})
+    assert (outcome.array, outcome.error, outcome.passed) == ("b", 2e-4, False)
+    assert str(outcome).split() == ["2.000e-04", "fail", "(bar", "1e-04)", "b"]
+    assert Outcome.of({"a": (0.5, 1.0), "c": (0.0, 0.0)}).array == "a"
+    assert Outcome.of({"a": (0.5, 1.0), "c": (1e-9, 0.0)}).array == "c"
+    assert Outcome.of({"a": (9.0, 1.0), "c": (float("nan"), 1.0)}).array == "c"
+    assert not Outcome.of(float("nan")).passed
+    assert Outcome.of(1e-4).passed
+    with pytest.raises(ValueError, match="nothing was compared"):
+        Outcome.of({})
+
+
+def test_rows_of_a_mask_are_compared_run_by_run(tmp_path: Path) -> None:
+    mask = np.ones((3, 8))
+    mask[1, :2] = mask[1, 5:] = 0
+    assert case_mask.runs_of(mask[1] == 0) == [[0, 1], [5, 7]]
+    path = tmp_path / "rows.json"
+    for rows, wrong in (({"1": [[0, 1], [5, 7]]}, 0), ({"1": [[0, 7]]}, 1), ({}, 1)):
+        path.write_text(json.dumps({"rows": rows}))
+        assert case_mask.wrong_rows(path, mask) == wrong
+
+
+def test_draws_of_steps_are_pictures() -> None:
+    pixels, faces = draw_pixels(0, "target", [1000]), draw_faces(0, "faces", [1, 30, 30, 3])
+    assert -1 <= pixels.min() < -0.9
+    assert 0.9 < pixels.max() < 1
+    assert (faces.min(), faces.max()) == (0, 255)
 
 
 def test_relative_error_is_infinite_for_other_shapes_and_nan() -> None:

@@ -31,7 +31,7 @@ def pictures(seed: int, side: int = 64) -> torch.Tensor:
 def test_parts_carry_their_weights(syncnet: LoadedSyncNet) -> None:
     mel, repaint = torch.rand(1, 1, 80, 52), torch.ones(1, 1, 64, 64)
     weights = LossWeights(sync=0.05, lpips=0.1, pixel=2.0)
-    losses = PixelLosses(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
+    losses = PixelLosses.load(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
     same = losses(pictures(0), pictures(0), mel, repaint)
     assert set(same) == {"sync", "lpips", "pixel"}
     assert same["lpips"] == 0
@@ -46,7 +46,7 @@ def test_parts_carry_their_weights(syncnet: LoadedSyncNet) -> None:
 
 def test_gradients_reach_the_picture_and_no_network(syncnet: LoadedSyncNet) -> None:
     weights = LossWeights(sync=1.0, lpips=1.0, pixel=1.0)
-    losses = PixelLosses(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
+    losses = PixelLosses.load(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
     generated = pictures(2).requires_grad_()
     parts = losses(generated, pictures(3), torch.rand(1, 1, 80, 52), torch.ones(1, 1, 64, 64))
     torch.stack(list(parts.values())).sum().backward()
@@ -65,6 +65,27 @@ def test_pictures_of_another_size_are_scaled_for_the_sync_network(syncnet: Loade
     torch.testing.assert_close(sync_loss(syncnet, flat, mel), sync_loss(syncnet, large, mel))
     with pytest.raises(UserError, match="windows of 16 frames, this stage has 4"):
         sync_loss(syncnet, flat[:, :4], mel)
+
+
+class Recorder(torch.nn.Module):
+    """A sync network that keeps the pictures it is shown."""
+
+    def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.shown = frames
+        return mel.flatten(1), mel.flatten(1)
+
+
+def test_the_sync_network_is_shown_bicubic_pictures(syncnet: LoadedSyncNet) -> None:
+    network = Recorder()
+    large = torch.zeros(1, 16, 3, 128, 128)
+    large[..., 100, 60] = 1
+    sync_loss(replace(syncnet, network=network), large, torch.rand(1, 1, 80, 52))
+    assert network.shown.shape == (1, 16, 3, 32, 64)
+    # The cubic kernel (a = -3/4) half way between two pixels: -3, 19, 19 and -3 of 32. Pixel 60
+    # is the last of the four around pixel 29, and the second of those around 30.
+    rows, columns = torch.zeros(32), torch.zeros(64)
+    rows[17:19] = columns[29:31] = torch.tensor([-3.0, 19.0]) / 32
+    torch.testing.assert_close(network.shown[0, 0, 0], torch.outer(rows, columns))
 
 
 def test_trepa_compares_video_features(tmp_path: Path) -> None:
@@ -91,7 +112,7 @@ def test_trepa_compares_video_features(tmp_path: Path) -> None:
     }
     save_file(weights, tmp_path / "model.safetensors")
     config = replace(DEBUG.stage2, losses=LossWeights(trepa=10.0), trepa_weights=str(tmp_path))
-    losses = PixelLosses(config, None, CPU)
+    losses = PixelLosses.load(config, None, CPU)
     mel, repaint = torch.rand(1, 1, 80, 52), torch.ones(1, 1, 64, 64)
     assert losses(pictures(0), pictures(0), mel, repaint)["trepa"] == 0
     assert losses(pictures(0), pictures(1), mel, repaint)["trepa"] > 0

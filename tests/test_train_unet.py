@@ -32,7 +32,7 @@ def objective(stores: Stores, config: UNetConfig, folder: Path) -> UNetObjective
     model.requires_grad_(False)
     choose_trained(model.unet, config.trains)
     stage = StageRun("stage1", folder, "d", DEBUG, stores, Worker(CPU), PrintReporter())
-    return UNetObjective(model, config, stage, PixelLosses(config, None, CPU))
+    return UNetObjective(model, config, stage, PixelLosses.load(config, None, CPU))
 
 
 def test_mouth_cells_are_those_that_the_box_touches() -> None:

@@ -1,13 +1,13 @@
 """Run every parity case of a folder: `python -m tests.parity DIR`.
 
 A case is `NAME.npz` with an optional `NAME.json`. The module `case_*.py` whose `PREFIX`
-is the longest start of NAME runs it and returns its relative error. Prints one line per
-case and `N passed, N failed`; the exit code is 1 when a case fails or nobody knows it.
+is the longest start of NAME runs it and returns its relative error, or the error and the
+bar of each array. Prints one line per case, with the array that is worst by its own bar, and
+`N passed, N failed`; the exit code is 1 when a case fails or nobody knows it.
 """
 
 import argparse
 import importlib
-import math
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,8 @@ from types import ModuleType
 import torch
 
 from tests import parity
-
-BAR = 1e-4
-"""Largest relative error that passes, in float32; a case module may define its own."""
+from tests.parity import case_mask
+from tests.parity.outcome import Outcome
 
 
 def case_modules() -> list[ModuleType]:
@@ -33,13 +32,16 @@ def case_modules() -> list[ModuleType]:
 
 
 def case_names(folder: Path) -> list[str]:
-    """The cases of a folder; a description without numbers is an (unrunnable) case too."""
+    """The cases of a folder; a description without numbers is an (unrunnable) case too.
+
+    The rows of the mask belong to the case `mask`.
+    """
     files = [*folder.glob("*.npz"), *folder.glob("*.json")]
-    return sorted({file.stem for file in files} - {"mask_rows"})
+    return sorted({file.stem for file in files} - {Path(case_mask.ROWS).stem})
 
 
-def run_case(folder: Path, name: str, modules: Sequence[ModuleType]) -> tuple[float, float]:
-    """Relative error of a case and the largest one that passes.
+def run_case(folder: Path, name: str, modules: Sequence[ModuleType]) -> Outcome:
+    """How far a case is from the reference, without gradients but where the case wants them.
 
     Raises:
         LookupError: no case module has a prefix of this name.
@@ -48,7 +50,7 @@ def run_case(folder: Path, name: str, modules: Sequence[ModuleType]) -> tuple[fl
     if module is None:
         raise LookupError(f"no module in tests/parity knows a case of this name: {name}")
     with torch.no_grad():
-        return float(module.run(folder, name)), float(getattr(module, "BAR", BAR))
+        return Outcome.of(module.run(folder, name))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,13 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     passed = 0
     for name in names:
         try:
-            error, bar = run_case(folder, name, modules)
+            outcome = run_case(folder, name, modules)
         except Exception as problem:  # one broken case must not hide the others
             print(f"{name:28s} {'-':>12s}  fail  {type(problem).__name__}: {problem}", flush=True)
             continue
-        good = math.isfinite(error) and error <= bar
-        passed += good
-        print(f"{name:28s} {error:12.3e}  {'pass' if good else 'fail'}", flush=True)
+        passed += outcome.passed
+        print(f"{name:28s} {outcome}", flush=True)
     print(f"{passed} passed, {len(names) - passed} failed")
     return 0 if passed == len(names) else 1
 

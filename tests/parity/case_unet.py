@@ -6,7 +6,7 @@ import torch
 
 from models.convert_unet import config_from_reference, unet_to_reference
 from models.unet import LipSyncUNet
-from tests.parity.draw import draw_input, draw_weights, read_case, relative_error
+from tests.parity.draw import draw_input, fill, read_case, relative_error
 
 PREFIX = "unet"
 
@@ -14,13 +14,7 @@ PREFIX = "unet"
 def run(folder: Path, name: str) -> float:
     case, arrays = read_case(folder, name)
     unet = LipSyncUNet(**config_from_reference(case["config"]))
-    own = unet.state_dict()
-    shapes = case["state_dict"]
-    if own.keys() != shapes.keys():
-        raise ValueError(f"keys differ: {sorted(own.keys() ^ shapes.keys())[:3]}")
-    # Entries without a shape are position tables: the model's own value stays.
-    drawn = draw_weights(case["salt"], shapes)
-    unet.load_state_dict({**own, **drawn})
+    drawn = fill(unet, case["salt"], case["state_dict"])
     back = unet_to_reference(unet)["state_dict"]
     if any(not torch.equal(back[key], value) for key, value in drawn.items()):
         raise ValueError("the weights do not survive the way there and back")
