@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from datasets.clips import Clip, ClipStore
 from datasets.media import SAMPLES_PER_FRAME
-from models.audio_encoders import AudioEncoder
+from models.mel import Audio
 
 SIDE = 32
 
@@ -44,16 +44,15 @@ class CountingStore(ClipStore):
         return np.broadcast_to(counted[:, None, None], (len(counted), 478, 2)).copy()
 
 
-class LevelTokens(AudioEncoder):
-    """One token per frame: the mean of its samples."""
+class LevelTokens:
+    """An audio encoder with one token per frame: the mean of its samples."""
 
-    width = 1
+    width = tokens_per_frame = 1
 
     def __init__(self) -> None:
-        super().__init__()
         self.encoded: list[int] = []
 
-    def encode(self, wave: torch.Tensor | np.ndarray, num_frames: int) -> torch.Tensor:
+    def encode(self, wave: Audio, num_frames: int) -> torch.Tensor:
         self.encoded.append(num_frames)
         samples = torch.as_tensor(wave)[: num_frames * SAMPLES_PER_FRAME]
         missing = num_frames * SAMPLES_PER_FRAME - len(samples)
