@@ -83,11 +83,13 @@ class ImportGraph:
         if not tests:
             return []
         reach = max(reach, min(tests.values()))
-        chosen = [each for each, distance in tests.items() if distance <= reach]
+        mirrors = {
+            each: _mirrors(self._names[each].relative_to(self.root), source) for each in tests
+        }
+        chosen = [each for each in tests if mirrors[each] or tests[each] <= reach]
 
         def order(each: str) -> tuple[bool, int, int, str]:
-            path = self._names[each].relative_to(self.root)
-            return not _mirrors(path, source), tests[each], len(self._imported[each]), each
+            return not mirrors[each], tests[each], len(self._imported[each]), each
 
         return [self._names[each].relative_to(self.root) for each in sorted(chosen, key=order)]
 

@@ -193,7 +193,9 @@ def test_the_corners_of_the_crop_become_those_of_the_square(resolution: int) -> 
     """Pixel centres lie at whole numbers, so a picture begins half a pixel before the first."""
     width, height = crop_size(resolution)
     corners = np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])
-    moved = align_points(corners + (30, -20), np.array([[1.0, 0, -30], [0, 1, 20]]), resolution)
+    moved = align_points(
+        corners + np.array([30, -20]), np.array([[1.0, 0, -30], [0, 1, 20]]), resolution
+    )
     np.testing.assert_allclose(moved, [[-0.5, -0.5], [resolution - 0.5] * 2], atol=1e-3)
 
 
