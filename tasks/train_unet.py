@@ -84,11 +84,10 @@ class BatchLatents:
 @torch.no_grad()
 def encode_batch(model: LatentSync, batch: UNetBatch) -> BatchLatents:
     """What the U-Net is to see of a batch, which is on the model's device."""
-    return BatchLatents(
-        model.encode_window(batch.target),
-        model.encode_window(model.masked(batch.surroundings)),
-        model.encode_window(batch.reference),
-    )
+    clean = model.encode_window(batch.target)
+    masked = model.encode_window(model.masked(batch.surroundings))
+    reference = model.encode_window(batch.reference)
+    return BatchLatents(clean, masked, reference)
 
 
 @dataclass(frozen=True)
@@ -123,12 +122,13 @@ def denoise(
         timesteps: (b,) integers below 1000.
     """
     weights = losses.weights
-    noisy = model.scheduler.add_noise(latents.clean, noise, timesteps)
+    clean, masked, reference = latents.clean, latents.masked, latents.reference
+    noisy = model.scheduler.add_noise(clean, noise, timesteps)
     # torch 2.13 on a CPU crashes in the backward of a channels-last GroupNorm whose
     # weights learn but whose input does not come from a weight that learns.
     noisy.requires_grad_()
-    prediction = model.predict(noisy, timesteps, batch.tokens, latents.masked, latents.reference)
-    goal = latents.clean if model.config.prediction_type == "sample" else noise
+    prediction = model.predict(noisy, timesteps, batch.tokens, masked, reference)
+    goal = clean if model.config.prediction_type == "sample" else noise
     error = (prediction.float() - goal.float()).square()
     cells = latent_weights(weights, model.latent_mask, batch)
     parts = {"noise": weights.noise * (error * cells).mean()}
@@ -143,7 +143,7 @@ def denoise(
 def latent_weights(losses: LossWeights, keep: Tensor, batch: UNetBatch) -> Tensor:
     """How much each latent cell counts, (b, 1, f, h, w) with a mean of 1.
 
-    Kept cells count 1, or 0 where the surroundings are of another moment and cannot be
+    Cells that are kept count 1, or 0 where the surroundings are of another moment and cannot be
     known; repainted cells count `inside`, those around the mouth `mouth`.
 
     Args:
@@ -151,10 +151,10 @@ def latent_weights(losses: LossWeights, keep: Tensor, batch: UNetBatch) -> Tenso
     """
     height, width = keep.shape[-2:]
     known = (1 - batch.swapped)[:, None, None, None, None]
-    weights = keep[:, :, None] * known + (1 - keep[:, :, None]) * losses.inside
-    shape = (len(batch.swapped), 1, batch.mouth.shape[1], height, width)
-    mouth = mouth_cells(batch.mouth, height, width)[:, None] * (1 - keep[:, :, None])
-    weights = torch.where(mouth > 0, losses.mouth, weights.expand(shape))
+    mouth = mouth_cells(batch.mouth, height, width)[:, None]
+    repainted = losses.inside + (losses.mouth - losses.inside) * mouth
+    # Cells on the mask's edge are partly kept.
+    weights = keep[:, :, None] * known + (1 - keep[:, :, None]) * repainted
     return weights / weights.mean(dim=(1, 2, 3, 4), keepdim=True)
 
 

@@ -188,3 +188,26 @@ def test_cubic_resizing_is_as_good_as_lanczos() -> None:
 def test_a_matrix_without_inverse_is_refused() -> None:
     with pytest.raises(ValueError, match="has no inverse"):
         invert(np.array([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]]))
+
+
+@pytest.mark.parametrize("resolution", [128, 256, 512])
+def test_the_corners_of_the_crop_become_those_of_the_square(resolution: int) -> None:
+    """Pixel centres lie at whole numbers, so a picture begins half a pixel before the first."""
+    width, height = crop_size(resolution)
+    corners = np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])
+    moved = align_points(
+        corners + np.array([30, -20]), np.array([[1.0, 0, -30], [0, 1, 20]]), resolution
+    )
+    np.testing.assert_allclose(moved, [[-0.5, -0.5], [resolution - 0.5] * 2], atol=1e-3)
+
+
+def test_points_lie_where_the_picture_shows_them() -> None:
+    """A ramp along both axes says of every pixel of the square where it comes from."""
+    y, x = np.mgrid[0:300, 0:300]
+    image = np.stack([x, y, np.zeros_like(x)], axis=-1) / 300 * 255
+    matrix = np.array([[0.8, 0.1, -12.0], [-0.1, 0.8, 31.0]])
+    face = align(np.rint(image).astype(np.uint8), matrix, 256).astype(float) / 255 * 300
+    source = np.array([[100.0, 120.0], [180.0, 200.0], [150.0, 90.0], [210.0, 140.0]])
+    for (column, row), expected in zip(align_points(source, matrix, 256), source, strict=True):
+        found = cv2.getRectSubPix(face.astype(np.float32), (1, 1), (float(column), float(row)))
+        np.testing.assert_allclose(found[0, 0, :2], expected, atol=0.9)

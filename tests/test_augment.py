@@ -73,3 +73,36 @@ def test_sound_keeps_its_time_and_its_range() -> None:
         assert energy[7900:8900].sum() > 0.6 * energy.sum()
         assert not np.allclose(changed, audio)
     assert change_sound(np.zeros(0, np.float32), np.random.default_rng(0), 1.0).size == 0
+
+
+class Extreme:
+    """A generator whose every draw is the largest of its range, and whose noise is 1."""
+
+    def uniform(self, low: float, high: float) -> float:
+        return high
+
+    def standard_normal(self, count: int) -> np.ndarray:
+        return np.ones(count)
+
+
+@pytest.mark.parametrize(("hertz", "decibels"), [(1000, 9.0), (2000, 13.0), (500, 5.0)])
+def test_sound_is_louder_by_9_db_and_tilted_by_4_db_per_octave(hertz: int, decibels: float) -> None:
+    tone = (0.1 * np.sin(2 * np.pi * hertz * np.arange(16000) / 16000)).astype(np.float32)
+    changed = change_sound(tone, Extreme(), 1.0)  # type: ignore[arg-type]
+    swing = float(np.ptp(changed)) / 2
+    assert swing == pytest.approx(0.1 * 10 ** (decibels / 20), rel=1e-3)
+    # The noise lies 30 dB under the loudest sample.
+    assert float(changed.mean()) == pytest.approx(swing * 10 ** (-30 / 20), rel=1e-3)
+    half = change_sound(tone, Extreme(), 0.5)  # type: ignore[arg-type]
+    assert float(np.ptp(half)) / 2 == pytest.approx(0.1 * 10 ** (decibels / 40), rel=1e-3)
+
+
+def test_sound_stays_in_range_and_in_time() -> None:
+    click = np.zeros(4000, np.float32)
+    click[1234] = 0.9
+    changed = change_sound(click, np.random.default_rng(3), 1.0)
+    assert int(np.abs(changed).argmax()) == 1234
+    loud = change_sound(np.full(400, 0.99, np.float32), Extreme(), 1.0)  # type: ignore[arg-type]
+    assert np.abs(loud).max() <= 1
+    silence = change_sound(np.zeros(400, np.float32), np.random.default_rng(0), 1.0)
+    assert not silence.any()

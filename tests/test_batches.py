@@ -12,6 +12,7 @@ from datasets.errors import UserError
 from models.audio_tokens import MelTokens
 from models.mel import mel_spectrogram, mel_window
 from tasks.batches import (
+    CACHED_CLIPS,
     TokenCache,
     UNetBatch,
     autoencoder_batch,
@@ -20,7 +21,8 @@ from tasks.batches import (
     sync_batch,
     unet_batch,
 )
-from tasks.recipes import recipe
+from tasks.recipes import UNetConfig, recipe
+from tests.counting_store import CountingStore, LevelTokens, shown
 from tests.talking_boxes import LIPS, SIDE, make_dataset
 
 DEBUG = recipe("debug")
@@ -160,3 +162,175 @@ def test_clips_that_are_too_short_end_in_a_sentence(tmp_path: Path) -> None:
     short = ClipStore(make_dataset(tmp_path / "d", speakers=2, frames=30), "train")
     with pytest.raises(UserError, match="needs 32 frames, the longest of 1 clips has 30"):
         unet(short)
+
+
+PLAIN = UNetConfig(
+    steps=1, batch_size=32, lr=0.1, windows_per_clip=4, audio_dropout=0.0, min_distance=20
+)
+"""Nothing is changed or left out."""
+
+
+def counted(step: int = 0, **changes: object) -> UNetBatch:
+    """A batch of windows of 8 frames of a clip whose frames are numbered."""
+    config = replace(PLAIN, **changes)  # type: ignore[arg-type]
+    return unet_batch(CountingStore(90), TokenCache(LevelTokens()), config, 8, 5, step)
+
+
+def test_reference_windows_are_elsewhere_in_the_clip() -> None:
+    batch = counted()
+    for target, reference in zip(batch.target, batch.reference, strict=True):
+        first, other = shown(target)[0], shown(reference)[0]
+        assert shown(target) == list(range(first, first + 8))
+        assert shown(reference) == list(range(other, other + 8))
+        assert abs(first - other) >= 20
+    assert len({shown(target)[0] for target in batch.target}) > 10
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_everything_of_a_window_is_of_the_same_frames(step: int) -> None:
+    batch = counted(frame_step=step)
+    for row, target in enumerate(batch.target):
+        first = shown(target)[0]
+        frames = list(range(first, first + 8, step))
+        assert shown(target) == frames
+        assert len(shown(batch.reference[row])) == len(frames)
+        np.testing.assert_allclose(batch.tokens[row, :, 0, 0] * 100 - 1, frames, atol=1e-3)
+        # Landmarks in one place are a box without extent there.
+        expected = np.array(frames)[:, None].repeat(4, 1) / 32
+        np.testing.assert_allclose(batch.mouth[row], expected, rtol=1e-6)
+
+
+def test_swapped_surroundings_are_any_window_of_the_clip_and_are_marked() -> None:
+    batch = counted(frame_step=2, swap_surroundings=0.5, batch_size=64)
+    assert 20 < int(batch.swapped.sum()) < 44
+    distances = set()
+    for row, swapped in enumerate(batch.swapped.tolist()):
+        target, around = shown(batch.target[row]), shown(batch.surroundings[row])
+        distances.add((swapped, around[0] - target[0]))
+        assert around == list(range(around[0], around[0] + 8, 2))
+        assert swapped or around == target
+    others = {distance for swapped, distance in distances if swapped}
+    assert len(others) > 10
+    # Unlike the reference, they may be close by.
+    assert any(abs(distance) < 20 for distance in others)
+
+
+def test_colours_are_changed_alike_in_all_pictures_of_a_window() -> None:
+    store = CountingStore(90, level=120)
+    config = replace(PLAIN, augment=1.0, swap_surroundings=1.0)
+    batch = unet_batch(store, TokenCache(LevelTokens()), config, 8, 5, 0)
+    seen = set()
+    for row in range(32):
+        pictures = torch.cat([batch.target[row], batch.reference[row], batch.surroundings[row]])
+        assert torch.equal(pictures, pictures[:1].expand_as(pictures))
+        seen.add(tuple(pictures[0, :, 0, 0].tolist()))
+    assert len(seen) == 32
+
+
+def test_changed_sound_is_what_tokens_and_mel_are_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    strengths = set()
+
+    def louder(sound: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+        strengths.add(strength)
+        return sound * np.float32(0.5)
+
+    monkeypatch.setattr("tasks.batches.change_sound", louder)
+    batch = counted(sound_augment=0.7)
+    assert strengths == {0.7}
+    whole = mel_spectrogram(CountingStore(90).audio("clip0") * np.float32(0.5))
+    for row, target in enumerate(batch.target):
+        frames = np.array(shown(target))
+        np.testing.assert_allclose(batch.tokens[row, :, 0, 0], (frames + 1) / 200, atol=1e-5)
+        expected = mel_window(whole, frames[0])
+        # What lies on the edges of the slice is heard without what lies beyond.
+        torch.testing.assert_close(batch.mel[row, 0, :, 2:40], expected[:, 2:40], atol=1e-3, rtol=0)
+
+
+def test_half_of_the_audio_is_dropped_where_half_is_asked_for() -> None:
+    tokens = counted(audio_dropout=0.5, batch_size=64).tokens
+    dropped = [not bool(each.any()) for each in tokens]
+    assert 20 < sum(dropped) < 44
+
+
+def test_clips_that_are_just_long_enough_are_used() -> None:
+    cache = TokenCache(LevelTokens())
+    batch = unet_batch(CountingStore(28, 27), cache, replace(PLAIN, batch_size=40), 8, 5, 0)
+    first, last = {0, 20}, set()
+    for target, reference in zip(batch.target, batch.reference, strict=True):
+        last |= {shown(target)[0], shown(reference)[0]}
+    assert last == first
+    with pytest.raises(UserError, match="needs 28 frames, the longest of 1 clips has 27"):
+        unet_batch(CountingStore(27), cache, PLAIN, 8, 5, 0)
+
+
+def test_windows_of_a_group_are_of_one_clip() -> None:
+    config = replace(PLAIN, batch_size=40, windows_per_clip=4)
+    batch = unet_batch(CountingStore(60, 60), TokenCache(LevelTokens()), config, 8, 5, 0)
+    clips = [[shown(target)[0] // 100 for target in group] for group in batch.target.split(4)]
+    assert all(len(set(group)) == 1 for group in clips)
+    assert {group[0] for group in clips} == {0, 1}
+
+
+def test_tokens_of_a_clip_are_encoded_once_and_the_oldest_are_forgotten() -> None:
+    store = CountingStore(*[20] * (CACHED_CLIPS + 1))
+    encoder = LevelTokens()
+    cache = TokenCache(encoder)
+    for clip in store.clips[:-1]:
+        assert cache.unchanged(store, clip, 3, 2)[:, 0, 0].tolist() == pytest.approx([0.04, 0.05])
+    cache.unchanged(store, store.clips[0], 0, 1)
+    assert encoder.encoded == [20] * CACHED_CLIPS
+    cache.unchanged(store, store.clips[-1], 0, 1)
+    assert "clip0" in cache.kept
+    assert "clip1" not in cache.kept
+    assert len(cache.kept) == CACHED_CLIPS
+
+
+def test_autoencoder_frames_of_a_group_are_of_one_clip() -> None:
+    assert DEBUG.autoencoder is not None
+    changes = {"batch_size": 24, "frames_per_clip": 3, "augment": 0.0, "shift": 0.0}
+    config = replace(DEBUG.autoencoder, **changes)  # type: ignore[arg-type]
+    levels = shown(autoencoder_batch(CountingStore(40, 40), config, 1, 0))
+    groups = [{level // 100 for level in levels[start : start + 3]} for start in range(0, 24, 3)]
+    assert all(len(group) == 1 for group in groups)
+    assert len(set(levels)) > 12
+
+
+def test_picture_and_sound_of_a_sync_pair_run_at_one_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mel columns say where they are, 80 in a second; frames do, 25 in a second."""
+    columns = np.tile(np.arange(80 * 200 // 25, dtype=np.float32), (80, 1))
+    monkeypatch.setattr("tasks.batches.mel_spectrogram", lambda sound: torch.from_numpy(columns))
+    config = replace(
+        DEBUG.syncnet,
+        batch_size=64,
+        windows_per_clip=8,
+        augment=0.0,
+        shift=0.0,
+        sound_augment=0.0,
+        time_warp=0.3,
+        min_distance=16,
+    )
+    batch = sync_batch(CountingStore(200), config, 3, 0)
+    speeds = []
+    for row in range(64):
+        frames, sound = shown(batch.frames[row]), batch.mel[row, 0, 0].numpy() / 3.2
+        speed = float(sound[10] - sound[0]) * 3.2 / 10
+        speeds.append(speed)
+        np.testing.assert_allclose(frames, frames[0] + speed * np.arange(16), atol=0.51)
+        apart = abs(sound[0] - frames[0])
+        # Columns are whole: a window's sound begins up to one of them early.
+        assert apart < 0.32 if batch.labels[row] == 1 else apart > 15.6
+    assert 0.7 <= min(speeds) < 0.8
+    assert 1.2 < max(speeds) <= 1.3
+
+
+def test_all_frames_of_a_sync_window_are_shifted_alike(
+    store: ClipStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(DEBUG.syncnet, batch_size=4, augment=0.0)
+    found = []
+    for shift in ((0, 0), (2, 3)):
+        monkeypatch.setattr("tasks.batches.draw_shift", lambda *_, shift=shift: shift)
+        found.append(sync_batch(store, config, 3, 0).frames)
+    still, moved = found
+    assert torch.equal(moved[..., 2:, 3:], still[..., :-2, :-3])
+    assert not torch.equal(moved, still)

@@ -1,13 +1,143 @@
+"""The flow for real: a small bundle on small clips, and what is found of it afterwards."""
+
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
+from datasets.errors import UserError
+from datasets.media import probe
 from flows import evaluate_latentsync as module
+from tasks.evaluate import read_evaluation
 from tasks.metrics import metric
+from tasks.registry import CANDIDATE, EVALUATION_TAG, Registry, get_alias, register
+from tasks.tracking import Tracker, default_uri
+from tests.real_bundle import make_real_bundle
+from tests.small_dataset import write_small_dataset
+
+OPTIONS: dict[str, Any] = {
+    "clips": 2,
+    "frames_per_clip": 48,
+    "steps": 2,
+    "guidance": 1.25,
+    "seed": 5,
+}
 
 
-def test_the_flow_ends_with_numbers_and_places(
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset, a bundle that is version 1 of the model `small`, and the store of both."""
+    folder = tmp_path_factory.mktemp("place")
+    write_small_dataset(folder / "dataset", speakers=4, clips_per_speaker=2)
+    make_real_bundle(folder / "bundle")
+    uri = default_uri(folder)
+    tracker = Tracker(uri, "small")
+    run_id = tracker.start_run("train")
+    tracker.end_run()
+    register(folder / "bundle", "small", uri, run_id)
+    return folder
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The flow's steps as plain functions, and the tables that Prefect would have shown."""
+    shown: list[dict[str, Any]] = []
+    for name in ("generate_and_measure", "log_results"):
+        monkeypatch.setattr(module, name, getattr(module, name).fn)
+    monkeypatch.setattr(module, "create_table_artifact", lambda **table: shown.append(table))
+    return shown
+
+
+def evaluated(place: Path, output: Path, model: str, **options: Any) -> dict[str, Any]:
+    return dict(
+        module.evaluate_latentsync.fn(
+            model=model,
+            dataset=str(place / "dataset"),
+            output=str(output),
+            tracking_uri=default_uri(place),
+            **(OPTIONS | options),
+        )
+    )
+
+
+def test_a_registered_version_gets_the_numbers_that_were_measured(
+    place: Path,
+    tables: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = default_uri(place)
+    assert get_alias("small", CANDIDATE, uri) == 1
+    result = evaluated(place, tmp_path, "models:/small@candidate")
+    written = read_evaluation(tmp_path)
+    assert result["version"] == 1
+    assert result["output"] == str(tmp_path)
+    assert result["metrics"] == written["metrics"]
+    assert result["clips"] == written["clips"]
+    assert len(result["clips"]) == 2
+    # What was asked for is what was done.
+    assert {name: written["config"][name] for name in OPTIONS} == OPTIONS
+    assert written["metrics"]["fid"]["n"] == 2 * 48
+    for clip in result["clips"]:
+        for kind in ("reconstruction", "cross"):
+            about = probe(tmp_path / kind / f"{clip}.mp4")
+            assert about.duration_s == pytest.approx(48 / 25, abs=0.03)
+
+    version = Registry(uri).version("small", 1)
+    kept = version.json_tag(EVALUATION_TAG)
+    assert kept is not None
+    assert kept["metrics"] == written["metrics"]
+    assert kept["protocol_digest"] == written["protocol_digest"]
+    assert float(version.tags["metric.ssim"]) == pytest.approx(
+        written["metrics"]["ssim"]["value"], rel=1e-5
+    )
+    run = MlflowClient(uri).get_run(result["run_id"])
+    assert run.data.tags["mlflow.parentRunId"] == version.run_id
+    assert run.data.metrics["ssim"] == pytest.approx(written["metrics"]["ssim"]["value"])
+    assert run.data.params["steps"] == "2"
+
+    (table,) = tables
+    assert {row["metric"] for row in table["table"]} == set(written["metrics"])
+    assert table["description"].startswith("2 test clips")
+    printed = capsys.readouterr().out
+    assert "evaluated on 2 test clips" in printed
+    for name in ("evaluation.json", "plots.png", "contact_sheet.png"):
+        assert str(tmp_path / name) in printed
+        assert (tmp_path / name).is_file()
+
+
+def test_a_folder_is_evaluated_without_touching_any_version(
+    place: Path, tables: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    uri = default_uri(place)
+    before = Registry(uri).version("small", 1).tags
+    few = {"clips": 1, "frames_per_clip": 16, "steps": 1}
+    clips = tmp_path / "clips.json"
+    result = evaluated(place, tmp_path / "a", str(place / "bundle"), **few)
+    assert result["version"] is None
+    assert Registry(uri).version("small", 1).tags == before
+    assert "mlflow.parentRunId" not in MlflowClient(uri).get_run(result["run_id"]).data.tags
+    # The same clips again, though more were allowed.
+    clips.write_bytes((tmp_path / "a" / "clips.json").read_bytes())
+    again = evaluated(
+        place, tmp_path / "b", str(place / "bundle"), **(few | {"clips": 4}), clip_list=str(clips)
+    )
+    assert again["clips"] == result["clips"]
+
+
+def test_mistakes_are_told_before_anything_is_generated(
+    place: Path, tables: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="there is no small version 7"):
+        evaluated(place, tmp_path / "o", "models:/small/7")
+    with pytest.raises(UserError, match="there is no model folder"):
+        evaluated(place, tmp_path / "o", str(tmp_path / "nowhere"))
+    assert not (tmp_path / "o").exists()
+    assert not tables
+
+
+def test_what_to_beware_of_is_printed_last_but_for_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content: dict[str, Any] = {
@@ -16,17 +146,14 @@ def test_the_flow_ends_with_numbers_and_places(
         "split": "train",
         "warnings": ["no speaker is held out"],
     }
-    monkeypatch.setattr(module, "find", lambda *_: None)
     monkeypatch.setattr(module, "resolve", lambda *_: tmp_path)
     monkeypatch.setattr(module, "local_copy", Path)
     monkeypatch.setattr(module, "generate_and_measure", lambda *_: content)
     monkeypatch.setattr(module, "log_results", lambda *_: "run")
-    result = module.evaluate_latentsync.fn(
+    module.evaluate_latentsync.fn(
         model=str(tmp_path), output=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/m.db"
     )
-    assert result["run_id"] == "run"
-    printed = capsys.readouterr().out
-    for text in ("2 TRAINING clips", "12.00  40 frames  seeded", "beware: no speaker is held out"):
-        assert text in printed
-    for name in ("evaluation.json", "plots.png", "contact_sheet.png"):
-        assert str(tmp_path / name) in printed
+    lines = capsys.readouterr().out.splitlines()
+    assert "2 TRAINING clips" in lines[0]
+    assert "12.00  40 frames  seeded" in lines[2]
+    assert lines[3] == "beware: no speaker is held out"

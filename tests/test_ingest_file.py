@@ -27,6 +27,7 @@ from tests.ingest_stage import (
     reasons,
     reset,
     run,
+    scorer_of,
     write,
 )
 from tests.portrait import blank, moving
@@ -270,6 +271,48 @@ def test_silence() -> None:
     speech = np.zeros(32000, np.float32)
     speech[:4000] = rng.normal(0, 0.05, 4000)
     assert not is_silent(speech)
+
+
+@pytest.mark.parametrize(("level", "frames", "silent"), [(2e-3, 50, False), (5e-4, 50, True)])
+def test_silence_is_below_a_thousandth_of_full_scale(
+    level: float, frames: int, silent: bool
+) -> None:
+    assert is_silent(np.full(frames * 640, level, np.float32)) is silent
+
+
+@pytest.mark.parametrize(("loud", "silent"), [(4, True), (5, False)])
+def test_a_twentieth_of_the_frames_must_be_loud(loud: int, silent: bool) -> None:
+    sound = np.zeros(100 * 640, np.float32)
+    sound[: loud * 640] = 0.1
+    assert is_silent(sound) is silent
+
+
+@pytest.mark.parametrize("late", [3.0, -2.0, 0.5])
+def test_a_clips_sound_is_moved_by_as_much_as_it_is_late(
+    late: float, stage: IngestStage, talking: Made
+) -> None:
+    path, noise = talking
+    scorer_of(stage).offset = late
+    (result,), good, _ = run(stage, item(path))
+    (row,) = result["rows"]
+    assert row["av_offset_frames"] == late
+    begin, sound = round(late * 640), heard(good)
+    # Beyond the file's ends there is silence.
+    expected = np.zeros_like(sound)
+    low, high = max(0, -begin), min(len(sound), len(noise) - begin)
+    expected[low:high] = noise[begin + low : begin + high]
+    assert np.corrcoef(sound[low:high], expected[low:high])[0, 1] > 0.9
+    assert np.abs(sound[: max(0, low - 2048)]).max(initial=0) < 0.01
+
+
+def test_an_offset_that_could_not_be_measured_moves_nothing(
+    stage: IngestStage, talking: Made
+) -> None:
+    path, noise = talking
+    scorer_of(stage).offset, scorer_of(stage).confidence = 5.0, float("nan")
+    _, good, spare = run(stage, item(path))
+    sound = heard(good | spare)
+    assert np.corrcoef(sound, noise[: len(sound)])[0, 1] > 0.9
 
 
 FRONT = {"movflags": "faststart"}

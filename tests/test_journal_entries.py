@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from datasets.errors import Reason
 from datasets.store import LocalStore
 from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import Journal
+from tasks.journal_entries import Changes, GroupEntry, SourceEntry, Worth
 from tests.finished_groups import clip_row, finish_group
 from tests.test_ingest_journal import clip_ids, finish, make_item, refuse
 
@@ -48,3 +51,48 @@ def test_an_attempt_that_came_to_less_outlives_its_shards(tmp_path: Path) -> Non
     journal_of(tmp_path).repack(entry.number, entry.shards)
     assert journal_of(tmp_path).finished(item), "the same state is not looked at again"
     assert len(journal_of(tmp_path).set_aside()) == 1
+
+
+AGAIN = {
+    Reason.TIMED_OUT,
+    Reason.WORKER_DIED,
+    Reason.INTERNAL,
+    Reason.DOWNLOAD_FAILED,
+    Reason.NOT_READ,
+}
+"""What the machine or the network did, not the file."""
+
+
+@pytest.mark.parametrize("reason", [each for each in Reason if each.value])
+def test_only_what_the_file_is_not_to_blame_for_is_worth_another_run(reason: Reason) -> None:
+    entry = SourceEntry("a.mp4", [], [], reason=reason.value)
+    assert entry.failed is (reason in AGAIN)
+    unavailable = reason is Reason.UNAVAILABLE
+    assert entry.worth is (Worth.NOT_HAD if entry.failed or unavailable else Worth.REFUSED)
+
+
+def test_what_was_read_is_worth_most() -> None:
+    read = SourceEntry("a.mp4", [], [])
+    assert not read.failed
+    assert read.worth is Worth.READ
+    assert Worth.NOT_HAD < Worth.REFUSED < Worth.READ
+
+
+def test_an_entry_comes_back_from_its_json_as_it_was(tmp_path: Path) -> None:
+    finish(journal_of(tmp_path), make_item(tmp_path, "a.mp4"))
+    (entry,) = journal_of(tmp_path).entries()
+    assert entry.shards
+    assert GroupEntry.from_dict(entry.as_dict()) == entry
+
+
+def test_changes_are_counted_and_named_by_kind(tmp_path: Path) -> None:
+    names = ["new-b", "new-a", "changed", "again", "kept"]
+    new_b, new_a, changed, again, kept = (make_item(tmp_path, f"{name}.mp4") for name in names)
+    found = Changes([new_b, new_a], [changed], [again], [kept], ["gone.mp4"])
+    assert found.todo == [new_b, new_a, changed, again]
+    assert found.counts() == {"new": 2, "changed": 1, "again": 1, "kept": 1, "gone": 1}
+    assert found.first_names(1) == {
+        "new": ["new-a.mp4"],
+        "changed": ["changed.mp4"],
+        "gone": ["gone.mp4"],
+    }

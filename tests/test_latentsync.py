@@ -265,3 +265,20 @@ def test_parts_that_do_not_fit() -> None:
         LatentSyncConfig(unet={"residual": True})
     with pytest.raises(ValueError, match="60 is no multiple of 8"):
         LatentSync(small_config(resolution=60))
+
+
+def test_blending_mixes_by_the_soft_edge_and_stays_in_range() -> None:
+    model = small_model()
+    pixels = torch.full((1, 2, 3, 64, 64), 0.5)
+    generated = torch.full_like(pixels, -0.5)
+    generated[:, 1] = 3.0
+    mixed = model.blend(pixels, generated)
+    alpha = model.alpha[0, 0]
+    assert {0.0, 1.0} < set(alpha.flatten().tolist())
+    for frame, painted in ((0, -0.5), (1, 1.0)):
+        # What leaves the range is cut before it is mixed, not after.
+        expected = (1 - alpha) * 0.5 + alpha * painted
+        torch.testing.assert_close(mixed[0, frame], expected.expand(3, -1, -1))
+    wild = torch.full_like(pixels, 1.5)
+    kept = (alpha == 0).expand_as(pixels)
+    assert torch.equal(model.blend(wild, generated)[kept], wild[kept])

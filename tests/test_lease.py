@@ -86,6 +86,21 @@ def test_a_dead_run_is_forgotten_after_a_while(store: Store) -> None:
     assert other.name not in store.names(RUNS)
 
 
+def test_patience_begins_anew_with_every_sign_of_life(store: Store) -> None:
+    other = Other(store, "zz", holds=False, alive=True)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) <= 2:
+            other.beat(seconds)
+
+    mine = lease(store, sleep)
+    with leased(mine):
+        # Two rounds with a beat each, and then the whole patience from the last one seen.
+        assert sum(waits) == 2 * NEVER + mine.patience_s
+
+
 def test_it_beats_and_notices_when_another_takes_over(store: Store) -> None:
     lost = threading.Event()
     mine = Lease(store, RUNS, beat_s=0.01, on_loss=lost.set)

@@ -1,27 +1,139 @@
-from pathlib import Path
+"""The flow for real: a small bundle gives a small portrait another mouth."""
 
+from pathlib import Path
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
+from skimage.data import astronaut
 
+from datasets.errors import UserError
+from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
 from flows import cli
 from flows import lip_sync as module
-from tasks.lipsync_video import LipSyncResult
+from models.latentsync import LatentSync
+from tests.real_bundle import make_real_bundle
+from tests.small_models import shaken
+
+SIZE = (240, 200)
 
 
-def test_the_result_lines_say_what_was_odd_about_the_inputs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained, but with weights that make noise and speech show."""
+    folder = make_real_bundle(tmp_path_factory.mktemp("bundle"))
+    model = LatentSync.load(folder)
+    shaken(model.unet)
+    shaken(model.autoencoder)
+    model.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 frames at 20 per second."""
+    path = tmp_path_factory.mktemp("video") / "portrait.mp4"
+    image = cv2.resize(astronaut(), (240, 240))[: SIZE[1]]
+    with VideoWriter(path, *SIZE, 20, crf=6) as writer:
+        for index in range(12):
+            writer.write(np.roll(image, index // 6, axis=0))
+    return path
+
+
+def speech(path: Path, seconds: float, level: float = 0.3) -> Path:
+    rng = np.random.default_rng(1)
+    write_flac(path, (level * rng.uniform(-1, 1, round(seconds * 16000))).astype(np.float32), 16000)
+    return path
+
+
+def said(bundle: Path, video: Path, audio: Path, output: Path, **options: Any) -> dict[str, Any]:
+    """The flow with its one step as a plain function."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "repaint", module.repaint.fn)
+        found: dict[str, Any] = module.lip_sync.fn(
+            str(video),
+            str(audio),
+            str(output),
+            model=str(bundle),
+            tracking_uri=f"sqlite:///{output.parent}/m.db",
+            **({"steps": 1} | options),
+        )
+    return found
+
+
+def frames(path: Path) -> np.ndarray:
+    return np.stack([frame.rgb for frame in read_frames(path, fps=None)]).astype(int)
+
+
+def test_the_mouth_changes_and_nothing_else_does(
+    bundle: Path, portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = LipSyncResult(
-        tmp_path / "o.mp4", 200, 180, 3.0, np.zeros(200), 6.0, 8.0, True, float("-inf")
-    )
-    monkeypatch.setattr(module, "resolve", lambda *_: tmp_path)
-    monkeypatch.setattr(module, "repaint", lambda *_: made)
-    result = module.lip_sync.fn("v", "a", "o", tracking_uri=f"sqlite:///{tmp_path}/m.db")
+    audio = speech(tmp_path / "speech.flac", 0.5)
+    result = said(bundle, portrait, audio, tmp_path / "out.mp4")
+    output = tmp_path / "out.mp4"
+    assert result["output"] == str(output)
+    assert (result["frames"], result["faces_found"]) == (10, 10)
+    assert result["notes"] == []
+    about = probe(output)
+    assert (about.width, about.height, about.fps) == (*SIZE, 20)
+    heard, given = read_audio(output), read_audio(audio)
+    assert np.corrcoef(heard[:7000], given[:7000])[0, 1] > 0.9
+    changed = np.abs(frames(output) - frames(portrait)[:10]).mean(axis=(0, 3))
+    assert changed.max() > 15
+    rows, columns = np.nonzero(changed > 12)
+    # The face lies left of the middle in the upper half of the picture.
+    assert rows.max() < 110
+    assert columns.min() > 60
+    assert columns.max() < 150
+    around = np.delete(changed, np.s_[60:150], axis=1)
+    assert around.mean() < 3
     lines = capsys.readouterr().out.splitlines()
-    assert "200 frames, 180 of them with a new mouth" in lines[0]
-    assert lines[1].strip().startswith("6.0 s of video for 8.0 s of speech: played forth and back")
-    assert lines[2].strip().startswith("the speech is silent throughout")
-    assert result["notes"] == [line.strip() for line in lines[1:]]
+    assert f"{output}: 10 frames, 10 of them with a new mouth, in " in lines[-1]
+
+
+def test_seed_guidance_and_speech_decide_what_is_painted(
+    bundle: Path, portrait: Path, tmp_path: Path
+) -> None:
+    audio = speech(tmp_path / "speech.flac", 0.2)
+    quiet = speech(tmp_path / "quiet.flac", 0.2, level=0.003)
+    made = {}
+    for name, sound, options in (
+        ("plain", audio, {}),
+        ("again", audio, {}),
+        ("seed", audio, {"seed": 3}),
+        ("guidance", audio, {"guidance": 8.0}),
+        ("speech", quiet, {}),
+    ):
+        said(bundle, portrait, sound, tmp_path / f"{name}.mp4", **options)
+        made[name] = frames(tmp_path / f"{name}.mp4")
+    assert np.array_equal(made["plain"], made["again"])
+    for name in ("seed", "guidance", "speech"):
+        assert np.abs(made[name] - made["plain"]).max() > 2, name
+
+
+def test_what_was_odd_about_the_inputs_is_said(
+    bundle: Path, portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silence = speech(tmp_path / "silence.flac", 0.9, level=0.0)
+    result = said(bundle, portrait, silence, tmp_path / "out.mp4")
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    extended, silent = result["notes"]
+    assert extended.startswith("0.6 s of video for 0.9 s of speech: played forth and back")
+    assert silent.startswith("the speech is silent throughout (digital silence)")
+    assert lines[-2:] == result["notes"]
+    assert result["frames"] == 18
+
+
+def test_mistakes_end_in_a_sentence_and_write_nothing(
+    bundle: Path, portrait: Path, tmp_path: Path
+) -> None:
+    audio, output = speech(tmp_path / "speech.flac", 0.2), tmp_path / "out.mp4"
+    with pytest.raises(UserError, match="there is no model folder"):
+        said(tmp_path / "nowhere", portrait, audio, output)
+    with pytest.raises(UserError, match="--steps must be between 1 and 500, got 0"):
+        said(bundle, portrait, audio, output, steps=0)
+    assert not output.exists()
 
 
 def test_help_says_how_long_the_output_is(capsys: pytest.CaptureFixture[str]) -> None:

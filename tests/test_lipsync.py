@@ -1,14 +1,27 @@
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from datasets.errors import UserError
 from models.audio_tokens import MelTokens
+from models.latentsync import LatentSync
 from models.whisper_tokens import WhisperTokens
-from tasks.lipsync import BLOCK, FADE, STRIDE, SpeechTokens, interleaved, window_starts
+from tasks.lipsync import (
+    BLOCK,
+    FADE,
+    STRIDE,
+    FaceGenerator,
+    SpeechTokens,
+    interleaved,
+    window_starts,
+)
 from tests.fake_generator import Brightener
+from tests.small_models import shaken, small_config
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 28, 29, 97])
@@ -220,3 +233,164 @@ def test_all_but_a_few_tokens_are_of_one_block_alone() -> None:
     assert values[first].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     # In the middle of what the blocks share, so each has sound on both sides of what is used.
     assert float(first.float().mean()) == pytest.approx((STRIDE + BLOCK - 1) / 2)
+
+
+def test_windows_begin_where_they_should() -> None:
+    assert window_starts(16, 16) == [0]
+    assert window_starts(28, 16) == [0, 12]
+    assert window_starts(29, 16) == [0, 12, 13]
+    assert window_starts(40, 16, overlap=8) == [0, 8, 16, 24]
+    assert window_starts(3, 16) == [0]
+
+
+class Scripted(Brightener):
+    """Paints what it is told, and keeps what it was given."""
+
+    def __init__(self, *windows: list[float]) -> None:
+        super().__init__()
+        self.script = list(windows)
+        self.given: list[tuple[list[int], list[int], list[float]]] = []
+
+    def _tokens(self, wave: np.ndarray, count: int) -> torch.Tensor:
+        return tokens_by_loudness(wave, count)
+
+    def window(self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor) -> np.ndarray:
+        levels = [each[:, 0, 0, 0].tolist() for each in (faces, references)]
+        self.given.append((levels[0], levels[1], tokens[:, 0, 0].tolist()))
+        values = np.array(self.script[len(self.given) - 1], np.float32)
+        return np.broadcast_to(values[:, None, None, None], faces.shape).copy()
+
+
+def numbered(count: int) -> Iterator[np.ndarray]:
+    """Faces that are as bright as their number."""
+    return (np.full((8, 8, 3), number, np.uint8) for number in range(count))
+
+
+def streamed(generator: FaceGenerator, count: int, **options: Any) -> list[int]:
+    """The levels that come out for numbered faces; frame t of the speech is as loud as t."""
+    speech = generator.speech(np.repeat(np.arange(count, dtype=np.float32), 640))
+    out = list(generator.stream(numbered(count), np.arange(count) / 25, speech, **options))
+    assert all((face == face[0, 0, 0]).all() for face in out)
+    return [int(face[0, 0, 0]) for face in out]
+
+
+def test_shared_frames_fade_in_a_straight_line_from_window_to_window() -> None:
+    first, second = [10.0 * k for k in range(16)], [100.0 + k for k in range(16)]
+    shown = streamed(Scripted(first, second), 28)
+    assert shown[:12] == first[:12]
+    # A fifth of the second window in frame 12, two of them in frame 13, and so on.
+    faded = [0.8 * 120 + 0.2 * 100, 0.6 * 130 + 0.4 * 101, 0.4 * 140 + 0.6 * 102]
+    faded.append(0.2 * 150 + 0.8 * 103)
+    assert shown[12:16] == [round(value) for value in faded] == [116, 118, 117, 112]
+    assert shown[16:] == second[4:]
+
+
+def test_the_last_window_fades_over_all_frames_that_it_shares() -> None:
+    shown = streamed(Scripted([0.0] * 16, [130.0] * 16), 20)
+    assert shown[:4] == [0] * 4
+    assert shown[4:16] == [10 * k for k in range(1, 13)]
+    assert shown[16:] == [130] * 4
+
+
+def test_three_windows_fade_one_after_the_other() -> None:
+    shown = streamed(Scripted([50.0] * 16, [100.0] * 16, [200.0] * 16), 40)
+    assert shown[12:16] == [60, 70, 80, 90]
+    assert shown[16:24] == [100] * 8
+    assert shown[24:28] == [120, 140, 160, 180]
+
+
+def test_each_window_is_painted_from_its_own_faces_and_its_own_words() -> None:
+    generator = Scripted([0.0] * 16, [0.0] * 16)
+    streamed(generator, 28)
+    for start, (faces, references, words) in zip((0, 12), generator.given, strict=True):
+        expected = list(range(start, start + 16))
+        assert faces == references == expected
+        assert words == expected
+
+
+def test_a_short_shot_stands_still_at_its_end() -> None:
+    generator = Scripted([7.0] * 16)
+    assert streamed(generator, 5) == [7] * 5
+    ((faces, _, words),) = generator.given
+    assert faces == words == [0, 1, 2, 3, *[4] * 12]
+
+
+def test_references_are_those_that_are_given() -> None:
+    generator = Scripted([0.0] * 16, [0.0] * 16)
+    streamed(
+        generator,
+        28,
+        references=lambda positions: np.full((16, 8, 8, 3), 90 + positions[0], np.uint8),
+    )
+    assert [references for _, references, _ in generator.given] == [[90] * 16, [102] * 16]
+
+
+def test_values_are_rounded_and_not_cut() -> None:
+    assert streamed(Scripted([127.4, 127.6, 0.0, 255.0] * 4), 4) == [127, 128, 0, 255]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose pictures depend on its noise, on the speech and on the reference."""
+    folder = tmp_path_factory.mktemp("bundle")
+    torch.manual_seed(0)
+    unet = {**small_config().unet, "residual": False}
+    model = LatentSync(small_config(num_frames=16, prediction_type="epsilon", unet=unet))
+    shaken(model.unet)
+    shaken(model.autoencoder)
+    model.save(folder)
+    return folder
+
+
+def inputs() -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    faces, references = rng.integers(0, 256, (2, 16, 64, 64, 3), dtype=np.uint8)
+    tokens = MelTokens().encode(rng.uniform(-0.5, 0.5, 16 * 640).astype(np.float32), 16)
+    return faces, references, tokens
+
+
+def test_every_window_starts_from_the_same_noise_and_the_seed_decides_it(bundle: Path) -> None:
+    generator = FaceGenerator(bundle, steps=1, seed=5)
+    first, second = generator.window(*inputs()), generator.window(*inputs())
+    assert np.array_equal(first, second)
+    assert np.array_equal(first, FaceGenerator(bundle, steps=1, seed=5).window(*inputs()))
+    other = FaceGenerator(bundle, steps=1, seed=6).window(*inputs())
+    repainted = generator.region > 0.5
+    assert np.abs(other - first)[:, repainted].max() > 1
+
+
+def test_a_window_is_what_the_model_generates_with_these_options(bundle: Path) -> None:
+    faces, references, tokens = inputs()
+    generator = FaceGenerator(bundle, steps=3, guidance=2.5, seed=11)
+    pixels, shown = (
+        torch.from_numpy(each.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)[None]
+        for each in (faces, references)
+    )
+    with torch.inference_mode():
+        expected = LatentSync.load(bundle).generate(
+            pixels,
+            shown,
+            tokens[None],
+            steps=3,
+            guidance=2.5,
+            generator=torch.Generator().manual_seed(11),
+        )
+    grey = (expected[0].permute(0, 2, 3, 1).numpy() + 1) * 127.5
+    found = generator.window(faces, references, tokens)
+    np.testing.assert_allclose(found, grey, atol=1e-2)
+    kept = generator.region == 0
+    np.testing.assert_allclose(found[:, kept], faces[:, kept], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"steps": 0}, "between 1 and 500, got 0"),
+        ({"steps": 501}, "between 1 and 500, got 501"),
+        ({"guidance": 0.99}, "between 1 and 20, got 0.99"),
+        ({"guidance": 20.5}, "between 1 and 20, got 20.5"),
+    ],
+)
+def test_options_out_of_range_end_in_a_sentence(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        FaceGenerator(Path("nowhere"), **options)

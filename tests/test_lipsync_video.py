@@ -5,11 +5,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from skimage.data import astronaut
 
 from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
 from tasks import lipsync_video
+from tasks.face_scan import FaceScan
 from tasks.lipsync_video import Shown, frames_in_order, lip_sync_video, timeline
 from tests.fake_generator import Brightener
 
@@ -189,3 +191,46 @@ def test_mistakes_are_one_sentence(
     assert not output.exists()
     with av.open(str(silent)) as container:
         assert container.streams.video[0].frames == 5
+
+
+class Watching(Brightener):
+    """Keeps how bright the faces and references of each window are."""
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.seen: list[tuple[list[int], list[int]]] = []
+
+    def window(self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor) -> np.ndarray:
+        levels, shown = (
+            [round(each.mean() / 20) for each in window] for window in (faces, references)
+        )
+        self.seen.append((levels, shown))
+        return super().window(faces, references, tokens)
+
+
+def test_every_window_is_shown_the_calmest_face_of_its_own_shot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frame k is of grey level 20 k; the mouth is open as listed, and away in frame 4."""
+    video, speech = tmp_path / "v.mp4", tmp_path / "s.flac"
+    with VideoWriter(video, 96, 96, 25, crf=4) as writer:
+        for index in range(10):
+            writer.write(np.full((96, 96, 3), 20 * index, np.uint8))
+    write_flac(speech, np.full(10 * 640, 0.1, np.float32), 16000)
+    middle = np.array([[1.0, 0.0, -20.0], [0.0, 1.0, -20.0]])
+    scan = FaceScan(
+        times_s=np.arange(10) / 25,
+        duration_s=0.4,
+        shots=[0] * 5 + [1] * 5,
+        matrices=[middle if index != 4 else None for index in range(10)],
+        openings=np.array([0.5, 0.3, 0.2, 0.4, np.inf, 0.6, 0.9, 0.1, 0.1, 0.7]),
+        poses=np.zeros((10, 4)),
+    )
+    watching = Watching()
+    monkeypatch.setattr(lipsync_video, "FaceGenerator", lambda *_: watching)
+    monkeypatch.setattr(lipsync_video, "scan_faces", lambda *_: scan)
+    result = lip_sync_video(video, speech, tmp_path / "out.mp4", tmp_path)
+    assert (result.frames, result.faces_found) == (10, 9)
+    first, second = watching.seen
+    assert first == ([0, 1, 2, 3, *[3] * 12], [2] * 16)
+    assert second == ([5, 6, 7, 8, 9, *[9] * 11], [7] * 16)

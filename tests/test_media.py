@@ -68,6 +68,10 @@ def test_a_part_is_the_same_as_in_the_whole(tmp_path: Path) -> None:
     whole = {frame.index: level(frame.rgb) for frame in read_frames(path)}
     part = {f.index: level(f.rgb) for f in read_frames(path, start_s=0.8, end_s=1.4)}
     assert part == {index: whole[index] for index in range(20, 35)}
+    # Frames as they are: the start belongs to a part, the end does not.
+    own = list(read_frames(path, fps=None, start_s=12 / 24, end_s=20 / 24))
+    assert [level(frame.rgb) for frame in own] == list(range(12, 20))
+    assert [frame.index for frame in own] == list(range(8))
 
 
 def test_a_file_that_is_cut_off_gives_what_it_has(tmp_path: Path) -> None:

@@ -297,3 +297,33 @@ def test_loud_frames_are_counted_until_there_are_enough(tmp_path: Path) -> None:
     mute = write_black(tmp_path / "b.mp4", 3)
     with pytest.raises(SourceError, match="no_audio"):
         loud_frames(mute, 1e-3, 1)
+
+
+def test_two_channels_are_averaged_whichever_of_them_speaks(tmp_path: Path) -> None:
+    left, right = chirp(1.0, SAMPLE_RATE), 0.3 * chirp(1.0, SAMPLE_RATE)[::-1]
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), SAMPLE_RATE, "FLOAT")
+    expected = (left + right) / 2
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), expected, atol=1e-5)
+    with AudioWindow(tmp_path / "a.wav") as window:
+        np.testing.assert_allclose(window.part(100, 9000), expected[100:9100], atol=1e-5)
+
+
+@pytest.mark.parametrize(("level", "loud"), [(2e-3, 50), (5e-4, 0)])
+def test_a_frame_is_loud_from_its_root_mean_square_on(
+    tmp_path: Path, level: float, loud: int
+) -> None:
+    """Half of the samples of either sign, so that their mean says nothing."""
+    audio = level * np.where(np.arange(2 * SAMPLE_RATE) % 2, 1.0, -1.0).astype(np.float32)
+    write_flac(tmp_path / "a.flac", audio, SAMPLE_RATE)
+    assert loud_frames(tmp_path / "a.flac", 1e-3, 1000) == loud
+
+
+def test_a_length_that_is_asked_for_is_cut_or_filled(tmp_path: Path) -> None:
+    sound = chirp(1.0, SAMPLE_RATE).astype(np.float32)
+    write_flac(tmp_path / "a.flac", sound, SAMPLE_RATE)
+    for seconds in (0.5, 1.0, 1.7):
+        found = read_audio(tmp_path / "a.flac", duration_s=seconds)
+        assert len(found) == round(seconds * SAMPLE_RATE)
+        inside = min(len(found), len(sound))
+        np.testing.assert_allclose(found[:inside], sound[:inside], atol=1e-4)
+        assert not found[inside:].any()

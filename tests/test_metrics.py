@@ -6,7 +6,7 @@ import pytest
 from skimage.data import astronaut
 
 from datasets.alignment import Aligner, align, align_points
-from datasets.landmarks import FaceMeshDetector
+from datasets.landmarks import Face, FaceMeshDetector
 from tasks.metrics import (
     LIPS,
     landmark_distance,
@@ -56,6 +56,45 @@ def test_landmark_distance_is_about_the_mouth_alone() -> None:
     opened[:, LIPS] += (0, 5)
     assert landmark_distance(first, opened) == pytest.approx(10.0)
     assert landmark_distance(2 * first, 2 * opened) == pytest.approx(10.0)
+
+
+def test_a_head_that_moves_differently_in_every_frame_is_no_distance() -> None:
+    first = face(4)
+    moved = first + np.array([[0, 0], [3, -2], [10, 5], [-7, 1]])[:, None]
+    assert landmark_distance(first, moved) == pytest.approx(0.0, abs=1e-9)
+    # One lip point of 40 off by 20 in one frame of 4, eyes 50 apart.
+    moved[2, LIPS[7], 0] += 20
+    assert landmark_distance(first, moved) == pytest.approx(100 * 20 / 40 / 4 / 50)
+
+
+class Scripted:
+    """Finds a face whose points all lie at a given place of the picture, or none."""
+
+    def __init__(self, *places: float | None) -> None:
+        self.places = list(places)
+        self.sides: list[tuple[int, ...]] = []
+        self.began = 0
+
+    def reset(self) -> None:
+        self.began += 1
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        self.sides.append(image.shape)
+        place = self.places.pop(0)
+        if place is None:
+            return []
+        return [Face((0, 0, 1, 1), np.full((478, 2), place, np.float32))]
+
+
+def test_landmarks_are_in_pixels_of_the_face_and_go_straight_where_none_was_found() -> None:
+    # 100 pixels with 35 on every side are shown as 320.
+    scale = 320 / 170
+    detector = Scripted(None, 55 * scale, None, None, 85 * scale, None)
+    found, share = landmarks_of(np.zeros((6, 100, 100, 3), np.uint8), detector)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found[:, 200, 1], [20, 20, 30, 40, 50, 50], atol=1e-3)
+    assert share == pytest.approx(2 / 6)
+    assert set(detector.sides) == {(320, 320, 3)}
+    assert detector.began == 1
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.media import SAMPLES_PER_FRAME
-from tasks.mouth_audio import MouthAudioScorer
+from tasks.mouth_audio import MouthAudioScorer, _peak
 from tasks.sync_score import MAX_LAG, ClipSignals, OffsetScore
 
 SCORER = MouthAudioScorer()
@@ -83,6 +83,30 @@ def test_longer_clips_are_surer() -> None:
     long = SCORER.measure(mouth(curve), sound(curve)).confidence
     short = SCORER.measure(mouth(curve[:75]), sound(curve[:75])).confidence
     assert long > 1.3 * short
+
+
+def test_a_rhythm_that_fits_at_several_shifts_is_not_sure() -> None:
+    steady = np.clip(np.sin(np.arange(150) * 2 * np.pi / 9), 0, 1)
+    speech = loudness(150, 4)
+    rhythm = SCORER.measure(mouth(steady), sound(steady))
+    sure = SCORER.measure(mouth(speech), sound(speech))
+    assert rhythm.confidence < 0.6 * sure.confidence
+
+
+@pytest.mark.parametrize("rival", [0.0, 0.5, 0.99])
+def test_the_lead_over_the_second_peak_counts_as_much_as_the_height(rival: float) -> None:
+    """All other shifts are 0, so that every number can be worked out by hand."""
+    curve = np.zeros(200)
+    curve[5], curve[-5] = 1.0, rival
+    score = _peak(curve, chance_variance=0.01)
+    assert score.offset_frames == 5
+    # 200 - 31 shifts beyond the search, 22 within it and not of the peak, 30 expected ones.
+    weight = 169 + 22 + 30
+    mean = rival / weight
+    squares = (190 * mean**2 + (rival - mean) ** 2) + 30 * 0.01
+    deviation = (squares / weight) ** 0.5
+    expected = ((1 - mean) / deviation + (1 - rival) / deviation + 1.5) / 2
+    assert score.confidence == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("case", ["silence", "still mouth", "too short", "no audio"])

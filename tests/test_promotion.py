@@ -155,3 +155,78 @@ def test_nothing_to_promote_is_one_sentence(tmp_path: Path, store_uri: str) -> N
         promote("unknown-model", store_uri)
     with pytest.raises(UserError, match="there is no registry at"):
         promote("any", f"sqlite:///{tmp_path}/nothing.db")
+
+
+@pytest.mark.parametrize(
+    ("rule", "champion", "edge", "beyond"),
+    [
+        (Rule("m", "higher", 0.25), 2.0, 1.75, 1.7),
+        (Rule("m", "lower", 0.25), 2.0, 2.25, 2.3),
+        (Rule("m", "near_zero", 0.25), -2.0, 2.25, 2.3),
+        (Rule("m", "near_zero", 0.25), 2.0, -2.25, -2.3),
+        (Rule("m", "higher", 0.25, relative=True), 4.0, 3.0, 2.9),
+        (Rule("m", "lower", 0.25, relative=True), 4.0, 5.0, 5.1),
+        # A share of a negative value is no negative tolerance.
+        (Rule("m", "higher", 0.25, relative=True), -4.0, -5.0, -5.1),
+    ],
+)
+def test_a_tolerance_is_just_allowed(
+    rule: Rule, champion: float, edge: float, beyond: float
+) -> None:
+    policy = Policy((rule,))
+    assert judge(policy, evaluation(m=champion), evaluation(m=champion)).promoted
+    assert judge(policy, evaluation(m=edge), evaluation(m=champion)).promoted
+    assert not judge(policy, evaluation(m=beyond), evaluation(m=champion)).promoted
+
+
+@pytest.mark.parametrize(
+    ("better", "bar", "beyond"),
+    [("higher", 1.5, 1.4), ("lower", 1.5, 1.6), ("near_zero", 2.0, -2.1)],
+)
+def test_a_bar_is_just_met(better: str, bar: float, beyond: float) -> None:
+    policy = Policy((Rule("m", better, 0.0, bar=bar),))  # type: ignore[arg-type]
+    assert judge(policy, evaluation(m=bar), None).promoted
+    assert not judge(policy, evaluation(m=beyond), None).promoted
+
+
+def test_one_bad_number_among_good_ones_refuses_and_is_the_only_reason() -> None:
+    champion = evaluation(**GOOD)
+    for name, value in (("sync_c", 0.5), ("offset", 9.0), ("fid", 500.0)):
+        verdict = judge(RULES, evaluation(**GOOD | {name: value}), champion)
+        assert not verdict.promoted
+        assert len(verdict.reasons) == 1
+        assert verdict.reasons[0].startswith(f"{name} ")
+
+
+BETTER = {
+    "sync_c": "higher",
+    "sync_d": "lower",
+    "mouth_offset": "near_zero",
+    "mouth_z": "higher",
+    "ssim_mouth": "higher",
+    "lmd": "lower",
+    "fid": "lower",
+    "fvd": "lower",
+}
+
+
+def test_the_policy_in_force_knows_which_way_every_number_is_better() -> None:
+    usual = dict.fromkeys(BETTER, 10.0) | {"mouth_offset": 0.5}
+    champion = evaluation(**usual)
+    assert {rule.metric for rule in Policy().rules} == BETTER.keys()
+    assert judge(Policy(), champion, champion).promoted
+    for name, better in BETTER.items():
+        much = {"higher": (20.0, 5.0), "lower": (5.0, 20.0), "near_zero": (0.0, -5.0)}[better]
+        verdicts = [judge(Policy(), evaluation(**usual | {name: v}), champion) for v in much]
+        assert [verdict.promoted for verdict in verdicts] == [True, False], name
+
+
+def test_what_neither_has_is_no_reason_and_what_only_the_champion_has_is_one() -> None:
+    ours = {name: value for name, value in GOOD.items() if name != "fid"}
+    assert judge(RULES, evaluation(**ours), evaluation(**ours)).promoted
+    refused = judge(RULES, evaluation(**ours), evaluation(**GOOD))
+    assert refused.reasons == ("fid was not measured on the candidate",)
+    # Where only the candidate has a number, its bar decides.
+    champion = evaluation(**{name: value for name, value in GOOD.items() if name != "offset"})
+    assert judge(RULES, evaluation(**GOOD), champion).promoted
+    assert not judge(RULES, evaluation(**GOOD | {"offset": 2.5}), champion).promoted

@@ -88,6 +88,33 @@ def test_what_is_rolled_back_was_never_there(tmp_path: Path) -> None:
     assert not list((tmp_path / "scratch").iterdir())
 
 
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_what_was_rolled_back_can_be_tried_again_and_what_was_not_cannot(
+    tmp_path: Path, before: int
+) -> None:
+    """In a shard that was begun before, and in shards that are rolled back as a whole."""
+    store, writer = LocalStore(tmp_path), ShardWriter(tmp_path / "scratch", 0, 6000)
+    for number in range(before):
+        writer.add("train", f"kept{number}", {"bin": bytes(700)})
+    mark = writer.mark()
+    for _ in range(2):
+        for number in range(9):
+            writer.add("train", f"tried{number}", {"bin": bytes(700)})
+        with pytest.raises(ValueError, match="twice there"):
+            writer.add("test", "tried3", {"bin": b""})
+        writer.rollback(mark)
+    for number in range(before):
+        with pytest.raises(ValueError, match="twice there"):
+            writer.add("train", f"kept{number}", {"bin": b""})
+    writer.add("train", "tried3", {"bin": b"again"})
+    found = [
+        key
+        for shard in writer.finish(store, "s")
+        for key, _ in read_samples(store, f"s/{shard.info.name}")
+    ]
+    assert found == [*(f"kept{number}" for number in range(before)), "tried3"]
+
+
 def test_what_is_discarded_leaves_nothing(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / "scratch", 0, 6000)
     for key, members in samples(5):

@@ -87,3 +87,35 @@ def test_each_scorer_has_its_own_limit() -> None:
     small.scorer = large.scorer = "stable-syncnet"
     refuse_other_faces([small, large])
     assert [small.reason, large.reason] == ["", Reason.NOT_THE_SPEAKER]
+
+
+def test_a_short_clip_within_a_long_one_of_another_face_is_out() -> None:
+    """What they share is nothing of the long one, but all of the short one."""
+    long, short = row(0, 0, 30, 4), row(1, 10, 12, 3)
+    refuse_other_faces([long, short])
+    assert [long.reason, short.reason] == ["", Reason.NOT_THE_SPEAKER]
+
+
+@pytest.mark.parametrize(("start", "out"), [(4.0, False), (3.75, True)])
+def test_a_fifth_of_the_shorter_clip_may_be_shared(start: float, out: bool) -> None:
+    kept, other = row(0, 0, 5, 4), row(1, start, start + 5, 3)
+    refuse_other_faces([other, kept])
+    assert kept.reason == ""
+    assert bool(other.reason) is out
+
+
+def test_a_clip_chosen_before_keeps_its_time() -> None:
+    before, surer = row(0, 0, 8, 3.5), row(1, 0, 8, 9.0)
+    refuse_other_faces([surer], before=[before])
+    assert surer.reason == Reason.NOT_THE_SPEAKER
+    assert before.reason == ""
+
+
+def test_below_the_limit_confidence_does_not_rank() -> None:
+    nearly, larger = row(0, 0, 8, 2.9, px=100), row(1, 0, 8, 0.1, px=101)
+    refuse_other_faces([nearly, larger])
+    assert [nearly.reason, larger.reason] == [Reason.NOT_THE_SPEAKER, ""]
+    # The limit itself counts as sure.
+    sure, larger = row(0, 0, 8, 3.0, px=100), row(1, 0, 8, 2.9, px=300)
+    refuse_other_faces([sure, larger])
+    assert [sure.reason, larger.reason] == ["", Reason.NOT_THE_SPEAKER]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tasks.batches import autoencoder_batch
 from tasks.recipes import recipe
 from tasks.stage_run import StageRun, Stores
-from tasks.train_autoencoder import psnr, run, some_frames
+from tasks.train_autoencoder import AutoencoderObjective, psnr, run, some_frames
 from tasks.train_loop import Worker
 from tasks.training import PrintReporter
 from tests.talking_boxes import make_dataset
@@ -37,6 +38,19 @@ def test_psnr_is_that_of_8_bit_pictures() -> None:
     assert psnr(five_levels, pixels, CPU) == pytest.approx(20 * math.log10(255 / 5), abs=0.01)
     # An error that rounding hides is no error.
     assert psnr(Shifted(0.1 / 127.5), pixels + 0.5 / 127.5, CPU) > 100
+
+
+def test_the_loss_is_the_mean_squared_error_and_its_psnr(tmp_path: Path) -> None:
+    chosen = recipe("debug").autoencoder
+    assert chosen is not None
+    store = Stores(make_dataset(tmp_path / "d")).train(32)
+    objective = AutoencoderObjective(Shifted(0.2), chosen, store, 3, Worker(CPU, 1))
+    loss, parts = objective.loss(torch.rand(2, 3, 8, 8))
+    assert float(loss) == pytest.approx(0.04, rel=1e-4)
+    assert float(parts["psnr_db"]) == pytest.approx(20 * math.log10(2 / 0.2), rel=1e-4)
+    # Workers draw other batches, seeds and steps do, too.
+    expected = autoencoder_batch(store, chosen, 3, 5, 1)
+    assert torch.equal(objective.batch(5), expected)
 
 
 def test_frames_are_spread_over_the_clips(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """The loop: resume is exact, the schedule is as configured, workers share gradients."""
 
 import json
-import multiprocessing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,19 @@ from datasets.errors import UserError
 from tasks.checkpoints import load_state, save_state, trained_weights
 from tasks.curves import METRICS
 from tasks.recipes import StageConfig
-from tasks.train_loop import Objective, Worker, learning_rate, share_gradients, train
+from tasks.train_loop import (
+    Objective,
+    Worker,
+    _prepare,
+    _step,
+    learning_rate,
+    share_gradients,
+    step_seed,
+    train,
+)
+from tests.pulled_weight import Lines, Pulled, adamw
 
 CPU = Worker(torch.device("cpu"))
-
-
-class Lines:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.points: list[tuple[int, dict[str, float]]] = []
-
-    def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
-        self.points.append((step, values))
-
-    def progress(self, line: str) -> None:
-        self.lines.append(line)
-
-    def finished(self, stage: str) -> None:
-        self.lines.append(f"{stage} finished")
 
 
 class Killed(BaseException):
@@ -79,10 +70,12 @@ def config(**changes: Any) -> StageConfig:
     return StageConfig(**(values | changes))
 
 
-def run(toy: Objective, folder: Path, chosen: StageConfig, digest: str = "d") -> Lines:
-    reporter = Lines()
-    train(toy, chosen, folder, stage="toy", digest=digest, seed=7, worker=CPU, reporter=reporter)
-    return reporter
+def run(
+    goal: Objective, folder: Path, chosen: StageConfig, digest: str = "d", worker: Worker = CPU
+) -> Lines:
+    told = Lines()
+    train(goal, chosen, folder, stage="toy", digest=digest, seed=7, worker=worker, reporter=told)
+    return told
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -188,46 +181,18 @@ def test_a_network_without_anything_to_train_is_refused(tmp_path: Path) -> None:
         run(toy, tmp_path, config())
 
 
-def _in_process(rank: int, port: int, results: Any) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
-    first, unused = nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(4))
-    first.grad = torch.full((2, 3), float(rank))
-    if rank == 1:
-        unused.grad = torch.full((4,), 6.0)
-    share_gradients([first, unused], Worker(torch.device("cpu"), rank, 2))
-    assert first.grad is not None
+def test_gradients_become_the_mean_over_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What three others would add is put in by hand; test_train_workers.py has real ones."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.add_(9.0))
+    pulled, unused = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(3))
+    other = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    pulled.grad = torch.tensor([[3.0, 7.0], [11.0, 15.0]])
+    other.grad = torch.tensor([-5.0], dtype=torch.float64)
+    share_gradients([pulled, other, unused], Worker(torch.device("cpu"), 1, 4))
+    assert pulled.grad.tolist() == [[3, 4], [5, 6]]
     assert unused.grad is not None
-    results.put((rank, first.grad.tolist(), unused.grad.tolist()))
-    torch.distributed.destroy_process_group()
-
-
-def test_workers_average_their_gradients(free_port: Callable[[], int]) -> None:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    port = free_port()
-    workers = [context.Process(target=_in_process, args=(rank, port, results)) for rank in (0, 1)]
-    for worker in workers:
-        worker.start()
-    found = sorted(results.get(timeout=60) for _ in workers)
-    for worker in workers:
-        worker.join(30)
-    for _, first, unused in found:
-        assert first == [[0.5] * 3] * 2
-        assert unused == [3.0] * 4
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    import socket
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find
+    assert unused.grad.tolist() == [2.25] * 3
+    assert other.grad.tolist() == [1]
 
 
 def test_a_single_worker_keeps_its_gradients() -> None:
@@ -250,3 +215,178 @@ def test_a_state_of_another_seed_is_not_used(tmp_path: Path) -> None:
     state = load_state(tmp_path / "checkpoint.pt")
     save_state(tmp_path / "checkpoint.pt", state | {"seed": 8})
     assert not any("going on" in line for line in run(Toy(), tmp_path, config()).lines)
+
+
+PLAIN = {"warmup": 0, "schedule": "constant", "ema": 0.0, "weight_decay": 0.0, "lr": 0.1}
+
+
+def pulled(folder: Path, pulls: list[float], **changes: Any) -> Pulled:
+    """After a training without warm-up, schedule, decay and average but for the changes."""
+    goal = Pulled(pulls)
+    run(goal, folder, config(**(PLAIN | {"steps": len(pulls)} | changes)))
+    return goal
+
+
+def test_every_step_is_one_of_adamw(tmp_path: Path) -> None:
+    pulls = [0.5, -0.2, 0.9, 0.1, -0.6]
+    goal = pulled(tmp_path, pulls, weight_decay=0.3)
+    expected = adamw(pulls, [0.1] * 5, 0.3, 1.0)
+    np.testing.assert_allclose([*goal.seen, goal.weight.item()], expected, rtol=1e-9)
+
+
+def test_a_huge_gradient_moves_no_more_than_one_of_the_largest_norm(tmp_path: Path) -> None:
+    calm = pulled(tmp_path / "calm", [0.5, 0.1, 0.1], clip=0.5)
+    wild = pulled(tmp_path / "wild", [5000.0, 0.1, 0.1], clip=0.5)
+    np.testing.assert_allclose(wild.seen, calm.seen, rtol=1e-5)
+    # Smaller ones are left as they are: without a limit the same comes out.
+    free = pulled(tmp_path / "free", [0.5, 0.1, 0.1], clip=100.0)
+    np.testing.assert_allclose(free.seen, calm.seen, rtol=1e-5)
+
+
+def test_the_norm_is_that_of_all_weights_together(tmp_path: Path) -> None:
+    class Two(Pulled):
+        def __init__(self) -> None:
+            super().__init__([])
+            self.other = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+            self.network.register_parameter("other", self.other)
+
+        def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            return (30 * self.weight + 40 * self.other).sum(), {}
+
+    goal = Two()
+    state = _prepare(goal, config(**PLAIN), CPU)
+    _step(goal, config(**PLAIN), state, None, CPU)
+    assert goal.weight.grad is not None
+    assert goal.other.grad is not None
+    assert (goal.weight.grad.item(), goal.other.grad.item()) == pytest.approx((0.6, 0.8))
+
+
+def test_without_gradient_a_weight_decays_by_rate_times_decay(tmp_path: Path) -> None:
+    goal = pulled(tmp_path, [0.0] * 4, weight_decay=0.5)
+    assert goal.seen == pytest.approx([2.0, 2 * 0.95, 2 * 0.95**2, 2 * 0.95**3])
+    assert goal.weight.item() == pytest.approx(2 * 0.95**4)
+
+
+def test_each_step_moves_by_its_own_learning_rate(tmp_path: Path) -> None:
+    """With one and the same gradient, AdamW moves a weight by just the learning rate."""
+    goal = pulled(tmp_path, [1.0] * 6, warmup=2, schedule="cosine")
+    moved = -np.diff([*goal.seen, goal.weight.item()])
+    half = [0.5 * (1 + np.cos(np.pi * share)) for share in (0, 0.25, 0.5, 0.75)]
+    np.testing.assert_allclose(moved, 0.1 * np.array([0.5, 1.0, *half]), rtol=1e-6)
+    logged = [point["lr"] for point in curve(tmp_path)]
+    np.testing.assert_allclose(logged, moved, rtol=1e-6)
+
+
+def test_averaged_weights_follow_fast_at_first(tmp_path: Path) -> None:
+    goal = Pulled([1.0] * 4)
+    run(goal, tmp_path, config(**(PLAIN | {"steps": 4, "ema": 0.25})))
+    average = 2.0
+    for number, weight in enumerate([1.9, 1.8, 1.7, 1.6], 1):
+        # 2/11 and 3/12 come before the decay itself, which 4/13 and 5/14 exceed.
+        decay = min(0.25, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * weight
+    assert goal.weight.item() == pytest.approx(average, rel=1e-5)
+    assert goal.weight.item() == pytest.approx(1.633, abs=1e-3)
+
+
+def test_without_averaging_the_last_weights_are_handed_on(tmp_path: Path) -> None:
+    goal = pulled(tmp_path, [1.0] * 3)
+    assert goal.weight.item() == pytest.approx(1.7)
+    assert trained_weights(tmp_path / "checkpoint.pt")["weight"].item() == goal.weight.item()
+    assert load_state(tmp_path / "checkpoint.pt")["average"] == {}
+
+
+def test_gradients_are_clipped_without_the_scale_of_half_precision() -> None:
+    chosen = config(**(PLAIN | {"clip": 0.5}))
+    goal = Pulled([])
+    state = _prepare(goal, chosen, CPU)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
+    pulls = [0.2, 30.0, 0.4]
+    for state.step, pull in enumerate(pulls):
+        _step(goal, chosen, state, pull, CPU)
+    found = [*goal.seen, goal.weight.item()]
+    np.testing.assert_allclose(found, adamw(pulls, [0.1] * 3, 0.0, 0.5), rtol=1e-5)
+
+
+def test_a_step_whose_scaled_gradient_overflows_is_left_out() -> None:
+    chosen = config(**PLAIN)
+    goal = Pulled([])
+    state = _prepare(goal, chosen, CPU)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    _step(goal, chosen, state, float("inf"), CPU)
+    assert goal.weight.item() == 2.0
+    assert state.scaler.get_scale() == 512.0
+
+
+def test_random_numbers_are_those_of_seed_step_and_rank(tmp_path: Path) -> None:
+    def drawn(rank: int) -> list[float]:
+        goal, worker = Pulled([0.1] * 3), Worker(torch.device("cpu"), rank)
+        run(goal, tmp_path / str(rank), config(**(PLAIN | {"steps": 3})), worker=worker)
+        return goal.drawn
+
+    for rank in (0, 1):
+        expected = []
+        for step in range(3):
+            generator = torch.Generator().manual_seed(step_seed(7, step, rank))
+            expected.append(float(torch.rand((), generator=generator)))
+        assert drawn(rank) == expected
+    seeds = {step_seed(s, t, r) for s in range(5) for t in range(200) for r in range(8)}
+    assert len(seeds) == 5 * 200 * 8
+
+
+def test_only_the_leader_writes_and_reports(tmp_path: Path) -> None:
+    worker = Worker(torch.device("cpu"), 1)
+    reporter = run(Pulled([0.1] * 3), tmp_path, config(**(PLAIN | {"steps": 3})), worker=worker)
+    assert not list(tmp_path.iterdir())
+    assert not reporter.lines
+    assert not reporter.points
+
+
+def test_measuring_comes_as_often_as_asked_and_does_not_end_training_mode(tmp_path: Path) -> None:
+    goal = Pulled([0.1] * 10, measure_every=4)
+    goal.network.eval()
+    run(goal, tmp_path, config(**(PLAIN | {"steps": 10, "log_every": 2, "checkpoint_every": 10})))
+    points = curve(tmp_path)
+    assert [point["step"] for point in points] == [2, 4, 6, 8, 10]
+    assert [point["step"] for point in points if "score" in point] == [4, 8, 10]
+    assert goal.modes == [True] * 10
+    assert not goal.network.training
+
+
+def test_checkpoints_are_written_as_often_as_asked_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(
+        "tasks.train_loop.save_state", lambda path, state: written.append(state["step"])
+    )
+    pulled(tmp_path, [0.1] * 8, checkpoint_every=3)
+    assert written == [3, 6, 8]
+
+
+def test_each_step_gets_its_own_batch_in_order(tmp_path: Path) -> None:
+    pulls = [float(number) for number in range(1, 8)]
+    asked: list[int] = []
+
+    class Watched(Pulled):
+        def batch(self, step: int) -> Any:
+            asked.append(step)
+            return super().batch(step)
+
+    goal = Watched(pulls)
+    reporter = run(goal, tmp_path, config(**(PLAIN | {"steps": 7})))
+    assert asked == list(range(7))
+    losses = [values["loss"] for _, values in reporter.points]
+    np.testing.assert_allclose(losses, np.array(pulls) * goal.seen, rtol=1e-6)
+
+
+def test_processors_compute_in_float32_whatever_the_precision(tmp_path: Path) -> None:
+    class Watched(Pulled):
+        def loss(self, batch: float) -> tuple[Tensor, dict[str, Tensor]]:
+            assert not torch.is_autocast_enabled("cpu")
+            return super().loss(batch)
+
+    for precision in ("bf16", "fp16"):
+        goal = Watched([0.1])
+        run(goal, tmp_path / precision, config(**(PLAIN | {"steps": 1, "precision": precision})))
+        assert len(goal.seen) == 1

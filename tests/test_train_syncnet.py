@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from models.files import ModelFileError
+from tasks import train_syncnet
+from tasks.batches import SyncBatch
 from tasks.recipes import recipe
 from tasks.stage_run import StageRun, Stores
 from tasks.train_loop import Worker
-from tasks.train_syncnet import build_syncnet, load_syncnet, run, save_syncnet, similarities
+from tasks.train_syncnet import (
+    SyncObjective,
+    build_syncnet,
+    load_syncnet,
+    run,
+    save_syncnet,
+    similarities,
+)
 from tasks.training import PrintReporter
 from tests.talking_boxes import make_dataset
 
@@ -97,3 +107,66 @@ def test_the_published_network_is_built_by_name() -> None:
     with torch.device("meta"):
         network = build_syncnet(paper.network, paper.options)
     assert sum(weight.numel() for weight in network.parameters()) > 400e6
+
+
+@pytest.mark.parametrize(("calibrate", "threshold"), [("true", 0.7), ("false", 0.5)])
+def test_the_threshold_parts_training_windows_and_is_used_on_others(
+    calibrate: str,
+    threshold: float,
+    stores: Stores,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen windows are parted at 0.7; two of four unseen ones lie between 0.5 and that."""
+    chosen = recipe("debug", {"syncnet.calibrate": calibrate})
+    seen = torch.tensor([0.6, 0.2, 0.8, 0.9]), torch.tensor([0.0, 0.0, 1.0, 1.0])
+    unseen = torch.tensor([0.65, 0.55, 0.8, 0.9]), torch.tensor([0.0, 0.0, 1.0, 1.0])
+    asked: list[tuple[bool, int]] = []
+
+    def known(
+        network: nn.Module, store: object, config: object, windows: int, *_: object, **__: object
+    ) -> tuple[Tensor, Tensor]:
+        held_out = store is not stores.train(64)
+        asked.append((held_out, windows))
+        return unseen if held_out else seen
+
+    monkeypatch.setattr(train_syncnet, "similarities", known)
+    monkeypatch.setattr(train_syncnet, "train", lambda *_, **__: None)
+    stage = StageRun("syncnet", tmp_path, "d", chosen, stores, Worker(CPU), PrintReporter())
+    result = run(stage)
+    assert asked == [(False, 16), (True, 16)]
+    assert result["threshold"] == pytest.approx(threshold)
+    right = 1.0 if calibrate == "true" else 0.5
+    assert result["accuracy"] == right
+    assert result["train_accuracy"] == (1.0 if calibrate == "true" else 0.75)
+    logs = [math.log(1 - 0.65), math.log(1 - 0.55), math.log(0.8), math.log(0.9)]
+    assert result["loss"] == pytest.approx(-sum(logs) / 4, rel=1e-5)
+
+
+def test_the_loss_is_low_where_pairs_are_labelled_rightly(stores: Stores) -> None:
+    class Known(nn.Module):
+        """Cosine 0.6 of the first pair and 0.8 of the second."""
+
+        def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.tensor([[1.0, 0.0]] * 2), torch.tensor([[0.6, 0.8], [0.8, 0.6]])
+
+    config, store = recipe("debug").syncnet, stores.train(64)
+    objective = SyncObjective(Known(), config, store, store, 3, Worker(CPU, 1))
+    batch = SyncBatch(torch.zeros(2), torch.zeros(2), torch.tensor([1.0, 0.0]))
+    expected = -(math.log(0.6) + math.log(1 - 0.8)) / 2
+    assert float(objective.loss(batch)[0]) == pytest.approx(expected, rel=1e-5)
+    assert objective.measure_every == config.test_every
+
+
+def test_similarities_are_the_cosines_of_the_network(stores: Stores) -> None:
+    class Same(nn.Module):
+        """A cosine of one over the root of two, whoever speaks."""
+
+        def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+            assert not self.training
+            ones = torch.ones(len(frames), 1)
+            return torch.cat([ones, 0 * ones], 1), torch.cat([ones, ones], 1)
+
+    cosine, labels = similarities(Same(), stores.train(64), recipe("debug").syncnet, 40, CPU)
+    torch.testing.assert_close(cosine, torch.full((40,), 0.5**0.5))
+    assert labels.tolist() == [1.0, 0.0] * 20

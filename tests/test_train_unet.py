@@ -1,13 +1,18 @@
 """The U-Net's objective: what counts how much, what learns, what the pixels add."""
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from models.diffusion import signal_and_noise
 from models.latentsync import LatentSync
+from tasks import train_autoencoder, train_unet
+from tasks.batches import TokenCache, UNetBatch, unet_batch
 from tasks.pixel_losses import PixelLosses
 from tasks.recipes import LossWeights, UNetConfig, recipe
 from tasks.stage_run import StageRun, Stores
@@ -25,14 +30,170 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     return Stores(make_dataset(tmp_path_factory.mktemp("data") / "d"))
 
 
-def objective(stores: Stores, config: UNetConfig, folder: Path) -> UNetObjective:
+def objective(
+    stores: Stores, config: UNetConfig, folder: Path, kind: Any = "sample", rank: int = 0
+) -> UNetObjective:
     torch.manual_seed(0)
-    unet = {**DEBUG.model.unet, **config.motion}
-    model = LatentSync(replace(DEBUG.model, unet=unet)).eval()
+    unet = {**DEBUG.model.unet, **config.motion, "residual": kind == "sample"}
+    model = LatentSync(replace(DEBUG.model, unet=unet, prediction_type=kind)).eval()
     model.requires_grad_(False)
     choose_trained(model.unet, config.trains)
-    stage = StageRun("stage1", folder, "d", DEBUG, stores, Worker(CPU), PrintReporter())
+    stage = StageRun("stage1", folder, "d", DEBUG, stores, Worker(CPU, rank), PrintReporter())
     return UNetObjective(model, config, stage, PixelLosses.load(config, None, CPU))
+
+
+@dataclass
+class Oracle:
+    """Stands for the U-Net's forward pass: knows what was asked and answers as told."""
+
+    goal: UNetObjective
+    batch: UNetBatch
+    answer: str
+    """noise or clean: what was put into the noisy latents."""
+    off: Tensor | float = 0.0
+    """Added to the answer."""
+    asked: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(
+        self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, masked: Tensor, reference: Tensor
+    ) -> Tensor:
+        model = self.goal.model
+        signal, sigma = signal_and_noise(timesteps, model.scheduler, noisy)
+        clean = model.encode_window(self.batch.target)
+        noise = (noisy - signal * clean) / sigma
+        self.asked = {"masked": masked, "reference": reference, "tokens": tokens}
+        self.asked |= {"clean": clean, "noise": noise, "timesteps": timesteps}
+        return self.asked[self.answer] + self.off
+
+
+def oracle(
+    goal: UNetObjective, monkeypatch: pytest.MonkeyPatch, answer: str, off: Tensor | float = 0.0
+) -> Oracle:
+    found = Oracle(goal, goal.batch(0), answer, off)
+    monkeypatch.setattr(goal.model, "predict", found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"), [("epsilon", "noise", "clean"), ("sample", "clean", "noise")]
+)
+def test_who_answers_as_the_model_is_meant_to_has_no_loss(
+    kind: str,
+    right: str,
+    wrong: str,
+    stores: Stores,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goal = objective(stores, DEBUG.stage1, tmp_path, kind)
+    perfect = oracle(goal, monkeypatch, right)
+    assert float(goal.loss(perfect.batch)[0].detach()) < 1e-5
+    other = oracle(goal, monkeypatch, wrong)
+    assert float(goal.loss(other.batch)[0].detach()) > 0.3
+
+
+def test_the_network_is_given_what_its_arguments_say(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(DEBUG.stage1, swap_surroundings=1.0, audio_dropout=0.0)
+    goal = objective(stores, config, tmp_path)
+    asked = oracle(goal, monkeypatch, "clean")
+    goal.loss(asked.batch)
+    batch, model = asked.batch, goal.model
+    shown = model.encode_window(batch.surroundings * model.mask)
+    torch.testing.assert_close(asked.asked["masked"], shown)
+    reference = model.encode_window(batch.reference)
+    torch.testing.assert_close(asked.asked["reference"], reference)
+    assert not torch.allclose(reference, asked.asked["clean"])
+    assert torch.equal(asked.asked["tokens"], batch.tokens)
+    assert batch.tokens.abs().max() > 0
+
+
+@pytest.mark.parametrize(("alpha", "shared"), [(0.0, 0.0), (1.0, 0.5), (3.0, 0.9)])
+def test_frames_share_as_much_noise_as_the_recipe_says(
+    alpha: float,
+    shared: float,
+    stores: Stores,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = replace(DEBUG.stage1, batch_size=8, noise_alpha=alpha, timestep_power=1 / 8)
+    goal = objective(stores, config, tmp_path, "epsilon")
+    asked = oracle(goal, monkeypatch, "noise")
+    torch.manual_seed(0)
+    goal.loss(asked.batch)
+    frames = asked.asked["noise"].detach().transpose(0, 2).flatten(1)
+    assert frames.std(1).tolist() == pytest.approx([1.0] * 4, abs=0.05)
+    assert float(torch.corrcoef(frames)[0, 3]) == pytest.approx(shared, abs=0.06)
+
+
+def test_the_loss_is_the_squared_error_times_its_weights(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = LossWeights(noise=3.0, inside=4.0, mouth=20.0)
+    config = replace(DEBUG.stage1, losses=losses, swap_surroundings=0.0, batch_size=1)
+    goal = objective(stores, config, tmp_path)
+    even = oracle(goal, monkeypatch, "clean", 0.5)
+    assert float(goal.loss(even.batch)[0].detach()) == pytest.approx(3 * 0.25, rel=1e-4)
+    # An error as large as the share that is kept counts by those cells' share of all weights.
+    keep = goal.model.latent_mask[0, 0]
+    mouth = mouth_cells(even.batch.mouth, *keep.shape)[0]
+    kept = total = 0.0
+    for frame in range(len(mouth)):
+        for row in range(keep.shape[0]):
+            for column in range(keep.shape[1]):
+                repainted = 20.0 if mouth[frame, row, column] else 4.0
+                share = float(keep[row, column])
+                weight = share + (1 - share) * repainted
+                total += weight
+                kept += weight * share**2
+    uneven = oracle(goal, monkeypatch, "clean", keep)
+    assert float(goal.loss(uneven.batch)[0].detach()) == pytest.approx(3 * kept / total, rel=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "answer"), [("epsilon", "noise"), ("sample", "clean")])
+def test_losses_on_the_picture_get_the_decoded_estimate_and_the_repainted_part(
+    kind: str, answer: str, stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rarely so noisy that the estimate from the noise loses its digits.
+    config = replace(DEBUG.stage1, losses=LossWeights(pixel=1.0), timestep_power=1.0)
+    goal = objective(stores, config, tmp_path, kind)
+    asked = oracle(goal, monkeypatch, answer)
+    given: list[Tensor] = []
+
+    def losses(*arguments: Tensor) -> dict[str, Tensor]:
+        given.extend(arguments)
+        return {"pixel": torch.tensor(3.0), "sync": torch.tensor(0.5)}
+
+    losses.weights = config.losses  # type: ignore[attr-defined]
+    goal.losses = losses  # type: ignore[assignment]
+    total, parts = goal.loss(asked.batch)
+    generated, target, mel, repaint = given
+    expected = goal.model.decode_window(asked.asked["clean"]).detach()
+    torch.testing.assert_close(generated, expected, rtol=0, atol=0.02)
+    assert torch.equal(target, asked.batch.target)
+    assert torch.equal(mel, asked.batch.mel)
+    assert torch.equal(repaint, 1 - goal.model.mask)
+    assert float(total.detach()) == pytest.approx(3.5 + float(parts["noise"]))
+
+
+def test_batches_are_those_of_seed_step_and_rank(stores: Stores, tmp_path: Path) -> None:
+    goal = objective(stores, DEBUG.stage1, tmp_path, rank=1)
+    cache = TokenCache(goal.model.audio_encoder)
+    expected = unet_batch(goal.store, cache, DEBUG.stage1, 16, goal.seed, 3, 1)
+    assert torch.equal(goal.batch(3).target, expected.target)
+    assert torch.equal(goal.batch(3).tokens, expected.tokens)
+
+
+def test_a_cell_belongs_to_the_mouth_where_they_overlap_at_all() -> None:
+    boxes = torch.tensor([[[0.3, 0.51, 0.3001, 0.74], [0.0, 0.9, 1.0, 1.0]]])
+    cells = mouth_cells(boxes, 4, 8)[0]
+    assert cells.shape == (2, 4, 8)
+    assert cells[0].nonzero().tolist() == [[2, 2]]
+    assert cells[1].sum(1).tolist() == [0, 0, 0, 8]
+    # A border that is only touched is no overlap.
+    edge = mouth_cells(torch.tensor([[[0.25, 0.25, 0.5, 0.5]]]), 4, 4)[0, 0]
+    assert edge.nonzero().tolist() == [[1, 1]]
 
 
 def test_mouth_cells_are_those_that_the_box_touches() -> None:
@@ -127,3 +288,43 @@ def test_partly_frozen_networks_train_on_a_cpu(stores: Stores, tmp_path: Path) -
     assert set(parts) == {"noise", "pixel"}
     learned = [w for w in goal.network.parameters() if w.requires_grad]
     assert any(w.grad is not None and w.grad.abs().max() > 0 for w in learned)
+
+
+def test_timesteps_are_the_power_of_uniform_numbers(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda count: torch.tensor([0.0, 0.25, 0.9999999]))
+    half = objective(stores, replace(DEBUG.stage1, timestep_power=0.5), tmp_path)
+    assert half._timesteps(3).tolist() == [0, 500, 999]
+
+
+def test_only_the_unet_learns_and_all_is_reported(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe("debug", {"autoencoder.steps": "0"})
+
+    def stage(name: str) -> StageRun:
+        return StageRun(name, tmp_path, "d", chosen, stores, Worker(CPU), PrintReporter())
+
+    train_autoencoder.run(stage("autoencoder"))
+    trained: list[UNetObjective] = []
+
+    def train(goal: UNetObjective, config: UNetConfig, folder: Path, **_: Any) -> None:
+        trained.append(goal)
+        assert config == chosen.stage1
+        folder.mkdir()
+        points = [
+            json.dumps({"step": step, "lr": 0.1, "loss": float(step), "noise": 2.0 * step})
+            for step in range(1, 31)
+        ]
+        (folder / "metrics.jsonl").write_text("\n".join(points) + "\n")
+
+    monkeypatch.setattr(train_unet, "train", train)
+    result = train_unet.run(stage("stage1"))
+    model = trained[0].model
+    assert all(weight.requires_grad for weight in model.unet.parameters())
+    assert not any(weight.requires_grad for weight in model.autoencoder.parameters())
+    assert trained[0].network is model.unet
+    count = sum(weight.numel() for weight in model.unet.parameters())
+    # The end of a curve is the mean of its last tenth: steps 28 to 30.
+    assert result == {"trained_millions": count / 1e6, "loss": 29.0, "noise": 58.0}

@@ -1,0 +1,221 @@
+"""What is compared with what in an evaluation, with judges that only note what they were given."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.landmarks import Face
+from tasks.evaluation_clips import ChosenClip
+from tasks.evaluation_scores import MIN_SPEECH, Scores, _Frechet
+from tasks.metrics import LIPS, NO_FACE
+from tasks.sync_networks import SyncCurve
+from tasks.sync_score import OffsetScore
+from tests.counting_store import SIDE, CountingStore
+
+CLIP = ChosenClip("clip0", "speaker", 50, "clip1", 48)
+KINDS = ("real", "reconstruction", "cross")
+
+
+class Judge:
+    """Distances depend on the first frame and the first sample."""
+
+    min_frames = 31
+
+    def __init__(self, label: str, share: float = 0.5) -> None:
+        self.label, self.share = label, share
+        self.given: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
+        self.given.append((frames, audio))
+        distances = np.full(31, 10.0)
+        distances[len(self.given) + 15] = 4.0
+        return SyncCurve(distances, self.share * len(self.given), 0.1 * len(self.given))
+
+
+class Scorer:
+    name = "scorer"
+
+    def __init__(self) -> None:
+        self.given: list[tuple[int, np.ndarray]] = []
+
+    def measure(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
+        self.given.append((len(landmarks), audio))
+        return OffsetScore(float(len(self.given)), 2.0 * len(self.given))
+
+
+class Detector:
+    """Sees a face in pictures that are not black; its lips are as far down as it is bright."""
+
+    def reset(self) -> None:
+        return
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        level = float(image.mean())
+        if level == 0:
+            return []
+        points = np.full((478, 2), 160.0, np.float32)
+        points[33], points[263] = (110, 100), (210, 100)
+        points[LIPS, 1] = 200 + level
+        return [Face((0.0, 0.0, 320.0, 320.0), points)]
+
+
+class Mean(torch.nn.Module):
+    """Features, and a difference of pictures, that are brightness."""
+
+    label, dim = "mean", 1
+
+    def forward(self, *pictures: Any) -> Any:
+        if len(pictures) == 2:
+            return (pictures[0] - pictures[1]).abs().mean(dim=(1, 2, 3))
+        values = np.asarray(pictures[0], np.float64)
+        return values.reshape(len(values), -1).mean(1, keepdims=True)
+
+
+class Taken(_Frechet):
+    """Keeps what is added."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(Mean(), limit)  # type: ignore[arg-type]
+        self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, real: np.ndarray, fake: np.ndarray) -> None:
+        self.pairs.append((real, fake))
+        super().add(real, fake)
+
+
+@pytest.fixture
+def scores() -> Scores:
+    made = Scores.__new__(Scores)
+    made.judge = Judge("judge")
+    made.classifier = Judge("classifier", 0.25)
+    made.fid, made.fvd = Taken(16), Taken(4)
+    made.lpips, made.device = Mean(), torch.device("cpu")  # type: ignore[assignment]
+    made.scorer, made.detector = Scorer(), Detector()  # type: ignore[assignment]
+    made.count, made.note, made.cross = 2, " NOTE", "cross audio"
+    made.rows, made.reasons = [], {}
+    return made
+
+
+def frames(count: int, level: int) -> np.ndarray:
+    return np.full((count, SIDE, SIDE, 3), level, np.uint8)
+
+
+def row(scores: Scores, reconstruction: np.ndarray, cross: np.ndarray) -> dict[str, float]:
+    found = scores.add(CountingStore(60, 60, level=100), CLIP, reconstruction, cross)
+    assert found["clip_id"] == "clip0"
+    assert found["values"].keys() == scores.rows[-1].keys()
+    return scores.rows[-1]
+
+
+def test_each_video_is_judged_with_the_sound_that_it_shows(scores: Scores) -> None:
+    row(scores, frames(50, 110), frames(48, 120))
+    own, foreign = CountingStore(60, 60).audio("clip0"), CountingStore(60, 60).audio("clip1")
+    for judge in (scores.judge, scores.classifier):
+        given: Sequence[tuple[np.ndarray, np.ndarray]] = judge.given  # type: ignore[attr-defined]
+        assert [(len(video), int(video[0, 0, 0, 0])) for video, _ in given] == [
+            (50, 100),
+            (50, 110),
+            (48, 120),
+        ]
+        assert np.array_equal(given[0][1], own)
+        assert np.array_equal(given[1][1], own)
+        assert np.array_equal(given[2][1], foreign[: 48 * 640])
+    heard = scores.scorer.given  # type: ignore[attr-defined]
+    assert [count for count, _ in heard] == [50, 50, 48]
+    assert np.array_equal(heard[2][1], foreign[: 48 * 640])
+    assert np.array_equal(heard[0][1], own)
+
+
+def test_numbers_are_those_of_judge_classifier_and_scorer(scores: Scores) -> None:
+    found = row(scores, frames(50, 110), frames(48, 120))
+    for number, kind in enumerate(KINDS, 1):
+        assert found[f"sync_c_{kind}"] == 6
+        assert found[f"sync_d_{kind}"] == 4
+        assert found[f"sync_offset_{kind}"] == number
+        assert found[f"in_sync_share_{kind}"] == 0.25 * number
+        assert found[f"sync_accuracy_{kind}"] == pytest.approx(0.1 * number)
+        assert found[f"mouth_offset_{kind}"] == number
+        assert found[f"mouth_z_{kind}"] == 2 * number
+    metrics = scores.metrics()
+    # Of the cross videos, unless the name says otherwise.
+    assert metrics["sync_offset"]["value"] == 3
+    assert metrics["in_sync_share_real"]["value"] == 0.25
+    assert metrics["mouth_offset"]["value"] == 3
+    assert metrics["mouth_z_real"]["value"] == 2
+    assert "classifier, called in sync, cross audio NOTE" in metrics["in_sync_share"]["label"]
+    assert metrics["sync_c"]["label"] == "judge, cross audio NOTE"
+
+
+def test_pictures_are_compared_where_they_were_repainted(scores: Scores) -> None:
+    """An error in the lower half only, where the mask lies, and one of the kept corner."""
+    repainted = frames(50, 100)
+    repainted[:, SIDE // 2 : SIDE - 6, SIDE // 4 : SIDE - SIDE // 4] += 20
+    found = row(scores, repainted, frames(48, 100))
+    assert found["ssim_mouth"] < found["ssim"] < 1
+    assert 20 * math.log10(255 / 20) < found["psnr_db"] < 20 * math.log10(255 / 20) + 6
+    area = (SIDE // 2 - 6) * SIDE // 2 / SIDE**2
+    assert found["lpips"] == pytest.approx(area * 20 / 127.5, rel=1e-3)
+    corner = frames(50, 100)
+    corner[:, :4, :4] += 50
+    found = row(scores, corner, frames(48, 100))
+    assert found["psnr_db"] == math.inf
+    assert scores.reasons["psnr_db"] == "the pictures are equal"
+
+
+def test_lips_are_compared_with_the_real_ones_of_the_same_frames(scores: Scores) -> None:
+    found = row(scores, frames(50, 110), frames(48, 125))
+    # Eyes are 100 apart, lips lie as much lower as the picture is brighter.
+    assert found["lmd"] == pytest.approx(10, abs=0.2)
+    assert found["lmd_cross"] == pytest.approx(25, abs=0.2)
+    assert found["faces_found"] == 1
+
+
+def test_half_of_the_frames_must_show_a_face(scores: Scores) -> None:
+    half, less = frames(50, 110), frames(48, 120)
+    half[25:] = 0
+    less[23:] = 0
+    found = row(scores, half, less)
+    assert found["faces_found"] == pytest.approx(23 / 48)
+    assert found["lmd"] == pytest.approx(10, abs=0.2)
+    assert math.isnan(found["lmd_cross"])
+    assert math.isnan(found["mouth_z_cross"])
+    assert found["mouth_z_reconstruction"] == 4
+    assert scores.reasons["lmd_cross"].startswith(f"{NO_FACE} 48% of the frames")
+    metrics = scores.metrics()
+    assert metrics["lmd_cross"]["value"] is None
+    assert metrics["lmd_cross"]["reason"] == scores.reasons["lmd_cross"]
+
+
+def test_speech_that_is_too_short_has_no_course(scores: Scores) -> None:
+    clip = ChosenClip("clip0", "speaker", MIN_SPEECH, "clip1", MIN_SPEECH - 1)
+    store = CountingStore(60, 60, level=100)
+    scores.add(store, clip, frames(MIN_SPEECH, 110), frames(MIN_SPEECH - 1, 120))
+    assert scores.rows[0]["mouth_z_reconstruction"] == 4
+    assert math.isnan(scores.rows[0]["mouth_z_cross"])
+    assert "too short" in scores.reasons["mouth_z_cross"]
+
+
+def test_sets_have_equally_many_frames_and_windows_of_every_clip(scores: Scores) -> None:
+    row(scores, frames(50, 110), frames(48, 120))
+    ((real, fake),) = scores.fid.pairs  # type: ignore[attr-defined]
+    # Half of the limit for each of two clips.
+    assert len(real) == len(fake) == 8
+    assert {int(level) for level in real.flatten()} == {100}
+    assert {int(level) for level in fake.flatten()} == {120}
+    ((real, fake),) = scores.fvd.pairs  # type: ignore[attr-defined]
+    assert real.shape == fake.shape == (2, 16, SIDE, SIDE, 3)
+    assert {int(level) for level in fake.flatten()} == {120}
+
+
+def test_means_and_medians_are_over_the_clips(scores: Scores) -> None:
+    names = row(scores, frames(50, 110), frames(48, 120))
+    scores.rows = [dict.fromkeys(names, value) for value in (1.0, 2.0, 9.0, math.nan)]
+    metrics = scores.metrics()
+    for name in ("sync_c", "sync_d", "ssim", "psnr_db", "lmd", "faces_found"):
+        assert (metrics[name]["value"], metrics[name]["n"]) == (4.0, 3), name
+    for name in ("sync_offset", "mouth_offset", "mouth_z", "mouth_z_real"):
+        assert metrics[name]["value"] == 2.0, name
