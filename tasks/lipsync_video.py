@@ -250,13 +250,24 @@ class _Job:
     def references_of(self, shot: int) -> Callable[[list[Shown]], References | None]:
         """References for stretches of one shot."""
         kind, scan = self.generator.reference, self.scan
-        if kind != "still":
-            return lambda part: make_references(
+
+        def references_among(there: np.ndarray) -> References | None:
+            return make_references(
                 kind,
-                scan.poses[[each.source for each in part]],
-                scan.openings[[each.source for each in part]],
-                lambda positions: self.faces([part[each].source for each in positions]),
+                scan.poses[there],
+                scan.openings[there],
+                lambda positions: self.faces([int(there[each]) for each in positions]),
             )
+
+        if kind != "still":
+
+            def of_sources(part: list[Shown]) -> References | None:
+                # By frames of the video: another moment must not be the same one played back.
+                there, places = np.unique([each.source for each in part], return_inverse=True)
+                found = references_among(there)
+                return found and (lambda positions: found(places[positions]))
+
+            return of_sources
         there = np.array(
             [
                 index
@@ -267,12 +278,7 @@ class _Job:
             ]
         )
         # One for the whole shot, so that it changes as seldom as possible.
-        still = make_references(
-            kind,
-            scan.poses[there],
-            scan.openings[there],
-            lambda positions: self.faces([int(there[each]) for each in positions]),
-        )
+        still = references_among(there)
         assert still is not None
 
         def of_stretch(part: list[Shown]) -> References:

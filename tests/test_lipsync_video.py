@@ -10,6 +10,7 @@ from skimage.data import astronaut
 from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
 from tasks import lipsync_video
+from tasks.face_scan import FaceScan
 from tasks.lipsync_video import Shown, frames_in_order, lip_sync_video, timeline
 from tests.fake_generator import Brightener
 
@@ -27,6 +28,25 @@ def test_irregular_times_are_mirrored() -> None:
     shown = timeline(np.array([0.0, 0.3]), 0.4, 0.8)
     assert [each.source for each in shown] == [0, 1, 1, 0]
     assert [each.time_s for each in shown] == pytest.approx([0.0, 0.3, 0.4, 0.5])
+
+
+def test_another_moment_is_one_of_the_video_also_where_it_turns_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 48
+    times = np.arange(count) / 25
+    scan = FaceScan(
+        times, count / 25, [0] * count, [None] * count, np.zeros(count), np.zeros((count, 4))
+    )
+    monkeypatch.setattr(lipsync_video._Job, "faces", lambda job, sources: np.array(sources))
+    job = lipsync_video._Job(Path("v.mp4"), None, scan, Brightener(reference="away"))
+    part = timeline(times, count / 25, 5.0)
+    references = job.references_of(0)(part)
+    assert references is not None
+    for start in range(len(part) - 16):
+        window = np.arange(start, start + 16)
+        own = np.array([part[each].source for each in window])
+        assert (np.abs(references(window) - own) >= 16).all()
 
 
 @pytest.fixture(scope="module")
