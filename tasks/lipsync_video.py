@@ -146,7 +146,7 @@ def lip_sync_video(
     for given in (video, audio):
         if output.exists() and given.exists() and output.samefile(given):
             raise UserError(f"the output {output} is one of the inputs: choose another name")
-    _check_fps(fps)
+    fps = _checked_fps(fps)
     wave = _sound(audio)
     info = _about(video)
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
@@ -197,12 +197,16 @@ def _about(video: Path) -> MediaInfo:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
 
 
-def _check_fps(fps: float | None) -> None:
-    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+def _checked_fps(fps: float | None) -> float | None:
+    if fps is None:
+        return None
+    if not MIN_FPS <= fps <= MAX_FPS:
         raise UserError(
             f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g}, got {fps:g}: 25 is the rate that "
             "the networks were trained at, without the option the video keeps its own"
         )
+    # Whole numbers, too: a table of MLflow's parameters does not turn them into floats.
+    return float(fps)
 
 
 def _scan(video: Path, resolution: int, fps: float | None, tell: Progress) -> FaceScan:

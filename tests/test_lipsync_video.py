@@ -186,6 +186,26 @@ def test_progress_is_told(
     assert told[-1] == ("repainting faces", 48, 48)
 
 
+@pytest.mark.parametrize("fps", [25, 25.0])
+def test_the_video_is_converted_to_the_rate_that_was_asked_for(
+    fps: float, portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    result = lip_sync_video(portrait, speech, output, tmp_path, fps=fps)
+    assert result.frames == 40
+    assert result.times_s == pytest.approx(np.arange(40) / 25)
+    assert probe(output).fps == 25
+    assert result.notes[0] == "the video was converted from 29.97 to 25 fps"
+
+
+@pytest.mark.parametrize("fps", [0, -25.0, 0.5, 1000.0, float("nan"), float("inf")])
+def test_rates_that_no_video_has_are_refused(
+    fps: float, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"--fps must be between 1 and 120, got {fps:g}"):
+        lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path, fps=fps)
+
+
 def test_mistakes_are_one_sentence(
     portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
 ) -> None:
