@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from datasets.alignment import CROP
 from datasets.cached import local_dataset
+from datasets.shards import check_crop, read_index
 from flows.artifacts import ProgressReport
 
 CACHE = Path("runs/cache")
@@ -13,8 +15,10 @@ def local_copy(dataset: str) -> Path:
     """The folder of a dataset, fetched and verified first where it is in object storage.
 
     Raises:
-        UserError: there is no dataset, or it is damaged.
+        UserError: there is no dataset, it is damaged, or its faces have another crop than this
+            release knows, which is seen before anything is fetched.
     """
+    check_crop(dataset, read_index(dataset), CROP)
     report = ProgressReport("fetching the dataset: MiB")
     folder = local_dataset(dataset, CACHE, lambda here, total: report(here >> 20, total >> 20))
     return folder.resolve()

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,9 @@ def evaluate(
     say = progress or (lambda line: None)
     began = time.monotonic()
     about = read_bundle(bundle_dir)
-    if config.reference:
-        check_reference(config.reference)
+    # By its name, since numbers of faces that show their own mouth compare with no others.
+    config = replace(config, reference=config.reference or about["reference"])
+    check_reference(config.reference)
     store, split = open_test_clips(dataset, int(about["resolution"]), about["crop"])
     wanted = read_clip_list(Path(config.clip_list)) if config.clip_list else None
     tests = freeze(store, split, config.clips, config.frames_per_clip, wanted)
@@ -133,7 +134,7 @@ def evaluate(
         "bf16": bf16_pays(place),
         "mask": about["mask"],
         "crop": about["crop"],
-        "reference": config.reference or about["reference"],
+        "reference": config.reference,
         "seconds": time.monotonic() - began,
     }
     write_atomic(output / DETAILS, json.dumps(details) + "\n")

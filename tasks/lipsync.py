@@ -27,6 +27,8 @@ BLOCK = 30 * FPS
 """Audio is encoded in blocks of one Whisper window, so that an hour of tokens is never held."""
 STRIDE = 24 * FPS
 """From block to block: neighbours share 6 s, so that each has 3 s of sound around what is used."""
+REACH = 8
+"""Frames over which the rate of a video is measured."""
 FADE = 4
 """Frames over which one block fades into the next, in the middle of what they share. An encoder
 that knows the position in its block says something else of the same frame in each, and a mean of
@@ -47,7 +49,11 @@ def interleaved(times_s: np.ndarray) -> int:
     Args:
         times_s: (n,) when the frames are shown.
     """
-    gap = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / FPS
+    # Over several frames at once, since some cameras deliver theirs in bursts.
+    reach = min(len(times_s) - 1, REACH)
+    if reach < 1:
+        return 1
+    gap = float(np.median(times_s[reach:] - times_s[:-reach])) / reach
     return max(1, round(1 / (FPS * gap)))
 
 

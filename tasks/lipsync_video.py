@@ -146,7 +146,7 @@ def lip_sync_video(
     for given in (video, audio):
         if output.exists() and given.exists() and output.samefile(given):
             raise UserError(f"the output {output} is one of the inputs: choose another name")
-    _check_fps(fps)
+    fps = _checked_fps(fps)
     wave = _sound(audio)
     info = _about(video)
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
@@ -197,12 +197,16 @@ def _about(video: Path) -> MediaInfo:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
 
 
-def _check_fps(fps: float | None) -> None:
-    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+def _checked_fps(fps: float | None) -> float | None:
+    if fps is None:
+        return None
+    if not MIN_FPS <= fps <= MAX_FPS:
         raise UserError(
             f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g}, got {fps:g}: 25 is the rate that "
             "the networks were trained at, without the option the video keeps its own"
         )
+    # Whole numbers, too: a table of MLflow's parameters does not turn them into floats.
+    return float(fps)
 
 
 def _scan(video: Path, resolution: int, fps: float | None, tell: Progress) -> FaceScan:
@@ -250,13 +254,24 @@ class _Job:
     def references_of(self, shot: int) -> Callable[[list[Shown]], References | None]:
         """References for stretches of one shot."""
         kind, scan = self.generator.reference, self.scan
-        if kind != "still":
-            return lambda part: make_references(
+
+        def references_among(there: np.ndarray) -> References | None:
+            return make_references(
                 kind,
-                scan.poses[[each.source for each in part]],
-                scan.openings[[each.source for each in part]],
-                lambda positions: self.faces([part[each].source for each in positions]),
+                scan.poses[there],
+                scan.openings[there],
+                lambda positions: self.faces([int(there[each]) for each in positions]),
             )
+
+        if kind != "still":
+
+            def of_sources(part: list[Shown]) -> References | None:
+                # By frames of the video: another moment must not be the same one played back.
+                there, places = np.unique([each.source for each in part], return_inverse=True)
+                found = references_among(there)
+                return found and (lambda positions: found(places[positions]))
+
+            return of_sources
         there = np.array(
             [
                 index
@@ -267,12 +282,7 @@ class _Job:
             ]
         )
         # One for the whole shot, so that it changes as seldom as possible.
-        still = make_references(
-            kind,
-            scan.poses[there],
-            scan.openings[there],
-            lambda positions: self.faces([int(there[each]) for each in positions]),
-        )
+        still = references_among(there)
         assert still is not None
 
         def of_stretch(part: list[Shown]) -> References:

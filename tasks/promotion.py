@@ -211,14 +211,19 @@ def promote(
         The decision, the recorded one when everything is as it was then.
 
     Raises:
-        UserError: there is no such model or candidate, or it was not evaluated, or another
-            process moved an alias at the same moment.
+        UserError: there is no such model or candidate, or it was not evaluated or has another mask
+            or crop than this release, or another process moved an alias at the same moment.
     """
     policy = policy or Policy()
     registry = Registry(uri, must_exist=True)
     candidate = _candidate(registry, model_name, version)
     recorded = candidate.json_tag(DECISION_TAG)
     champion_number = registry.alias(model_name, CHAMPION)
+    if is_outdated(candidate.tags) and champion_number != candidate.version:
+        raise UserError(
+            f"{model_name} version {candidate.version} was made with another mask or crop than "
+            "this release has and cannot run in it: train or import again"
+        )
     evaluation = candidate.json_tag(EVALUATION_TAG)
     if evaluation is None:
         raise UserError(

@@ -249,7 +249,10 @@ def _replaced(owner: Any, path: list[str], text: str, whole: str) -> Any:
         value = _replaced(getattr(owner, name), rest, text, whole)
     else:
         value = _parsed(text, get_type_hints(type(owner))[name], whole)
-    return dataclasses.replace(owner, **{name: value})
+    try:
+        return dataclasses.replace(owner, **{name: value})
+    except ValueError as error:
+        raise UserError(f"the override {whole!r} cannot be: {error}") from error
 
 
 def _unknown(name: str, known: list[str], deep: int, whole: str) -> UserError:

@@ -104,6 +104,9 @@ class AwayFaces:
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         first, last = int(positions.min()), int(positions.max())
         distance = max(DISTANCE, last - first + 1)
-        # Where neither side has room for a whole window, its outermost face is repeated.
-        move = distance if last + distance < self._count or first < distance else -distance
+        before, after = first, self._count - 1 - last
+        # Where neither side has room for a whole window, the outermost face of the longer one is
+        # repeated.
+        ahead = after >= distance or (before < distance and after >= before)
+        move = distance if ahead else -distance
         return self._faces(np.clip(positions + move, 0, self._count - 1).tolist())

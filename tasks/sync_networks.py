@@ -21,6 +21,7 @@ from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from models.files import ModelFileError
 from models.sync_loss import sync_accuracy
+from tasks.bundle import ABOUT, read_bundle
 from tasks.sync_score import ClipSignals, OffsetScore
 
 MAX_SHIFT = 15
@@ -229,11 +230,14 @@ def own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
     """What `tasks.train_syncnet.save_syncnet` wrote.
 
     Raises:
-        ModelFileError: a file is missing, damaged or of another network.
+        ModelFileError: a file is missing, damaged or of another network, or it lies in a bundle
+            that knows another crop than this release makes.
     """
     from models.mel import WINDOW_COLUMNS
     from tasks.train_syncnet import load_syncnet
 
+    if (folder.parent / ABOUT).is_file():
+        read_bundle(folder.parent)
     loaded = load_syncnet(folder, device)
     return WindowSyncNet(
         loaded.network,
@@ -257,7 +261,8 @@ def stable_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
 
     Raises:
         UserError: there is nothing of that name.
-        ModelFileError: what is there is damaged or of another network.
+        ModelFileError: what is there is damaged, of another network, or of a bundle that knows
+            another crop than this release makes.
     """
     from tasks.published import weight_file
 

@@ -38,6 +38,8 @@ def run_key(job: TrainingJob, model_name: str) -> str:
         {
             "stages": stage_digests(job.recipe, dataset_digest(job.dataset)),
             "evaluation": asdict(job.recipe.evaluation),
+            # Of the bundle alone: no stage depends on it.
+            "reference": job.recipe.model.reference,
             "recipe": job.recipe.name,
             "tracking": job.tracking_uri,
             "model": model_name,

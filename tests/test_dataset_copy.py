@@ -1,5 +1,6 @@
 """Flows read datasets from wherever they were published."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,17 @@ def test_a_remote_dataset_is_fetched_and_a_local_one_is_not(
     assert (copy / "index.json").read_bytes() == (local / "index.json").read_bytes()
     with pytest.raises(UserError, match="no dataset"):
         dataset_copy.local_copy(f"memory://{tmp_path.name}-none")
+
+
+def test_a_dataset_of_another_crop_is_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_copy, "CACHE", tmp_path / "cache")
+    local = write_small_dataset(tmp_path / "made", num_frames=10)
+    index = json.loads((local / "index.json").read_text())
+    del index["crop"]
+    url = f"memory://{tmp_path.name}-before"
+    open_store(url).write("index.json", json.dumps(index).encode())
+    with pytest.raises(UserError, match=rf"{url} was made with the larger crop of before"):
+        dataset_copy.local_copy(url)
+    assert not (tmp_path / "cache").exists()

@@ -237,8 +237,23 @@ def test_the_reference_is_the_models_own_or_what_was_asked_for(
     asked = replace(SHORT, reference="frame")
     evaluate(bundle, dataset, tmp_path / "out", asked)
     assert read_evaluation(tmp_path / "out")["reference"] == "frame"
-    # Numbers of another reference do not compare.
-    assert _protocol(asked, "tests", bundle) != _protocol(SHORT, "tests", bundle)
+    # Numbers of another reference do not compare, whoever chose it.
+    framed = shutil.copytree(bundle, tmp_path / "framed")
+    for name in ("bundle.json", "config.json"):
+        about = json.loads((framed / name).read_text())
+        (framed / name).write_text(json.dumps(about | {"reference": "frame"}))
+    for name, model, config in (
+        ("own", framed, SHORT),
+        ("still", bundle, SHORT),
+        ("still asked", framed, replace(SHORT, reference="still")),
+    ):
+        judged = replace(config, judge_bundle=str(bundle))
+        evaluate(model, dataset, tmp_path / name, judged)
+    digests = {
+        name: read_evaluation(tmp_path / name)["protocol_digest"]
+        for name in ("out", "own", "still", "still asked")
+    }
+    assert digests["out"] == digests["own"] != digests["still"] == digests["still asked"]
     with pytest.raises(UserError, match="--reference must be frame, still, away, got 'own'"):
         evaluate(bundle, dataset, tmp_path / "none", replace(SHORT, reference="own"))
 

@@ -195,6 +195,21 @@ def test_frames_of_a_window_lie_forty_milliseconds_apart(fps: float, ways: int) 
         assert np.abs(heard - times[positions]).max() <= 0.0051
 
 
+@pytest.mark.parametrize("count", [3, 6, 81, 82])
+@pytest.mark.parametrize("pair", [(0.01, 0.07), (0.02, 0.06), (0.06, 0.02)])
+def test_frames_that_come_in_bursts_are_not_taken_for_fast_video(
+    count: int, pair: tuple[float, float]
+) -> None:
+    times = np.concatenate([[0.0], np.cumsum(np.resize(pair, count - 1))])
+    assert interleaved(times) == 1
+
+
+def test_a_pause_does_not_slow_down_fast_video() -> None:
+    times = np.arange(60) / 60
+    times[30:] += 10
+    assert interleaved(times) == 2
+
+
 def test_interleaved_sequences_hold_no_more_than_a_window_each() -> None:
     generator = Brightener()
     taken = []

@@ -31,6 +31,25 @@ def test_irregular_times_are_mirrored() -> None:
     assert [each.time_s for each in shown] == pytest.approx([0.0, 0.3, 0.4, 0.5])
 
 
+def test_another_moment_is_one_of_the_video_also_where_it_turns_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 48
+    times = np.arange(count) / 25
+    scan = FaceScan(
+        times, count / 25, [0] * count, [None] * count, np.zeros(count), np.zeros((count, 4))
+    )
+    monkeypatch.setattr(lipsync_video._Job, "faces", lambda job, sources: np.array(sources))
+    job = lipsync_video._Job(Path("v.mp4"), None, scan, Brightener(reference="away"))
+    part = timeline(times, count / 25, 5.0)
+    references = job.references_of(0)(part)
+    assert references is not None
+    for start in range(len(part) - 16):
+        window = np.arange(start, start + 16)
+        own = np.array([part[each].source for each in window])
+        assert (np.abs(references(window) - own) >= 16).all()
+
+
 @pytest.fixture(scope="module")
 def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """30 frames at 29.97 fps: a moving portrait, whose face is away in frames 12 to 17."""
@@ -166,6 +185,26 @@ def test_progress_is_told(
     )
     assert {step for step, _, _ in told} == {"finding the face", "repainting faces"}
     assert told[-1] == ("repainting faces", 48, 48)
+
+
+@pytest.mark.parametrize("fps", [25, 25.0])
+def test_the_video_is_converted_to_the_rate_that_was_asked_for(
+    fps: float, portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    result = lip_sync_video(portrait, speech, output, tmp_path, fps=fps)
+    assert result.frames == 40
+    assert result.times_s == pytest.approx(np.arange(40) / 25)
+    assert probe(output).fps == 25
+    assert result.notes[0] == "the video was converted from 29.97 to 25 fps"
+
+
+@pytest.mark.parametrize("fps", [0, -25.0, 0.5, 1000.0, float("nan"), float("inf")])
+def test_rates_that_no_video_has_are_refused(
+    fps: float, portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"--fps must be between 1 and 120, got {fps:g}"):
+        lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path, fps=fps)
 
 
 def test_mistakes_are_one_sentence(

@@ -130,6 +130,17 @@ def test_a_champion_of_another_mask_does_not_stand_in_the_way(
     assert registry.alias(name, PREVIOUS) == first
 
 
+def test_a_candidate_of_another_mask_never_becomes_champion(tmp_path: Path, store_uri: str) -> None:
+    name = "outdated-candidate"
+    registry = Registry(store_uri)
+    version = registered(store_uri, name, tmp_path / "one", b"one")
+    record_evaluation(name, version, store_uri, evaluation(**GOOD))
+    registry.set_tags(name, version, {"mask": "latentsync-1.5"})
+    with pytest.raises(UserError, match=rf"version {version} was made with another mask or crop"):
+        promote(name, store_uri, policy=RULES)
+    assert registry.alias(name, CHAMPION) is None
+
+
 def test_a_run_killed_before_the_alias_moved_is_finished(tmp_path: Path, store_uri: str) -> None:
     name = "killed"
     version = registered(store_uri, name, tmp_path / "one", b"one")

@@ -90,6 +90,13 @@ def test_another_moment_of_a_short_shot_is_its_end() -> None:
     assert shown.tolist() == [16, 17, 18, *[19] * 13]
 
 
+@pytest.mark.parametrize("count", [18, 20, 31])
+def test_at_the_end_of_a_short_shot_another_moment_is_its_beginning(count: int) -> None:
+    window = np.arange(count - 16, count)
+    shown = AwayFaces(count, faces_by_number([]))(window)[:, 0, 0, 0]
+    assert shown.tolist() == np.maximum(window - 16, 0).tolist()
+
+
 def test_names_are_checked() -> None:
     for name in REFERENCES:
         check_reference(name)

@@ -1,5 +1,6 @@
 """Scorers by name, and what is said where their weights are missing."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def test_stable_syncnet_takes_a_bundle(tmp_path: Path) -> None:
     scorer = get_scorer("stable-syncnet", str(make_real_bundle(tmp_path / "bundle")))
     assert (scorer.name, scorer.needs_frames) == ("stable-syncnet", True)
     assert scorer.min_confidence == MIN_CONFIDENCE["stable-syncnet"]
+
+
+@pytest.mark.parametrize("part", ["", "syncnet"])
+def test_a_bundle_of_another_crop_scores_no_faces(tmp_path: Path, part: str) -> None:
+    bundle = make_real_bundle(tmp_path / "bundle")
+    about = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**about, "mask": "latentsync-1.5"}))
+    with pytest.raises(ModelFileError, match=r"larger crop of before: train or import again"):
+        get_scorer("stable-syncnet", str(bundle / part))
 
 
 def test_other_names() -> None:
