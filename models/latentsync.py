@@ -21,7 +21,7 @@ from models.diffusion import MAX_STEPS, make_scheduler, one_step_x0
 from models.files import ModelFileError
 from models.latentsync_config import LatentSyncConfig
 from models.latentsync_files import CONFIG, read_config, read_part, write_model
-from models.mask import face_mask, latent_mask, soft_edge
+from models.mask import face_mask, latent_mask, soft_edge, whole_cells
 from models.sampling import bf16_pays, guided, shared_noise
 from models.unet import LipSyncUNet
 
@@ -71,7 +71,8 @@ class LatentSync(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
         edge = soft_edge(mask, config.resolution // EDGE)
         self.register_buffer("alpha", edge, persistent=False)
-        self.register_buffer("latent_mask", latent_mask(mask, (side, side)), persistent=False)
+        cells = whole_cells if config.unet.get("residual") else latent_mask
+        self.register_buffer("latent_mask", cells(mask, (side, side)), persistent=False)
         self.channels_last()
 
     def channels_last(self) -> Self:

@@ -103,6 +103,15 @@ def latent_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(flat, size=size, mode="nearest").reshape(*mask.shape[:-2], *size)
 
 
+def whole_cells(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A mask (n, 1, h, w) at the size of latents: 1 where all pixels of a cell are kept, else 0.
+
+    For networks that start from the masked picture's latents: those of a cell that is partly
+    masked are partly grey.
+    """
+    return 1 - F.adaptive_max_pool2d((mask < 1).to(mask.dtype), size)
+
+
 def soft_edge(mask: torch.Tensor, radius: int) -> torch.Tensor:
     """How much of the generated picture shows: 0 wherever the mask keeps, 1 deep inside.
 

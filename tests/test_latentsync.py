@@ -77,6 +77,20 @@ def test_untrained_it_pastes_the_reference() -> None:
     torch.testing.assert_close(painted, expected, rtol=0, atol=1e-5)
 
 
+def test_no_grey_of_the_mask_is_in_the_first_guess() -> None:
+    """Cells on the mask's edge are partly masked: they come from the reference."""
+    model = small_model(resolution=128)
+    same = torch.full((1, 1, 3, 128, 128), 0.6)
+    latents = model.encode_window(same)
+    guess = model.guess(model.encode_window(model.masked(same)), latents)
+    torch.testing.assert_close(guess, latents, rtol=0, atol=1e-5)
+    kept = model.masked(same) == same
+    assert 0.3 < float(kept.float().mean()) < 0.9
+    # Where nothing is masked the picture itself is the guess, not the reference.
+    other = model.guess(latents, model.encode_window(-same))
+    assert float((other == latents).float().mean()) > 0.3
+
+
 def test_kept_pixels_are_untouched_and_hidden_ones_unseen() -> None:
     model = small_model()
     shaken(model.unet)
