@@ -12,20 +12,28 @@ from pathlib import Path
 from benchmarks.ingest_ours import stage_and_groups
 
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "decode to RGB": (("_media_video", "read_frames"),),
-    "FaceMesh": (("landmarks", "detect"), ("landmarks", "reset")),
-    "shots": (("shots", "add"),),
-    "alignment": (("alignment", "align"), ("alignment", "matrix"), ("alignment", "align_points")),
-    "encode": (("_media_write", "write"), ("_media_write", "close"), ("_media_write", "__init__")),
-    "quality": (("quality", "add"), ("quality", "result")),
-    "audio": (
-        ("_media_audio", "loud_frames"),
-        ("_media_audio", "part"),
-        ("_media_audio", "flac_bytes"),
+    "decode to RGB": (("datasets/_media_video.py", "read_frames"),),
+    "FaceMesh": (("datasets/landmarks.py", "detect"), ("datasets/landmarks.py", "reset")),
+    "shots": (("tasks/shots.py", "add"),),
+    "alignment": (
+        ("datasets/alignment.py", "align"),
+        ("datasets/alignment.py", "matrix"),
+        ("datasets/alignment.py", "align_points"),
     ),
-    "sync score": (("mouth_audio", "score"),),
-    "shards": (("shards", "add"), ("shards", "finish")),
-    "hash of the file": (("atomic", "content_digest"),),
+    "encode": (
+        ("datasets/_media_write.py", "write"),
+        ("datasets/_media_write.py", "close"),
+        ("datasets/_media_write.py", "__init__"),
+    ),
+    "quality": (("tasks/quality.py", "add"), ("tasks/quality.py", "result")),
+    "audio": (
+        ("datasets/_media_audio.py", "loud_frames"),
+        ("datasets/_media_audio.py", "part"),
+        ("datasets/_media_audio.py", "flac_bytes"),
+    ),
+    "sync score": (("tasks/mouth_audio.py", "score"),),
+    "shards": (("datasets/shards.py", "add"), ("datasets/shards.py", "finish")),
+    "hash of the file": (("datasets/atomic.py", "content_digest"),),
 }
 """Functions by file and name, none of which calls another one of the list."""
 REST = "the rest"
@@ -56,7 +64,7 @@ def parts(stats: pstats.Stats, total: float) -> dict[str, float]:
     found = dict.fromkeys(PARTS, 0.0)
     for (file, _, name), figures in stats.stats.items():  # type: ignore[attr-defined]
         for part, functions in PARTS.items():
-            if (Path(file).stem, name) in functions:
+            if any(file.endswith(end) and name == function for end, function in functions):
                 found[part] += figures[3]
     return found | {REST: max(0.0, total - sum(found.values()))}
 

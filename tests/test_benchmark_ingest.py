@@ -113,13 +113,13 @@ def test_kinds_of_processes(command: str, kind: str) -> None:
 
 def test_parts_of_the_profile_are_still_called_so() -> None:
     """A renamed function would vanish from the profile without a word."""
-    files = [*ROOT.glob("datasets/*.py"), *ROOT.glob("tasks/*.py")]
-    text = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    files = [*ROOT.glob("datasets/**/*.py"), *ROOT.glob("tasks/**/*.py")]
+    text = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in files}
     missing = [
-        (stem, name)
+        (file, name)
         for functions in PARTS.values()
-        for stem, name in functions
-        if f"def {name}(" not in text.get(stem, "")
+        for file, name in functions
+        if f"def {name}(" not in text.get(file, "")
     ]
     assert not missing
 
