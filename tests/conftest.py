@@ -19,7 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 
-from tests.s3_server import s3_process, s3_server
+from tests.support.s3_server import s3_process, s3_server
 
 __all__ = ["s3_process", "s3_server"]
 

@@ -18,7 +18,7 @@ from datasets.alignment import (
     three_points,
 )
 from datasets.picture import Picture
-from tests.portrait import portrait
+from tests.support.portrait import portrait
 
 POINTS = np.array([[423.0, 308.0], [520.0, 297.0], [473.0, 372.0]])
 

@@ -14,7 +14,7 @@ from tasks.recipes import recipe
 from tasks.stage_run import StageRun, Stores
 from tasks.train_loop import Worker
 from tasks.training import PrintReporter
-from tests.small_models import shaken
+from tests.support.small_models import shaken
 
 DEBUG = recipe("debug")
 

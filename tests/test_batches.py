@@ -22,8 +22,8 @@ from tasks.batches import (
     unet_batch,
 )
 from tasks.recipes import UNetConfig, recipe
-from tests.counting_store import CountingStore, LevelTokens, shown
-from tests.talking_boxes import LIPS, SIDE, make_dataset
+from tests.support.counting_store import CountingStore, LevelTokens, shown
+from tests.support.talking_boxes import LIPS, SIDE, make_dataset
 
 DEBUG = recipe("debug")
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks import convert as steps
 from models.convert_unet import unet_to_reference
 from models.unet import LipSyncUNet
-from tests.small_models import PUBLISHED, shaken
+from tests.support.small_models import PUBLISHED, shaken
 
 
 def test_a_checkpoint_goes_there_and_back(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from datasets.media import VideoWriter
 from tasks.executor import Batch, BatchOutcome, Outcome, Stage
 from tasks.ingest import IngestConfig
 from tasks.verdicts import Thresholds
-from tests.portrait import blank, moving
+from tests.support.portrait import blank, moving
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 160

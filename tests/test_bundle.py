@@ -7,7 +7,7 @@ from datasets import alignment
 from models.files import ModelFileError
 from models.latentsync_config import LatentSyncConfig
 from tasks.bundle import bundle_digest, is_outdated, read_bundle
-from tests.fake_bundle import ABOUT, CONFIG, make_bundle
+from tests.support.fake_bundle import ABOUT, CONFIG, make_bundle
 
 
 def test_a_whole_bundle_is_read(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from datasets.errors import UserError
 from datasets.shards import ShardInfo, read_index, verify
 from datasets.store import LocalStore, open_store
 from datasets.store_remote import RemoteStore
-from tests.s3_server import S3Server, failing_proxy
-from tests.shard_files import write_index, write_shards
+from tests.support.s3_server import S3Server, failing_proxy
+from tests.support.shard_files import write_index, write_shards
 
 ROOT = Path(__file__).resolve().parents[1]
 

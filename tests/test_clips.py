@@ -11,8 +11,8 @@ import pytest
 from datasets.clips import ClipStore
 from datasets.errors import UserError
 from datasets.store import LocalStore
-from tests.shard_files import write_index, write_shards
-from tests.small_dataset import write_small_dataset
+from tests.support.shard_files import write_index, write_shards
+from tests.support.small_dataset import write_small_dataset
 
 
 @pytest.fixture(scope="module")

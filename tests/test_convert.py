@@ -20,7 +20,7 @@ from models.convert_unet import unet_to_reference
 from models.files import ModelFileError
 from models.unet import LipSyncUNet
 from models.whisper_tokens import WhisperTokens
-from tests.small_models import PUBLISHED, shaken
+from tests.support.small_models import PUBLISHED, shaken
 from tests.test_whisper_tokens import openai_weights
 
 

@@ -15,7 +15,7 @@ from models.convert_unet import (
 from models.files import ModelFileError
 from models.unet import LipSyncUNet
 from tests.parity import CASES
-from tests.small_models import PUBLISHED, UNET, small_unet, unet_inputs
+from tests.support.small_models import PUBLISHED, UNET, small_unet, unet_inputs
 
 NAMES = ("unet_stage1", "unet_stage2", "unet_stage2_efficient")
 

@@ -8,7 +8,7 @@ import pytest
 from datasets.media import FPS
 from datasets.records import ClipRow
 from tasks.data_card import NOT_STATED, Change, ReasonLine, SpeakerLine, SplitLine, data_card, hours
-from tests.card_rows import make_index, make_rows
+from tests.support.card_rows import make_index, make_rows
 
 
 def clip(number: int, **values: object) -> dict[str, object]:

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.data_card import data_card
 from tasks.data_card_page import card_files, card_markdown, card_page
-from tests.card_rows import make_index, make_rows
+from tests.support.card_rows import make_index, make_rows
 from tests.test_report_page import Balance
 
 NASTY = "<b>|`x_y*\nz`&"

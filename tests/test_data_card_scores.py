@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from tasks.data_card_scores import BINS, SCORES, Distribution, distributions
-from tests.card_rows import make_rows
+from tests.support.card_rows import make_rows
 
 
 def clips(count: int = 6, **columns: object) -> pd.DataFrame:

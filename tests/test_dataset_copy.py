@@ -8,7 +8,7 @@ import pytest
 from datasets.errors import UserError
 from datasets.store import open_store
 from flows import dataset_copy
-from tests.small_dataset import write_small_dataset
+from tests.support.small_dataset import write_small_dataset
 
 
 def test_a_remote_dataset_is_fetched_and_a_local_one_is_not(

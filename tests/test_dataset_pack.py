@@ -23,7 +23,7 @@ from tasks.ingest_journal import Journal
 from tasks.journal_entries import GroupEntry, SourceEntry
 from tasks.publish import Published, publish, refuse_losses
 from tasks.verdicts import Thresholds
-from tests.finished_groups import clip_row, finish_group
+from tests.support.finished_groups import clip_row, finish_group
 
 PACKING = PackConfig(resolution=64, test_fraction=0.3)
 SPEAKERS = 6

@@ -8,7 +8,7 @@ from datasets.media import read_audio
 from tasks.demo_parts import check_claims, choose_material, measured, reuse_stages, worse
 from tasks.recipes import recipe
 from tasks.truth_check import check_truth
-from tests.small_dataset import write_small_dataset
+from tests.support.small_dataset import write_small_dataset
 
 
 def test_the_worse_model_has_hardly_any_steps() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from models.download import download, free_bytes
 from models.files import ModelFileError
-from tests.file_server import Files, file_server
-from tests.raw_server import answer, raw_server
+from tests.support.file_server import Files, file_server
+from tests.support.raw_server import answer, raw_server
 
 BODY = bytes(range(256)) * 400
 

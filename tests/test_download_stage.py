@@ -12,7 +12,7 @@ from datasets.sources import How, SourceItem, local_item
 from tasks.download import Downloaded, DownloadStage
 from tasks.executor import Outcome, run_stage
 from tasks.ray_runtime import ray_session
-from tests.file_server import Files, file_server
+from tests.support.file_server import Files, file_server
 
 SETTINGS = DownloadSettings(attempts=2, backoff_s=0.01, keep_free_bytes=0)
 

@@ -25,10 +25,10 @@ from tasks.evaluate import (
 from tasks.evaluation_clips import ChosenClip, ClipList
 from tasks.evaluation_config import EvaluationConfig
 from tasks.plots import COLUMNS
-from tests.fake_generator import Brightener
-from tests.real_bundle import make_real_bundle
-from tests.small_dataset import landmarks, write_small_dataset
-from tests.small_models import small_stable, write_converted
+from tests.support.fake_generator import Brightener
+from tests.support.real_bundle import make_real_bundle
+from tests.support.small_dataset import landmarks, write_small_dataset
+from tests.support.small_models import small_stable, write_converted
 
 CONFIG = EvaluationConfig(clips=2, frames_per_clip=40, steps=1)
 SHORT = EvaluationConfig(clips=1, frames_per_clip=16, steps=1)

@@ -13,8 +13,8 @@ from tasks.evaluate import read_evaluation
 from tasks.metrics import metric
 from tasks.registry import CANDIDATE, EVALUATION_TAG, Registry, get_alias, register
 from tasks.tracking import Tracker, default_uri
-from tests.real_bundle import make_real_bundle
-from tests.small_dataset import write_small_dataset
+from tests.support.real_bundle import make_real_bundle
+from tests.support.small_dataset import write_small_dataset
 
 OPTIONS: dict[str, Any] = {
     "clips": 2,

@@ -12,7 +12,7 @@ from tasks.evaluation_clips import (
     read_clip_list,
     write_clip_list,
 )
-from tests.small_dataset import write_small_dataset
+from tests.support.small_dataset import write_small_dataset
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from tasks.evaluation_clips import CLIP_LIST
 from tasks.evaluation_config import EvaluationConfig
 from tasks.evaluation_record import judge_reference, log_evaluation, table, with_judge
 from tasks.registry import Registry, record_evaluation, resolve
-from tests.fake_bundle import evaluation, registered, store_uri
+from tests.support.fake_bundle import evaluation, registered, store_uri
 
 __all__ = ["store_uri"]
 

@@ -14,7 +14,7 @@ from tasks.evaluation_scores import MIN_SPEECH, Scores, _Frechet
 from tasks.metrics import LIPS, NO_FACE
 from tasks.sync_networks import SyncCurve
 from tasks.sync_score import OffsetScore
-from tests.counting_store import SIDE, CountingStore
+from tests.support.counting_store import SIDE, CountingStore
 
 CLIP = ChosenClip("clip0", "speaker", 50, "clip1", 48)
 KINDS = ("real", "reconstruction", "cross")

@@ -15,7 +15,7 @@ from datasets.face_models import (
     quiet_stderr,
     region_of,
 )
-from tests.portrait import blank, moving, portrait
+from tests.support.portrait import blank, moving, portrait
 
 
 @pytest.fixture(scope="module")

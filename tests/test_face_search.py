@@ -10,7 +10,7 @@ import pytest
 from datasets.face_models import Region
 from datasets.face_search import LEAST_SHARE, SMALLEST_FACE, FaceSearch, tiles
 from datasets.landmarks import PIXELS_PER_TILE, FaceMeshDetector
-from tests.portrait import portrait
+from tests.support.portrait import portrait
 
 BASE = 900
 SIZES = [(1920, 1080), (3840, 2160)]

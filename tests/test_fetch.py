@@ -14,9 +14,9 @@ from datasets.fetch import discard, fetch
 from datasets.fetch_policy import DownloadSettings
 from datasets.sources import How, SourceItem, local_item
 from datasets.zip_parts import list_members
-from tests.fake_clock import FakeClock
-from tests.file_server import Files, file_server
-from tests.zip_series import cut, make_zip
+from tests.support.fake_clock import FakeClock
+from tests.support.file_server import Files, file_server
+from tests.support.zip_series import cut, make_zip
 
 BODY = bytes(range(256)) * 4000
 SETTINGS = DownloadSettings(attempts=2, keep_free_bytes=0)

@@ -13,8 +13,8 @@ from datasets.errors import Reason, SourceError
 from datasets.fetch import fetch
 from datasets.fetch_policy import DownloadSettings
 from datasets.sources import How, SourceItem
-from tests.fake_clock import FakeClock
-from tests.file_server import Files, file_server
+from tests.support.fake_clock import FakeClock
+from tests.support.file_server import Files, file_server
 
 BODY = bytes(range(256)) * 8000
 """Two megabytes: several reads."""

@@ -12,7 +12,7 @@ from datasets.fetch import fetch
 from datasets.fetch_policy import DownloadSettings
 from datasets.source_lists import list_remote_folder
 from datasets.sources import How, SourceItem
-from tests.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 BODY = bytes(range(256)) * 40_000
 """Ten megabytes: several reads."""

@@ -15,8 +15,8 @@ from datasets.fetch import discard, fetch
 from datasets.fetch_page import ffmpeg_program
 from datasets.fetch_policy import DownloadSettings, PassingError
 from datasets.sources import How, SourceItem
-from tests.fake_clock import FakeClock
-from tests.file_server import Files, file_server
+from tests.support.fake_clock import FakeClock
+from tests.support.file_server import Files, file_server
 
 SETTINGS = DownloadSettings(attempts=3, timeout_s=20.0, keep_free_bytes=0)
 MANIFEST = """<?xml version="1.0"?>

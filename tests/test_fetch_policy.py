@@ -15,7 +15,7 @@ from datasets.fetch_policy import (
     persist,
     retry_after_seconds,
 )
-from tests.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 SETTINGS = DownloadSettings(attempts=4, backoff_s=2.0, max_backoff_s=6.0)
 

@@ -10,7 +10,7 @@ import pytest
 from datasets.errors import Reason, SourceError
 from datasets.fetch_policy import Deadline
 from datasets.fetch_slot import Slot
-from tests.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 
 @pytest.fixture

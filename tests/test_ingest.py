@@ -26,7 +26,7 @@ from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_file import clip_prefix
 from tasks.sync_score import ClipSignals, OffsetScore
 from tasks.verdicts import Thresholds
-from tests.ingest_stage import (
+from tests.support.ingest_stage import (
     CONFIG,
     Made,
     heard,
@@ -37,7 +37,7 @@ from tests.ingest_stage import (
     scorer_of,
     write,
 )
-from tests.portrait import blank, moving
+from tests.support.portrait import blank, moving
 
 ROOT = Path(__file__).resolve().parents[1]
 

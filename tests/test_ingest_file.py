@@ -19,7 +19,7 @@ from tasks import ingest_file
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig
 from tasks.ingest_file import clip_prefix, is_silent
-from tests.ingest_stage import (
+from tests.support.ingest_stage import (
     Made,
     heard,
     item,
@@ -30,7 +30,7 @@ from tests.ingest_stage import (
     scorer_of,
     write,
 )
-from tests.portrait import blank, moving
+from tests.support.portrait import blank, moving
 
 
 @pytest.fixture(scope="module")

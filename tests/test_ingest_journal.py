@@ -19,7 +19,7 @@ from tasks import source_groups
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import MAX_RUNS, Journal
-from tests.finished_groups import clip_row, finish_group
+from tests.support.finished_groups import clip_row, finish_group
 
 CONFIG = IngestConfig()
 MakeJournal = Callable[..., Journal]

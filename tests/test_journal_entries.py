@@ -9,7 +9,7 @@ from datasets.store import LocalStore
 from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import Journal
 from tasks.journal_entries import Changes, GroupEntry, SourceEntry, Worth
-from tests.finished_groups import clip_row, finish_group
+from tests.support.finished_groups import clip_row, finish_group
 from tests.test_ingest_journal import clip_ids, finish, make_item, refuse
 
 

@@ -14,7 +14,7 @@ from datasets.landmarks import (
     mouth_opening,
     yaw_deg,
 )
-from tests.portrait import blank, moving, portrait
+from tests.support.portrait import blank, moving, portrait
 
 
 @pytest.fixture(scope="module")

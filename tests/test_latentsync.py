@@ -9,7 +9,7 @@ import torch
 from models.latentsync import LatentSync
 from models.latentsync_config import LatentSyncConfig
 from models.sampling import bf16_pays
-from tests.small_models import shaken, small_config, small_model
+from tests.support.small_models import shaken, small_config, small_model
 
 
 def window(seed: int, frames: int = 4) -> torch.Tensor:

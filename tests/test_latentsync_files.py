@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from models.files import ModelFileError
 from models.latentsync import LatentSync
-from tests.small_models import small_model
+from tests.support.small_models import small_model
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from datasets.media import VideoWriter, probe, read_audio, read_frames, write_fl
 from flows import cli
 from flows import lip_sync as module
 from models.latentsync import LatentSync
-from tests.real_bundle import make_real_bundle
-from tests.small_models import shaken
+from tests.support.real_bundle import make_real_bundle
+from tests.support.small_models import shaken
 
 SIZE = (240, 200)
 

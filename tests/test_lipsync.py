@@ -20,8 +20,8 @@ from tasks.lipsync import (
     interleaved,
     window_starts,
 )
-from tests.fake_generator import Brightener
-from tests.small_models import shaken, small_config
+from tests.support.fake_generator import Brightener
+from tests.support.small_models import shaken, small_config
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 28, 29, 97])

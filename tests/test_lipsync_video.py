@@ -13,7 +13,7 @@ from datasets.media import VideoWriter, probe, read_audio, read_frames, write_fl
 from tasks import lipsync_video
 from tasks.face_scan import FaceScan
 from tasks.lipsync_video import Shown, frames_in_order, lip_sync_video, timeline
-from tests.fake_generator import Brightener
+from tests.support.fake_generator import Brightener
 
 RATE = 44100
 

@@ -10,7 +10,7 @@ import pytest
 from datasets.manifest import Manifest, config_digest, content_digest, write_atomic
 from datasets.store import open_store
 from datasets.store_remote import RemoteStore
-from tests.s3_server import S3Server, failing_proxy
+from tests.support.s3_server import S3Server, failing_proxy
 
 ROOT = Path(__file__).resolve().parents[1]
 

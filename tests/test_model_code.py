@@ -11,7 +11,7 @@ from tasks import lipsync_video
 from tasks.bundle import bundle_digest
 from tasks.lipsync_video import LipSyncResult
 from tasks.tracking import quiet
-from tests.fake_bundle import make_bundle
+from tests.support.fake_bundle import make_bundle
 
 with quiet():
     from tasks.model_code import LipSyncModel

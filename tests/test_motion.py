@@ -5,7 +5,7 @@ import torch
 from diffusers.models.embeddings import SinusoidalPositionalEmbedding
 
 from models.motion import FramePosition, MotionModule
-from tests.small_models import shaken
+from tests.support.small_models import shaken
 
 
 def module(frames: int = 8) -> MotionModule:

@@ -14,8 +14,8 @@ import pytest
 
 from datasets.errors import Reason, SourceError
 from datasets.media import probe, read_audio, read_frames
-from tests.mutations import COUNT, Mutant, make_sources, mutants
-from tests.portrait import blank
+from tests.support.mutations import COUNT, Mutant, make_sources, mutants
+from tests.support.portrait import blank
 
 MOST_BYTES = 400 << 20
 """Resident memory by which a file of some kilobytes may make this process grow."""

@@ -13,7 +13,7 @@ from tasks.registry import (
     Registry,
     record_evaluation,
 )
-from tests.fake_bundle import evaluation, registered, store_uri
+from tests.support.fake_bundle import evaluation, registered, store_uri
 
 __all__ = ["store_uri"]
 

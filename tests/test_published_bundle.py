@@ -24,9 +24,9 @@ from tasks.published_bundle import build_bundle, main, register_bundle
 from tasks.published_model import Files
 from tasks.registry import CANDIDATE, get_alias, resolve
 from tasks.sync_judge import sync_judge
-from tests.fake_bundle import store_uri
-from tests.portrait import moving
-from tests.small_models import PUBLISHED, shaken
+from tests.support.fake_bundle import store_uri
+from tests.support.portrait import moving
+from tests.support.small_models import PUBLISHED, shaken
 from tests.test_autoencoder import old_names
 from tests.test_whisper_tokens import openai_weights
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tasks.quality import Quality, QualityMeter
-from tests.portrait import portrait
+from tests.support.portrait import portrait
 
 
 def measure(face: np.ndarray, landmarks: np.ndarray, found: tuple[bool, ...] = (True,)) -> Quality:

@@ -19,7 +19,7 @@ from tasks.recipes import STAGES, recipe
 from tasks.tracking import client
 from tasks.train_run import start_runs
 from tasks.training import TrainingJob, remaining
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 QUICK = {f"{stage}.steps": "1" for stage in STAGES}
 

@@ -16,8 +16,8 @@ from datasets.records import ClipRow
 from datasets.store import LocalStore
 from tasks.ingest_file import clip_prefix
 from tasks.ray_runtime import ray_session
-from tests.shard_files import write_index, write_shards
-from tests.small_dataset import _members
+from tests.support.shard_files import write_index, write_shards
+from tests.support.small_dataset import _members
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 FILES = (

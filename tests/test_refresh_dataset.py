@@ -29,7 +29,7 @@ from tasks.dataset_settings import Settings
 from tasks.ingest_config import IngestConfig
 from tasks.refresh_run import Crew
 from tasks.verdicts import Thresholds
-from tests.finished_groups import clip_row, finish_group
+from tests.support.finished_groups import clip_row, finish_group
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from flows.refresh_progress import RefreshProgress
 from tasks.executor import StageProgress
 from tasks.journal_entries import GroupEntry, SourceEntry
 from tasks.verdicts import Thresholds
-from tests.finished_groups import clip_row
+from tests.support.finished_groups import clip_row
 
 
 class Board:

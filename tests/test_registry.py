@@ -7,7 +7,7 @@ from datasets.errors import UserError
 from models.files import ModelFileError
 from tasks.registry import CANDIDATE, Registry, get_alias, register, resolve, set_alias
 from tasks.tracking import quiet
-from tests.fake_bundle import ABOUT, make_bundle, registered, store_uri
+from tests.support.fake_bundle import ABOUT, make_bundle, registered, store_uri
 
 __all__ = ["store_uri"]
 

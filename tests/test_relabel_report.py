@@ -2,7 +2,7 @@ import pytest
 
 from tasks.relabel_report import relabel_report
 from tasks.verdicts import Thresholds, judge
-from tests.card_rows import make_rows
+from tests.support.card_rows import make_rows
 
 
 def row(clip: str, reason: str = "") -> dict[str, str]:

@@ -9,8 +9,8 @@ from tasks.lipsync_score import LipSyncScore
 from tasks.metrics import metric
 from tasks.report import RunFiles, read_ledger, write_report
 from tasks.summary import KEYS, build
-from tests.fake_report import make_video
-from tests.small_dataset import write_small_dataset
+from tests.support.fake_report import make_video
+from tests.support.small_dataset import write_small_dataset
 
 
 def test_the_page_is_gathered_from_what_a_run_leaves(tmp_path: Path) -> None:

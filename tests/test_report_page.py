@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from tasks.report_page import Report, number_text, render
-from tests.fake_report import make_report
+from tests.support.fake_report import make_report
 
 VOID = {"meta", "img", "br"}
 

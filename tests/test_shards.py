@@ -16,7 +16,7 @@ from datasets.shards import (
     verify,
 )
 from datasets.store import LocalStore
-from tests.shard_files import Sample, write_index, write_shards
+from tests.support.shard_files import Sample, write_index, write_shards
 
 
 def samples(count: int) -> list[Sample]:

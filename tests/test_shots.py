@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.shots import LATENCY, ShotDetector
-from tests.portrait import moving
+from tests.support.portrait import moving
 
 
 def scene(frames: int, seed: int) -> list[np.ndarray]:

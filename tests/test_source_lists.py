@@ -10,7 +10,7 @@ import pytest
 from datasets.errors import UserError
 from datasets.source_lists import ListOptions, list_source, one_side_each
 from datasets.sources import How, SourceItem
-from tests.file_server import file_server
+from tests.support.file_server import file_server
 
 SUM = "0123456789abcdef" * 4
 

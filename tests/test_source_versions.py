@@ -11,7 +11,7 @@ from datasets.fetch_policy import DownloadSettings
 from datasets.source_lists import ListOptions, list_source
 from datasets.source_versions import with_versions
 from datasets.sources import How, SourceItem
-from tests.file_server import Files, file_server
+from tests.support.file_server import Files, file_server
 
 SETTINGS = DownloadSettings(keep_free_bytes=0)
 

@@ -11,8 +11,8 @@ from datasets.fetch import fetch
 from datasets.source_lists import list_source
 from datasets.source_voxceleb2 import MARGIN, list_voxceleb2
 from datasets.sources import How
-from tests.file_server import file_server
-from tests.zip_series import cut, make_zip
+from tests.support.file_server import file_server
+from tests.support.zip_series import cut, make_zip
 
 META = "\ufeffVoxCeleb2 ID,VGGFace2 ID,Gender,Set\nid1 ,n1 ,m ,dev \nid2 ,n2 ,f ,test \n"
 HEAD = "Identity  : \t{}\nReference : \t{}\nOffset    : \t1\n\nFRAME \tX \tY \tW \tH \n"

@@ -10,7 +10,7 @@ from tasks.recipes import recipe
 from tasks.stage_run import DONE, StageRun, Stores, stage_metrics
 from tasks.train_loop import Worker
 from tasks.training import PrintReporter
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 
 def test_splits_are_opened_once_and_apart(tmp_path: Path) -> None:

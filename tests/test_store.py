@@ -10,7 +10,7 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.store import LocalStore, Store, open_store
-from tests.s3_server import S3Server
+from tests.support.s3_server import S3Server
 
 KINDS = ("local", "memory", "s3")
 

@@ -12,7 +12,7 @@ from datasets.errors import UserError
 from datasets.store import Store, open_store
 from datasets.store_drivers import code, etag, is_lasting, is_passing, is_refused
 from datasets.store_remote import RemoteStore
-from tests.gcs_server import GcsServer, gcs_server
+from tests.support.gcs_server import GcsServer, gcs_server
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from datasets import store_drivers
 from datasets.errors import UserError
 from datasets.store import open_store
 from datasets.store_remote import RemoteStore
-from tests.s3_server import FailingProxy, Fault, S3Server, failing_proxy
+from tests.support.s3_server import FailingProxy, Fault, S3Server, failing_proxy
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS: tuple[Fault, ...] = ("500", "503", "drop", "lost", "half")

@@ -8,7 +8,7 @@ import torch
 from datasets.errors import UserError
 from models.syncnet import SyncNet
 from tasks.sync_judge import sync_judge
-from tests.real_bundle import make_real_bundle
+from tests.support.real_bundle import make_real_bundle
 
 CPU = torch.device("cpu")
 

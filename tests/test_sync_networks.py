@@ -22,8 +22,8 @@ from tasks.sync_networks import (
     stable_syncnet,
 )
 from tasks.sync_score import ClipSignals, OffsetScore
-from tests.real_bundle import make_real_bundle
-from tests.small_models import small_stable, write_converted
+from tests.support.real_bundle import make_real_bundle
+from tests.support.small_models import small_stable, write_converted
 
 CPU = torch.device("cpu")
 NO_FACE = np.zeros((0, 478, 2), np.float32)

@@ -11,7 +11,7 @@ from models.files import ModelFileError
 from models.syncnet import SyncNet
 from tasks.mouth_audio import MouthAudioScorer
 from tasks.sync_score import MIN_CONFIDENCE, default_min_confidence, get_scorer
-from tests.real_bundle import make_real_bundle
+from tests.support.real_bundle import make_real_bundle
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.syncnet_blocks import AttentionBlock, DownEncoder, GroupNorm, ResnetBlock
-from tests.small_models import count_runs
+from tests.support.small_models import count_runs
 
 
 @pytest.mark.parametrize(

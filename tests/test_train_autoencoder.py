@@ -13,7 +13,7 @@ from tasks.stage_run import StageRun, Stores
 from tasks.train_autoencoder import AutoencoderObjective, psnr, run, some_frames
 from tasks.train_loop import Worker
 from tasks.training import PrintReporter
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from tasks.train_bundle import check_place, run_metrics, save_bundle
 from tasks.train_loop import Worker
 from tasks.train_syncnet import load_syncnet
 from tasks.training import PrintReporter, TrainingJob, run_stages
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
 QUICK = {f"{stage}.steps": "1" for stage in STAGES}

@@ -23,7 +23,7 @@ from tasks.train_loop import (
     step_seed,
     train,
 )
-from tests.pulled_weight import Lines, Pulled, adamw
+from tests.support.pulled_weight import Lines, Pulled, adamw
 
 CPU = Worker(torch.device("cpu"))
 

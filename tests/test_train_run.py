@@ -10,7 +10,7 @@ from tasks.recipes import recipe
 from tasks.tracking import client
 from tasks.train_run import closing_runs, earlier_result, keep_result, log_results, start_runs
 from tasks.training import TrainingJob
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 
 @pytest.fixture(scope="module")

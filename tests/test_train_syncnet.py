@@ -24,7 +24,7 @@ from tasks.train_syncnet import (
     similarities,
 )
 from tasks.training import PrintReporter
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
 

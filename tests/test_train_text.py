@@ -8,7 +8,7 @@ from tasks.metrics import metric
 from tasks.recipes import recipe
 from tasks.train_text import dataset_line, result_lines
 from tasks.training import TrainingJob
-from tests.small_dataset import write_small_dataset
+from tests.support.small_dataset import write_small_dataset
 
 
 def test_the_dataset_is_counted_by_split(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tasks.stage_run import StageRun, Stores
 from tasks.train_loop import Worker
 from tasks.train_unet import UNetObjective, choose_trained, latent_weights, mouth_cells
 from tasks.training import PrintReporter
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
 DEBUG = recipe("debug")

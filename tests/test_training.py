@@ -24,7 +24,7 @@ from tasks.training import (
     run_stages,
     stage_digests,
 )
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 CPU = Worker(torch.device("cpu"))
 

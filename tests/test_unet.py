@@ -9,7 +9,7 @@ import torch
 
 from models.unet import LipSyncUNet
 from tests.parity import CASES, case_unet
-from tests.small_models import count_runs, small_unet, unet_inputs
+from tests.support.small_models import count_runs, small_unet, unet_inputs
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "unet_stage1": {"motion_resolutions": []},

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from models.unet_blocks import BlockConfig, ClipGroupNorm, ResnetBlock, SpatialTransformer
-from tests.small_models import shaken
+from tests.support.small_models import shaken
 
 CONFIG = BlockConfig(
     time_channels=24,

@@ -15,7 +15,7 @@ from models.videomae import (
     convert_v2,
     load_videomae,
 )
-from tests.small_models import count_runs
+from tests.support.small_models import count_runs
 
 SMALL = VideoMAEConfig(img_size=28, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.0)
 

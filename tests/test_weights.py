@@ -15,8 +15,8 @@ from models.files import ModelFileError
 from models.weights import fetch, find, status, verified
 from models.weights_lock import LOCK_FILE
 from models.weights_table import Weight
-from tests.file_server import Files, file_server
-from tests.raw_server import answer, raw_server
+from tests.support.file_server import Files, file_server
+from tests.support.raw_server import answer, raw_server
 
 BODY = bytes(range(256)) * 100
 DIGEST = hashlib.sha256(BODY).hexdigest()

@@ -13,8 +13,8 @@ from models import weights
 from models.weights import weights_folder
 from models.weights_command import main
 from models.weights_lock import LOCK_FILE
-from tests.file_server import Files, file_server
-from tests.raw_server import answer, raw_server
+from tests.support.file_server import Files, file_server
+from tests.support.raw_server import answer, raw_server
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = b'{"a": {"dtype": "U8", "shape": [3000000], "data_offsets": [0, 3000000]}}'

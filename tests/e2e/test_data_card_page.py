@@ -6,8 +6,8 @@ import pytest
 
 from tasks.data_card import data_card
 from tasks.data_card_page import card_page
-from tests.card_rows import make_index, make_rows
 from tests.e2e.test_report_page import browse, chromium
+from tests.support.card_rows import make_index, make_rows
 
 __all__ = ["chromium"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import overhead
 from benchmarks.memory import measure, repeated
-from tests.mutations import make_sources
+from tests.support.mutations import make_sources
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -19,7 +19,7 @@ from tasks.executor import Limits, Outcome, Stage, run_stage
 from tasks.executor_worker import Worker
 from tasks.ray_runtime import ray_session
 from tests.e2e.conftest import FlowProcess, StartFlow
-from tests.mutations import COUNT, make_sources, mutants
+from tests.support.mutations import COUNT, make_sources, mutants
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

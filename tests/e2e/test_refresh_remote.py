@@ -7,8 +7,8 @@ import pytest
 
 from datasets.shards import read_index, verify
 from tests.e2e.conftest import RunFlow
-from tests.file_server import file_server
-from tests.s3_server import S3Server, failing_proxy
+from tests.support.file_server import file_server
+from tests.support.s3_server import S3Server, failing_proxy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.report_page import render
-from tests.fake_report import make_report
+from tests.support.fake_report import make_report
 
 FLAGS = (
     "--headless",

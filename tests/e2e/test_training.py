@@ -8,7 +8,7 @@ import pytest
 
 from tasks.registry import Registry
 from tests.e2e.conftest import FlowProcess, RunFlow, StartFlow
-from tests.talking_boxes import make_dataset
+from tests.support.talking_boxes import make_dataset
 
 pytestmark = pytest.mark.e2e
 

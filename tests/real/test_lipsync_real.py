@@ -9,9 +9,9 @@ from datasets.media import SAMPLE_RATE, VideoWriter, read_audio, read_frames, wr
 from models.latentsync import LatentSync
 from tasks import lipsync_video
 from tasks.lipsync_video import LipSyncResult, lip_sync_video
-from tests.lipsync_by_hand import lip_sync_by_hand
-from tests.real_bundle import make_real_bundle
-from tests.small_models import shaken
+from tests.support.lipsync_by_hand import lip_sync_by_hand
+from tests.support.real_bundle import make_real_bundle
+from tests.support.small_models import shaken
 
 COUNT = 40
 

@@ -12,7 +12,7 @@ import numpy as np
 from datasets.alignment import CROP
 from datasets.media import SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.store import LocalStore
-from tests.shard_files import write_index, write_shards
+from tests.support.shard_files import write_index, write_shards
 
 SIDE = 64
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)

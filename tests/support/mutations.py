@@ -18,8 +18,8 @@ from typing import Any
 import av
 import numpy as np
 
-from tests.boxes import patched, with_sps_size
-from tests.portrait import moving
+from tests.support.boxes import patched, with_sps_size
+from tests.support.portrait import moving
 
 SIDE = 192
 FRAMES = {"mp4": 55, "avi": 25, "mkv": 25, "ts": 25}
