@@ -14,7 +14,7 @@ import pytest
 from benchmarks.mutants import Fault, MutationCheck, locate, main, read_table
 from benchmarks.mutants_tests import ImportGraph
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "shop/__init__.py": "from shop.inner.price import total\n",
     "shop/inner/__init__.py": "",

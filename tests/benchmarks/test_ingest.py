@@ -37,7 +37,7 @@ from tasks.ingest import IngestConfig
 from tasks.verdicts import Thresholds
 from tests.support.portrait import blank, moving
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SIDE = 160
 BUSY = """
 import os, sys, time

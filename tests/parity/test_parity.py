@@ -15,7 +15,7 @@ from tests.parity.__main__ import case_modules, case_names, main, run_case
 from tests.parity.draw import draw_array, draw_faces, draw_pixels, draw_weight, relative_error
 from tests.parity.outcome import Outcome
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 FOLDERS = [SHARED / "parity", SHARED / "parity_steps"]
 """Beside the repository: too large for it, or newer."""
 
