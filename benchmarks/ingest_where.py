@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.ingest_ours import stage_and_groups
 
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "decode to RGB": (("datasets/_media_video.py", "read_frames"),),
+    "decode to RGB": (("datasets/media/video.py", "read_frames"),),
     "FaceMesh": (("datasets/landmarks.py", "detect"), ("datasets/landmarks.py", "reset")),
     "shots": (("tasks/shots.py", "add"),),
     "alignment": (
@@ -21,15 +21,15 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("datasets/alignment.py", "align_points"),
     ),
     "encode": (
-        ("datasets/_media_write.py", "write"),
-        ("datasets/_media_write.py", "close"),
-        ("datasets/_media_write.py", "__init__"),
+        ("datasets/media/writer.py", "write"),
+        ("datasets/media/writer.py", "close"),
+        ("datasets/media/writer.py", "__init__"),
     ),
     "quality": (("tasks/quality.py", "add"), ("tasks/quality.py", "result")),
     "audio": (
-        ("datasets/_media_audio.py", "loud_frames"),
-        ("datasets/_media_audio.py", "part"),
-        ("datasets/_media_audio.py", "flac_bytes"),
+        ("datasets/media/audio.py", "loud_frames"),
+        ("datasets/media/audio.py", "part"),
+        ("datasets/media/audio.py", "flac_bytes"),
     ),
     "sync score": (("tasks/mouth_audio.py", "score"),),
     "shards": (("datasets/shards.py", "add"), ("datasets/shards.py", "finish")),

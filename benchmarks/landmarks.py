@@ -31,7 +31,8 @@ from datasets.alignment import Aligner, invert, square_matrix
 from datasets.errors import SourceError
 from datasets.face_models import quiet_stderr
 from datasets.landmarks import FaceMeshDetector, mouth_opening
-from datasets.media import SAMPLES_PER_FRAME, Frame, read_audio, read_frames
+from datasets.media import SAMPLES_PER_FRAME, read_audio, read_frames
+from datasets.media.video import Frame
 from tasks.mouth_audio import MouthAudioScorer
 
 SIDE = 256

@@ -10,7 +10,7 @@ import math
 import cv2
 import numpy as np
 
-from datasets.picture import Picture
+from datasets.media import Picture
 
 BASE_RESOLUTION = 256
 TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]]) * 2.8

@@ -18,7 +18,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from datasets.errors import UserError
-from datasets.media import SAMPLES_PER_FRAME, fitted, to_rgb
+from datasets.media import SAMPLES_PER_FRAME
+from datasets.media.audio import fitted
+from datasets.media.video import to_rgb
 from datasets.shards import FOLDER, read_index
 
 

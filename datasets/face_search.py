@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from datasets.face_models import FULL_RANGE, INPUT_SIDE, SHORT_RANGE, DetectionModel, Region
-from datasets.picture import Box, Picture
+from datasets.media import Picture
+from datasets.media.picture import Box
 
 SMALLEST_FACE = 56.0
 """Width in pixels of faces that tiles are made for. Smaller ones are found at times."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.face_models import LandmarkModel, Region, region_of
 from datasets.face_search import FaceSearch
-from datasets.picture import Picture
+from datasets.media import Picture
 
 POINTS = 478
 """Landmarks of a face: 468 of the mesh and 5 of each iris."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.landmarks import FaceDetector
-from datasets.picture import Picture
+from datasets.media import Picture
 from tasks.clip_writer import TrackWriter
 from tasks.shots import LATENCY, ShotDetector
 from tasks.tracks import Sighting, Tracker

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.picture import Picture
+from datasets.media import Picture
 
 LATENCY = 2
 """A cut is known at most this many frames after its own frame."""

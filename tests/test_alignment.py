@@ -17,7 +17,7 @@ from datasets.alignment import (
     paste_back,
     three_points,
 )
-from datasets.picture import Picture
+from datasets.media import Picture
 from tests.support.portrait import portrait
 
 POINTS = np.array([[423.0, 308.0], [520.0, 297.0], [473.0, 372.0]])

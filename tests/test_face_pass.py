@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.landmarks import Face
-from datasets.picture import Picture
+from datasets.media import Picture
 from tasks.face_pass import FacePass
 from tasks.tracks import MAX_GAP, Sighting
 

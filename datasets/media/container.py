@@ -11,7 +11,7 @@ import av
 from av.container import InputContainer
 
 from datasets.errors import Reason, SourceError
-from datasets.picture import size_of
+from datasets.media.picture import size_of
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from datasets.media import FPS, SAMPLE_RATE, AudioWindow, read_audio, read_frames
+from datasets.media import FPS, SAMPLE_RATE, read_audio, read_frames
+from datasets.media.audio import AudioWindow
 
 FLASH_S = 1.0
 

@@ -12,17 +12,8 @@ from numpy.typing import NDArray
 from scipy.signal import correlate
 
 from datasets.errors import Reason, SourceError
-from datasets.media import (
-    FPS,
-    SAMPLE_RATE,
-    AudioWindow,
-    VideoWriter,
-    loud_frames,
-    probe,
-    read_audio,
-    read_frames,
-    write_flac,
-)
+from datasets.media import FPS, SAMPLE_RATE, VideoWriter, probe, read_audio, read_frames, write_flac
+from datasets.media.audio import AudioWindow, loud_frames
 
 MILLISECONDS = Fraction(1, 1000)
 BLACK = np.zeros((48, 64, 3), np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from datasets._media_sound import SoundTrack
+from datasets.media.sound_track import SoundTrack
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from av.container import InputContainer
 
-from datasets._media_open import (
+from datasets.errors import SourceError
+from datasets.media.container import (
     BROKEN,
     LONGEST_GAP_S,
     LONGEST_REPEAT_S,
@@ -21,7 +22,6 @@ from datasets._media_open import (
     opened,
     video_stream,
 )
-from datasets.errors import SourceError
 
 RESTARTING = {"mpegts", "mpeg"}
 """Formats that can be put together so; others have an index, or times that cannot jump back."""

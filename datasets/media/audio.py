@@ -12,8 +12,8 @@ import soundfile
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from datasets._media_joins import Joined, joins
-from datasets._media_open import (
+from datasets.errors import Reason, SourceError
+from datasets.media.container import (
     LONGEST_GAP_S,
     LONGEST_REPEAT_S,
     SAMPLE_RATE,
@@ -24,7 +24,7 @@ from datasets._media_open import (
     opened,
     video_zero,
 )
-from datasets.errors import Reason, SourceError
+from datasets.media.joins import Joined, joins
 
 TOLERANCE_S = 0.02
 """Audio whose timestamps are further from the end of what came before is placed anew."""

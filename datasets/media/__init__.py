@@ -5,34 +5,21 @@ is its first video frame: containers often start audio and video at different ti
 only a common zero keeps them in sync. Reading streams; a video is never in memory whole.
 """
 
-from datasets._media_audio import (
-    AudioWindow,
-    fitted,
-    flac_bytes,
-    loud_frames,
-    read_audio,
-    write_flac,
-)
-from datasets._media_open import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, MediaInfo, probe
-from datasets._media_video import Frame, read_frames, to_rgb
-from datasets._media_write import VideoWriter
-from datasets.picture import Picture
+from datasets.media.audio import read_audio, write_flac
+from datasets.media.container import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, MediaInfo, probe
+from datasets.media.picture import Picture
+from datasets.media.video import read_frames
+from datasets.media.writer import VideoWriter
 
 __all__ = [
     "FPS",
     "SAMPLES_PER_FRAME",
     "SAMPLE_RATE",
-    "AudioWindow",
-    "Frame",
     "MediaInfo",
     "Picture",
     "VideoWriter",
-    "fitted",
-    "flac_bytes",
-    "loud_frames",
     "probe",
     "read_audio",
     "read_frames",
-    "to_rgb",
     "write_flac",
 ]

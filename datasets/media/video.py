@@ -12,7 +12,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from datasets._media_open import (
+from datasets.media.container import (
     FPS,
     decoded,
     first_of,
@@ -22,7 +22,7 @@ from datasets._media_open import (
     timed,
     video_stream,
 )
-from datasets.picture import Converter, OneShape, Picture
+from datasets.media.picture import Converter, OneShape, Picture
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.picture import SMALL_WIDTH, WHOLE_BELOW, Converter, OneShape, Picture
+from datasets.media import Picture
+from datasets.media.picture import SMALL_WIDTH, WHOLE_BELOW, Converter, OneShape
 
 
 def decoded(width: int, height: int, form: str = "yuv420p", colours: int = 1) -> av.VideoFrame:
