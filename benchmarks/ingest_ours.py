@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from benchmarks.ingest_meter import TreeMeter
 from datasets.sources import list_folder
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks.executor import Batch, BatchOutcome, Limits, Stage, run_batches
 from tasks.ingest import SPARE, IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig

@@ -33,7 +33,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "sync score": (("tasks/mouth_audio.py", "score"),),
     "shards": (("datasets/shards.py", "add"), ("datasets/shards.py", "finish")),
-    "hash of the file": (("datasets/atomic.py", "content_digest"),),
+    "hash of the file": (("datasets/store/atomic.py", "content_digest"),),
 }
 """Functions by file and name, none of which calls another one of the list."""
 REST = "the rest"

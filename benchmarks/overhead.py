@@ -26,7 +26,7 @@ import psutil
 from datasets.records import ClipRow
 from datasets.sources import SourceItem
 from datasets.splits import assign_splits
-from datasets.store import open_store
+from datasets.store.open import open_store
 from tasks.dataset_pack import PackConfig
 from tasks.executor import StageProgress
 from tasks.ingest import IngestStage, IngestWork

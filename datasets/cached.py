@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datasets.atomic import content_digest, link_atomic, replacing, write_atomic
 from datasets.errors import UserError
 from datasets.shards import FOLDER, INDEX, VERSION, read_index
-from datasets.store import LocalStore, Store, open_store
+from datasets.store.atomic import content_digest, link_atomic, replacing, write_atomic
+from datasets.store.local import LocalStore
+from datasets.store.open import open_store
+from datasets.store.protocol import Store
 
 BLOCK = 8 << 20
 """Bytes fetched and written at once."""

@@ -26,8 +26,8 @@ from datasets.fetch_policy import (
 )
 from datasets.fetch_slot import Fetched, Slot, local_file
 from datasets.locations import HTTP, cache_name, scheme
-from datasets.manifest import content_digest
 from datasets.sources import How, SourceItem
+from datasets.store.atomic import content_digest
 from datasets.zip_parts import parts_of, read_member
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from datasets.errors import Reason, SourceError
 from datasets.fetch_policy import Deadline
-from datasets.manifest import content_digest, sync_folder, write_atomic
+from datasets.store.atomic import content_digest, sync_folder, write_atomic
 
 POLL_S = 0.5
 

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from datasets.manifest import write_atomic
 from datasets.sample_looks import DRIVING_VOICE, LOOKS
 from datasets.sample_plan import ClipPlan, plan_clip
 from datasets.sample_render import write_clip
 from datasets.sample_voice import Speech, Voice, room_noise, speak
+from datasets.store.atomic import write_atomic
 
 RECIPE = 1
 """Raised when the same plan would look or sound different: older clips are made anew."""

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from datasets.errors import UserError
-from datasets.manifest import config_digest
-from datasets.store import Store, open_store
+from datasets.store.manifest import config_digest
+from datasets.store.open import open_store
+from datasets.store.protocol import Store
 
 INDEX = "index.json"
 FOLDER = "shards"

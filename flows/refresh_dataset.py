@@ -27,7 +27,10 @@ from datasets.source_lists import SOURCES as LISTED  # noqa: E402
 from datasets.source_lists import ListOptions, list_source  # noqa: E402
 from datasets.sources import How, SourceItem, list_folder  # noqa: E402
 from datasets.splits import assign_splits  # noqa: E402
-from datasets.store import LocalStore, Store, open_store  # noqa: E402
+from datasets.store.local import LocalStore  # noqa: E402
+from datasets.store.lock import only_writer  # noqa: E402
+from datasets.store.open import open_store  # noqa: E402
+from datasets.store.protocol import Store  # noqa: E402
 from flows.artifacts import ProgressReport, say  # noqa: E402
 from flows.refresh_progress import (  # noqa: E402
     RefreshProgress,
@@ -51,7 +54,6 @@ from tasks.ingest import IngestStage  # noqa: E402
 from tasks.ingest_config import IngestConfig  # noqa: E402
 from tasks.ingest_journal import Journal  # noqa: E402
 from tasks.journal_entries import Changes  # noqa: E402
-from tasks.locks import only_writer  # noqa: E402
 from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
 from tasks.source_state import plain  # noqa: E402

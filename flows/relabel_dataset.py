@@ -17,12 +17,12 @@ local_environment(None)
 from prefect import flow  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
-from datasets.store import open_store  # noqa: E402
+from datasets.store.lock import only_writer  # noqa: E402
+from datasets.store.open import open_store  # noqa: E402
 from flows.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
 from tasks import dataset_pack  # noqa: E402
 from tasks.dataset_settings import changed_thresholds, settings_of  # noqa: E402
 from tasks.ingest_journal import Journal  # noqa: E402
-from tasks.locks import only_writer  # noqa: E402
 from tasks.publish import publish  # noqa: E402
 
 

@@ -19,12 +19,12 @@ local_environment(None)
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from datasets.store.lock import only_run  # noqa: E402
 from flows.artifacts import say, show_table  # noqa: E402
 from flows.dataset_copy import local_copy  # noqa: E402
 from tasks import train_run  # noqa: E402
 from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
 from tasks.evaluation_record import table, with_judge  # noqa: E402
-from tasks.locks import only_run  # noqa: E402
 from tasks.ray_train import train_with_ray  # noqa: E402
 from tasks.recipes import parse_overrides  # noqa: E402
 from tasks.recipes import recipe as make_recipe  # noqa: E402

@@ -18,7 +18,6 @@ from typing import Any
 
 from datasets.alignment import CROP
 from datasets.errors import UserError
-from datasets.manifest import config_digest
 from datasets.media import FPS, SAMPLE_RATE
 from datasets.records import COLUMNS, ClipRow, Verdict
 from datasets.shards import (
@@ -33,12 +32,14 @@ from datasets.shards import (
     read_samples,
 )
 from datasets.splits import assign_splits
-from datasets.store import LocalStore, Store
+from datasets.store.local import LocalStore
+from datasets.store.lock import STAGING
+from datasets.store.manifest import config_digest
+from datasets.store.protocol import Store
 from models.latentsync_config import MASK
 from tasks.ingest import SHARDS, SPARE
 from tasks.ingest_journal import Journal
 from tasks.journal_entries import GroupEntry
-from tasks.locks import STAGING
 
 LEDGER = "ledger.parquet"
 RECEIPT = "refresh.json"

@@ -7,7 +7,7 @@ from typing import Any
 from datasets.alignment import CROP
 from datasets.errors import UserError
 from datasets.shards import check_crop, read_index
-from datasets.store import Store
+from datasets.store.protocol import Store
 from tasks.dataset_pack import RECEIPT, PackConfig, read_receipt, with_fraction
 from tasks.ingest_config import IngestConfig
 from tasks.published import is_fetched

@@ -10,8 +10,8 @@ import numpy as np
 
 from datasets.clips import Clip, ClipStore
 from datasets.errors import UserError
-from datasets.manifest import content_digest
 from datasets.media import SAMPLE_RATE, write_flac
+from datasets.store.atomic import content_digest
 from tasks.bundle import bundle_digest
 from tasks.lipsync_score import LipSyncScore, score_lip_sync
 from tasks.recipes import Recipe

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.manifest import config_digest, write_atomic
+from datasets.store.atomic import write_atomic
+from datasets.store.manifest import config_digest
 
 STATE = "state.json"
 ROOT = Path(__file__).resolve().parents[1]

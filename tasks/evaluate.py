@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import UserError
-from datasets.manifest import config_digest, write_atomic
+from datasets.store.atomic import write_atomic
+from datasets.store.manifest import config_digest
 from tasks.bundle import bundle_digest, read_bundle
 from tasks.evaluation_clips import CLIP_LIST, ClipList
 from tasks.evaluation_config import PROTOCOL, EvaluationConfig

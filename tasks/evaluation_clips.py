@@ -9,9 +9,9 @@ import numpy as np
 
 from datasets.clips import Clip, ClipStore
 from datasets.errors import UserError
-from datasets.manifest import write_atomic
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards import check_crop
+from datasets.store.atomic import write_atomic
 
 MIN_FRAMES = 48
 """A search over +-15 frames needs windows on either side."""

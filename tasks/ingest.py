@@ -23,7 +23,8 @@ from datasets.media import FPS, probe
 from datasets.records import ClipRow, Verdict
 from datasets.shards import MAX_BYTES, ShardWriter
 from datasets.sources import SourceItem
-from datasets.store import LocalStore, Store
+from datasets.store.local import LocalStore
+from datasets.store.protocol import Store
 from models.files import is_disk_full
 from tasks.executor import Resources, Stage
 from tasks.ingest_config import IngestConfig, Tools

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets.errors import Reason, UserError
-from datasets.manifest import Manifest, config_digest
 from datasets.records import ClipRow
 from datasets.shards import Shard
 from datasets.sources import How, SourceItem
-from datasets.store import Store
+from datasets.store.lock import STAGING
+from datasets.store.manifest import Manifest, config_digest
+from datasets.store.protocol import Store
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS
 from tasks.ingest_config import IngestConfig
@@ -30,7 +31,6 @@ from tasks.journal_entries import (
     Worth,
     shards_from,
 )
-from tasks.locks import STAGING
 from tasks.source_groups import SourceGroup, group_sources
 from tasks.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datasets.manifest import write_atomic
+from datasets.store.atomic import write_atomic
 from tasks.metrics import Metric
 
 INK = "#1d2733"

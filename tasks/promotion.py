@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets.errors import UserError
-from datasets.manifest import config_digest, write_atomic
+from datasets.store.atomic import write_atomic
+from datasets.store.manifest import config_digest
 from tasks.bundle import is_outdated
 from tasks.metrics import NO_FACE
 from tasks.registry import (

@@ -7,7 +7,7 @@ from typing import Any, cast
 from datasets.errors import UserError
 from datasets.shards import remove_replaced
 from datasets.sources import SourceItem
-from datasets.store import Store
+from datasets.store.protocol import Store
 from tasks import dataset_pack
 from tasks.data_card import Changes, data_card
 from tasks.data_card_page import card_files

@@ -7,7 +7,7 @@ table are verified before they are used, and read again only when they have chan
 from pathlib import Path
 
 from datasets.errors import UserError
-from datasets.manifest import content_digest
+from datasets.store.atomic import content_digest
 from models.files import ModelFileError
 from models.weights import find, verified, weights_folder
 from tasks.bundle import bundle_digest

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datasets.manifest import write_atomic
 from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio
+from datasets.store.atomic import write_atomic
 from tasks.evaluate import CONTACT_SHEET, PLOTS
 from tasks.lipsync_score import LipSyncScore
 from tasks.plots import loss_curves, mouth_curves, offset_histogram, read_curve

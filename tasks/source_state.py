@@ -8,8 +8,9 @@ from typing import Any
 
 from datasets.errors import Reason, SourceError
 from datasets.locations import shown
-from datasets.manifest import config_digest, content_digest
 from datasets.sources import How, SourceItem
+from datasets.store.atomic import content_digest
+from datasets.store.manifest import config_digest
 
 
 def plain(name: str) -> str:

@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from datasets.manifest import write_atomic
+from datasets.store.atomic import write_atomic
 from tasks.metrics import Metric
 from tasks.report_page import measured_by, number_text
 

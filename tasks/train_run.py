@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.manifest import config_digest, write_atomic
+from datasets.store.atomic import write_atomic
+from datasets.store.manifest import config_digest
 from tasks.tracking import Tracker
 from tasks.training import TrainingJob, dataset_digest, stage_digests, stage_names
 

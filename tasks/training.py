@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from datasets.errors import UserError
-from datasets.manifest import config_digest, write_atomic
 from datasets.shards import check_crop, read_index
+from datasets.store.atomic import write_atomic
+from datasets.store.manifest import config_digest
 from tasks.recipes import STAGES, Recipe, parse_overrides, recipe
 from tasks.stage_run import DONE, StageRun, Stores
 from tasks.train_loop import Reporter, Worker

@@ -10,8 +10,9 @@ import pytest
 from datasets.cached import local_dataset
 from datasets.errors import UserError
 from datasets.shards import ShardInfo, read_index, verify
-from datasets.store import LocalStore, open_store
-from datasets.store_remote import RemoteStore
+from datasets.store.local import LocalStore
+from datasets.store.open import open_store
+from datasets.store.remote import RemoteStore
 from tests.support.s3_server import S3Server, failing_proxy
 from tests.support.shard_files import write_index, write_shards
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from datasets.store import open_store
+from datasets.store.open import open_store
 from flows import dataset_copy
 from tests.support.small_dataset import write_small_dataset
 

@@ -14,7 +14,7 @@ from datasets.errors import UserError
 from datasets.records import COLUMNS, ClipRow
 from datasets.shards import read_index, read_samples, verify
 from datasets.sources import SourceItem, local_item
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks import dataset_pack, source_groups
 from tasks.dataset_pack import PackConfig, check_output, ledger_bytes, ledger_order, speaker_splits
 from tasks.dataset_settings import settings_of

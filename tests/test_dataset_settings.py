@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datasets.errors import UserError
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from flows.refresh_dataset import refresh_dataset
 from flows.relabel_dataset import relabel_dataset
 from models.weights import find, weights_folder

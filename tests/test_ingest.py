@@ -20,7 +20,7 @@ from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_fl
 from datasets.records import COLUMNS
 from datasets.shards import ShardWriter, read_samples
 from datasets.sources import Part
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks import ingest
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_file import clip_prefix

@@ -14,7 +14,7 @@ from datasets.errors import Reason, UserError
 from datasets.records import ClipRow
 from datasets.shards import Shard
 from datasets.sources import How, Part, SourceItem, local_item
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks import source_groups
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest_config import IngestConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import Reason
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import Journal
 from tasks.journal_entries import Changes, GroupEntry, SourceEntry, Worth

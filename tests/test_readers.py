@@ -13,7 +13,7 @@ import soundfile
 
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from datasets.records import ClipRow
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks.ingest_file import clip_prefix
 from tasks.ray_runtime import ray_session
 from tests.support.shard_files import write_index, write_shards

@@ -17,7 +17,7 @@ from datasets.fetch_policy import DownloadSettings
 from datasets.records import ClipRow
 from datasets.shards import read_index, read_samples
 from datasets.sources import SourceItem, list_folder
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from flows import refresh_dataset as refresh_module
 from flows import refresh_progress as module
 from flows import relabel_dataset as relabel_module

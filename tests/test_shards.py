@@ -15,7 +15,7 @@ from datasets.shards import (
     read_samples,
     verify,
 )
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tests.support.shard_files import Sample, write_index, write_shards
 
 

@@ -16,7 +16,7 @@ from datasets.landmarks import Face
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, read_audio
 from datasets.shards import read_samples
 from datasets.sources import local_item
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig
 from tasks.verdicts import Thresholds

@@ -13,7 +13,7 @@ import soundfile
 from datasets.media import read_frames
 from datasets.shards import read_samples
 from datasets.sources import list_folder
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig
 from tasks.mouth_audio import MouthAudioScorer

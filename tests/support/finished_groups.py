@@ -10,7 +10,7 @@ from datasets.errors import Reason
 from datasets.records import ClipRow
 from datasets.shards import ShardWriter
 from datasets.sources import How, SourceItem
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS, SPARE
 from tasks.ingest_journal import Journal
@@ -85,6 +85,6 @@ def finish_group(
 
 def digest(item: SourceItem) -> str:
     """sha256 of a source's file."""
-    from datasets.manifest import content_digest
+    from datasets.store.atomic import content_digest
 
     return content_digest(Path(item.location)) if Path(item.location).is_file() else ""

@@ -12,7 +12,7 @@ from datasets.landmarks import FaceMeshDetector
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.shards import read_samples
 from datasets.sources import SourceItem, local_item
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tasks.ingest import SPARE, IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig, Tools
 from tasks.sync_score import ClipSignals, OffsetScore

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.shards import FOLDER, ShardInfo, ShardWriter, make_index, publish_index
-from datasets.store import LocalStore, Store
+from datasets.store.local import LocalStore
+from datasets.store.protocol import Store
 
 Sample = tuple[str, Mapping[str, bytes | Path]]
 """Key, and for each extension the content or the file that holds it."""

@@ -11,7 +11,7 @@ from datasets.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.records import COLUMNS, ClipRow, Verdict
 from datasets.splits import assign_splits
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tests.support.shard_files import write_index, write_shards
 
 EYES = {33: (0.3, 0.35), 263: (0.7, 0.35), 10: (0.5, 0.08), 2: (0.5, 0.58), 1: (0.5, 0.55)}

@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.alignment import CROP
 from datasets.media import SAMPLES_PER_FRAME, VideoWriter, write_flac
-from datasets.store import LocalStore
+from datasets.store.local import LocalStore
 from tests.support.shard_files import write_index, write_shards
 
 SIDE = 64

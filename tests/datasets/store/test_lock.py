@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from tasks.locks import only_run
+from datasets.store.lock import only_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys
 from pathlib import Path
-from tasks.locks import only_run
+from datasets.store.lock import only_run
 with only_run(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

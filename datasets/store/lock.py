@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datasets.errors import UserError
-from datasets.store import LocalStore, Store
-from tasks.lease import Lease, leased
+from datasets.store.lease import Lease, leased
+from datasets.store.local import LocalStore
+from datasets.store.protocol import Store
 
 STAGING = "staging"
 """Folder of what is finished of a refresh; deleting it costs the work anew."""

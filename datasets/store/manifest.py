@@ -7,10 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from datasets.atomic import content_digest, sync_folder, write_atomic
-from datasets.store import LocalStore, Store
-
-__all__ = ["Manifest", "config_digest", "content_digest", "sync_folder", "write_atomic"]
+from datasets.store.local import LocalStore
+from datasets.store.protocol import Store
 
 READERS = 32
 """Entries read at once: an object store answers one after tens of milliseconds, and many at once

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from datasets.errors import UserError
-from datasets.store import Store
+from datasets.store.protocol import Store
 
 log = logging.getLogger(__name__)
 

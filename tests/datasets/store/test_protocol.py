@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from datasets.store import LocalStore, Store, open_store
+from datasets.store.local import LocalStore
+from datasets.store.open import open_store
+from datasets.store.protocol import Store
 from tests.support.s3_server import S3Server
 
 KINDS = ("local", "memory", "s3")

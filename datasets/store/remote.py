@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from datasets.errors import StoreError, UserError
-from datasets.store import checked, checked_prefix
-from datasets.store_drivers import DRIVERS, NO_CREDENTIALS, code, is_lasting, is_passing, is_refused
+from datasets.store.drivers import DRIVERS, NO_CREDENTIALS, code, is_lasting, is_passing, is_refused
+from datasets.store.protocol import checked, checked_prefix
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
@@ -37,7 +37,7 @@ class RemoteStore:
 
     Args:
         url: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `memory://PREFIX`.
-        options: arguments for the class of s3fs or gcsfs, over those that `store_drivers` gives.
+        options: arguments for the class of s3fs or gcsfs, over those that `drivers` gives.
         attempts: how often an operation is tried.
         sleep: what waits between attempts, for seconds; picklable.
 

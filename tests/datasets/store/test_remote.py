@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from datasets import store_drivers
 from datasets.errors import UserError
-from datasets.store import open_store
-from datasets.store_remote import RemoteStore
+from datasets.store import drivers
+from datasets.store.open import open_store
+from datasets.store.remote import RemoteStore
 from tests.support.s3_server import FailingProxy, Fault, S3Server, failing_proxy
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 FAULTS: tuple[Fault, ...] = ("500", "503", "drop", "lost", "half")
 SLOW_FAULTS: tuple[Fault, ...] = ("stall", "choke")
 
@@ -75,7 +75,7 @@ def test_a_multipart_upload_succeeds_after_faults(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_drivers, "PART", 5 << 20)
+    monkeypatch.setattr(drivers, "PART", 5 << 20)
     bucket = s3_server.bucket()
     store = store_at(bucket, Waits())
     content = os.urandom(1 << 20) * 10 + b"the end"
@@ -97,7 +97,7 @@ def test_completing_an_upload_may_fail(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_drivers, "PART", 5 << 20)
+    monkeypatch.setattr(drivers, "PART", 5 << 20)
     bucket = s3_server.bucket()
     content = os.urandom(1 << 20) * 11
     (tmp_path / "shard").write_bytes(content)
@@ -119,9 +119,9 @@ def test_a_service_that_hangs_is_asked_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_drivers, "PART", 5 << 20)
-    monkeypatch.setattr(store_drivers, "READ_TIMEOUT_S", 4.0)
-    monkeypatch.setattr(store_drivers, "SLOWEST", 10 << 20)
+    monkeypatch.setattr(drivers, "PART", 5 << 20)
+    monkeypatch.setattr(drivers, "READ_TIMEOUT_S", 4.0)
+    monkeypatch.setattr(drivers, "SLOWEST", 10 << 20)
     bucket = s3_server.bucket()
     (tmp_path / "shard").write_bytes(b"x" * size)
     # Attempts to spare, since a busy machine may exceed the short limit too.
@@ -146,7 +146,7 @@ def test_a_lasting_fault_is_one_error_and_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_drivers, "PART", 5 << 20)
+    monkeypatch.setattr(drivers, "PART", 5 << 20)
     bucket, waits = s3_server.bucket(), Waits()
     (tmp_path / "shard").write_bytes(b"x" * size)
     proxy.always = "500"
@@ -205,7 +205,7 @@ def test_what_arrived_damaged_is_sent_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_drivers, "PART", 5 << 20)
+    monkeypatch.setattr(drivers, "PART", 5 << 20)
     bucket, waits = s3_server.bucket(), Waits()
     store = store_at(bucket, waits)
     (tmp_path / "shard").write_bytes(b"x" * size)
@@ -287,13 +287,13 @@ def test_foreseeable_mistakes_are_one_sentence(
         assert text in str(caught.value)
         assert "\n" not in str(caught.value)
     url = f"s3://{s3_server.bucket()}/a"
-    monkeypatch.setattr(store_drivers.S3Driver, "connect", _no_package)
+    monkeypatch.setattr(drivers.S3Driver, "connect", _no_package)
     monkeypatch.setenv("AWS_REGION", "elsewhere")
     with pytest.raises(UserError, match="needs the package s3fs: pip install s3fs"):
         open_store(url)
 
 
-def _no_package(driver: store_drivers.S3Driver) -> None:
+def _no_package(driver: drivers.S3Driver) -> None:
     raise ImportError("s3fs")
 
 
@@ -302,7 +302,7 @@ def test_missing_and_refused_credentials(
 ) -> None:
     url = f"s3://{s3_server.bucket()}/a"
     store = open_store(url)
-    monkeypatch.setattr(store_drivers.S3Driver, "write", _refused)
+    monkeypatch.setattr(drivers.S3Driver, "write", _refused)
     with pytest.raises(UserError, match=r"a/b could not be written with these credentials \(no\)"):
         store.write("b", b"")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -317,7 +317,7 @@ def _refused(*args: object) -> None:
 
 def test_a_dead_endpoint_is_one_sentence(s3_server: S3Server) -> None:
     script = (
-        "from datasets.store_remote import RemoteStore\n"
+        "from datasets.store.remote import RemoteStore\n"
         "from datasets.errors import UserError\n"
         "try: RemoteStore('s3://b/a', sleep=print).check()\n"
         "except UserError as error: print(error)"

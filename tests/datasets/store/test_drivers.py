@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from datasets import store_drivers
 from datasets.errors import UserError
-from datasets.store import Store, open_store
-from datasets.store_drivers import code, etag, is_lasting, is_passing, is_refused
-from datasets.store_remote import RemoteStore
+from datasets.store import drivers
+from datasets.store.drivers import code, etag, is_lasting, is_passing, is_refused
+from datasets.store.open import open_store
+from datasets.store.protocol import Store
+from datasets.store.remote import RemoteStore
 from tests.support.gcs_server import GcsServer, gcs_server
 
 
@@ -25,7 +26,7 @@ def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
 def test_google_cloud_storage(
     gcs: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_drivers, "PART", 1 << 20)
+    monkeypatch.setattr(drivers, "PART", 1 << 20)
     store: Store = open_store("gs://bucket/some/data")
     store.write("index.json", "ü")
     assert gcs.objects == {"some/data/index.json": "ü".encode()}
@@ -70,7 +71,7 @@ def test_google_cloud_storage_that_fails(gcs: GcsServer, tmp_path: Path) -> None
 
 
 def test_the_tag_of_a_multipart_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_drivers, "PART", 10)
+    monkeypatch.setattr(drivers, "PART", 10)
     assert etag(b"") == hashlib.md5(b"").hexdigest()
     assert etag(b"x" * 19) == hashlib.md5(b"x" * 19).hexdigest()
     parts = b"".join(hashlib.md5(part).digest() for part in (b"x" * 10, b"x" * 10, b"x" * 5))

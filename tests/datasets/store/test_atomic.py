@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.atomic import (
+from datasets.store.atomic import (
     TEMPORARY,
     content_digest,
     link_atomic,
@@ -19,11 +19,11 @@ from datasets.atomic import (
     write_atomic,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 WRITER = """
 import sys
 from pathlib import Path
-from datasets.atomic import replacing
+from datasets.store.atomic import replacing
 print("ready", flush=True)
 while True:
     for letter in b"ab":
@@ -34,7 +34,7 @@ while True:
 STOPPED = """
 import sys
 from pathlib import Path
-from datasets.atomic import replacing
+from datasets.store.atomic import replacing
 with replacing(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from datasets.store import Store, open_store
-from tasks.lease import Lease, leased
-from tasks.locks import RUNS, only_writer
+from datasets.store.lease import Lease, leased
+from datasets.store.lock import RUNS, only_writer
+from datasets.store.open import open_store
+from datasets.store.protocol import Store
 
 NEVER = 3600.0
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from datasets.manifest import Manifest, config_digest, content_digest, write_atomic
-from datasets.store import open_store
-from datasets.store_remote import RemoteStore
+from datasets.store.atomic import content_digest, write_atomic
+from datasets.store.manifest import Manifest, config_digest
+from datasets.store.open import open_store
+from datasets.store.remote import RemoteStore
 from tests.support.s3_server import S3Server, failing_proxy
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_values_come_back(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_digests(tmp_path: Path) -> None:
 
 def test_many_processes_may_write_the_same_entry(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from datasets.manifest import Manifest\n"
+        "import sys; from pathlib import Path; from datasets.store.manifest import Manifest\n"
         "for turn in range(60): Manifest(Path(sys.argv[1])).put('k', {'v': sys.argv[2] * 9000})"
     )
     writers = [

@@ -1,0 +1,67 @@
+"""What a store can do, and which names it takes."""
+
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class Store(Protocol):
+    """A folder of files, here or elsewhere. Picklable, so that it can travel to workers."""
+
+    @property
+    def url(self) -> str:
+        """What the user gave: an absolute path, or a URL without a slash at its end."""
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+    def write(self, name: str, data: bytes | str) -> None:
+        """Make or replace a file; text is written as UTF-8."""
+
+    def put(self, local: Path, name: str) -> None:
+        """Let a finished local file become `name`; afterwards `local` is gone."""
+
+    def link(self, source: str, target: str) -> None:
+        """Give the content of `source` a second name; replaces `target`.
+
+        Raises:
+            FileNotFoundError: there is no `source`.
+        """
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read from, seekable; only what is read is fetched.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None when there is none."""
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of all files below a folder, at any depth, sorted; unfinished ones left out."""
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if there is one."""
+
+    def sweep(self) -> list[str]:
+        """Remove what killed writers left unfinished; returns what was removed."""
+
+
+def checked(name: str) -> str:
+    """The name of a file in a store.
+
+    Raises:
+        ValueError: it is empty, absolute, or has empty, `.` or `..` parts.
+    """
+    if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+        raise ValueError(f"{name!r} is no relative name of a file: give one like shards/a.tar")
+    return name
+
+
+def checked_prefix(prefix: str) -> str:
+    """The name of a folder in a store, without a slash at its end; empty for the whole store."""
+    return checked(prefix.rstrip("/")) if prefix else ""
