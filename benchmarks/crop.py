@@ -24,17 +24,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.alignment import (
-    CROP,
-    LEFT_BROW,
-    NOSE,
-    RIGHT_BROW,
-    Aligner,
-    align,
-    align_points,
-)
 from datasets.errors import SourceError
-from datasets.landmarks import FaceMeshDetector, yaw_deg
+from datasets.faces.alignment import CROP, LEFT_BROW, NOSE, RIGHT_BROW, Aligner, align, align_points
+from datasets.faces.landmarks import FaceMeshDetector, yaw_deg
 from datasets.media import read_frames
 from models.mask import face_mask
 

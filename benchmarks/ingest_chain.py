@@ -28,8 +28,8 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.ingest_workers import Workers, detector
-from datasets.alignment import Aligner, align
 from datasets.errors import SourceError
+from datasets.faces.alignment import Aligner, align
 from datasets.media import FPS, VideoWriter, probe, read_audio, read_frames
 from tasks.clip_writer import PRESET
 from tasks.ingest import IngestConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.ingest_workers import Span, Workers, detector
 from datasets.errors import SourceError
-from datasets.face_models import quiet_stderr
+from datasets.faces.mediapipe_models import quiet_stderr
 from datasets.media import FPS, probe, read_audio, read_frames
 from tasks.ingest_file import is_silent
 

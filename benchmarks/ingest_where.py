@@ -13,12 +13,15 @@ from benchmarks.ingest_ours import stage_and_groups
 
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "decode to RGB": (("datasets/media/video.py", "read_frames"),),
-    "FaceMesh": (("datasets/landmarks.py", "detect"), ("datasets/landmarks.py", "reset")),
+    "FaceMesh": (
+        ("datasets/faces/landmarks.py", "detect"),
+        ("datasets/faces/landmarks.py", "reset"),
+    ),
     "shots": (("tasks/shots.py", "add"),),
     "alignment": (
-        ("datasets/alignment.py", "align"),
-        ("datasets/alignment.py", "matrix"),
-        ("datasets/alignment.py", "align_points"),
+        ("datasets/faces/alignment.py", "align"),
+        ("datasets/faces/alignment.py", "matrix"),
+        ("datasets/faces/alignment.py", "align_points"),
     ),
     "encode": (
         ("datasets/media/writer.py", "write"),

@@ -11,7 +11,7 @@ from threading import BrokenBarrierError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from datasets.landmarks import FaceMeshDetector
+from datasets.faces.landmarks import FaceMeshDetector
 from tasks.guard import die_with_parent
 
 READY_S = 300.0

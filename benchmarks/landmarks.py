@@ -27,10 +27,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.alignment import Aligner, invert, square_matrix
 from datasets.errors import SourceError
-from datasets.face_models import quiet_stderr
-from datasets.landmarks import FaceMeshDetector, mouth_opening
+from datasets.faces.alignment import Aligner, invert, square_matrix
+from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
+from datasets.faces.mediapipe_models import quiet_stderr
 from datasets.media import SAMPLES_PER_FRAME, read_audio, read_frames
 from datasets.media.video import Frame
 from tasks.mouth_audio import MouthAudioScorer

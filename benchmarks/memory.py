@@ -114,7 +114,7 @@ class FixedFace:
         self._rng = np.random.default_rng(0)
 
     def detect(self, image: Any) -> list[Any]:
-        from datasets.landmarks import INNER_LIP_PAIRS, Face, FaceMeshDetector
+        from datasets.faces.landmarks import INNER_LIP_PAIRS, Face, FaceMeshDetector
 
         if self._face is None:
             with FaceMeshDetector() as mesh:

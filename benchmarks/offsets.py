@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import SourceError, UserError
-from datasets.landmarks import FaceMeshDetector
+from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio, read_frames
 from datasets.sources import list_folder
 from tasks.ingest_file import is_silent

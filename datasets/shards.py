@@ -271,7 +271,7 @@ def check_crop(dataset: Path | str, index: Mapping[str, Any], wanted: str) -> No
     Args:
         dataset: where it is.
         index: its index.
-        wanted: name of the alignment, such as `datasets.alignment.CROP`.
+        wanted: name of the alignment, such as `datasets.faces.alignment.CROP`.
 
     Raises:
         UserError: they are not.

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from datasets.alignment import CROP
 from datasets.cached import local_dataset
+from datasets.faces.alignment import CROP
 from datasets.shards import check_crop, read_index
 from flows.artifacts import ProgressReport
 

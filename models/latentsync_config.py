@@ -16,7 +16,7 @@ MASK = "latentsync-nose-notch"
 MASK_WITHOUT_NOTCH = "latentsync-1.5"
 """What bundles of earlier releases say, whose mask covered the nose."""
 CROP = "latentsync-1.5"
-"""Name of the alignment that the networks know; `datasets.alignment` makes it."""
+"""Name of the alignment that the networks know; `datasets.faces.alignment` makes it."""
 
 
 @dataclass(frozen=True, kw_only=True)

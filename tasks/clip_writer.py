@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.alignment import Aligner, align, align_points
+from datasets.faces.alignment import Aligner, align, align_points
 from datasets.media import FPS, Picture, VideoWriter
 from tasks.quality import Quality, QualityMeter
 from tasks.tracks import Sighting

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.alignment import CROP
 from datasets.errors import UserError
+from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE
 from datasets.records import COLUMNS, ClipRow, Verdict
 from datasets.shards import (

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from datasets.alignment import CROP
 from datasets.errors import UserError
+from datasets.faces.alignment import CROP
 from datasets.shards import check_crop, read_index
 from datasets.store.protocol import Store
 from tasks.dataset_pack import RECEIPT, PackConfig, read_receipt, with_fraction

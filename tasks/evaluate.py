@@ -82,7 +82,7 @@ def evaluate(
         UserError: no usable clip, or a file of weights is missing.
         ModelFileError: the bundle or weights are damaged.
     """
-    from datasets.landmarks import FaceMeshDetector
+    from datasets.faces.landmarks import FaceMeshDetector
     from models.sampling import bf16_pays
     from tasks.evaluation_clips import (
         freeze,
@@ -244,7 +244,7 @@ def generate(
         audio: float32 (samples,) at 16 kHz.
         landmarks: (t, 478, 2) of the frames.
     """
-    from datasets.landmarks import head_pose, mouth_opening
+    from datasets.faces.landmarks import head_pose, mouth_opening
     from datasets.media import FPS
     from tasks.references import make_references
 

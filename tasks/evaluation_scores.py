@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from datasets.clips import ClipStore
-from datasets.landmarks import FaceDetector
+from datasets.faces.landmarks import FaceDetector
 from datasets.media import SAMPLES_PER_FRAME
 from models.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.frechet import GaussianStatistics, few_samples, frechet_distance

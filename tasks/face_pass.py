@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.landmarks import FaceDetector
+from datasets.faces.landmarks import FaceDetector
 from datasets.media import Picture
 from tasks.clip_writer import TrackWriter
 from tasks.shots import LATENCY, ShotDetector

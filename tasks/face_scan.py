@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.alignment import Aligner, three_points
-from datasets.landmarks import Face, FaceMeshDetector, head_pose, mouth_opening
+from datasets.faces.alignment import Aligner, three_points
+from datasets.faces.landmarks import Face, FaceMeshDetector, head_pose, mouth_opening
 from datasets.media import probe, read_frames
 from tasks.shots import ShotDetector
 from tasks.tracks import Tracker
@@ -36,7 +36,7 @@ class FaceScan:
     openings: np.ndarray
     """(n,) how far the mouth is open; infinite where no face is."""
     poses: np.ndarray
-    """(n, 4) of `datasets.landmarks.head_pose`; NaN where no face is."""
+    """(n, 4) of `datasets.faces.landmarks.head_pose`; NaN where no face is."""
 
     @property
     def faces(self) -> int:

@@ -18,7 +18,7 @@ import cv2
 import psutil
 
 from datasets.errors import StoreError
-from datasets.landmarks import FaceMeshDetector
+from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, probe
 from datasets.records import ClipRow, Verdict
 from datasets.shards import MAX_BYTES, ShardWriter

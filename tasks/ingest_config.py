@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from datasets.alignment import CROP
-from datasets.landmarks import FaceDetector
+from datasets.faces.alignment import CROP
+from datasets.faces.landmarks import FaceDetector
 from tasks.speaker_choice import IN_SYNC, POLICIES
 from tasks.sync_score import MOUTH_AUDIO, OffsetScorer
 

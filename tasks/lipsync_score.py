@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.landmarks import FaceMeshDetector, mouth_opening
+from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
 from datasets.media import SAMPLES_PER_FRAME, read_audio, read_frames
 from tasks.mouth_audio import MouthAudioScorer
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.alignment import align, paste_back
 from datasets.errors import SourceError, UserError
+from datasets.faces.alignment import align, paste_back
 from datasets.media import (
     FPS,
     SAMPLE_RATE,

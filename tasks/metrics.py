@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 import cv2
 import numpy as np
 
-from datasets.landmarks import FaceDetector
+from datasets.faces.landmarks import FaceDetector
 
 LIPS = (
     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,

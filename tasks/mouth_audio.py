@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.landmarks import face_size
+from datasets.faces.landmarks import face_size
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME
 from tasks.mouth_audio_weights import BAND_EDGES_HZ, DISTANCES, WEIGHTS, MouthAudioWeights
 from tasks.sync_score import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from datasets.landmarks import yaw_deg
+from datasets.faces.landmarks import yaw_deg
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ def make_references(
 
     Args:
         kind: `frame`, `still` or `away`.
-        poses: (t, 4) of `datasets.landmarks.head_pose`.
-        openings: (t,) of `datasets.landmarks.mouth_opening`.
+        poses: (t, 4) of `datasets.faces.landmarks.head_pose`.
+        openings: (t,) of `datasets.faces.landmarks.mouth_opening`.
         faces: gives the shot's aligned faces; positions are those of `poses`.
 
     Returns:

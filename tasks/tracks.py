@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from datasets.landmarks import Face, overlap
+from datasets.faces.landmarks import Face, overlap
 
 MAX_GAP = 5
 """Frames that a face may be missed in a row."""

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets import alignment
+from datasets.faces import alignment
 from models.files import ModelFileError
 from models.latentsync_config import LatentSyncConfig
 from tasks.bundle import bundle_digest, is_outdated, read_bundle

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.alignment import CROP
 from datasets.errors import UserError
+from datasets.faces.alignment import CROP
 from datasets.media import probe
 from models.files import ModelFileError
 from models.latentsync_config import MASK

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.alignment import CROP
 from datasets.errors import UserError
+from datasets.faces.alignment import CROP
 from tasks.evaluation_clips import (
     driving_audio,
     freeze,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.landmarks import Face
+from datasets.faces.landmarks import Face
 from tasks.evaluation_clips import ChosenClip
 from tasks.evaluation_scores import MIN_SPEECH, Scores, _Frechet
 from tasks.metrics import LIPS, NO_FACE

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets.landmarks import Face
+from datasets.faces.landmarks import Face
 from datasets.media import Picture
 from tasks.face_pass import FacePass
 from tasks.tracks import MAX_GAP, Sighting

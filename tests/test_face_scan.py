@@ -1,6 +1,6 @@
 import numpy as np
 
-from datasets.landmarks import Face
+from datasets.faces.landmarks import Face
 from tasks.face_scan import MAX_GAP, main_track
 
 

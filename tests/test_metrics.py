@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from datasets.alignment import Aligner, align, align_points
-from datasets.landmarks import Face, FaceMeshDetector
+from datasets.faces.alignment import Aligner, align, align_points
+from datasets.faces.landmarks import Face, FaceMeshDetector
 from tasks.metrics import (
     LIPS,
     landmark_distance,

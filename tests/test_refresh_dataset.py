@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from datasets.alignment import CROP
 from datasets.errors import Reason, UserError
+from datasets.faces.alignment import CROP
 from datasets.fetch_policy import DownloadSettings
 from datasets.records import ClipRow
 from datasets.shards import read_index, read_samples

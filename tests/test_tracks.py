@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets.landmarks import Face, overlap
+from datasets.faces.landmarks import Face, overlap
 from tasks.tracks import MAX_GAP, Sighting, Tracker
 
 

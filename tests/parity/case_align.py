@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.alignment import BASE_RESOLUTION, CROP_SIZE, TEMPLATE, Aligner, align, crop_size
+from datasets.faces.alignment import BASE_RESOLUTION, CROP_SIZE, TEMPLATE, Aligner, align, crop_size
 from tests.parity.draw import read_case, relative_error
 
 PREFIX = "align"

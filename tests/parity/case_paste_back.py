@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.alignment import align_points, paste_back
+from datasets.faces.alignment import align_points, paste_back
 from tests.parity.draw import read_case
 from tests.parity.outcome import Errors
 

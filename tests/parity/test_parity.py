@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.alignment import Aligner, align, crop_size
+from datasets.faces.alignment import Aligner, align, crop_size
 from models.mel import mel_spectrogram
 from tests.parity import CASES, case_align, case_mask
 from tests.parity.__main__ import case_modules, case_names, main, run_case

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from datasets.landmarks import Face
+from datasets.faces.landmarks import Face
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, read_audio
 from datasets.shards import read_samples
 from datasets.sources import local_item

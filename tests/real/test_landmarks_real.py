@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.landmarks import SETTLING, face_mesh, jitter, moved, square_corners
-from datasets.landmarks import FaceMeshDetector, mouth_opening
+from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
 from datasets.media import read_frames
 from tasks.face_pass import FacePass
 from tasks.tracks import Sighting

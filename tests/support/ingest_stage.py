@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from datasets.landmarks import FaceMeshDetector
+from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.shards import read_samples
 from datasets.sources import SourceItem, local_item

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.alignment import Aligner, align, paste_back
-from datasets.landmarks import FaceMeshDetector
+from datasets.faces.alignment import Aligner, align, paste_back
+from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import read_audio, read_frames
 from models.latentsync import LatentSync
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datasets.alignment import CROP
+from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.records import COLUMNS, ClipRow, Verdict
 from datasets.splits import assign_splits

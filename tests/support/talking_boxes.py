@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.alignment import CROP
+from datasets.faces.alignment import CROP
 from datasets.media import SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.store.local import LocalStore
 from tests.support.shard_files import write_index, write_shards

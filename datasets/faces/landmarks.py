@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from datasets.face_models import LandmarkModel, Region, region_of
-from datasets.face_search import FaceSearch
+from datasets.faces.mediapipe_models import LandmarkModel, Region, region_of
+from datasets.faces.search import FaceSearch
 from datasets.media import Picture
 
 POINTS = 478

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.face_models import Region
-from datasets.face_search import LEAST_SHARE, SMALLEST_FACE, FaceSearch, tiles
-from datasets.landmarks import PIXELS_PER_TILE, FaceMeshDetector
+from datasets.faces.landmarks import PIXELS_PER_TILE, FaceMeshDetector
+from datasets.faces.mediapipe_models import Region
+from datasets.faces.search import LEAST_SHARE, SMALLEST_FACE, FaceSearch, tiles
 from tests.support.portrait import portrait
 
 BASE = 900

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.landmarks import (
+from datasets.faces.landmarks import (
     SEARCH_EVERY_BESIDE,
     FaceMeshDetector,
     face_size,

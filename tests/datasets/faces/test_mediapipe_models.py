@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.face_models import (
+from datasets.faces.mediapipe_models import (
     FULL_RANGE,
     SHORT_RANGE,
     DetectionModel,

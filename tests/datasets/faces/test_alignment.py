@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.alignment import (
+from datasets.faces.alignment import (
     CROP_SIZE,
     FILL,
     TEMPLATE,

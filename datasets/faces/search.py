@@ -10,7 +10,13 @@ import math
 import cv2
 import numpy as np
 
-from datasets.face_models import FULL_RANGE, INPUT_SIDE, SHORT_RANGE, DetectionModel, Region
+from datasets.faces.mediapipe_models import (
+    FULL_RANGE,
+    INPUT_SIDE,
+    SHORT_RANGE,
+    DetectionModel,
+    Region,
+)
 from datasets.media import Picture
 from datasets.media.picture import Box
 
