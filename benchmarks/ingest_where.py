@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("datasets/media/audio.py", "flac_bytes"),
     ),
     "sync score": (("tasks/mouth_audio.py", "score"),),
-    "shards": (("datasets/shards.py", "add"), ("datasets/shards.py", "finish")),
+    "shards": (("datasets/shards/writer.py", "add"), ("datasets/shards/writer.py", "finish")),
     "hash of the file": (("datasets/store/atomic.py", "content_digest"),),
 }
 """Functions by file and name, none of which calls another one of the list."""

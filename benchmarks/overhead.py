@@ -23,9 +23,9 @@ from typing import Any
 
 import psutil
 
-from datasets.records import ClipRow
+from datasets.shards.records import ClipRow
+from datasets.shards.splits import assign_splits
 from datasets.sources import SourceItem
-from datasets.splits import assign_splits
 from datasets.store.open import open_store
 from tasks.dataset_pack import PackConfig
 from tasks.executor import StageProgress

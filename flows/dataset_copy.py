@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from datasets.cached import local_dataset
 from datasets.faces.alignment import CROP
-from datasets.shards import check_crop, read_index
+from datasets.shards.index import check_crop, read_index
+from datasets.shards.local_copy import local_dataset
 from flows.artifacts import ProgressReport
 
 CACHE = Path("runs/cache")

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.clips import Clip, ClipStore
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
+from datasets.shards.clips import Clip, ClipStore
 from datasets.windows import rng_for, two_starts
 from models.audio_encoders import AudioEncoder
 from models.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram, mel_window

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.media import FPS
-from datasets.records import COLUMNS, Verdict
+from datasets.shards.records import COLUMNS, Verdict
 from tasks.data_card_scores import Distribution, distributions
 
 TOP_SPEAKERS = 20
@@ -151,7 +151,7 @@ def data_card(
     """Count what the card says.
 
     Args:
-        rows: of the ledger, judged, with `datasets.records.COLUMNS`. Where they also have
+        rows: of the ledger, judged, with `datasets.shards.records.COLUMNS`. Where they also have
             `split`, hours and speakers are given for each split. Other columns with numbers are
             shown as scores.
         index: content of `index.json`. `thresholds` (name -> value) and `source` (name or list

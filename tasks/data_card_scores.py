@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.media import FPS
-from datasets.records import COLUMNS
+from datasets.shards.records import COLUMNS
 
 BINS = 40
 TAILS = 0.002

@@ -19,19 +19,10 @@ from typing import Any
 from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE
-from datasets.records import COLUMNS, ClipRow, Verdict
-from datasets.shards import (
-    FOLDER,
-    INDEX,
-    MAX_BYTES,
-    Shard,
-    ShardWriter,
-    make_index,
-    publish_index,
-    read_index,
-    read_samples,
-)
-from datasets.splits import assign_splits
+from datasets.shards.index import FOLDER, INDEX, make_index, publish_index, read_index, read_samples
+from datasets.shards.records import COLUMNS, ClipRow, Verdict
+from datasets.shards.splits import assign_splits
+from datasets.shards.writer import MAX_BYTES, Shard, ShardWriter
 from datasets.store.local import LocalStore
 from datasets.store.lock import STAGING
 from datasets.store.manifest import config_digest
@@ -352,7 +343,7 @@ def read_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def ledger_bytes(rows: Sequence[Row]) -> bytes:
-    """The ledger as a Parquet file, columns as `datasets.records.COLUMNS`."""
+    """The ledger as a Parquet file, columns as `datasets.shards.records.COLUMNS`."""
     import pyarrow
     import pyarrow.parquet
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.errors import UserError
 from datasets.faces.alignment import CROP
-from datasets.shards import check_crop, read_index
+from datasets.shards.index import check_crop, read_index
 from datasets.store.protocol import Store
 from tasks.dataset_pack import RECEIPT, PackConfig, read_receipt, with_fraction
 from tasks.ingest_config import IngestConfig

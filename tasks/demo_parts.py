@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets.clips import Clip, ClipStore
 from datasets.errors import UserError
 from datasets.media import SAMPLE_RATE, write_flac
+from datasets.shards.clips import Clip, ClipStore
 from datasets.store.atomic import content_digest
 from tasks.bundle import bundle_digest
 from tasks.lipsync_score import LipSyncScore, score_lip_sync

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.clips import Clip, ClipStore
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
-from datasets.shards import check_crop
+from datasets.shards.clips import Clip, ClipStore
+from datasets.shards.index import check_crop
 from datasets.store.atomic import write_atomic
 
 MIN_FRAMES = 48

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.clips import ClipStore
 from datasets.faces.landmarks import FaceDetector
 from datasets.media import SAMPLES_PER_FRAME
+from datasets.shards.clips import ClipStore
 from models.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.mask import face_mask

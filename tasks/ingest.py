@@ -20,8 +20,8 @@ import psutil
 from datasets.errors import StoreError
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, probe
-from datasets.records import ClipRow, Verdict
-from datasets.shards import MAX_BYTES, ShardWriter
+from datasets.shards.records import ClipRow, Verdict
+from datasets.shards.writer import MAX_BYTES, ShardWriter
 from datasets.sources import SourceItem
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store

@@ -23,7 +23,7 @@ import numpy as np
 from datasets.errors import Reason, SourceError
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, probe, read_frames
 from datasets.media.audio import AudioWindow, flac_bytes, loud_frames
-from datasets.records import ClipRow
+from datasets.shards.records import ClipRow
 from datasets.sources import How, Part, SourceItem
 from models.latentsync_config import MASK
 from tasks.clip_writer import TrackClip, TrackWriter

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets.errors import Reason, UserError
-from datasets.records import ClipRow
-from datasets.shards import Shard
+from datasets.shards.records import ClipRow
+from datasets.shards.writer import Shard
 from datasets.sources import How, SourceItem
 from datasets.store.lock import STAGING
 from datasets.store.manifest import Manifest, config_digest

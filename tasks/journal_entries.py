@@ -5,7 +5,7 @@ from enum import IntEnum
 from typing import Any
 
 from datasets.errors import Reason
-from datasets.shards import Shard, ShardInfo
+from datasets.shards.writer import Shard, ShardInfo
 from datasets.sources import SourceItem
 
 FAILURES = (

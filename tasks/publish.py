@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 from datasets.errors import UserError
-from datasets.shards import remove_replaced
+from datasets.shards.index import remove_replaced
 from datasets.sources import SourceItem
 from datasets.store.protocol import Store
 from tasks import dataset_pack

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.records import Verdict
+from datasets.shards.records import Verdict
 
 Row = Mapping[str, Any]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from datasets.errors import Reason
-from datasets.records import ClipRow
+from datasets.shards.records import ClipRow
 from tasks.sync_score import default_min_confidence
 
 IN_SYNC, LARGEST = "in-sync", "largest"

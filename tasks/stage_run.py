@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.clips import ClipStore
+from datasets.shards.clips import ClipStore
 from models.files import ModelFileError
 from tasks.recipes import Recipe
 from tasks.train_loop import Reporter, Worker

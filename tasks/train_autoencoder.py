@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.clips import ClipStore
+from datasets.shards.clips import ClipStore
 from datasets.windows import rng_for
 from models.autoencoder import build_autoencoder
 from tasks.augment import PLAIN

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.clips import ClipStore
+from datasets.shards.clips import ClipStore
 from models.files import ModelFileError
 from models.new_output import save_weights
 from models.sync_loss import calibrate_threshold, cosine_loss, sync_accuracy

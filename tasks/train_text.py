@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.clips import Clip, ClipStore
 from datasets.errors import UserError
+from datasets.shards.clips import Clip, ClipStore
 from tasks.evaluate import read_evaluation
 from tasks.evaluation_text import MAIN, evaluation_lines, metric_lines
 

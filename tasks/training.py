@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from datasets.errors import UserError
-from datasets.shards import check_crop, read_index
+from datasets.shards.index import check_crop, read_index
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.recipes import STAGES, Recipe, parse_overrides, recipe

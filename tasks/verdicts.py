@@ -10,7 +10,7 @@ from math import inf, isnan, nan
 from typing import Any
 
 from datasets.errors import Reason
-from datasets.records import Verdict
+from datasets.shards.records import Verdict
 from tasks.sync_score import default_min_confidence
 
 Row = dict[str, Any]

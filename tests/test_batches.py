@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.clips import ClipStore
 from datasets.errors import UserError
+from datasets.shards.clips import ClipStore
 from models.audio_tokens import MelTokens
 from models.mel import mel_spectrogram, mel_window
 from tasks.batches import (

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from datasets.media import FPS
-from datasets.records import ClipRow
+from datasets.shards.records import ClipRow
 from tasks.data_card import NOT_STATED, Change, ReasonLine, SpeakerLine, SplitLine, data_card, hours
 from tests.support.card_rows import make_index, make_rows
 

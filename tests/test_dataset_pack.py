@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from datasets.errors import UserError
-from datasets.records import COLUMNS, ClipRow
-from datasets.shards import read_index, read_samples, verify
+from datasets.shards.index import read_index, read_samples, verify
+from datasets.shards.records import COLUMNS, ClipRow
 from datasets.sources import SourceItem, local_item
 from datasets.store.local import LocalStore
 from tasks import dataset_pack, source_groups

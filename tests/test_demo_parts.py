@@ -36,7 +36,7 @@ def dataset(tmp_path: Path) -> Path:
 def test_the_video_is_of_the_test_split_and_the_speech_of_somebody_else(
     dataset: Path, tmp_path: Path
 ) -> None:
-    from datasets.clips import ClipStore
+    from datasets.shards.clips import ClipStore
 
     videos = tmp_path / "videos"
     store = ClipStore(dataset, memory_bytes=0)

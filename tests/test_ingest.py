@@ -17,8 +17,9 @@ import soundfile
 
 from datasets.errors import Reason, StoreError
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
-from datasets.records import COLUMNS
-from datasets.shards import ShardWriter, read_samples
+from datasets.shards.index import read_samples
+from datasets.shards.records import COLUMNS
+from datasets.shards.writer import ShardWriter
 from datasets.sources import Part
 from datasets.store.local import LocalStore
 from tasks import ingest

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from datasets.errors import Reason, UserError
-from datasets.records import ClipRow
-from datasets.shards import Shard
+from datasets.shards.records import ClipRow
+from datasets.shards.writer import Shard
 from datasets.sources import How, Part, SourceItem, local_item
 from datasets.store.local import LocalStore
 from tasks import source_groups

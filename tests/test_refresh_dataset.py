@@ -14,8 +14,8 @@ import pytest
 from datasets.errors import Reason, UserError
 from datasets.faces.alignment import CROP
 from datasets.fetch_policy import DownloadSettings
-from datasets.records import ClipRow
-from datasets.shards import read_index, read_samples
+from datasets.shards.index import read_index, read_samples
+from datasets.shards.records import ClipRow
 from datasets.sources import SourceItem, list_folder
 from datasets.store.local import LocalStore
 from flows import refresh_dataset as refresh_module

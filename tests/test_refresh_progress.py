@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import Reason
-from datasets.records import ClipRow
+from datasets.shards.records import ClipRow
 from datasets.sources import local_item
 from flows import refresh_progress
 from flows.refresh_progress import RefreshProgress

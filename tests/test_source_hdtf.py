@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import Reason
+from datasets.shards.splits import assign_splits
 from datasets.source_hdtf import list_hdtf
 from datasets.sources import How
-from datasets.splits import assign_splits
 
 
 @pytest.mark.real

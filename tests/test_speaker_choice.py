@@ -3,7 +3,7 @@
 import pytest
 
 from datasets.errors import Reason
-from datasets.records import ClipRow
+from datasets.shards.records import ClipRow
 from tasks.ingest_config import IngestConfig
 from tasks.speaker_choice import LARGEST, refuse_other_faces
 

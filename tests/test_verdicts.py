@@ -5,7 +5,7 @@ import math
 import pytest
 
 from datasets.errors import Reason, UserError
-from datasets.records import ClipRow
+from datasets.shards.records import ClipRow
 from tasks.sync_score import MIN_CONFIDENCE
 from tasks.verdicts import NO_QUALITY, Thresholds, judge
 

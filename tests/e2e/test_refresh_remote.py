@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from datasets.shards import read_index, verify
+from datasets.shards.index import read_index, verify
 from tests.e2e.conftest import RunFlow
 from tests.support.file_server import file_server
 from tests.support.s3_server import S3Server, failing_proxy

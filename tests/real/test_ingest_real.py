@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from datasets.media import read_frames
-from datasets.shards import read_samples
+from datasets.shards.index import read_samples
 from datasets.sources import list_folder
 from datasets.store.local import LocalStore
 from tasks.ingest import IngestStage, IngestWork

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import Reason
-from datasets.records import ClipRow
-from datasets.splits import assign_splits
+from datasets.shards.records import ClipRow
+from datasets.shards.splits import assign_splits
 from tasks.verdicts import Thresholds, judge
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets.clips import Clip, ClipStore
 from datasets.media import SAMPLES_PER_FRAME
+from datasets.shards.clips import Clip, ClipStore
 from models.mel import Audio
 
 SIDE = 32

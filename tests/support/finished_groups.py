@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import Reason
-from datasets.records import ClipRow
-from datasets.shards import ShardWriter
+from datasets.shards.records import ClipRow
+from datasets.shards.writer import ShardWriter
 from datasets.sources import How, SourceItem
 from datasets.store.local import LocalStore
 from tasks.executor import BatchOutcome, Outcome

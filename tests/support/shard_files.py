@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.shards import FOLDER, ShardInfo, ShardWriter, make_index, publish_index
+from datasets.shards.index import FOLDER, make_index, publish_index
+from datasets.shards.writer import ShardInfo, ShardWriter
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
-from datasets.records import COLUMNS, ClipRow, Verdict
-from datasets.splits import assign_splits
+from datasets.shards.records import COLUMNS, ClipRow, Verdict
+from datasets.shards.splits import assign_splits
 from datasets.store.local import LocalStore
 from tests.support.shard_files import write_index, write_shards
 

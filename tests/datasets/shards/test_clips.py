@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.clips import ClipStore
 from datasets.errors import UserError
+from datasets.shards.clips import ClipStore
 from datasets.store.local import LocalStore
 from tests.support.shard_files import write_index, write_shards
 from tests.support.small_dataset import write_small_dataset

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from datasets.cached import local_dataset
 from datasets.errors import UserError
-from datasets.shards import ShardInfo, read_index, verify
+from datasets.shards.index import read_index, verify
+from datasets.shards.local_copy import local_dataset
+from datasets.shards.writer import ShardInfo
 from datasets.store.local import LocalStore
 from datasets.store.open import open_store
 from datasets.store.remote import RemoteStore
 from tests.support.s3_server import S3Server, failing_proxy
 from tests.support.shard_files import write_index, write_shards
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def dataset(folder: Path, samples: int = 30, title: str = "one") -> list[ShardInfo]:
@@ -93,7 +94,7 @@ def test_a_killed_copy_goes_on(s3_server: S3Server, tmp_path: Path) -> None:
     url = f"s3://{s3_server.bucket()}/data"
     upload(tmp_path / "made", url)
     script = (
-        "import os, sys, pathlib; from datasets.cached import local_dataset\n"
+        "import os, sys, pathlib; from datasets.shards.local_copy import local_dataset\n"
         "def progress(here, all):\n"
         "    if here > all // 2: os._exit(9)\n"
         "local_dataset(sys.argv[1], pathlib.Path(sys.argv[2]), progress)"

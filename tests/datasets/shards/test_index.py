@@ -8,13 +8,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from datasets.shards import (
-    FOLDER,
-    ShardWriter,
-    read_index,
-    read_samples,
-    verify,
-)
+from datasets.shards.index import FOLDER, read_index, read_samples, verify
+from datasets.shards.writer import ShardWriter
 from datasets.store.local import LocalStore
 from tests.support.shard_files import Sample, write_index, write_shards
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets.splits import assign_splits, speaker_hash
+from datasets.shards.splits import assign_splits, speaker_hash
 
 NAMES = [f"speaker {number}" for number in range(200)]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
-from datasets.shards import FOLDER, INDEX, VERSION, read_index
+from datasets.shards.index import FOLDER, INDEX, VERSION, read_index
 from datasets.store.atomic import content_digest, link_atomic, replacing, write_atomic
 from datasets.store.local import LocalStore
 from datasets.store.open import open_store

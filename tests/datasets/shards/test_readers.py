@@ -12,14 +12,14 @@ import pytest
 import soundfile
 
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from datasets.records import ClipRow
+from datasets.shards.records import ClipRow
 from datasets.store.local import LocalStore
 from tasks.ingest_file import clip_prefix
 from tasks.ray_runtime import ray_session
 from tests.support.shard_files import write_index, write_shards
 from tests.support.small_dataset import _members
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = Path(__file__).resolve().parents[3] / "README.md"
 FILES = (
     "anna/one.mp4",
     "Zoë Müller/Größe 1 – Ende.mp4",

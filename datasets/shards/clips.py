@@ -21,7 +21,7 @@ from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.media.audio import fitted
 from datasets.media.video import to_rgb
-from datasets.shards import FOLDER, read_index
+from datasets.shards.index import FOLDER, read_index
 
 
 @dataclass(frozen=True)
