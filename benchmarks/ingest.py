@@ -32,7 +32,7 @@ from benchmarks.ingest_report import Inputs, Measured, figures, table
 from benchmarks.ingest_where import where
 from benchmarks.ingest_workers import Span, Workers
 from datasets.errors import UserError
-from datasets.sources import list_folder
+from datasets.sources.items import list_folder
 from tasks.ingest import IngestConfig
 from tasks.verdicts import Thresholds
 

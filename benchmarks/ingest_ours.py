@@ -20,7 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.ingest_meter import TreeMeter
-from datasets.sources import list_folder
+from datasets.sources.items import list_folder
 from datasets.store.local import LocalStore
 from tasks.executor import Batch, BatchOutcome, Limits, Stage, run_batches
 from tasks.ingest import SPARE, IngestStage, IngestWork

@@ -146,7 +146,7 @@ def peak_bytes() -> int:
 
 def ingest(video: Path, detector: str, resolution: int) -> Usage:
     """Ingest a video in this process."""
-    from datasets.sources import SourceItem
+    from datasets.sources.items import SourceItem
     from datasets.store.open import open_store
     from tasks.ingest import IngestStage, IngestWork
     from tasks.ingest_config import IngestConfig

@@ -25,7 +25,7 @@ import numpy as np
 from datasets.errors import SourceError, UserError
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio, read_frames
-from datasets.sources import list_folder
+from datasets.sources.items import list_folder
 from tasks.ingest_file import is_silent
 from tasks.shots import ShotDetector
 from tasks.sync_score import ClipSignals, OffsetScore, OffsetScorer, get_scorer

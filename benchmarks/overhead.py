@@ -25,7 +25,7 @@ import psutil
 
 from datasets.shards.records import ClipRow
 from datasets.shards.splits import assign_splits
-from datasets.sources import SourceItem
+from datasets.sources.items import SourceItem
 from datasets.store.open import open_store
 from tasks.dataset_pack import PackConfig
 from tasks.executor import StageProgress

@@ -22,11 +22,11 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
-from datasets.fetch_policy import DownloadSettings  # noqa: E402
+from datasets.fetch.policy import DownloadSettings  # noqa: E402
 from datasets.shards.splits import assign_splits  # noqa: E402
-from datasets.source_lists import SOURCES as LISTED  # noqa: E402
-from datasets.source_lists import ListOptions, list_source  # noqa: E402
-from datasets.sources import How, SourceItem, list_folder  # noqa: E402
+from datasets.sources.items import How, SourceItem, list_folder  # noqa: E402
+from datasets.sources.lists import SOURCES as LISTED  # noqa: E402
+from datasets.sources.lists import ListOptions, list_source  # noqa: E402
 from datasets.store.local import LocalStore  # noqa: E402
 from datasets.store.lock import only_writer  # noqa: E402
 from datasets.store.open import open_store  # noqa: E402

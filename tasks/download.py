@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from datasets.fetch import fetch
-from datasets.fetch_policy import DownloadSettings
-from datasets.sources import SourceItem
+from datasets.fetch.item import fetch
+from datasets.fetch.policy import DownloadSettings
+from datasets.sources.items import SourceItem
 from tasks.executor import Resources, Stage
 
 WORKER_CPUS = 0.0

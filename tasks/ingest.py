@@ -22,7 +22,7 @@ from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, probe
 from datasets.shards.records import ClipRow, Verdict
 from datasets.shards.writer import MAX_BYTES, ShardWriter
-from datasets.sources import SourceItem
+from datasets.sources.items import SourceItem
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
 from models.files import is_disk_full

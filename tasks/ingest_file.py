@@ -24,7 +24,7 @@ from datasets.errors import Reason, SourceError
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, probe, read_frames
 from datasets.media.audio import AudioWindow, flac_bytes, loud_frames
 from datasets.shards.records import ClipRow
-from datasets.sources import How, Part, SourceItem
+from datasets.sources.items import How, Part, SourceItem
 from models.latentsync_config import MASK
 from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.face_pass import FacePass

@@ -15,7 +15,7 @@ from typing import Any
 from datasets.errors import Reason, UserError
 from datasets.shards.records import ClipRow
 from datasets.shards.writer import Shard
-from datasets.sources import How, SourceItem
+from datasets.sources.items import How, SourceItem
 from datasets.store.lock import STAGING
 from datasets.store.manifest import Manifest, config_digest
 from datasets.store.protocol import Store

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.errors import Reason
 from datasets.shards.writer import Shard, ShardInfo
-from datasets.sources import SourceItem
+from datasets.sources.items import SourceItem
 
 FAILURES = (
     Reason.TIMED_OUT,

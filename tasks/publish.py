@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from datasets.errors import UserError
 from datasets.shards.index import remove_replaced
-from datasets.sources import SourceItem
+from datasets.sources.items import SourceItem
 from datasets.store.protocol import Store
 from tasks import dataset_pack
 from tasks.data_card import Changes, data_card

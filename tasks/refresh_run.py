@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.errors import SourceError
-from datasets.fetch import discard
-from datasets.sources import How, SourceItem
+from datasets.fetch.item import discard
+from datasets.sources.items import How, SourceItem
 from tasks.download import DownloadStage
 from tasks.executor import Batch, BatchOutcome, Limits, Outcome, StageProgress
 from tasks.executor import fitting_workers as fitting

@@ -8,7 +8,7 @@ them is faster, so the shards do not either.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datasets.sources import SourceItem
+from datasets.sources.items import SourceItem
 
 GROUP_BYTES = 64 << 20
 """Expected size of a group's sources; about as much comes out as clips with landmarks."""

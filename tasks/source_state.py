@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import Reason, SourceError
-from datasets.locations import shown
-from datasets.sources import How, SourceItem
+from datasets.sources.items import How, SourceItem
+from datasets.sources.locations import shown
 from datasets.store.atomic import content_digest
 from datasets.store.manifest import config_digest
 

@@ -13,7 +13,7 @@ import pytest
 from datasets.errors import UserError
 from datasets.shards.index import read_index, read_samples, verify
 from datasets.shards.records import COLUMNS, ClipRow
-from datasets.sources import SourceItem, local_item
+from datasets.sources.items import SourceItem, local_item
 from datasets.store.local import LocalStore
 from tasks import dataset_pack, source_groups
 from tasks.dataset_pack import PackConfig, check_output, ledger_bytes, ledger_order, speaker_splits

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import Reason, SourceError
-from datasets.fetch_policy import DownloadSettings
-from datasets.sources import How, SourceItem, local_item
+from datasets.fetch.policy import DownloadSettings
+from datasets.sources.items import How, SourceItem, local_item
 from tasks.download import Downloaded, DownloadStage
 from tasks.executor import Outcome, run_stage
 from tasks.ray_runtime import ray_session

@@ -20,7 +20,7 @@ from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_fl
 from datasets.shards.index import read_samples
 from datasets.shards.records import COLUMNS
 from datasets.shards.writer import ShardWriter
-from datasets.sources import Part
+from datasets.sources.items import Part
 from datasets.store.local import LocalStore
 from tasks import ingest
 from tasks.ingest import IngestStage, IngestWork

@@ -14,7 +14,7 @@ import soundfile
 
 from datasets.errors import Reason
 from datasets.media import SAMPLE_RATE, VideoWriter, write_flac
-from datasets.sources import How, Part, Region
+from datasets.sources.items import How, Part, Region
 from tasks import ingest_file
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig

@@ -13,7 +13,7 @@ import pytest
 from datasets.errors import Reason, UserError
 from datasets.shards.records import ClipRow
 from datasets.shards.writer import Shard
-from datasets.sources import How, Part, SourceItem, local_item
+from datasets.sources.items import How, Part, SourceItem, local_item
 from datasets.store.local import LocalStore
 from tasks import source_groups
 from tasks.executor import BatchOutcome, Outcome

@@ -13,10 +13,10 @@ import pytest
 
 from datasets.errors import Reason, UserError
 from datasets.faces.alignment import CROP
-from datasets.fetch_policy import DownloadSettings
+from datasets.fetch.policy import DownloadSettings
 from datasets.shards.index import read_index, read_samples
 from datasets.shards.records import ClipRow
-from datasets.sources import SourceItem, list_folder
+from datasets.sources.items import SourceItem, list_folder
 from datasets.store.local import LocalStore
 from flows import refresh_dataset as refresh_module
 from flows import refresh_progress as module

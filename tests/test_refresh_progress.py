@@ -6,7 +6,7 @@ import pytest
 
 from datasets.errors import Reason
 from datasets.shards.records import ClipRow
-from datasets.sources import local_item
+from datasets.sources.items import local_item
 from flows import refresh_progress
 from flows.refresh_progress import RefreshProgress
 from tasks.executor import StageProgress

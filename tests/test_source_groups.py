@@ -2,7 +2,7 @@
 
 import random
 
-from datasets.sources import How, Part, SourceItem
+from datasets.sources.items import How, Part, SourceItem
 from tasks.source_groups import (
     BYTES_PER_SECOND,
     FEWEST_GROUPS,

@@ -15,7 +15,7 @@ import soundfile
 from datasets.faces.landmarks import Face
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, read_audio
 from datasets.shards.index import read_samples
-from datasets.sources import local_item
+from datasets.sources.items import local_item
 from datasets.store.local import LocalStore
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig

@@ -12,7 +12,7 @@ import soundfile
 
 from datasets.media import read_frames
 from datasets.shards.index import read_samples
-from datasets.sources import list_folder
+from datasets.sources.items import list_folder
 from datasets.store.local import LocalStore
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig

@@ -1,6 +1,6 @@
 """A clock that moves only when somebody sleeps or a test pushes it."""
 
-from datasets.fetch_policy import Clock
+from datasets.fetch.policy import Clock
 
 
 class FakeClock:

@@ -9,7 +9,7 @@ from typing import Any
 from datasets.errors import Reason
 from datasets.shards.records import ClipRow
 from datasets.shards.writer import ShardWriter
-from datasets.sources import How, SourceItem
+from datasets.sources.items import How, SourceItem
 from datasets.store.local import LocalStore
 from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS, SPARE

@@ -11,7 +11,7 @@ import soundfile
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.shards.index import read_samples
-from datasets.sources import SourceItem, local_item
+from datasets.sources.items import SourceItem, local_item
 from datasets.store.local import LocalStore
 from tasks.ingest import SPARE, IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig, Tools

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from datasets.errors import Reason, SourceError, UserError
-from datasets.zip_parts import JoinedFile, archives, list_members, parts_of, read_member
+from datasets.sources.zip_parts import JoinedFile, archives, list_members, parts_of, read_member
 from tests.support.zip_series import cut, make_zip
 
 FILES = {"dev/mp4/id1/v/00001.mp4": os.urandom(300_000), "dev/mp4/id1/v/00002.mp4": b"two" * 9999}

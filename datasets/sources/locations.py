@@ -16,6 +16,7 @@ EXTRA_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 """What fsspec needs for an address, beside itself."""
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "created")
 """What file systems call that which changes with a file's content."""
+AGENT = "latentsync-flows"
 
 
 def object_version(info: dict[str, Any]) -> str:
@@ -105,3 +106,12 @@ def cache_name(location: str, salt: str = "") -> str:
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", readable).strip("-")[:60]
     exact = hashlib.sha256(f"{salt}|{location}".encode("utf-8", "surrogateescape")).hexdigest()
     return f"{plain}-{exact[:16]}" if plain else exact[:16]
+
+
+def content_version(headers: Any) -> str:
+    """What If-Range may be asked with: a strong ETag, else the time of change (RFC 9110,
+    sections 8.8 and 13.1.5); empty where the server gives neither."""
+    tag = headers.get("ETag") or ""
+    if tag and not tag.startswith("W/"):
+        return str(tag)
+    return str(headers.get("Last-Modified") or "")

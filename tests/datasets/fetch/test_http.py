@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from datasets.errors import Reason, SourceError
-from datasets.fetch import fetch
-from datasets.fetch_policy import DownloadSettings
-from datasets.sources import How, SourceItem
+from datasets.fetch.item import fetch
+from datasets.fetch.policy import DownloadSettings
+from datasets.sources.items import How, SourceItem
 from tests.support.fake_clock import FakeClock
 from tests.support.file_server import Files, file_server
 

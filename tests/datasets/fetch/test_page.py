@@ -9,12 +9,12 @@ import av
 import pytest
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
-from datasets import fetch_page as page_module
 from datasets.errors import Reason, SourceError, UserError
-from datasets.fetch import discard, fetch
-from datasets.fetch_page import ffmpeg_program
-from datasets.fetch_policy import DownloadSettings, PassingError
-from datasets.sources import How, SourceItem
+from datasets.fetch import page as page_module
+from datasets.fetch.item import discard, fetch
+from datasets.fetch.page import ffmpeg_program
+from datasets.fetch.policy import DownloadSettings, PassingError
+from datasets.sources.items import How, SourceItem
 from tests.support.fake_clock import FakeClock
 from tests.support.file_server import Files, file_server
 

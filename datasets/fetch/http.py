@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 
 from datasets.errors import Reason, SourceError
-from datasets.fetch_policy import (
+from datasets.fetch.policy import (
     DISK_FULL,
     Deadline,
     DownloadSettings,
@@ -16,10 +16,10 @@ from datasets.fetch_policy import (
     Throttle,
     http_problem,
 )
-from datasets.fetch_slot import Slot
+from datasets.fetch.slot import Slot
+from datasets.sources.locations import AGENT, content_version
 
 CHUNK = 1 << 18
-AGENT = "latentsync-flows"
 
 
 def fetch_http(
@@ -105,15 +105,6 @@ def _receive(
         text = f"the connection ended after {count:,} of {total:,} bytes"
         raise PassingError(text, progress=count > have)
     return version
-
-
-def content_version(headers: Any) -> str:
-    """What If-Range may be asked with: a strong ETag, else the time of change (RFC 9110,
-    sections 8.8 and 13.1.5); empty where the server gives neither."""
-    tag = headers.get("ETag") or ""
-    if tag and not tag.startswith("W/"):
-        return str(tag)
-    return str(headers.get("Last-Modified") or "")
 
 
 def _total(headers: Any, status: int) -> int | None:

@@ -7,10 +7,10 @@ import fsspec
 import pytest
 
 from datasets.errors import Reason, UserError
-from datasets.fetch import fetch
-from datasets.source_lists import list_source
-from datasets.source_voxceleb2 import MARGIN, list_voxceleb2
-from datasets.sources import How
+from datasets.fetch.item import fetch
+from datasets.sources.items import How
+from datasets.sources.lists import list_source
+from datasets.sources.voxceleb2 import MARGIN, list_voxceleb2
 from tests.support.file_server import file_server
 from tests.support.zip_series import cut, make_zip
 

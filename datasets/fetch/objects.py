@@ -3,9 +3,9 @@
 from typing import Any
 
 from datasets.errors import Reason, SourceError, UserError
-from datasets.fetch_policy import DISK_FULL, Deadline, DownloadSettings, PassingError, Throttle
-from datasets.fetch_slot import Slot
-from datasets.locations import file_system, object_version
+from datasets.fetch.policy import DISK_FULL, Deadline, DownloadSettings, PassingError, Throttle
+from datasets.fetch.slot import Slot
+from datasets.sources.locations import file_system, object_version
 
 CHUNK = 1 << 22
 

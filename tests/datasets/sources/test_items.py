@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import Reason, UserError
-from datasets.sources import How, Part, Region, SourceItem, list_folder, local_item
+from datasets.sources.items import How, Part, Region, SourceItem, list_folder, local_item
 
 
 def test_every_file_is_listed_once(tmp_path: Path) -> None:

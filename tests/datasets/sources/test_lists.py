@@ -8,8 +8,8 @@ import fsspec
 import pytest
 
 from datasets.errors import UserError
-from datasets.source_lists import ListOptions, list_source, one_side_each
-from datasets.sources import How, SourceItem
+from datasets.sources.items import How, SourceItem
+from datasets.sources.lists import ListOptions, list_source, one_side_each
 from tests.support.file_server import file_server
 
 SUM = "0123456789abcdef" * 4

@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 
 from datasets.errors import Reason
-from datasets.hdtf import HdtfClip, read_hdtf, video_urls, youtube_id
-from datasets.sources import How, Part, SourceItem
+from datasets.sources.hdtf_lists import HdtfClip, read_hdtf, video_urls, youtube_id
+from datasets.sources.items import How, Part, SourceItem
 
 WATCH = "https://www.youtube.com/watch?v="
 

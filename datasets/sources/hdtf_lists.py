@@ -15,8 +15,8 @@ from typing import TypeVar
 from urllib.parse import parse_qs, urlparse
 
 from datasets.errors import UserError
-from datasets.locations import exists, join, read_text
-from datasets.sources import Region
+from datasets.sources.items import Region
+from datasets.sources.locations import exists, join, read_text
 
 Value = TypeVar("Value")
 

@@ -1,6 +1,6 @@
 """The video of a web page, with its sound, by yt-dlp.
 
-yt-dlp makes one attempt at a time and keeps what came; `datasets.fetch_policy` decides about
+yt-dlp makes one attempt at a time and keeps what came; `datasets.fetch.policy` decides about
 further ones, as for any download. Picture and sound that come apart are put into one file
 without encoding again, by ffmpeg.
 """
@@ -14,14 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import Reason, SourceError
-from datasets.fetch_policy import (
-    DISK_FULL,
-    Deadline,
-    DownloadSettings,
-    PassingError,
-    http_problem,
-)
-from datasets.locations import read_text
+from datasets.fetch.policy import DISK_FULL, Deadline, DownloadSettings, PassingError, http_problem
+from datasets.sources.locations import read_text
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from datasets.errors import Reason, SourceError, UserError
-from datasets.locations import HTTP, exists, file_system, scheme, shown
-from datasets.sources import Member
+from datasets.sources.items import Member
+from datasets.sources.locations import HTTP, exists, file_system, scheme, shown
 
 PART = re.compile(r"(?P<stem>.+?)(?P<mark>[._-]part|\.zip\.)(?P<number>[a-z]{2}|\d{1,3})")
 """Name of a part: `..._partaa`, `....zip.partaa`, `....part1`, `....zip.001`."""

@@ -10,9 +10,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from datasets.fetch_http import AGENT, content_version
-from datasets.locations import HTTP, file_system, object_version, scheme
-from datasets.sources import How, SourceItem
+from datasets.sources.items import How, SourceItem
+from datasets.sources.locations import (
+    AGENT,
+    HTTP,
+    content_version,
+    file_system,
+    object_version,
+    scheme,
+)
 
 CONNECTIONS = 16
 TIMEOUT_S = 10.0

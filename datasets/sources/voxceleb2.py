@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets.errors import Reason, UserError
-from datasets.locations import HTTP, exists, file_system, join, scheme, shown
-from datasets.sources import How, Part, Region, SourceItem
-from datasets.voxceleb2 import BoxTrack, Speaker, parse_boxes, parse_speakers
-from datasets.zip_parts import archives, list_members, parts_of
+from datasets.sources.items import How, Part, Region, SourceItem
+from datasets.sources.locations import HTTP, exists, file_system, join, scheme, shown
+from datasets.sources.voxceleb2_layout import BoxTrack, Speaker, parse_boxes, parse_speakers
+from datasets.sources.zip_parts import archives, list_members, parts_of
 
 WATCH = "https://www.youtube.com/watch?v="
 SPLITS = {"dev": "train", "test": "test"}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import Reason, SourceError
-from datasets.fetch import discard, fetch
-from datasets.fetch_policy import DownloadSettings
-from datasets.sources import How, SourceItem, local_item
-from datasets.zip_parts import list_members
+from datasets.fetch.item import discard, fetch
+from datasets.fetch.policy import DownloadSettings
+from datasets.sources.items import How, SourceItem, local_item
+from datasets.sources.zip_parts import list_members
 from tests.support.fake_clock import FakeClock
 from tests.support.file_server import Files, file_server
 from tests.support.zip_series import cut, make_zip

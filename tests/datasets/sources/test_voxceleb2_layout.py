@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from datasets.voxceleb2 import read_boxes, read_speakers
+from datasets.sources.voxceleb2_layout import read_boxes, read_speakers
 
 
 @pytest.mark.parametrize("name", ["vox2_meta.plain.csv", "vox2_meta.spaced_bom.csv"])

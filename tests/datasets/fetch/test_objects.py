@@ -8,10 +8,10 @@ import fsspec
 import pytest
 
 from datasets.errors import Reason, SourceError, UserError
-from datasets.fetch import fetch
-from datasets.fetch_policy import DownloadSettings
-from datasets.source_lists import list_remote_folder
-from datasets.sources import How, SourceItem
+from datasets.fetch.item import fetch
+from datasets.fetch.policy import DownloadSettings
+from datasets.sources.items import How, SourceItem
+from datasets.sources.lists import list_remote_folder
 from tests.support.fake_clock import FakeClock
 
 BODY = bytes(range(256)) * 40_000

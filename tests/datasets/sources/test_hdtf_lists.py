@@ -7,8 +7,8 @@ import fsspec
 import pytest
 
 from datasets.errors import UserError
-from datasets.hdtf import read_hdtf, video_urls, youtube_id
-from datasets.sources import Region
+from datasets.sources.hdtf_lists import read_hdtf, video_urls, youtube_id
+from datasets.sources.items import Region
 
 
 def test_counts_of_the_real_lists(shared: Path) -> None:

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 import pytest
 
 from datasets.errors import Reason, SourceError, UserError
-from datasets.fetch_policy import (
+from datasets.fetch.policy import (
     Deadline,
     DownloadSettings,
     PassingError,

@@ -7,8 +7,8 @@ import pytest
 
 from datasets.errors import Reason
 from datasets.shards.splits import assign_splits
-from datasets.source_hdtf import list_hdtf
-from datasets.sources import How
+from datasets.sources.hdtf import list_hdtf
+from datasets.sources.items import How
 
 
 @pytest.mark.real

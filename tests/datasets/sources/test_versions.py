@@ -6,11 +6,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from datasets.fetch import fetch
-from datasets.fetch_policy import DownloadSettings
-from datasets.source_lists import ListOptions, list_source
-from datasets.source_versions import with_versions
-from datasets.sources import How, SourceItem
+from datasets.fetch.item import fetch
+from datasets.fetch.policy import DownloadSettings
+from datasets.sources.items import How, SourceItem
+from datasets.sources.lists import ListOptions, list_source
+from datasets.sources.versions import with_versions
 from tests.support.file_server import Files, file_server
 
 SETTINGS = DownloadSettings(keep_free_bytes=0)

@@ -16,7 +16,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from datasets.errors import UserError
-from datasets.locations import (
+from datasets.sources.hdtf import list_hdtf
+from datasets.sources.items import SIDECARS, How, SourceItem, list_folder
+from datasets.sources.locations import (
     HTTP,
     cache_name,
     file_system,
@@ -26,10 +28,8 @@ from datasets.locations import (
     scheme,
     shown,
 )
-from datasets.source_hdtf import list_hdtf
-from datasets.source_versions import with_versions
-from datasets.source_voxceleb2 import Progress, list_voxceleb2
-from datasets.sources import SIDECARS, How, SourceItem, list_folder
+from datasets.sources.versions import with_versions
+from datasets.sources.voxceleb2 import Progress, list_voxceleb2
 
 SOURCES = ("folder", "urls", "hdtf", "voxceleb2")
 MEDIA = (

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from datasets.errors import Reason, SourceError
-from datasets.fetch_http import fetch_http
-from datasets.fetch_object import fetch_object
-from datasets.fetch_page import fetch_page
-from datasets.fetch_policy import (
+from datasets.fetch.http import fetch_http
+from datasets.fetch.objects import fetch_object
+from datasets.fetch.page import fetch_page
+from datasets.fetch.policy import (
     DISK_FULL,
     Clock,
     Deadline,
@@ -24,11 +24,11 @@ from datasets.fetch_policy import (
     Throttle,
     persist,
 )
-from datasets.fetch_slot import Fetched, Slot, local_file
-from datasets.locations import HTTP, cache_name, scheme
-from datasets.sources import How, SourceItem
+from datasets.fetch.slot import Fetched, Slot, local_file
+from datasets.sources.items import How, SourceItem
+from datasets.sources.locations import HTTP, cache_name, scheme
+from datasets.sources.zip_parts import parts_of, read_member
 from datasets.store.atomic import content_digest
-from datasets.zip_parts import parts_of, read_member
 
 
 def fetch(

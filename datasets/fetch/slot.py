@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import Reason, SourceError
-from datasets.fetch_policy import Deadline
+from datasets.fetch.policy import Deadline
 from datasets.store.atomic import content_digest, sync_folder, write_atomic
 
 POLL_S = 0.5

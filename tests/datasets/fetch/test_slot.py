@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import Reason, SourceError
-from datasets.fetch_policy import Deadline
-from datasets.fetch_slot import Slot
+from datasets.fetch.policy import Deadline
+from datasets.fetch.slot import Slot
 from tests.support.fake_clock import FakeClock
 
 
@@ -42,7 +42,7 @@ def test_being_killed_between_file_and_record_leaves_nothing_known(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("datasets.fetch_slot.write_atomic", killed)
+    monkeypatch.setattr("datasets.fetch.slot.write_atomic", killed)
     slot.part.write_bytes(b"other")
     with pytest.raises(KeyboardInterrupt):
         slot.publish(slot.part, ".mp4", "w")
@@ -94,7 +94,7 @@ def test_whoever_waited_for_a_lock_that_was_removed_takes_a_new_one(slot: Slot) 
         return handle
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.fetch_slot.os.open", slow)
+        patch.setattr("datasets.fetch.slot.os.open", slow)
         with waiting.held(Deadline(5.0, time.clock)):
             lock = slot.folder / f"{slot.name}.lock"
             assert lock.exists()

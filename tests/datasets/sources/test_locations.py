@@ -6,7 +6,15 @@ import fsspec
 import pytest
 
 from datasets.errors import UserError
-from datasets.locations import cache_name, exists, file_system, join, read_text, scheme, shown
+from datasets.sources.locations import (
+    cache_name,
+    exists,
+    file_system,
+    join,
+    read_text,
+    scheme,
+    shown,
+)
 
 
 def test_what_is_a_path_and_what_an_address() -> None:
