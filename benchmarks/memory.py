@@ -55,7 +55,7 @@ class Usage:
 
 def make_clip(path: Path, seconds: float = CLIP_S) -> Path:
     """A generated talking head with its voice."""
-    from datasets.sample import make_sample
+    from datasets.sample.make import make_sample
 
     with tempfile.TemporaryDirectory() as folder:
         made = make_sample(Path(folder), clips=1, seconds=(seconds, seconds), workers=1)

@@ -99,7 +99,7 @@ def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
     if refresh.source != "sample":
         report = ProgressReport(f"listing {refresh.source}")
         return list_source(refresh.source, refresh.input, options=ListOptions(report))
-    from datasets.sample import make_sample
+    from datasets.sample.make import make_sample
 
     videos = refresh.work / "sample_videos"
     report = ProgressReport("making sample videos")

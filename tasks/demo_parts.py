@@ -82,7 +82,7 @@ def choose_material(
     everything = ClipStore(dataset, memory_bytes=0).clips
     clip = _source_clip(dataset, everything, videos)
     if generated:
-        from datasets.sample import make_driving_speech
+        from datasets.sample.make import make_driving_speech
 
         driving = output / "driving_speech.wav"
         if not driving.is_file():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.media import VideoWriter, read_audio, write_flac
-from datasets.sample import make_sample
+from datasets.sample.make import make_sample
 from tasks.lipsync_score import read_landmarks, score_lip_sync
 
 

@@ -246,7 +246,7 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.e2e
 @pytest.mark.timeout(1200)
 def test_a_whole_run_on_two_clips(tmp_path: Path) -> None:
-    from datasets.sample import make_sample
+    from datasets.sample.make import make_sample
 
     videos, work, output = tmp_path / "videos", tmp_path / "work", tmp_path / "figures.json"
     make_sample(videos, 2, workers=1, seconds=(3.0, 3.5))

@@ -107,7 +107,7 @@ def run_flow(start_flow: StartFlow) -> RunFlow:
 @pytest.fixture(scope="session")
 def sample_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six short talking heads in a folder that looks like a user's."""
-    from datasets.sample import make_sample
+    from datasets.sample.make import make_sample
 
     folder = tmp_path_factory.mktemp("videos")
     make_sample(folder, clips=6, seconds=(4.0, 5.0))

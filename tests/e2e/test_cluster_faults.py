@@ -178,7 +178,7 @@ def cluster() -> Iterator[FaultyCluster]:
 
 @pytest.fixture(scope="module")
 def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from datasets.sample import make_sample
+    from datasets.sample.make import make_sample
 
     folder = tmp_path_factory.mktemp("tiny")
     make_sample(folder, clips=VIDEOS, seconds=(2.2, 3.0))

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from datasets.sample_face import MAX_OPENING, Face
-from datasets.sample_looks import LOOKS
-from datasets.sample_portrait import ZOOM, Portrait, portrait
+from datasets.sample.face import MAX_OPENING, Face
+from datasets.sample.looks import LOOKS
+from datasets.sample.portrait import ZOOM, Portrait, portrait
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 """Twelve speakers of the sample clips: how they look and sound.
 
-`datasets.sample_portrait` turns a `Look` into a person.
+`datasets.sample.portrait` turns a `Look` into a person.
 """
 
 from dataclasses import dataclass
 
-from datasets.sample_voice import Voice
+from datasets.sample.voice import Voice
 
 
 @dataclass(frozen=True)

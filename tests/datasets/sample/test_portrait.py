@@ -5,9 +5,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from datasets.sample_looks import LOOKS, Look
-from datasets.sample_portrait import FACE_WIDTH, ZOOM, colour_matrix, over, portrait
-from datasets.sample_voice import Voice
+from datasets.sample.looks import LOOKS, Look
+from datasets.sample.portrait import FACE_WIDTH, ZOOM, colour_matrix, over, portrait
+from datasets.sample.voice import Voice
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

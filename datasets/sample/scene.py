@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.sample_backdrops import BACKDROPS, CUTAWAYS, paint
-from datasets.sample_face import Face
-from datasets.sample_looks import Look
-from datasets.sample_plan import Shot
-from datasets.sample_portrait import FACE_WIDTH, ZOOM, Portrait, colour_matrix, portrait
+from datasets.sample.backdrops import BACKDROPS, CUTAWAYS, paint
+from datasets.sample.face import Face
+from datasets.sample.looks import Look
+from datasets.sample.plan import Shot
+from datasets.sample.portrait import FACE_WIDTH, ZOOM, Portrait, colour_matrix, portrait
 
 _CELL = 4
 """Motion is computed once per so many pixels and interpolated: it is smooth."""

@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from datasets.sample_plan import ClipPlan, Shot
-from datasets.sample_render import render, write_clip
-from datasets.sample_voice import Voice, speak
+from datasets.sample.plan import ClipPlan, Shot
+from datasets.sample.render import render, write_clip
+from datasets.sample.voice import Voice, speak
 
 FACE = Shot(0, 8, 50.0, 0.5, 0.6, 1.0, 0.0)
 PLAN = ClipPlan(

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from datasets.sample_looks import LOOKS
-from datasets.sample_plan import MAX_SHIFT, ClipPlan, plan_clip
+from datasets.sample.looks import LOOKS
+from datasets.sample.plan import MAX_SHIFT, ClipPlan, plan_clip
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.sample_portrait import ZOOM, Portrait, over
+from datasets.sample.portrait import ZOOM, Portrait, over
 
 MAX_OPENING = 0.42
 """Gap between the lips of a fully open mouth, as a share of the mouth's width at rest."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets.sample_backdrops import BACKDROPS, CUTAWAYS, paint
+from datasets.sample.backdrops import BACKDROPS, CUTAWAYS, paint
 
 
 @pytest.mark.parametrize("number", range(len(BACKDROPS) + len(CUTAWAYS)))

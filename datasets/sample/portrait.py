@@ -12,7 +12,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from datasets.sample_looks import Look
+from datasets.sample.looks import Look
 
 SIZE = 512
 ZOOM = 2.5

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from datasets.sample_looks import LOOKS
-from datasets.sample_plan import Shot
-from datasets.sample_scene import Camera, Person, Wander
+from datasets.sample.looks import LOOKS
+from datasets.sample.plan import Shot
+from datasets.sample.scene import Camera, Person, Wander
 
 SHOT = Shot(0, 50, 60.0, 0.5, 0.6, 1.2, 0.5)
 

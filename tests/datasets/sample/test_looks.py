@@ -2,8 +2,8 @@
 
 from itertools import combinations
 
-from datasets.sample_backdrops import BACKDROPS
-from datasets.sample_looks import BYSTANDER, DRIVING_VOICE, LOOKS
+from datasets.sample.backdrops import BACKDROPS
+from datasets.sample.looks import BYSTANDER, DRIVING_VOICE, LOOKS
 
 
 def test_there_are_twelve_speakers_with_a_voice_and_a_place_of_their_own() -> None:

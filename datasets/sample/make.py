@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from datasets.sample_looks import DRIVING_VOICE, LOOKS
-from datasets.sample_plan import ClipPlan, plan_clip
-from datasets.sample_render import write_clip
-from datasets.sample_voice import Speech, Voice, room_noise, speak
+from datasets.sample.looks import DRIVING_VOICE, LOOKS
+from datasets.sample.plan import ClipPlan, plan_clip
+from datasets.sample.render import write_clip
+from datasets.sample.voice import Speech, Voice, room_noise, speak
 from datasets.store.atomic import write_atomic
 
 RECIPE = 1
@@ -192,7 +192,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=leave, daemon=True).start()
 
 
-def _main() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m datasets.sample", description="Make sample videos."
     )
@@ -212,7 +212,3 @@ def _main() -> None:
     except KeyboardInterrupt:
         raise SystemExit("\ninterrupted: the same command goes on where it stopped") from None
     print()
-
-
-if __name__ == "__main__":
-    _main()

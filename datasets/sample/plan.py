@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from datasets.sample_looks import LOOKS
-from datasets.sample_portrait import FACE_WIDTH
+from datasets.sample.looks import LOOKS
+from datasets.sample.portrait import FACE_WIDTH
 
 SIZES = ((640, 360), (480, 480), (512, 288), (640, 360), (720, 576), (512, 384))
 RATES = (Fraction(25), Fraction(30000, 1001), Fraction(25), Fraction(30))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from datasets.sample import make_driving_speech, make_sample, speech, speech_of
-from datasets.sample_plan import plan_clip
+from datasets.sample.make import make_driving_speech, make_sample, speech, speech_of
+from datasets.sample.plan import plan_clip
 
 SHORT = (0.6, 0.7)
 

@@ -9,10 +9,10 @@ import numpy as np
 import soundfile
 
 from datasets.media import VideoWriter
-from datasets.sample_looks import BYSTANDER, LOOKS
-from datasets.sample_plan import ClipPlan, Shot
-from datasets.sample_scene import Camera, Person
-from datasets.sample_voice import Speech, speak
+from datasets.sample.looks import BYSTANDER, LOOKS
+from datasets.sample.plan import ClipPlan, Shot
+from datasets.sample.scene import Camera, Person
+from datasets.sample.voice import Speech, speak
 
 
 def write_clip(path: Path, plan: ClipPlan, spoken: Speech, sound: np.ndarray | None) -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from datasets.sample_voice import SYLLABLE_PAUSE_S, Syllable, Voice, room_noise, speak
-from datasets.sample_voice import Speech as SpokenWords
+from datasets.sample.voice import SYLLABLE_PAUSE_S, Syllable, Voice, room_noise, speak
+from datasets.sample.voice import Speech as SpokenWords
 
 RATE = 16000
 
