@@ -70,7 +70,7 @@ def compare(folder: Path) -> str:
     """
     import torch
 
-    from models.checkpoint_files import read_state_dict
+    from models.files.state_dict import read_state_dict
 
     before, after = (read_state_dict(folder / name) for name in ("unet.pt", "back.pt"))
     differing = [

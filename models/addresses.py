@@ -6,7 +6,7 @@ import string
 import urllib.parse
 from pathlib import Path
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 SCHEMES = ("http", "https", "file")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from models.checkpoint_files import load_weights, read_state_dict
+from models.files.state_dict import load_weights, read_state_dict
 from models.patch_autoencoder import PatchAutoencoder
 
 SCALING_FACTOR = 0.18215

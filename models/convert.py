@@ -20,15 +20,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from models.checkpoint_files import (
+from models.files.errors import ModelFileError, is_disk_full
+from models.files.new_output import check_free, new_file, new_folder
+from models.files.state_dict import (
     check_archive,
     check_finite,
     read_checkpoint,
     read_state_dict,
     unwrap,
 )
-from models.files import ModelFileError, is_disk_full
-from models.new_output import check_free, new_file, new_folder
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

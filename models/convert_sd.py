@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from models.convert_unet import differences, infer_config, shapes_of
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 
 WHISPER_TINY = 384

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 
 StateDict = Mapping[str, torch.Tensor]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.addresses import checked_address
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 CHUNK = 1 << 20
 Progress = Callable[[int, int | None], None]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 VIDEO_SIZE = 224
 """Height and width that I3D takes."""

@@ -18,7 +18,7 @@ from torch import nn
 from models.audio_encoders import build_audio_encoder
 from models.autoencoder import KLAutoencoder, build_autoencoder
 from models.diffusion import MAX_STEPS, make_scheduler, one_step_x0
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.latentsync_config import LatentSyncConfig
 from models.latentsync_files import CONFIG, read_config, read_part, write_model
 from models.mask import face_mask, latent_mask, soft_edge, whole_cells

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 PredictionType = Literal["epsilon", "sample"]
 Reference = Literal["frame", "still", "away"]

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoint_files import load_weights, read_state_dict
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
+from models.files.new_output import save_weights
+from models.files.state_dict import load_weights, read_state_dict
 from models.latentsync_config import LatentSyncConfig, check_inputs
-from models.new_output import save_weights
 
 CONFIG = "config.json"
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.checkpoint_files import load_weights, read_state_dict
+from models.files.state_dict import load_weights, read_state_dict
 from models.syncnet_blocks import DownEncoder
 
 Config = dict[str, dict[str, Any]]

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.checkpoint_files import load_weights, read_state_dict
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
+from models.files.state_dict import load_weights, read_state_dict
 
 WINDOW_FRAMES = 5
 WINDOW_STEPS = 20

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.checkpoint_files import check_fit, load_weights, read_state_dict
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
+from models.files.state_dict import check_fit, load_weights, read_state_dict
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from models.addresses import mirrored
 from models.containers import container_fault
 from models.download import Progress, download, free_bytes
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.weights_lock import can_lock, exclusive, lock_of, record, recorded
 from models.weights_table import WEIGHTS, Weight
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models import weights
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 INTERRUPTED = 130
 """Exit status: what shells give to a command that Ctrl-C ended."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 LOCK_FILE = "weights.lock.json"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from models.checkpoint_files import read_checkpoint, read_state_dict, unwrap
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
+from models.files.state_dict import read_checkpoint, read_state_dict, unwrap
 
 DIMS = {
     "n_audio_state": ("width", "d_model"),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoint_files import load_weights
+from models.files.state_dict import load_weights
 from models.mel import FPS, SAMPLE_RATE, Audio, as_wave, slaney_filters
 from models.whisper_files import read_folder, read_openai
 

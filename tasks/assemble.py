@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint_files import read_state_dict
 from models.convert_sd import is_stable_diffusion, start_from_stable_diffusion
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
+from models.files.state_dict import read_state_dict
 from models.latentsync import LatentSync
 from models.latentsync_config import LatentSyncConfig
 from tasks.checkpoints import CHECKPOINT, trained_weights

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.latentsync_config import CROP, MASK, check_inputs
 
 ABOUT = "bundle.json"

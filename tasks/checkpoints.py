@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets.errors import Reason, SourceError
-from models.files import is_disk_full
+from models.files.errors import is_disk_full
 from tasks.executor import Stage, StageError, StageSetupError
 from tasks.failures import causes, describe, for_the_user, one_line
 from tasks.guard import die_with_parent

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.errors import StoreError, UserError
-from models.files import ModelFileError, is_disk_full
+from models.files.errors import ModelFileError, is_disk_full
 
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 

@@ -25,7 +25,7 @@ from datasets.shards.writer import MAX_BYTES, ShardWriter
 from datasets.sources.items import SourceItem
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
-from models.files import is_disk_full
+from models.files.errors import is_disk_full
 from tasks.executor import Resources, Stage
 from tasks.ingest_config import IngestConfig, Tools
 from tasks.ingest_file import FileRun, Members

@@ -15,7 +15,7 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks.bundle import bundle_digest, read_bundle
 
 COLUMNS = ("video", "audio", "output")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets.errors import UserError
 from datasets.store.atomic import content_digest
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.weights import find, verified, weights_folder
 from tasks.bundle import bundle_digest
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
-from models.checkpoint_files import check_archive
 from models.download import free_bytes
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
+from models.files.new_output import check_free, new_folder
+from models.files.state_dict import check_archive
 from models.latentsync_config import LatentSyncConfig
-from models.new_output import check_free, new_folder
 from models.weights import sha256_of
 from tasks.bundle import ABOUT, bundle_digest, read_bundle
 from tasks.failures import sentence_for

@@ -10,10 +10,10 @@ import torch
 
 from datasets.errors import UserError
 from models.autoencoder import sizes_from_shapes
-from models.checkpoint_files import check_finite, read_state_dict
 from models.convert_sd import is_stable_diffusion
 from models.convert_unet import infer_config, shapes_of, unet_from_reference
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
+from models.files.state_dict import check_finite, read_state_dict
 from models.latentsync import LatentSync
 from models.stable_syncnet import Config, config_by_name, load_stable_syncnet
 from models.unet import LipSyncUNet

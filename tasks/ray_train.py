@@ -193,7 +193,7 @@ def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
 
 def _cause(error: BaseException) -> BaseException:
     """The error that a worker raised for the user, out of Ray's wrapping."""
-    from models.files import ModelFileError
+    from models.files.errors import ModelFileError
 
     for failure in (getattr(error, "worker_failures", None) or {}).values():
         if isinstance(failure, UserError | ModelFileError | OSError):

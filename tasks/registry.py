@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks.bundle import bundle_digest, read_bundle
 from tasks.tracking import Tracker, checked_uri, client, quiet, sqlite_path
 

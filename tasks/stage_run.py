@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.shards.clips import ClipStore
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks.recipes import Recipe
 from tasks.train_loop import Reporter, Worker
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.sync_loss import sync_accuracy
 from tasks.bundle import ABOUT, read_bundle
 from tasks.sync_score import ClipSignals, OffsetScore

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.shards.clips import ClipStore
-from models.files import ModelFileError
-from models.new_output import save_weights
+from models.files.errors import ModelFileError
+from models.files.new_output import save_weights
 from models.sync_loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.batches import SyncBatch, sync_batch
 from tasks.recipes import SyncNetConfig
@@ -177,7 +177,7 @@ def run(stage: StageRun) -> dict[str, Any]:
 
 
 def _load_published(network: nn.Module, weights: str) -> None:
-    from models.checkpoint_files import load_weights, read_state_dict
+    from models.files.state_dict import load_weights, read_state_dict
     from tasks.published import weight_file
 
     path = weight_file(weights)
@@ -212,7 +212,7 @@ def load_syncnet(folder: Path, device: torch.device) -> LoadedSyncNet:
     Raises:
         ModelFileError: a file is missing, damaged or of another network.
     """
-    from models.checkpoint_files import load_weights, read_state_dict
+    from models.files.state_dict import load_weights, read_state_dict
 
     path = folder / CONFIG_FILE
     try:

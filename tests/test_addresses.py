@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.addresses import checked_address, mirrored
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 URL = "https://example.org/w.pt"
 

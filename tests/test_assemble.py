@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.latentsync import LatentSync
 from models.unet import LipSyncUNet
 from tasks.assemble import load_earlier, model_config, start_weights

@@ -13,7 +13,7 @@ from models.autoencoder import (
     build_autoencoder,
     sizes_from_shapes,
 )
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.patch_autoencoder import PatchAutoencoder
 
 SMALL: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks.checkpoints import load_state, save_state, trained_weights
 
 

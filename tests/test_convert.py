@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from models.convert import convert, main
 from models.convert_unet import unet_to_reference
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 from models.whisper_tokens import WhisperTokens
 from tests.support.small_models import PUBLISHED, shaken

@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from models.convert_sd import config_for, is_stable_diffusion, start_from_stable_diffusion
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 
 

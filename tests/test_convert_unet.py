@@ -12,7 +12,7 @@ from models.convert_unet import (
     unet_from_reference,
     unet_to_reference,
 )
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 from tests.parity import CASES
 from tests.support.small_models import PUBLISHED, UNET, small_unet, unet_inputs

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.download import download, free_bytes
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tests.support.file_server import Files, file_server
 from tests.support.raw_server import answer, raw_server
 

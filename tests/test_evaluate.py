@@ -11,7 +11,7 @@ import torch
 from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.media import probe
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.latentsync_config import MASK
 from models.syncnet import SyncNet
 from tasks.evaluate import (

@@ -14,7 +14,7 @@ from models.extractors import (
     load_torchscript,
     video_extractor,
 )
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from models.files import ModelFileError, is_disk_full
+from models.files.errors import ModelFileError, is_disk_full
 from tasks.failures import causes, describe, sentence_for
 
 

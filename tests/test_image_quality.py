@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.iqa import HyperIQA
 from tasks.image_quality import (
     FRAMES_PER_CLIP,

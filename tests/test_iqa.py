@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.iqa import HyperIQA, load_hyperiqa
 
 

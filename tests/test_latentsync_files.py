@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.latentsync import LatentSync
 from tests.support.small_models import small_model
 

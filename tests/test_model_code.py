@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks import lipsync_video
 from tasks.bundle import bundle_digest
 from tasks.lipsync_video import LipSyncResult

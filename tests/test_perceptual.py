@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.perceptual import VggLpips, convert_vgg, load_vgg_lpips, perceptual_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")

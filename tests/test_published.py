@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.weights import find
 from tasks.published import is_fetched, weight_file
 

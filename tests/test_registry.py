@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks.registry import CANDIDATE, Registry, get_alias, register, resolve, set_alias
 from tasks.tracking import quiet
 from tests.support.fake_bundle import ABOUT, make_bundle, registered, store_uri

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.stable_syncnet import (
     Config,
     StableSyncNet,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks.recipes import recipe
 from tasks.stage_run import DONE, StageRun, Stores, stage_metrics
 from tasks.train_loop import Worker

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.syncnet import SyncNet
 from tasks.mouth_audio import MouthAudioScorer
 from tasks.sync_score import MIN_CONFIDENCE, default_min_confidence, get_scorer

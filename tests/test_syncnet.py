@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.mfcc import mfcc
 from models.syncnet import FoldedConv, SyncNet, load_syncnet
 from models.syncnet_clips import ClipFeatures

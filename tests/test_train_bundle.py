@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.latentsync import LatentSync
 from tasks.bundle import bundle_digest, read_bundle
 from tasks.checkpoints import trained_weights

@@ -203,7 +203,7 @@ def test_a_single_worker_keeps_its_gradients() -> None:
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
-    from models.files import ModelFileError
+    from models.files.errors import ModelFileError
 
     (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
     with pytest.raises(ModelFileError, match="delete it"):

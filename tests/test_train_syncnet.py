@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks import train_syncnet
 from tasks.batches import SyncBatch
 from tasks.recipes import recipe

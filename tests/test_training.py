@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from tasks.checkpoints import load_state
 from tasks.curves import METRICS
 from tasks.recipes import STAGES, recipe

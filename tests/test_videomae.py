@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.videomae import (
     VideoMAE,
     VideoMAEConfig,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from models import weights
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.weights import fetch, find, status, verified
 from models.weights_lock import LOCK_FILE
 from models.weights_table import Weight

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.weights_lock import LOCK_FILE, can_lock, exclusive, lock_of, record, recorded
 
 

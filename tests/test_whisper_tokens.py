@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 from models.whisper_files import convert_openai
 from models.whisper_tokens import FADE_STEPS, WhisperTokens, log_mel, window_starts
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from datasets.media import FPS
-from models.checkpoint_files import load_weights
+from models.files.state_dict import load_weights
 from models.whisper_files import convert_openai
 from models.whisper_tokens import WhisperTokens
 from tasks.lipsync import SpeechTokens

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint_files import load_weights
+from models.files.state_dict import load_weights
 from models.stable_syncnet import StableSyncNet
 from tests.parity.draw import draw_input, draw_weights, read_case, relative_error
 

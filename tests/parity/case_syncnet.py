@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from models.checkpoint_files import load_weights
+from models.files.state_dict import load_weights
 from models.mfcc import mfcc
 from models.sync_distance import sync_distance
 from models.syncnet import SyncNet

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint_files import load_weights
 from models.diffusion import mix_noise
+from models.files.state_dict import load_weights
 from models.latentsync import LatentSync
 from models.perceptual import VggLpips, convert_vgg
 from models.videomae import VideoMAE, VideoMAEConfig, convert_v2

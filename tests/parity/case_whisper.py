@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.checkpoint_files import load_weights
+from models.files.state_dict import load_weights
 from models.whisper_files import convert_openai
 from models.whisper_tokens import WhisperTokens
 from tests.parity.draw import draw_weights, read_case, relative_error

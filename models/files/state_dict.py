@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
 
 _UNREADABLE = (
     pickle.UnpicklingError,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.files import ModelFileError
-from models.new_output import check_free, new_file, new_folder, save_weights
+from models.files.errors import ModelFileError
+from models.files.new_output import check_free, new_file, new_folder, save_weights
 
 
 def test_neighbours_of_every_name_stay(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.checkpoint_files import load_weights, read_checkpoint, read_state_dict
-from models.files import ModelFileError
+from models.files.errors import ModelFileError
+from models.files.state_dict import load_weights, read_checkpoint, read_state_dict
 
 
 class Hostile:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from models.files import ModelFileError, is_disk_full
+from models.files.errors import ModelFileError, is_disk_full
 
 
 def check_free(target: Path) -> None:
