@@ -113,10 +113,10 @@ def files(folder: Path) -> str:
     import torch
     from safetensors.torch import save_file
 
+    from models.audio.whisper_files import DIMS, to_openai
+    from models.audio.whisper_tokens import WhisperTokens
     from models.autoencoder import KLAutoencoder
     from models.stable_syncnet import StableSyncNet, pixel_config
-    from models.whisper_files import DIMS, to_openai
-    from models.whisper_tokens import WhisperTokens
 
     torch.manual_seed(0)
     save_file(KLAutoencoder().vae.state_dict(), folder / "vae.safetensors")

@@ -26,8 +26,8 @@ from torch import nn
 
 from benchmarks import denoise
 from datasets.media import FPS, SAMPLES_PER_FRAME
+from models.audio.whisper_tokens import WhisperTokens
 from models.unet import LipSyncUNet
-from models.whisper_tokens import WhisperTokens
 from tasks.lipsync import SpeechTokens
 
 BAR = 1.05

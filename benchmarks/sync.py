@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.mfcc import mfcc
+from models.audio.mfcc import mfcc
 from models.sync_distance import MAX_SHIFT, SyncDistance, sync_distance
 from models.syncnet import (
     SAMPLES_PER_FRAME,

@@ -125,7 +125,7 @@ def _write_syncnet(source: Path, weights: Weights, folder: Path) -> list[str]:
 
 
 def _write_whisper(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.whisper_tokens import WhisperTokens
+    from models.audio.whisper_tokens import WhisperTokens
 
     WhisperTokens.from_file(source).encoder.save_pretrained(folder)
     return ["the encoder only: lip-sync needs no decoder"]
@@ -167,7 +167,7 @@ def _back(source: Path, target: Path) -> str:
         kind, weights = "SyncNet", load_syncnet(source / WEIGHTS).state_dict()
         content = dict(weights)
     elif config.get("model_type") == "whisper":
-        from models.whisper_files import to_openai
+        from models.audio.whisper_files import to_openai
 
         kind, content = "Whisper encoder", to_openai(source)
         weights = content["model_state_dict"]

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from models.audio_encoders import build_audio_encoder
+from models.audio.encoders import build_audio_encoder
 from models.autoencoder import KLAutoencoder, build_autoencoder
 from models.diffusion import MAX_STEPS, make_scheduler, one_step_x0
 from models.files.errors import ModelFileError

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from models.mel import Audio
-from models.mfcc import mfcc
+from models.audio.mel import Audio
+from models.audio.mfcc import mfcc
 from models.pixel_convolution import PixelConvolution, has_matrix_units
 from models.syncnet import (
     SAMPLES_PER_FRAME,

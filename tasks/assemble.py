@@ -48,7 +48,7 @@ def load_published_audio(model: LatentSync, path: Path) -> None:
     Raises:
         ModelFileError: the file does not fit.
     """
-    from models.whisper_tokens import WhisperTokens
+    from models.audio.whisper_tokens import WhisperTokens
 
     published = WhisperTokens.from_file(path)
     encoder: Any = model.audio_encoder

@@ -18,8 +18,8 @@ from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import Clip, ClipStore
 from datasets.windows import rng_for, two_starts
-from models.audio_encoders import AudioEncoder
-from models.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram, mel_window
+from models.audio.encoders import AudioEncoder
+from models.audio.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram, mel_window
 from tasks.augment import change_sound, draw_colours, draw_shift, shifted
 from tasks.recipes import AutoencoderConfig, SyncNetConfig, UNetConfig
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from datasets.errors import UserError
+from models.audio.whisper_files import DIMS
+from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder import sizes_from_shapes
 from models.convert_sd import is_stable_diffusion
 from models.convert_unet import infer_config, shapes_of, unet_from_reference
@@ -17,8 +19,6 @@ from models.files.state_dict import check_finite, read_state_dict
 from models.latentsync import LatentSync
 from models.stable_syncnet import Config, config_by_name, load_stable_syncnet
 from models.unet import LipSyncUNet
-from models.whisper_files import DIMS
-from models.whisper_tokens import WhisperTokens
 from tasks.recipes import SyncNetConfig, recipe
 from tasks.train_syncnet import PAPER_THRESHOLD, save_syncnet
 

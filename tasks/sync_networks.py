@@ -143,7 +143,7 @@ class WindowSyncNet:
     @torch.inference_mode()
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         """Mean distance over the windows that have a partner at each shift."""
-        from models.mel import mel_spectrogram, mel_window
+        from models.audio.mel import mel_spectrogram, mel_window
 
         length = min(len(frames), len(audio) // SAMPLES_PER_FRAME)
         if length < self.min_frames:
@@ -233,7 +233,7 @@ def own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
         ModelFileError: a file is missing, damaged or of another network, or it lies in a bundle
             that knows another crop than this release makes.
     """
-    from models.mel import WINDOW_COLUMNS
+    from models.audio.mel import WINDOW_COLUMNS
     from tasks.train_syncnet import load_syncnet
 
     if (folder.parent / ABOUT).is_file():

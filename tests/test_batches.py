@@ -9,8 +9,8 @@ import torch
 
 from datasets.errors import UserError
 from datasets.shards.clips import ClipStore
-from models.audio_tokens import MelTokens
-from models.mel import mel_spectrogram, mel_window
+from models.audio.mel import mel_spectrogram, mel_window
+from models.audio.mel_tokens import MelTokens
 from tasks.batches import (
     CACHED_CLIPS,
     TokenCache,

@@ -15,13 +15,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+from models.audio.whisper_tokens import WhisperTokens
 from models.convert import convert, main
 from models.convert_unet import unet_to_reference
 from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
-from models.whisper_tokens import WhisperTokens
+from tests.models.audio.test_whisper_tokens import openai_weights
 from tests.support.small_models import PUBLISHED, shaken
-from tests.test_whisper_tokens import openai_weights
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from models.audio_tokens import MelTokens
+from models.audio.mel_tokens import MelTokens
+from models.audio.whisper_tokens import WhisperTokens
 from models.latentsync import LatentSync
-from models.whisper_tokens import WhisperTokens
 from tasks.lipsync import (
     BLOCK,
     FADE,

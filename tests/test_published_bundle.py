@@ -11,24 +11,24 @@ import torch
 from safetensors.torch import save_file
 
 from datasets.media import VideoWriter, probe, write_flac
+from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder import KLAutoencoder
 from models.convert_unet import unet_to_reference
 from models.latentsync import LatentSync
 from models.stable_syncnet import StableSyncNet
 from models.unet import LipSyncUNet
 from models.weights import sha256_of
-from models.whisper_tokens import WhisperTokens
 from tasks.lipsync import FaceGenerator
 from tasks.lipsync_video import lip_sync_video
 from tasks.published_bundle import build_bundle, main, register_bundle
 from tasks.published_model import Files
 from tasks.registry import CANDIDATE, get_alias, resolve
 from tasks.sync_judge import sync_judge
+from tests.models.audio.test_whisper_tokens import openai_weights
 from tests.support.fake_bundle import store_uri
 from tests.support.portrait import moving
 from tests.support.small_models import PUBLISHED, shaken
 from tests.test_autoencoder import old_names
-from tests.test_whisper_tokens import openai_weights
 
 __all__ = ["store_uri"]
 

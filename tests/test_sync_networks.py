@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.media import SAMPLES_PER_FRAME
+from models.audio.mel import mel_spectrogram, mel_window
 from models.files.errors import ModelFileError
-from models.mel import mel_spectrogram, mel_window
 from models.syncnet import SyncNet
 from tasks.sync_networks import (
     MAX_SHIFT,

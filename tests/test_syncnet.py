@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.audio.mfcc import mfcc
 from models.files.errors import ModelFileError
-from models.mfcc import mfcc
 from models.syncnet import FoldedConv, SyncNet, load_syncnet
 from models.syncnet_clips import ClipFeatures
 

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.denoise import SMALL, measure
 from benchmarks.models import main, seam_jumps
-from models.whisper_tokens import WhisperTokens
+from models.audio.whisper_tokens import WhisperTokens
 
 
 def test_only_the_reference_jumps_at_30_s() -> None:

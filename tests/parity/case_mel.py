@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.mel import mel_spectrogram
+from models.audio.mel import mel_spectrogram
 from tests.parity.draw import read_case, relative_error
 
 PREFIX = "mel"

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from datasets.media import FPS
+from models.audio.whisper_files import convert_openai
+from models.audio.whisper_tokens import WhisperTokens
 from models.files.state_dict import load_weights
-from models.whisper_files import convert_openai
-from models.whisper_tokens import WhisperTokens
 from tasks.lipsync import SpeechTokens
 from tests.parity.draw import draw_weights, read_case, relative_error
 from tests.parity.outcome import Errors

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from models.audio.mfcc import mfcc
 from models.files.state_dict import load_weights
-from models.mfcc import mfcc
 from models.sync_distance import sync_distance
 from models.syncnet import SyncNet
 from tests.parity.draw import draw_input, draw_weights, read_case, relative_error

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from models.audio.whisper_files import convert_openai
+from models.audio.whisper_tokens import WhisperTokens
 from models.files.state_dict import load_weights
-from models.whisper_files import convert_openai
-from models.whisper_tokens import WhisperTokens
 from tests.parity.draw import draw_weights, read_case, relative_error
 
 PREFIX = "whisper"

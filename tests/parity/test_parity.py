@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.faces.alignment import Aligner, align, crop_size
-from models.mel import mel_spectrogram
+from models.audio.mel import mel_spectrogram
 from tests.parity import CASES, case_align, case_mask
 from tests.parity.__main__ import case_modules, case_names, main, run_case
 from tests.parity.draw import draw_array, draw_faces, draw_pixels, draw_weight, relative_error

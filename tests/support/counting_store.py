@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import Clip, ClipStore
-from models.mel import Audio
+from models.audio.mel import Audio
 
 SIDE = 32
 

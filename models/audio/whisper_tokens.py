@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.audio.mel import FPS, SAMPLE_RATE, Audio, as_wave, slaney_filters
+from models.audio.whisper_files import read_folder, read_openai
 from models.files.state_dict import load_weights
-from models.mel import FPS, SAMPLE_RATE, Audio, as_wave, slaney_filters
-from models.whisper_files import read_folder, read_openai
 
 STEPS_PER_SECOND = 50
 STEPS_PER_FRAME = STEPS_PER_SECOND // FPS

@@ -4,8 +4,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from models.audio_tokens import MelTokens
-from models.mel import Audio
+from models.audio.mel import Audio
+from models.audio.mel_tokens import MelTokens
 
 AUDIO_ENCODERS = ("mel", "whisper")
 
@@ -38,7 +38,7 @@ def build_audio_encoder(name: str, config: dict[str, Any]) -> AudioEncoder:
     if name == "mel":
         return MelTokens(**config)
     if name == "whisper":
-        from models.whisper_tokens import WhisperTokens
+        from models.audio.whisper_tokens import WhisperTokens
 
         return WhisperTokens(**config)
     raise ValueError(f"unknown audio encoder {name!r}, expected one of {AUDIO_ENCODERS}")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.audio_tokens import MelTokens, frame_average
-from models.mel import NUM_MELS
+from models.audio.mel import NUM_MELS
+from models.audio.mel_tokens import MelTokens, frame_average
 
 
 def click(frame: int, frames: int = 50) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.mel import (
+from models.audio.mel import (
     MAX_VALUE,
     WINDOW_COLUMNS,
     as_wave,

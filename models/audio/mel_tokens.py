@@ -7,7 +7,7 @@ that takes Whisper features in the full model.
 import torch
 from torch import nn
 
-from models.mel import FPS, MAX_VALUE, MEL_RATE, NUM_MELS, Audio, as_wave, mel_spectrogram
+from models.audio.mel import FPS, MAX_VALUE, MEL_RATE, NUM_MELS, Audio, as_wave, mel_spectrogram
 
 
 def frame_average(columns: torch.Tensor, starts: torch.Tensor, length: float) -> torch.Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.mfcc import mfcc
+from models.audio.mfcc import mfcc
 
 
 @pytest.mark.parametrize(

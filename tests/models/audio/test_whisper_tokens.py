@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from models.audio.whisper_files import convert_openai
+from models.audio.whisper_tokens import FADE_STEPS, WhisperTokens, log_mel, window_starts
 from models.files.errors import ModelFileError
-from models.whisper_files import convert_openai
-from models.whisper_tokens import FADE_STEPS, WhisperTokens, log_mel, window_starts
 
 SMALL = {"width": 16, "layers": 2, "heads": 2, "context": 250}
 """Windows of 5 s instead of 30."""

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from models.mel import SAMPLE_RATE, Audio, as_wave
+from models.audio.mel import SAMPLE_RATE, Audio, as_wave
 
 COEFFICIENTS = 13
 RATE = 100

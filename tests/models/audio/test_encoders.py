@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.audio_encoders import AudioEncoder, build_audio_encoder
+from models.audio.encoders import AudioEncoder, build_audio_encoder
 
 SMALL_WHISPER = {"width": 16, "layers": 2, "heads": 2, "context": 100}
 
