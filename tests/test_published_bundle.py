@@ -25,10 +25,10 @@ from tasks.published_model import Files
 from tasks.registry import CANDIDATE, get_alias, resolve
 from tasks.sync_judge import sync_judge
 from tests.models.audio.test_whisper_tokens import openai_weights
+from tests.models.autoencoder.test_kl import old_names
 from tests.support.fake_bundle import store_uri
 from tests.support.portrait import moving
 from tests.support.small_models import PUBLISHED, shaken
-from tests.test_autoencoder import old_names
 
 __all__ = ["store_uri"]
 

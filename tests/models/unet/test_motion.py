@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.models.embeddings import SinusoidalPositionalEmbedding
 
-from models.motion import FramePosition, MotionModule
+from models.unet.motion import FramePosition, MotionModule
 from tests.support.small_models import shaken
 
 

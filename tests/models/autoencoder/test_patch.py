@@ -5,7 +5,8 @@ import pytest
 import torch
 from skimage import data
 
-from models.patch_autoencoder import PatchAutoencoder, colour_basis, cosine_basis
+from models.autoencoder import PatchAutoencoder
+from models.autoencoder.patch import colour_basis, cosine_basis
 
 
 def portrait() -> torch.Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from models.unet_blocks import BlockConfig, ClipGroupNorm, ResnetBlock, SpatialTransformer
+from models.unet.blocks import BlockConfig, ClipGroupNorm, ResnetBlock, SpatialTransformer
 from tests.support.small_models import shaken
 
 CONFIG = BlockConfig(

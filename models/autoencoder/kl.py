@@ -13,8 +13,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+from models.autoencoder.patch import PatchAutoencoder
 from models.files.state_dict import load_weights, read_state_dict
-from models.patch_autoencoder import PatchAutoencoder
 
 SCALING_FACTOR = 0.18215
 """What brings Stable Diffusion's latents to unit variance."""

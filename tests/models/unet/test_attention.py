@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from models.attention import make_plain
+from models.unet.attention import make_plain
 
 
 @pytest.mark.parametrize("width", [None, 6])

@@ -16,14 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
 
-from models.unet_blocks import (
-    BlockConfig,
-    ClipGroupNorm,
-    DownStage,
-    MidStage,
-    StageConfig,
-    UpStage,
-)
+from models.unet.blocks import BlockConfig, ClipGroupNorm, DownStage, MidStage, StageConfig, UpStage
 
 ATTENTIONS = ("full", "cross", "none")
 

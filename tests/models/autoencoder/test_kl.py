@@ -7,14 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.autoencoder import (
-    Autoencoder,
-    KLAutoencoder,
-    build_autoencoder,
-    sizes_from_shapes,
-)
+from models.autoencoder import KLAutoencoder, PatchAutoencoder, build_autoencoder
+from models.autoencoder.kl import Autoencoder, sizes_from_shapes
 from models.files.errors import ModelFileError
-from models.patch_autoencoder import PatchAutoencoder
 
 SMALL: dict[str, Any] = {
     "block_out_channels": (8, 8),

@@ -14,7 +14,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from models.attention import make_plain
+from models.unet.attention import make_plain
 
 
 class FramePosition(nn.Module):

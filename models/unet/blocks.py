@@ -17,8 +17,8 @@ from diffusers.models.resnet import Downsample2D
 from torch import nn
 from torch.nn import functional as F
 
-from models.attention import make_plain
-from models.motion import MotionModule
+from models.unet.attention import make_plain
+from models.unet.motion import MotionModule
 
 
 @dataclass(frozen=True)
