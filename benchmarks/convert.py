@@ -116,7 +116,7 @@ def files(folder: Path) -> str:
     from models.audio.whisper_files import DIMS, to_openai
     from models.audio.whisper_tokens import WhisperTokens
     from models.autoencoder import KLAutoencoder
-    from models.stable_syncnet import StableSyncNet, pixel_config
+    from models.syncnet.stable import StableSyncNet, pixel_config
 
     torch.manual_seed(0)
     save_file(KLAutoencoder().vae.state_dict(), folder / "vae.safetensors")

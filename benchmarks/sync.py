@@ -24,8 +24,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.audio.mfcc import mfcc
-from models.sync_distance import MAX_SHIFT, SyncDistance, sync_distance
-from models.syncnet import (
+from models.syncnet.distance import MAX_SHIFT, SyncDistance, sync_distance
+from models.syncnet.syncnet_v2 import (
     SAMPLES_PER_FRAME,
     SIZE,
     STEPS_PER_FRAME,
@@ -34,7 +34,7 @@ from models.syncnet import (
     FoldedConv,
     SyncNet,
 )
-from models.syncnet_clips import ClipFeatures
+from models.syncnet.syncnet_v2_clips import ClipFeatures
 
 BAR = 3.0
 """Least wanted ratio of the plain loop's time to ours."""

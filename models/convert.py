@@ -112,14 +112,14 @@ def _write_sd(source: Path, weights: Weights, folder: Path) -> list[str]:
 
 
 def _write_stable_syncnet(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.stable_syncnet import load_stable_syncnet
+    from models.syncnet.stable import load_stable_syncnet
 
     network = load_stable_syncnet(source)
     return _write_plain(folder, {"kind": "stable_syncnet", **network.config}, network.state_dict())
 
 
 def _write_syncnet(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.syncnet import load_syncnet
+    from models.syncnet.syncnet_v2 import load_syncnet
 
     return _write_plain(folder, {"kind": "syncnet"}, load_syncnet(source).state_dict())
 
@@ -162,7 +162,7 @@ def _back(source: Path, target: Path) -> str:
         kind, weights = "StableSyncNet", _read_stable_syncnet(source, config)
         content = {"global_step": 0, "state_dict": dict(weights)}
     elif config.get("kind") == "syncnet":
-        from models.syncnet import load_syncnet
+        from models.syncnet.syncnet_v2 import load_syncnet
 
         kind, weights = "SyncNet", load_syncnet(source / WEIGHTS).state_dict()
         content = dict(weights)
@@ -196,7 +196,7 @@ def _read_unet(folder: Path, config: Mapping[str, Any]) -> Weights:
 
 
 def _read_stable_syncnet(folder: Path, config: Mapping[str, Any]) -> Weights:
-    from models.stable_syncnet import load_stable_syncnet
+    from models.syncnet.stable import load_stable_syncnet
 
     _check_numbers(config, folder)
     options = {key: value for key, value in config.items() if key != "kind"}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.errors import UserError
-from models.sync_loss import cosine_loss
+from models.syncnet.loss import cosine_loss
 from models.videomae import VideoMAE, check_videomae, load_videomae
 from tasks.lpips import load_lpips
 from tasks.published import weight_file

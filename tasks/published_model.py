@@ -17,7 +17,7 @@ from models.convert_unet import infer_config, shapes_of, unet_from_reference
 from models.files.errors import ModelFileError
 from models.files.state_dict import check_finite, read_state_dict
 from models.latentsync import LatentSync
-from models.stable_syncnet import Config, config_by_name, load_stable_syncnet
+from models.syncnet.stable import Config, config_by_name, load_stable_syncnet
 from models.unet import LipSyncUNet
 from tasks.recipes import SyncNetConfig, recipe
 from tasks.train_syncnet import PAPER_THRESHOLD, save_syncnet

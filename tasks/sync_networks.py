@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from models.files.errors import ModelFileError
-from models.sync_loss import sync_accuracy
+from models.syncnet.loss import sync_accuracy
 from tasks.bundle import ABOUT, read_bundle
 from tasks.sync_score import ClipSignals, OffsetScore
 
@@ -94,15 +94,15 @@ class PublishedSyncNet:
     label = "syncnet_v2 on aligned crops"
 
     def __init__(self, weights: Path, device: torch.device) -> None:
-        from models.syncnet import WINDOW_FRAMES, load_syncnet
-        from models.syncnet_clips import ClipFeatures
+        from models.syncnet.syncnet_v2 import WINDOW_FRAMES, load_syncnet
+        from models.syncnet.syncnet_v2_clips import ClipFeatures
 
         self.min_frames = MAX_SHIFT + WINDOW_FRAMES + 1
         self._features = ClipFeatures(load_syncnet(weights).to(device))
 
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         """Beyond the clip's ends the sound's features are zero, as in the published program."""
-        from models.sync_distance import mean_distances
+        from models.syncnet.distance import mean_distances
 
         if min(len(frames), len(audio) // SAMPLES_PER_FRAME) < self.min_frames:
             return NO_CURVE
@@ -298,7 +298,7 @@ def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
 def _published_stable(
     path: Path, config: dict[str, dict[str, object]] | None, device: torch.device
 ) -> WindowSyncNet:
-    from models.stable_syncnet import load_stable_syncnet, pixel_config
+    from models.syncnet.stable import load_stable_syncnet, pixel_config
 
     channels = (config or pixel_config())["visual_encoder"]["in_channels"]
     if not isinstance(channels, int) or channels not in (48, 75):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datasets.shards.clips import ClipStore
 from models.files.errors import ModelFileError
 from models.files.new_output import save_weights
-from models.sync_loss import calibrate_threshold, cosine_loss, sync_accuracy
+from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.batches import SyncBatch, sync_batch
 from tasks.recipes import SyncNetConfig
 from tasks.stage_run import StageRun
@@ -48,10 +48,10 @@ def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
             published configuration, or a whole one.
     """
     if kind == "frame":
-        from models.frame_syncnet import FrameSyncNet
+        from models.syncnet.frame import FrameSyncNet
 
         return FrameSyncNet(**options)
-    from models.stable_syncnet import StableSyncNet, config_by_name
+    from models.syncnet.stable import StableSyncNet, config_by_name
 
     rest = {name: value for name, value in options.items() if name != "config"}
     config = options.get("config", "16_pixel_attn")

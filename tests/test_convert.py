@@ -65,7 +65,7 @@ def test_stable_diffusion(tmp_path: Path) -> None:
 
 
 def test_syncnet_there_and_back(tmp_path: Path) -> None:
-    from models.syncnet import SyncNet
+    from models.syncnet.syncnet_v2 import SyncNet
 
     state = SyncNet().state_dict()
     torch.save(state, tmp_path / "syncnet_v2.model")
@@ -309,7 +309,7 @@ def test_flipped_bits_are_found(
 
 
 def test_entries_that_share_memory_convert(tmp_path: Path) -> None:
-    from models.syncnet import SyncNet
+    from models.syncnet.syncnet_v2 import SyncNet
 
     state = SyncNet().state_dict()
     state["netcnnaud.1.running_var"] = state["netcnnaud.1.running_mean"]
@@ -320,7 +320,7 @@ def test_entries_that_share_memory_convert(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["stable_syncnet", "syncnet"])
 def test_weights_of_another_network_are_not_written_back(kind: str, tmp_path: Path) -> None:
-    from models.stable_syncnet import pixel_config
+    from models.syncnet.stable import pixel_config
 
     (tmp_path / "out").mkdir()
     config = {"kind": kind, **(pixel_config() if kind == "stable_syncnet" else {})}

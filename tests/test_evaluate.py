@@ -13,7 +13,7 @@ from datasets.faces.alignment import CROP
 from datasets.media import probe
 from models.files.errors import ModelFileError
 from models.latentsync_config import MASK
-from models.syncnet import SyncNet
+from models.syncnet.syncnet_v2 import SyncNet
 from tasks.evaluate import (
     SHEET_CLIPS,
     _protocol,

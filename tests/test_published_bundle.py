@@ -15,7 +15,7 @@ from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder import KLAutoencoder
 from models.convert_unet import unet_to_reference
 from models.latentsync import LatentSync
-from models.stable_syncnet import StableSyncNet
+from models.syncnet.stable import StableSyncNet
 from models.unet import LipSyncUNet
 from models.weights import sha256_of
 from tasks.lipsync import FaceGenerator

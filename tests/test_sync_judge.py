@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from models.syncnet import SyncNet
+from models.syncnet.syncnet_v2 import SyncNet
 from tasks.sync_judge import sync_judge
 from tests.support.real_bundle import make_real_bundle
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from datasets.media import SAMPLES_PER_FRAME
 from models.audio.mel import mel_spectrogram, mel_window
 from models.files.errors import ModelFileError
-from models.syncnet import SyncNet
+from models.syncnet.syncnet_v2 import SyncNet
 from tasks.sync_networks import (
     MAX_SHIFT,
     NetworkScorer,

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from models.files.state_dict import load_weights
-from models.stable_syncnet import StableSyncNet
+from models.syncnet.stable import StableSyncNet
 from tests.parity.draw import draw_input, draw_weights, read_case, relative_error
 
 PREFIX = "stable_syncnet"

@@ -8,8 +8,8 @@ import torch
 
 from models.audio.mfcc import mfcc
 from models.files.state_dict import load_weights
-from models.sync_distance import sync_distance
-from models.syncnet import SyncNet
+from models.syncnet.distance import sync_distance
+from models.syncnet.syncnet_v2 import SyncNet
 from tests.parity.draw import draw_input, draw_weights, read_case, relative_error
 
 PREFIX = "syncnet"

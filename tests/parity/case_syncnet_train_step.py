@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.sync_loss import cosine_loss
+from models.syncnet.loss import cosine_loss
 from tasks.batches import SyncBatch
 from tasks.pixel_losses import lower_half
 from tasks.recipes import SyncNetConfig

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.latentsync import LatentSync, LatentSyncConfig
-from models.stable_syncnet import StableSyncNet
+from models.syncnet.stable import StableSyncNet
 from models.unet import LipSyncUNet
 
 UNET: dict[str, Any] = {

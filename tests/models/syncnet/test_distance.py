@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.sync_distance import mean_distances, sync_distance
+from models.syncnet.distance import mean_distances, sync_distance
 
 
 def features(seed: int, count: int = 100) -> torch.Tensor:

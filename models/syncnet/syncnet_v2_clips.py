@@ -15,8 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from models.audio.mel import Audio
 from models.audio.mfcc import mfcc
-from models.pixel_convolution import PixelConvolution, has_matrix_units
-from models.syncnet import (
+from models.syncnet.pixel_convolution import PixelConvolution, has_matrix_units
+from models.syncnet.syncnet_v2 import (
     SAMPLES_PER_FRAME,
     SIZE,
     STEPS_PER_FRAME,
@@ -25,7 +25,7 @@ from models.syncnet import (
     FoldedConv,
     SyncNet,
 )
-from models.winograd import WinogradConvolution
+from models.syncnet.winograd import WinogradConvolution
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 

@@ -9,8 +9,8 @@ import torch
 
 from models.audio.mfcc import mfcc
 from models.files.errors import ModelFileError
-from models.syncnet import FoldedConv, SyncNet, load_syncnet
-from models.syncnet_clips import ClipFeatures
+from models.syncnet.syncnet_v2 import FoldedConv, SyncNet, load_syncnet
+from models.syncnet.syncnet_v2_clips import ClipFeatures
 
 
 @pytest.fixture(scope="module")

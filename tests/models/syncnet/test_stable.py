@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.files.errors import ModelFileError
-from models.stable_syncnet import (
+from models.syncnet.stable import (
     Config,
     StableSyncNet,
     config_by_name,

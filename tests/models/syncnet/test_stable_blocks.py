@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from models.syncnet_blocks import AttentionBlock, DownEncoder, GroupNorm, ResnetBlock
+from models.syncnet.stable_blocks import AttentionBlock, DownEncoder, GroupNorm, ResnetBlock
 from tests.support.small_models import count_runs
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.sync_loss import calibrate_threshold, cosine_loss, sync_accuracy
+from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 
 
 def test_loss_of_known_cosines() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.files.state_dict import load_weights, read_state_dict
-from models.syncnet_blocks import DownEncoder
+from models.syncnet.stable_blocks import DownEncoder
 
 Config = dict[str, dict[str, Any]]
 

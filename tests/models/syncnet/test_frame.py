@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.frame_syncnet import FrameSyncNet
-from models.sync_loss import cosine_loss
+from models.syncnet.frame import FrameSyncNet
+from models.syncnet.loss import cosine_loss
 
 
 def pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.pixel_convolution import MOST_PRODUCTS, PixelConvolution, digits, has_matrix_units
+from models.syncnet.pixel_convolution import (
+    MOST_PRODUCTS,
+    PixelConvolution,
+    digits,
+    has_matrix_units,
+)
 
 needs_units = pytest.mark.skipif(not has_matrix_units(), reason="no matrix units")
 
@@ -45,7 +50,9 @@ def test_as_exact_as_float32() -> None:
 
 @needs_units
 def test_units_that_would_overflow_are_not_used() -> None:
-    code = "from models.pixel_convolution import has_matrix_units; print(has_matrix_units())"
+    code = (
+        "from models.syncnet.pixel_convolution import has_matrix_units; print(has_matrix_units())"
+    )
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

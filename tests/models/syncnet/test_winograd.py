@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.winograd import WinogradConvolution
+from models.syncnet.winograd import WinogradConvolution
 
 
 @pytest.mark.parametrize(
