@@ -146,7 +146,7 @@ def window(folder: Path) -> str:
     """
     import torch
 
-    from models.latentsync import LatentSync
+    from models.latentsync.model import LatentSync
 
     model = LatentSync.load(folder / "bundle")
     began = time.monotonic()

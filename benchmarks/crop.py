@@ -28,7 +28,7 @@ from datasets.errors import SourceError
 from datasets.faces.alignment import CROP, LEFT_BROW, NOSE, RIGHT_BROW, Aligner, align, align_points
 from datasets.faces.landmarks import FaceMeshDetector, yaw_deg
 from datasets.media import read_frames
-from models.mask import face_mask
+from models.latentsync.mask import face_mask
 
 SIDE = 256
 UPPER_BROWS = ((70, 63, 105, 66, 107), (300, 293, 334, 296, 336))

@@ -15,9 +15,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import peak_bytes
-from models.latentsync import LatentSync
-from models.latentsync_config import LatentSyncConfig
-from models.sampling import bf16_pays
+from models.latentsync.config import LatentSyncConfig
+from models.latentsync.model import LatentSync
+from models.latentsync.sampling import bf16_pays
 
 H100_TFLOPS = 989.0
 """Dense bf16 peak of H100 and H200 (SXM), as NVIDIA states it."""

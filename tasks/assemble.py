@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from models.convert_sd import is_stable_diffusion, start_from_stable_diffusion
 from models.files.errors import ModelFileError
 from models.files.state_dict import read_state_dict
-from models.latentsync import LatentSync
-from models.latentsync_config import LatentSyncConfig
+from models.latentsync.config import LatentSyncConfig
+from models.latentsync.model import LatentSync
 from tasks.checkpoints import CHECKPOINT, trained_weights
 from tasks.published import weight_file
 from tasks.recipes import Recipe, UNetConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.files.errors import ModelFileError
-from models.latentsync_config import CROP, MASK, check_inputs
+from models.latentsync.config import CROP, MASK, check_inputs
 
 ABOUT = "bundle.json"
 CONFIG = "config.json"

@@ -27,7 +27,7 @@ from datasets.store.local import LocalStore
 from datasets.store.lock import STAGING
 from datasets.store.manifest import config_digest
 from datasets.store.protocol import Store
-from models.latentsync_config import MASK
+from models.latentsync.config import MASK
 from tasks.ingest import SHARDS, SPARE
 from tasks.ingest_journal import Journal
 from tasks.journal_entries import GroupEntry

@@ -83,7 +83,7 @@ def evaluate(
         ModelFileError: the bundle or weights are damaged.
     """
     from datasets.faces.landmarks import FaceMeshDetector
-    from models.sampling import bf16_pays
+    from models.latentsync.sampling import bf16_pays
     from tasks.evaluation_clips import (
         freeze,
         open_test_clips,

@@ -16,7 +16,7 @@ from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import ClipStore
 from models.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.frechet import GaussianStatistics, few_samples, frechet_distance
-from models.mask import face_mask
+from models.latentsync.mask import face_mask
 from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
 from tasks.evaluation_config import EvaluationConfig
 from tasks.lpips import load_lpips, lpips

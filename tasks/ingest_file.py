@@ -25,7 +25,7 @@ from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, probe, 
 from datasets.media.audio import AudioWindow, flac_bytes, loud_frames
 from datasets.shards.records import ClipRow
 from datasets.sources.items import How, Part, SourceItem
-from models.latentsync_config import MASK
+from models.latentsync.config import MASK
 from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.face_pass import FacePass
 from tasks.ingest_config import IngestConfig, Tools

@@ -127,8 +127,8 @@ class FaceGenerator:
         reference: str = "",
     ) -> None:
         from datasets.errors import UserError
-        from models.diffusion import MAX_STEPS
-        from models.latentsync import LatentSync
+        from models.latentsync.diffusion import MAX_STEPS
+        from models.latentsync.model import LatentSync
         from tasks.training import resolve_device
 
         if reference:

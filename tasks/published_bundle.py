@@ -20,7 +20,7 @@ from models.download import free_bytes
 from models.files.errors import ModelFileError
 from models.files.new_output import check_free, new_folder
 from models.files.state_dict import check_archive
-from models.latentsync_config import LatentSyncConfig
+from models.latentsync.config import LatentSyncConfig
 from models.weights import sha256_of
 from tasks.bundle import ABOUT, bundle_digest, read_bundle
 from tasks.failures import sentence_for

@@ -16,7 +16,7 @@ from models.convert_sd import is_stable_diffusion
 from models.convert_unet import infer_config, shapes_of, unet_from_reference
 from models.files.errors import ModelFileError
 from models.files.state_dict import check_finite, read_state_dict
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 from models.syncnet.stable import Config, config_by_name, load_stable_syncnet
 from models.unet import LipSyncUNet
 from tasks.recipes import SyncNetConfig, recipe

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from models.latentsync_config import LatentSyncConfig
+from models.latentsync.config import LatentSyncConfig
 from tasks.evaluation_config import EvaluationConfig
 from tasks.recipes import AutoencoderConfig, LossWeights, Recipe, SyncNetConfig, UNetConfig
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datasets.errors import UserError
-from models.latentsync_config import LatentSyncConfig
+from models.latentsync.config import LatentSyncConfig
 from tasks.evaluation_config import EvaluationConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from datasets.errors import UserError
-from models.latentsync_config import REFERENCES
+from models.latentsync.config import REFERENCES
 
 Faces = Callable[[Sequence[int]], np.ndarray]
 """Aligned faces (n, R, R, 3) uint8 by their positions."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.diffusion import mixed_noise, one_step_x0
-from models.latentsync import LatentSync
+from models.latentsync.diffusion import mixed_noise, one_step_x0
+from models.latentsync.model import LatentSync
 from tasks.assemble import build_model, start_weights, trained_syncnet
 from tasks.batches import TokenCache, UNetBatch, unet_batch
 from tasks.curves import METRICS

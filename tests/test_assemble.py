@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.files.errors import ModelFileError
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 from models.unet import LipSyncUNet
 from tasks.assemble import load_earlier, model_config, start_weights
 from tasks.recipes import recipe

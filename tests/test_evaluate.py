@@ -12,7 +12,7 @@ from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.media import probe
 from models.files.errors import ModelFileError
-from models.latentsync_config import MASK
+from models.latentsync.config import MASK
 from models.syncnet.syncnet_v2 import SyncNet
 from tasks.evaluate import (
     SHEET_CLIPS,

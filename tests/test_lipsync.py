@@ -10,7 +10,7 @@ import torch
 from datasets.errors import UserError
 from models.audio.mel_tokens import MelTokens
 from models.audio.whisper_tokens import WhisperTokens
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 from tasks.lipsync import (
     BLOCK,
     FADE,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.errors import UserError
-from models.latentsync_config import REFERENCES
+from models.latentsync.config import REFERENCES
 from tasks.references import (
     MOST_STILLS,
     AwayFaces,

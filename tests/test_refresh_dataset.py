@@ -23,7 +23,7 @@ from flows import refresh_progress as module
 from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
-from models.latentsync_config import MASK
+from models.latentsync.config import MASK
 from tasks.dataset_pack import PackConfig
 from tasks.dataset_settings import Settings
 from tasks.ingest_config import IngestConfig

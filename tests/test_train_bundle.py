@@ -9,7 +9,7 @@ import torch
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 from tasks.bundle import bundle_digest, read_bundle
 from tasks.checkpoints import trained_weights
 from tasks.recipes import STAGES, recipe

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.diffusion import signal_and_noise
-from models.latentsync import LatentSync
+from models.latentsync.diffusion import signal_and_noise
+from models.latentsync.model import LatentSync
 from tasks import train_autoencoder, train_unet
 from tasks.batches import TokenCache, UNetBatch, unet_batch
 from tasks.pixel_losses import PixelLosses

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 from tests.parity.draw import draw_faces, draw_input, read_case, relative_error
 from tests.parity.outcome import BAR, Errors
 from tests.parity.steps import build_model, plain_errors

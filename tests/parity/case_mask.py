@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.mask import face_mask, latent_mask
+from models.latentsync.mask import face_mask, latent_mask
 from tests.parity.draw import read_case
 from tests.parity.outcome import Errors
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.diffusion import mix_noise
 from models.files.state_dict import load_weights
-from models.latentsync import LatentSync
+from models.latentsync.diffusion import mix_noise
+from models.latentsync.model import LatentSync
 from models.perceptual import VggLpips, convert_vgg
 from models.videomae import VideoMAE, VideoMAEConfig, convert_v2
 from tasks.batches import UNetBatch

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models.convert_unet import config_from_reference
-from models.latentsync import LatentSync, LatentSyncConfig
+from models.latentsync.config import LatentSyncConfig
+from models.latentsync.model import LatentSync
 from tasks.recipes import StageConfig
 from tasks.train_loop import Objective, Worker, train
 from tests.parity.draw import fill, relative_error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.media import SAMPLE_RATE, VideoWriter, read_audio, read_frames, write_flac
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 from tasks import lipsync_video
 from tasks.lipsync_video import LipSyncResult, lip_sync_video
 from tests.support.lipsync_by_hand import lip_sync_by_hand

@@ -8,7 +8,7 @@ import torch
 from datasets.faces.alignment import Aligner, align, paste_back
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import read_audio, read_frames
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 
 
 def lip_sync_by_hand(

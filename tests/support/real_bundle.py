@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 from tasks.assemble import model_config
 from tasks.recipes import recipe
 from tasks.train_syncnet import build_syncnet, save_syncnet

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.latentsync import LatentSync, LatentSyncConfig
+from models.latentsync.config import LatentSyncConfig
+from models.latentsync.model import LatentSync
 from models.syncnet.stable import StableSyncNet
 from models.unet import LipSyncUNet
 

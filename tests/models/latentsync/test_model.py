@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.latentsync import LatentSync
-from models.latentsync_config import LatentSyncConfig
-from models.sampling import bf16_pays
+from models.latentsync.config import LatentSyncConfig
+from models.latentsync.model import LatentSync
+from models.latentsync.sampling import bf16_pays
 from tests.support.small_models import shaken, small_config, small_model
 
 
@@ -50,7 +50,7 @@ def test_the_autoencoder_takes_a_few_frames_at_once(monkeypatch: pytest.MonkeyPa
 
     for name in ("encode", "decode"):
         monkeypatch.setattr(model.autoencoder, name, watched(getattr(model.autoencoder, name)))
-    monkeypatch.setattr("models.latentsync.PART_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr("models.latentsync.model.PART_PIXELS", 2 * 64 * 64)
     with torch.no_grad():
         torch.testing.assert_close(model.encode_window(pixels), latents, rtol=0, atol=1e-5)
         torch.testing.assert_close(model.decode_window(latents), decoded, rtol=0, atol=1e-5)

@@ -17,12 +17,12 @@ from torch import nn
 
 from models.audio.encoders import build_audio_encoder
 from models.autoencoder import KLAutoencoder, build_autoencoder
-from models.diffusion import MAX_STEPS, make_scheduler, one_step_x0
 from models.files.errors import ModelFileError
-from models.latentsync_config import LatentSyncConfig
-from models.latentsync_files import CONFIG, read_config, read_part, write_model
-from models.mask import face_mask, latent_mask, soft_edge, whole_cells
-from models.sampling import bf16_pays, guided, shared_noise
+from models.latentsync.config import LatentSyncConfig
+from models.latentsync.diffusion import MAX_STEPS, make_scheduler, one_step_x0
+from models.latentsync.folder import CONFIG, read_config, read_part, write_model
+from models.latentsync.mask import face_mask, latent_mask, soft_edge, whole_cells
+from models.latentsync.sampling import bf16_pays, guided, shared_noise
 from models.unet import LipSyncUNet
 
 PARTS = ("unet", "autoencoder", "audio_encoder")

@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 from diffusers import DDIMScheduler
 
-from models.latentsync_config import PredictionType
+from models.latentsync.config import PredictionType
 
 TRAIN_STEPS = 1000
 MAX_STEPS = TRAIN_STEPS // 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.mask import face_mask, latent_mask, soft_edge
+from models.latentsync.mask import face_mask, latent_mask, soft_edge
 from tests.parity import CASES
 
 

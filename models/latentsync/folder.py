@@ -13,7 +13,7 @@ from torch import nn
 from models.files.errors import ModelFileError
 from models.files.new_output import save_weights
 from models.files.state_dict import load_weights, read_state_dict
-from models.latentsync_config import LatentSyncConfig, check_inputs
+from models.latentsync.config import LatentSyncConfig, check_inputs
 
 CONFIG = "config.json"
 

@@ -12,7 +12,8 @@ Reference = Literal["frame", "still", "away"]
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
 MASK = "latentsync-nose-notch"
-"""Name of the shape of `models.mask`, the only one that networks are trained with here."""
+"""Name of the shape of `models.latentsync.mask`, the only one that networks are trained with
+here."""
 MASK_WITHOUT_NOTCH = "latentsync-1.5"
 """What bundles of earlier releases say, whose mask covered the nose."""
 CROP = "latentsync-1.5"

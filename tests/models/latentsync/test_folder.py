@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.files.errors import ModelFileError
-from models.latentsync import LatentSync
+from models.latentsync.model import LatentSync
 from tests.support.small_models import small_model
 
 

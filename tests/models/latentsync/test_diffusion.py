@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.diffusion import make_scheduler, mixed_noise, one_step_x0, signal_and_noise
+from models.latentsync.diffusion import make_scheduler, mixed_noise, one_step_x0, signal_and_noise
 
 
 def test_epsilon_scheduler_has_the_published_values() -> None:
