@@ -14,8 +14,8 @@ import torch
 from datasets.faces.landmarks import FaceDetector
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import ClipStore
-from models.extractors import FeatureExtractor, image_extractor, video_extractor
-from models.frechet import GaussianStatistics, few_samples, frechet_distance
+from models.judges.extractors import FeatureExtractor, image_extractor, video_extractor
+from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
 from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
 from tasks.evaluation_config import EvaluationConfig

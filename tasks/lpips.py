@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.perceptual import TorchScriptLpips, VggLpips, load_vgg_lpips, perceptual_loss
+from models.judges.lpips import TorchScriptLpips, VggLpips, load_vgg_lpips, perceptual_loss
 from tasks.published import weight_file
 
 LINEAR = "lpips-vgg"

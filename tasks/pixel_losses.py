@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.errors import UserError
+from models.judges.videomae import VideoMAE, check_videomae, load_videomae
 from models.syncnet.loss import cosine_loss
-from models.videomae import VideoMAE, check_videomae, load_videomae
 from tasks.lpips import load_lpips
 from tasks.published import weight_file
 from tasks.recipes import LossWeights, UNetConfig

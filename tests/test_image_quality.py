@@ -8,7 +8,7 @@ import torch
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from models.iqa import HyperIQA
+from models.judges.hyperiqa import HyperIQA
 from tasks.image_quality import (
     FRAMES_PER_CLIP,
     HyperIQAScorer,

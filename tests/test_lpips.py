@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from models.perceptual import VggLpips
+from models.judges.lpips import VggLpips
 from tasks import lpips as module
 from tasks.lpips import load_lpips, lpips
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UserError
-from models.videomae import VideoMAE, VideoMAEConfig
+from models.judges.videomae import VideoMAE, VideoMAEConfig
 from tasks.pixel_losses import PixelLosses, load_trepa, lower_half, sync_loss
 from tasks.recipes import LossWeights, recipe
 from tasks.train_syncnet import LoadedSyncNet, build_syncnet

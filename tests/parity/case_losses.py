@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from models.frechet import frechet_distance_of
+from models.judges.frechet import frechet_distance_of
 from models.latentsync.diffusion import make_scheduler, one_step_x0
 from models.syncnet.loss import cosine_loss
 from tests.parity.draw import draw_input, read_case, relative_error

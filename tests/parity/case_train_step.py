@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from models.files.state_dict import load_weights
+from models.judges.lpips import VggLpips, convert_vgg
+from models.judges.videomae import VideoMAE, VideoMAEConfig, convert_v2
 from models.latentsync.diffusion import mix_noise
 from models.latentsync.model import LatentSync
-from models.perceptual import VggLpips, convert_vgg
-from models.videomae import VideoMAE, VideoMAEConfig, convert_v2
 from tasks.batches import UNetBatch
 from tasks.pixel_losses import PixelLosses
 from tasks.recipes import LossWeights, SyncNetConfig, UNetConfig

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.files.state_dict import load_weights
-from models.videomae import VideoMAE, VideoMAEConfig, convert_v2
+from models.judges.videomae import VideoMAE, VideoMAEConfig, convert_v2
 from tests.parity.draw import draw_input, draw_weights, read_case, relative_error
 
 PREFIX = "videomae"

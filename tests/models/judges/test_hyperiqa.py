@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.files.errors import ModelFileError
-from models.iqa import HyperIQA, load_hyperiqa
+from models.judges.hyperiqa import HyperIQA, load_hyperiqa
 
 
 def test_scores_and_file(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.extractors import load_torchscript, probe
 from models.files.errors import ModelFileError
 from models.files.state_dict import load_weights, read_state_dict
+from models.judges.extractors import load_torchscript, probe
 
 _WIDTHS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and convolutions of VGG16's five levels."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.frechet import GaussianStatistics, frechet_distance, frechet_distance_of
+from models.judges.frechet import GaussianStatistics, frechet_distance, frechet_distance_of
 
 
 def features(seed: int, count: int, dim: int = 8) -> np.ndarray:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.extractors import (
+from models.files.errors import ModelFileError
+from models.judges.extractors import (
     FeatureExtractor,
     image_extractor,
     load_torchscript,
     video_extractor,
 )
-from models.files.errors import ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.files.errors import ModelFileError
-from models.perceptual import VggLpips, convert_vgg, load_vgg_lpips, perceptual_loss
+from models.judges.lpips import VggLpips, convert_vgg, load_vgg_lpips, perceptual_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 

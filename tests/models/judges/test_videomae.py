@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from models.files.errors import ModelFileError
-from models.videomae import (
+from models.judges.videomae import (
     VideoMAE,
     VideoMAEConfig,
     check_videomae,
