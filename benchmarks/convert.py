@@ -3,7 +3,7 @@
     python -m benchmarks.convert     about 15 minutes on 2 cores, 25 GB of disk, 16 GiB of memory
 
 Writes a random stage 2 checkpoint of the published size (float32, 5 GB), converts it with
-`models.convert`, converts it back, compares every value, and runs the U-Net on one window
+`models.convert.command`, converts it back, compares every value, and runs the U-Net on one window
 at 256 pixels. Then a bundle is made of it by `tasks.published_bundle`, with random files of
 the other networks, and a window is repainted by the bundle. Each step is a process of its
 own, whose peak the kernel tells: mapped pages of files count as well. Everything is written
@@ -50,14 +50,14 @@ def write(folder: Path) -> str:
 
 def convert(folder: Path) -> str:
     """`python -m models.convert unet.pt out`."""
-    from models.convert import convert as run
+    from models.convert.command import convert as run
 
     return run(folder / "unet.pt", folder / "out").splitlines()[-1]
 
 
 def back(folder: Path) -> str:
     """`python -m models.convert out back.pt`."""
-    from models.convert import convert as run
+    from models.convert.command import convert as run
 
     return run(folder / "out", folder / "back.pt").splitlines()[-1]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.convert_sd import is_stable_diffusion, start_from_stable_diffusion
+from models.convert.stable_diffusion import is_stable_diffusion, start_from_stable_diffusion
 from models.files.errors import ModelFileError
 from models.files.state_dict import read_state_dict
 from models.latentsync.config import LatentSyncConfig

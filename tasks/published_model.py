@@ -12,8 +12,8 @@ from datasets.errors import UserError
 from models.audio.whisper_files import DIMS
 from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder.kl import sizes_from_shapes
-from models.convert_sd import is_stable_diffusion
-from models.convert_unet import infer_config, shapes_of, unet_from_reference
+from models.convert.stable_diffusion import is_stable_diffusion
+from models.convert.unet import infer_config, shapes_of, unet_from_reference
 from models.files.errors import ModelFileError
 from models.files.state_dict import check_finite, read_state_dict
 from models.latentsync.model import LatentSync

@@ -283,7 +283,7 @@ def stable_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
 
 
 def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
-    """The networks' configuration where `models.convert` made the folder."""
+    """The networks' configuration where `models.convert.command` made the folder."""
     try:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

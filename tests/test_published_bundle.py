@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from datasets.media import VideoWriter, probe, write_flac
 from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder import KLAutoencoder
-from models.convert_unet import unet_to_reference
+from models.convert.unet import unet_to_reference
 from models.latentsync.model import LatentSync
 from models.syncnet.stable import StableSyncNet
 from models.unet import LipSyncUNet

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import convert as steps
-from models.convert_unet import unet_to_reference
+from models.convert.unet import unet_to_reference
 from models.unet import LipSyncUNet
 from tests.support.small_models import PUBLISHED, shaken
 

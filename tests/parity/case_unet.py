@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from models.convert_unet import config_from_reference, unet_to_reference
+from models.convert.unet import config_from_reference, unet_to_reference
 from models.unet import LipSyncUNet
 from tests.parity.draw import draw_input, fill, read_case, relative_error
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.convert_unet import config_from_reference
+from models.convert.unet import config_from_reference
 from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
 from tasks.recipes import StageConfig

@@ -4,7 +4,11 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from models.convert_sd import config_for, is_stable_diffusion, start_from_stable_diffusion
+from models.convert.stable_diffusion import (
+    config_for,
+    is_stable_diffusion,
+    start_from_stable_diffusion,
+)
 from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 

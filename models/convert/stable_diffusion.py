@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from models.convert_unet import differences, infer_config, shapes_of
+from models.convert.unet import differences, infer_config, shapes_of
 from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 

@@ -67,7 +67,7 @@ def convert(source: Path, target: Path) -> str:
 
 
 def _recognise(weights: Weights, source: Path) -> tuple[str, Writer]:
-    from models.convert_sd import is_stable_diffusion
+    from models.convert.stable_diffusion import is_stable_diffusion
 
     if is_stable_diffusion(weights):
         return "Stable Diffusion U-Net", _write_sd
@@ -84,7 +84,7 @@ def _recognise(weights: Weights, source: Path) -> tuple[str, Writer]:
 
 
 def _write_unet(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.convert_unet import unet_from_reference
+    from models.convert.unet import unet_from_reference
 
     try:
         unet = unet_from_reference(weights)
@@ -96,7 +96,7 @@ def _write_unet(source: Path, weights: Weights, folder: Path) -> list[str]:
 
 
 def _write_sd(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.convert_sd import config_for, start_from_stable_diffusion
+    from models.convert.stable_diffusion import config_for, start_from_stable_diffusion
     from models.unet import LipSyncUNet
 
     check_finite(weights, source)
@@ -182,7 +182,7 @@ def _back(source: Path, target: Path) -> str:
 
 
 def _read_unet(folder: Path, config: Mapping[str, Any]) -> Weights:
-    from models.convert_unet import unet_from_reference
+    from models.convert.unet import unet_from_reference
 
     options = {key: value for key, value in config.items() if not key.startswith("_")}
     _check_numbers(options, folder)
@@ -247,7 +247,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -16,8 +16,8 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from models.audio.whisper_tokens import WhisperTokens
-from models.convert import convert, main
-from models.convert_unet import unet_to_reference
+from models.convert.command import convert, main
+from models.convert.unet import unet_to_reference
 from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 from tests.models.audio.test_whisper_tokens import openai_weights
@@ -256,7 +256,7 @@ def test_help() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[3],
     )
     assert "latentsync_unet.pt" in done.stdout
 

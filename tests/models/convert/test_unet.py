@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from models.convert_unet import (
+from models.convert.unet import (
     config_from_reference,
     differences,
     infer_config,
