@@ -6,7 +6,7 @@ from html import escape
 from tasks.data_card import Change, DataCard, hours
 from tasks.data_card_plots import histogram
 from tasks.data_card_scores import Distribution
-from tasks.page import bars, cards, data_uri, page, section, table
+from tasks.pages.html import bars, cards, data_uri, page, section, table
 
 FOLDER = "card"
 LONGEST_NAME = 32

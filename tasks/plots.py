@@ -1,56 +1,31 @@
 """Pictures of results: contact sheets, curves and histograms, as PNG by matplotlib."""
 
-import io
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from datasets.store.atomic import write_atomic
 from tasks.metrics import Metric
+from tasks.pages.figures import (
+    ACCENT,
+    COLOURS,
+    GREY,
+    HEADING_WIDTH,
+    INK,
+    PANEL_WIDTH,
+    SECOND,
+    THIRD,
+    blank_figure,
+    new_figure,
+    png,
+)
 
-INK = "#1d2733"
-ACCENT = "#2f6fde"
-SECOND = "#e0702f"
-THIRD = "#3a9d6e"
-GREY = "#98a2ad"
-COLOURS = {"real": GREY, "reconstruction": THIRD, "cross": ACCENT}
-HEADING_WIDTH, PANEL_WIDTH = 110, 46
-"""Characters of a line of the page's heading, and of a text in one of its panels."""
 COLUMNS = 10
 """Frames per row of a contact sheet."""
-
-
-def _blank(width: float, height: float, layout: Literal["constrained"] | None = None) -> Any:
-    """A figure that needs no window system."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """A figure and its axes as an array (rows, columns)."""
-    figure = _blank(width, height, "constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["left", "bottom"]].set_color(GREY)
-        axis.tick_params(colors=INK, labelsize=8)
-        axis.title.set_color(INK)
-    return figure, axes
-
-
-def png(figure: Any, dpi: int = 130) -> bytes:
-    """The figure as PNG without a date, so that equal figures are equal bytes."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
-    return stream.getvalue()
 
 
 def sheet_frames(frames: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
@@ -69,7 +44,7 @@ def contact_sheet(path: Path, rows: Sequence[tuple[str, str, np.ndarray]]) -> No
     columns = len(rows[0][2])
     label, cell, gap = 1.1, 1.15, 0.03
     width, height = label + columns * cell, len(rows) * cell
-    figure = _blank(width, height)
+    figure = blank_figure(width, height)
     for line, (name, kind, frames) in enumerate(rows):
         short = name if len(name) <= 16 else f"…{name[-15:]}"
         y = 1 - (line + 0.5) * cell / height

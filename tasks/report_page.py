@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.metrics import Metric
-from tasks.page import bars, cards, data_uri, image, page, section
+from tasks.pages.html import bars, cards, data_uri, image, page, section
 
 
 @dataclass

@@ -1,4 +1,4 @@
-from tasks.page import bars, cards, image, page, section, table
+from tasks.pages.html import bars, cards, image, page, section, table
 from tests.test_report_page import Balance
 
 
