@@ -22,10 +22,11 @@ from uuid import uuid4
 from benchmarks.ingest_meter import TreeMeter
 from datasets.sources.items import list_folder
 from datasets.store.local import LocalStore
-from tasks.executor import Batch, BatchOutcome, Limits, Stage, run_batches
 from tasks.ingest import SPARE, IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig
-from tasks.ray_runtime import ray_session
+from tasks.runtime.executor import run_batches
+from tasks.runtime.ray_session import ray_session
+from tasks.runtime.stage import Batch, BatchOutcome, Limits, Stage
 from tasks.source_groups import group_sources
 from tasks.verdicts import Thresholds
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from datasets.faces.landmarks import FaceMeshDetector
-from tasks.guard import die_with_parent
+from tasks.runtime.processes import die_with_parent
 
 READY_S = 300.0
 Item = TypeVar("Item")

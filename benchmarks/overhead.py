@@ -28,14 +28,14 @@ from datasets.shards.splits import assign_splits
 from datasets.sources.items import SourceItem
 from datasets.store.open import open_store
 from tasks.dataset_pack import PackConfig
-from tasks.executor import StageProgress
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_file import IngestConfig
 from tasks.ingest_journal import Journal
 from tasks.journal_entries import GroupEntry
 from tasks.publish import publish
-from tasks.ray_runtime import ray_session
 from tasks.refresh_run import Crew, RefreshRun
+from tasks.runtime.ray_session import ray_session
+from tasks.runtime.stage import StageProgress
 from tasks.verdicts import Thresholds
 
 RECORDS = 10_000

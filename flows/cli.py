@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from flows.runtime import prefect_server
-from tasks.failures import causes, one_line, sentence_for
+from tasks.runtime.failures import causes, one_line, sentence_for
 
 MISTAKE = 2
 INTERRUPTED = 130

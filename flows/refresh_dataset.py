@@ -49,13 +49,14 @@ from tasks.dataset_settings import (  # noqa: E402
     settings_before,
 )
 from tasks.download import DownloadStage  # noqa: E402
-from tasks.executor import Resources, gpu_share_of_core  # noqa: E402
 from tasks.ingest import IngestStage  # noqa: E402
 from tasks.ingest_config import IngestConfig  # noqa: E402
 from tasks.ingest_journal import Journal  # noqa: E402
 from tasks.journal_entries import Changes  # noqa: E402
-from tasks.ray_runtime import ray_session  # noqa: E402
 from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
+from tasks.runtime.ray_session import ray_session  # noqa: E402
+from tasks.runtime.room import gpu_share_of_core  # noqa: E402
+from tasks.runtime.stage import Resources  # noqa: E402
 from tasks.source_state import plain  # noqa: E402
 from tasks.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
 from tasks.sync_score import get_scorer, scorer_weights_digest  # noqa: E402
@@ -348,7 +349,7 @@ def _checked(refresh: Refresh) -> Refresh:
     if refresh.crew.deadline_s <= 0:
         raise UserError(f"a deadline of {refresh.crew.deadline_s:g} s is none: give more than 0")
     if refresh.device != "cpu" and not refresh.ray_address:
-        from tasks.training import resolve_device
+        from tasks.runtime.device import resolve_device
 
         resolve_device(refresh.device)
     if refresh.gpu_share is not None and not 0 < refresh.gpu_share <= 1:

@@ -123,7 +123,7 @@ def prefect_server() -> Iterator[str | None]:
 
 _SERVE = """
 import sys
-from tasks.guard import die_with_parent
+from tasks.runtime.processes import die_with_parent
 die_with_parent()
 import uvicorn
 uvicorn.run("prefect.server.api.server:create_app", factory=True, host="127.0.0.1",

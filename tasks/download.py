@@ -11,7 +11,7 @@ from pathlib import Path
 from datasets.fetch.item import fetch
 from datasets.fetch.policy import DownloadSettings
 from datasets.sources.items import SourceItem
-from tasks.executor import Resources, Stage
+from tasks.runtime.stage import Resources, Stage
 
 WORKER_CPUS = 0.0
 """None that Ray should count: with the workers that ingest on all CPUs, no fetch would begin."""

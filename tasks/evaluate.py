@@ -91,7 +91,7 @@ def evaluate(
         write_clip_list,
     )
     from tasks.evaluation_scores import Scores
-    from tasks.training import resolve_device
+    from tasks.runtime.device import resolve_device
 
     say = progress or (lambda line: None)
     began = time.monotonic()

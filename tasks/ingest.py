@@ -26,9 +26,9 @@ from datasets.sources.items import SourceItem
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
 from models.files.errors import is_disk_full
-from tasks.executor import Resources, Stage
 from tasks.ingest_config import IngestConfig, Tools
 from tasks.ingest_file import FileRun, Members
+from tasks.runtime.stage import Resources, Stage
 from tasks.sync_score import get_scorer
 from tasks.verdicts import Thresholds, judge
 

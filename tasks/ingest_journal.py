@@ -19,7 +19,6 @@ from datasets.sources.items import How, SourceItem
 from datasets.store.lock import STAGING
 from datasets.store.manifest import Manifest, config_digest
 from datasets.store.protocol import Store
-from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS
 from tasks.ingest_config import IngestConfig
 from tasks.journal_entries import (
@@ -31,6 +30,7 @@ from tasks.journal_entries import (
     Worth,
     shards_from,
 )
+from tasks.runtime.stage import BatchOutcome, Outcome
 from tasks.source_groups import SourceGroup, group_sources
 from tasks.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 

@@ -129,7 +129,7 @@ class FaceGenerator:
         from datasets.errors import UserError
         from models.latentsync.diffusion import MAX_STEPS
         from models.latentsync.model import LatentSync
-        from tasks.training import resolve_device
+        from tasks.runtime.device import resolve_device
 
         if reference:
             check_reference(reference)

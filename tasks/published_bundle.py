@@ -23,10 +23,10 @@ from models.files.state_dict import check_archive
 from models.latentsync.config import LatentSyncConfig
 from models.weights import sha256_of
 from tasks.bundle import ABOUT, bundle_digest, read_bundle
-from tasks.failures import sentence_for
 from tasks.published import weight_file
 from tasks.published_model import FOLDER_FILES, RECIPES, Files, assemble, judge_config, write_judge
 from tasks.registry import Registry
+from tasks.runtime.failures import sentence_for
 from tasks.tracking import Tracker, default_uri
 from tasks.train_bundle import code_version
 

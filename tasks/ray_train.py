@@ -89,7 +89,7 @@ def train_with_ray(
     """
     import ray
 
-    from tasks.ray_runtime import ray_session
+    from tasks.runtime.ray_session import ray_session
 
     job = replace(job, dataset=job.dataset.resolve(), output=job.output.resolve())
     job.output.mkdir(parents=True, exist_ok=True)

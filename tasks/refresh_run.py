@@ -15,12 +15,12 @@ from datasets.errors import SourceError
 from datasets.fetch.item import discard
 from datasets.sources.items import How, SourceItem
 from tasks.download import DownloadStage
-from tasks.executor import Batch, BatchOutcome, Limits, Outcome, StageProgress
-from tasks.executor import fitting_workers as fitting
-from tasks.executor_pool import Pool, drive
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_journal import Journal
 from tasks.journal_entries import GroupEntry
+from tasks.runtime.pool import Pool, drive
+from tasks.runtime.room import fitting_workers as fitting
+from tasks.runtime.stage import Batch, BatchOutcome, Limits, Outcome, StageProgress
 from tasks.source_groups import SourceGroup
 
 AHEAD = 4

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from datasets.errors import UserError
 from datasets.shards.index import check_crop, read_index
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.recipes import STAGES, Recipe, parse_overrides, recipe
+from tasks.runtime.device import resolve_device
 from tasks.stage_run import DONE, StageRun, Stores
 from tasks.train_loop import Reporter, Worker
 
@@ -53,33 +53,6 @@ class TrainingJob:
     """MLflow's store; empty: curves go to files only."""
     runs: tuple[tuple[str, str], ...] = ()
     """(stage, MLflow run id)."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of that name, if it is there.
-
-    Raises:
-        UserError: it is not, or the name is none.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type == "cpu":
-        return torch.device("cpu")
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) < count:
-            return device
-        raise UserError(
-            f"the device {name!r} is not there: this machine has {count} CUDA devices, "
-            "choose another one or --device cpu"
-        )
-    if device.type == "mps":
-        if torch.backends.mps.is_available():
-            return device
-        raise UserError("the device 'mps' is not there: it needs an Apple machine, or --device cpu")
-    raise UserError(f"{name!r} is no device: choose cpu, cuda, cuda:N or mps")
 
 
 def stage_names(chosen: Recipe) -> list[str]:

@@ -10,8 +10,9 @@ from datasets.errors import Reason, SourceError
 from datasets.fetch.policy import DownloadSettings
 from datasets.sources.items import How, SourceItem, local_item
 from tasks.download import Downloaded, DownloadStage
-from tasks.executor import Outcome, run_stage
-from tasks.ray_runtime import ray_session
+from tasks.runtime.executor import run_stage
+from tasks.runtime.ray_session import ray_session
+from tasks.runtime.stage import Outcome
 from tests.support.file_server import Files, file_server
 
 SETTINGS = DownloadSettings(attempts=2, backoff_s=0.01, keep_free_bytes=0)

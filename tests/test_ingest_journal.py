@@ -16,9 +16,9 @@ from datasets.shards.writer import Shard
 from datasets.sources.items import How, Part, SourceItem, local_item
 from datasets.store.local import LocalStore
 from tasks import source_groups
-from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest_config import IngestConfig
 from tasks.ingest_journal import MAX_RUNS, Journal
+from tasks.runtime.stage import BatchOutcome, Outcome
 from tests.support.finished_groups import clip_row, finish_group
 
 CONFIG = IngestConfig()

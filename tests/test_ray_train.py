@@ -13,9 +13,9 @@ import pytest
 from datasets.errors import UserError
 from tasks import ray_train
 from tasks.curves import METRICS
-from tasks.ray_runtime import ray_session
 from tasks.ray_train import train_with_ray
 from tasks.recipes import STAGES, recipe
+from tasks.runtime.ray_session import ray_session
 from tasks.tracking import client
 from tasks.train_run import start_runs
 from tasks.training import TrainingJob, remaining

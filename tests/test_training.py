@@ -12,6 +12,7 @@ from models.files.errors import ModelFileError
 from tasks.checkpoints import load_state
 from tasks.curves import METRICS
 from tasks.recipes import STAGES, recipe
+from tasks.runtime.device import resolve_device
 from tasks.train_loop import Worker
 from tasks.training import (
     PrintReporter,
@@ -19,7 +20,6 @@ from tasks.training import (
     check,
     main,
     remaining,
-    resolve_device,
     result,
     run_stages,
     stage_digests,

@@ -32,8 +32,8 @@ from benchmarks.ingest_where import PARTS
 from benchmarks.ingest_workers import Workers
 from datasets.errors import Reason
 from datasets.media import VideoWriter
-from tasks.executor import Batch, BatchOutcome, Outcome, Stage
 from tasks.ingest import IngestConfig
+from tasks.runtime.stage import Batch, BatchOutcome, Outcome, Stage
 from tasks.verdicts import Thresholds
 from tests.support.portrait import blank, moving
 

@@ -28,7 +28,7 @@ import pyarrow.parquet
 import pytest
 
 from flows.runtime import prefect_server
-from tasks.executor_worker import Worker
+from tasks.runtime.worker import Worker
 from tests.e2e.conftest import FlowProcess, StartFlow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]

@@ -15,9 +15,10 @@ import pyarrow.parquet
 import pytest
 
 from datasets.errors import Reason
-from tasks.executor import Limits, Outcome, Stage, run_stage
-from tasks.executor_worker import Worker
-from tasks.ray_runtime import ray_session
+from tasks.runtime.executor import run_stage
+from tasks.runtime.ray_session import ray_session
+from tasks.runtime.stage import Limits, Outcome, Stage
+from tasks.runtime.worker import Worker
 from tests.e2e.conftest import FlowProcess, StartFlow
 from tests.support.mutations import COUNT, make_sources, mutants
 

@@ -11,9 +11,9 @@ from datasets.shards.records import ClipRow
 from datasets.shards.writer import ShardWriter
 from datasets.sources.items import How, SourceItem
 from datasets.store.local import LocalStore
-from tasks.executor import BatchOutcome, Outcome
 from tasks.ingest import SHARDS, SPARE
 from tasks.ingest_journal import Journal
+from tasks.runtime.stage import BatchOutcome, Outcome
 from tasks.source_groups import SourceGroup
 from tasks.verdicts import Thresholds, judge
 

@@ -1,8 +1,8 @@
 """Ray, started quietly on this machine or joined on a cluster, and nothing left behind.
 
 Linux kills processes when the one that started them dies, if asked: Ray asks so for its own
-servers, `die_with_parent` for workers; `tasks.guard` looks after Ray's agents, which nobody
-can ask. So even `kill -9` of the driver leaves no orphan.
+servers, `die_with_parent` for workers; `tasks.runtime.processes` looks after Ray's agents, which
+nobody can ask. So even `kill -9` of the driver leaves no orphan.
 """
 
 import logging
@@ -14,12 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets.errors import UserError
-from tasks.guard import descendants, guarded
+from tasks.runtime.processes import ROOT, descendants, guarded
 
 OBJECT_STORE_BYTES = 200 << 20
 """Shared memory of a local Ray. Items and results are small; frames never enter it."""
 CONNECT_S = 5.0
-ROOT = Path(__file__).resolve().parents[1]
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -8,7 +8,7 @@ import pytest
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError, is_disk_full
-from tasks.failures import causes, describe, sentence_for
+from tasks.runtime.failures import causes, describe, sentence_for
 
 
 class Wrapper(Exception):

@@ -6,7 +6,7 @@ import textwrap
 
 import psutil
 
-from tasks.guard import guarded
+from tasks.runtime.processes import guarded
 
 SLEEP = [sys.executable, "-c", "import threading; threading.Event().wait()"]
 
@@ -29,7 +29,7 @@ def test_a_killed_owner_takes_them_along() -> None:
     code = textwrap.dedent(
         f"""
         import os, signal, subprocess
-        from tasks.guard import descendants, guarded
+        from tasks.runtime.processes import descendants, guarded
         child = subprocess.Popen({SLEEP!r}, start_new_session=True)
         with guarded(descendants()):
             print(child.pid, flush=True)

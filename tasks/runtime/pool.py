@@ -1,4 +1,4 @@
-"""The pools of Ray actors behind `tasks.executor`, and the loop that drives them.
+"""The pools of Ray actors behind `tasks.runtime.executor`, and the loop that drives them.
 
 A worker has one batch and one call at a time. With more on their way, a worker's death
 could not be laid to the item that caused it: answers that were given before get lost, too.
@@ -15,7 +15,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from datasets.errors import Reason, UserError
-from tasks.executor import (
+from tasks.runtime.failures import one_line
+from tasks.runtime.room import room
+from tasks.runtime.stage import (
     Batch,
     BatchOutcome,
     Limits,
@@ -24,10 +26,8 @@ from tasks.executor import (
     StageError,
     StageProgress,
     StageSetupError,
-    room,
 )
-from tasks.executor_worker import Reply, Worker
-from tasks.failures import one_line
+from tasks.runtime.worker import Reply, Worker
 
 SETUP_DEADLINE_S = 600.0
 """Seconds that a stage's `setup` may take, model loading on a slow disk included."""

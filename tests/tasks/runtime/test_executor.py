@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from datasets.errors import Reason, SourceError, UserError
-from tasks import executor_pool
-from tasks.executor import (
+from tasks.runtime import pool as runtime_pool
+from tasks.runtime.executor import run_batches, run_stage
+from tasks.runtime.ray_session import ray_session
+from tasks.runtime.room import fitting_workers, gpu_share_of_core
+from tasks.runtime.stage import (
     Batch,
     BatchOutcome,
     Limits,
@@ -24,12 +27,7 @@ from tasks.executor import (
     StageError,
     StageProgress,
     StageSetupError,
-    fitting_workers,
-    gpu_share_of_core,
-    run_batches,
-    run_stage,
 )
-from tasks.ray_runtime import ray_session
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,13 +137,13 @@ def test_an_item_that_cannot_be_sent_is_an_outcome() -> None:
 
 
 def test_a_cluster_without_nodes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor_pool, "NO_ROOM_S", 0.5)
+    monkeypatch.setattr(runtime_pool, "NO_ROOM_S", 0.5)
     stage = Script()
     stage.resources = Resources(cpus=64.0)
-    pool = executor_pool.Pool(stage, 1, Limits(), print)
+    pool = runtime_pool.Pool(stage, 1, Limits(), print)
     pool.submit(Batch("a", (("a", 1),)))
     with pytest.raises(UserError, match="no node for a worker"):
-        executor_pool.drive([pool])
+        runtime_pool.drive([pool])
 
 
 @pytest.mark.parametrize(
@@ -299,7 +297,7 @@ def test_a_batch_that_cannot_be_finished_ends_the_run(key: str, text: str) -> No
 
 
 def test_a_stage_feeds_the_next_one_and_waits_when_that_is_full() -> None:
-    from tasks.executor_pool import Pool, drive
+    from tasks.runtime.pool import Pool, drive
 
     ends: list[Any] = []
     waiting: list[int] = []

@@ -9,9 +9,9 @@ from typing import Any
 
 from datasets.errors import Reason, SourceError
 from models.files.errors import is_disk_full
-from tasks.executor import Stage, StageError, StageSetupError
-from tasks.failures import causes, describe, for_the_user, one_line
-from tasks.guard import die_with_parent
+from tasks.runtime.failures import causes, describe, for_the_user, one_line
+from tasks.runtime.processes import die_with_parent
+from tasks.runtime.stage import Stage, StageError, StageSetupError
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import psutil
 import pytest
 
 from datasets.errors import UserError
-from tasks.ray_runtime import ray_session
+from tasks.runtime.ray_session import ray_session
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 DRIVER = textwrap.dedent(
     """
     import os, signal, sys, threading
-    from tasks.executor import Stage, run_stage
-    from tasks.ray_runtime import ray_session
+    from tasks.runtime.stage import Stage; from tasks.runtime.executor import run_stage
+    from tasks.runtime.ray_session import ray_session
 
     class Hang(Stage):
         def process(self, item):

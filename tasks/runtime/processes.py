@@ -12,9 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: what starts other processes of ours starts them there."""
 PR_SET_PDEATHSIG = 1
 SAME_S = 2.0
 """Two start times closer than this, of one process id, are one process."""
@@ -60,7 +63,7 @@ def guarded(processes: Iterable[psutil.Process]) -> Iterator[None]:
         guard.wait()
 
 
-_MAIN = "from tasks.guard import watch; watch()"
+_MAIN = "from tasks.runtime.processes import watch; watch()"
 
 
 def watch() -> None:
