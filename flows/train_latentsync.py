@@ -26,8 +26,8 @@ from tasks import train_run  # noqa: E402
 from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
 from tasks.evaluation_record import table, with_judge  # noqa: E402
 from tasks.ray_train import train_with_ray  # noqa: E402
-from tasks.recipes import parse_overrides  # noqa: E402
-from tasks.recipes import recipe as make_recipe  # noqa: E402
+from tasks.recipes.recipe import parse_overrides  # noqa: E402
+from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
 from tasks.registry import record_evaluation  # noqa: E402
 from tasks.registry import register as register_bundle  # noqa: E402
 from tasks.tracking import checked_uri, default_uri  # noqa: E402

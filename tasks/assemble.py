@@ -15,7 +15,7 @@ from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
 from tasks.checkpoints import CHECKPOINT, trained_weights
 from tasks.published import weight_file
-from tasks.recipes import Recipe, UNetConfig
+from tasks.recipes.config import Recipe, UNetConfig
 from tasks.stage_run import StageRun, stage_metrics
 from tasks.train_syncnet import LoadedSyncNet, build_syncnet
 

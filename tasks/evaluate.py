@@ -22,8 +22,8 @@ from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.bundle import bundle_digest, read_bundle
 from tasks.evaluation_clips import CLIP_LIST, ClipList
-from tasks.evaluation_config import PROTOCOL, EvaluationConfig
 from tasks.metrics import Metric
+from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
 from tasks.references import check_reference
 
 __all__ = ["EvaluationConfig", "evaluate", "read_evaluation"]

@@ -11,7 +11,7 @@ from typing import Any
 from tasks.bundle import is_outdated
 from tasks.evaluate import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.evaluation_clips import CLIP_LIST
-from tasks.evaluation_config import EvaluationConfig
+from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry import CHAMPION, EVALUATION_TAG, ModelVersion, Registry, resolve
 from tasks.tracking import Tracker
 

@@ -18,7 +18,6 @@ from models.judges.extractors import FeatureExtractor, image_extractor, video_ex
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
 from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
-from tasks.evaluation_config import EvaluationConfig
 from tasks.lpips import load_lpips, lpips
 from tasks.metrics import (
     NO_FACE,
@@ -31,6 +30,7 @@ from tasks.metrics import (
     psnr,
 )
 from tasks.mouth_audio import MouthAudioScorer
+from tasks.recipes.evaluation import EvaluationConfig
 from tasks.ssim import ssim
 from tasks.sync_judge import sync_judge
 from tasks.sync_networks import own_syncnet, stable_syncnet

@@ -15,7 +15,7 @@ from models.judges.videomae import VideoMAE, check_videomae, load_videomae
 from models.syncnet.loss import cosine_loss
 from tasks.lpips import load_lpips
 from tasks.published import weight_file
-from tasks.recipes import LossWeights, UNetConfig
+from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.train_syncnet import LoadedSyncNet
 
 

@@ -19,7 +19,8 @@ from models.files.state_dict import check_finite, read_state_dict
 from models.latentsync.model import LatentSync
 from models.syncnet.stable import Config, config_by_name, load_stable_syncnet
 from models.unet import LipSyncUNet
-from tasks.recipes import SyncNetConfig, recipe
+from tasks.recipes.config import SyncNetConfig
+from tasks.recipes.recipe import recipe
 from tasks.train_syncnet import PAPER_THRESHOLD, save_syncnet
 
 RECIPES = {256: "paper-256", 512: "paper-512"}

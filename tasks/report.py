@@ -13,7 +13,7 @@ from datasets.store.atomic import write_atomic
 from tasks.evaluate import CONTACT_SHEET, PLOTS
 from tasks.lipsync_score import LipSyncScore
 from tasks.plots import loss_curves, mouth_curves, offset_histogram, read_curve
-from tasks.recipes import STAGES
+from tasks.recipes.config import STAGES
 from tasks.report_page import Report, number_text, render
 from tasks.truth_check import TruthCheck
 

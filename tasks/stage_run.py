@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets.shards.clips import ClipStore
 from models.files.errors import ModelFileError
-from tasks.recipes import Recipe
+from tasks.recipes.config import Recipe
 from tasks.train_loop import Reporter, Worker
 
 DONE = "done.json"

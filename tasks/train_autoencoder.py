@@ -16,7 +16,7 @@ from datasets.windows import rng_for
 from models.autoencoder import build_autoencoder
 from tasks.augment import PLAIN
 from tasks.batches import autoencoder_batch
-from tasks.recipes import AutoencoderConfig
+from tasks.recipes.config import AutoencoderConfig
 from tasks.stage_run import StageRun
 from tasks.train_loop import Objective, Worker, train
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from datasets.errors import UserError
 from tasks.checkpoints import CHECKPOINT, load_state, save_state
 from tasks.curves import METRICS, Clock, Curve
-from tasks.recipes import StageConfig
+from tasks.recipes.config import StageConfig
 
 AHEAD = 2
 """Batches that are prepared in the background while a step is computed."""

@@ -18,7 +18,7 @@ from models.files.errors import ModelFileError
 from models.files.new_output import save_weights
 from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.batches import SyncBatch, sync_batch
-from tasks.recipes import SyncNetConfig
+from tasks.recipes.config import SyncNetConfig
 from tasks.stage_run import StageRun
 from tasks.train_loop import Objective, Worker, train
 

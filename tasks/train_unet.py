@@ -19,7 +19,7 @@ from tasks.assemble import build_model, start_weights, trained_syncnet
 from tasks.batches import TokenCache, UNetBatch, unet_batch
 from tasks.curves import METRICS
 from tasks.pixel_losses import PixelLosses
-from tasks.recipes import LossWeights, UNetConfig
+from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.stage_run import StageRun
 from tasks.train_loop import Objective, train
 

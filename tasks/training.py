@@ -21,7 +21,8 @@ import torch
 from datasets.shards.index import check_crop, read_index
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from tasks.recipes import STAGES, Recipe, parse_overrides, recipe
+from tasks.recipes.config import STAGES, Recipe
+from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.runtime.device import resolve_device
 from tasks.stage_run import DONE, StageRun, Stores
 from tasks.train_loop import Reporter, Worker

@@ -10,7 +10,7 @@ from models.files.errors import ModelFileError
 from models.latentsync.model import LatentSync
 from models.unet import LipSyncUNet
 from tasks.assemble import load_earlier, model_config, start_weights
-from tasks.recipes import recipe
+from tasks.recipes.recipe import recipe
 from tasks.stage_run import StageRun, Stores
 from tasks.train_loop import Worker
 from tasks.training import PrintReporter

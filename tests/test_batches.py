@@ -21,7 +21,8 @@ from tasks.batches import (
     sync_batch,
     unet_batch,
 )
-from tasks.recipes import UNetConfig, recipe
+from tasks.recipes.config import UNetConfig
+from tasks.recipes.recipe import recipe
 from tests.support.counting_store import CountingStore, LevelTokens, shown
 from tests.support.talking_boxes import LIPS, SIDE, make_dataset
 

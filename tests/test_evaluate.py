@@ -23,8 +23,8 @@ from tasks.evaluate import (
     read_evaluation,
 )
 from tasks.evaluation_clips import ChosenClip, ClipList
-from tasks.evaluation_config import EvaluationConfig
 from tasks.plots import COLUMNS
+from tasks.recipes.evaluation import EvaluationConfig
 from tests.support.fake_generator import Brightener
 from tests.support.real_bundle import make_real_bundle
 from tests.support.small_dataset import landmarks, write_small_dataset

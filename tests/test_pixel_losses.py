@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from datasets.errors import UserError
 from models.judges.videomae import VideoMAE, VideoMAEConfig
 from tasks.pixel_losses import PixelLosses, load_trepa, lower_half, sync_loss
-from tasks.recipes import LossWeights, recipe
+from tasks.recipes.config import LossWeights
+from tasks.recipes.recipe import recipe
 from tasks.train_syncnet import LoadedSyncNet, build_syncnet
 
 CPU = torch.device("cpu")

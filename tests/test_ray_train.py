@@ -14,7 +14,8 @@ from datasets.errors import UserError
 from tasks import ray_train
 from tasks.curves import METRICS
 from tasks.ray_train import train_with_ray
-from tasks.recipes import STAGES, recipe
+from tasks.recipes.config import STAGES
+from tasks.recipes.recipe import recipe
 from tasks.runtime.ray_session import ray_session
 from tasks.tracking import client
 from tasks.train_run import start_runs

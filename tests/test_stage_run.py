@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.files.errors import ModelFileError
-from tasks.recipes import recipe
+from tasks.recipes.recipe import recipe
 from tasks.stage_run import DONE, StageRun, Stores, stage_metrics
 from tasks.train_loop import Worker
 from tasks.training import PrintReporter

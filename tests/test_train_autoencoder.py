@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.batches import autoencoder_batch
-from tasks.recipes import recipe
+from tasks.recipes.recipe import recipe
 from tasks.stage_run import StageRun, Stores
 from tasks.train_autoencoder import AutoencoderObjective, psnr, run, some_frames
 from tasks.train_loop import Worker

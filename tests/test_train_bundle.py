@@ -12,7 +12,8 @@ from models.files.errors import ModelFileError
 from models.latentsync.model import LatentSync
 from tasks.bundle import bundle_digest, read_bundle
 from tasks.checkpoints import trained_weights
-from tasks.recipes import STAGES, recipe
+from tasks.recipes.config import STAGES
+from tasks.recipes.recipe import recipe
 from tasks.train_bundle import check_place, run_metrics, save_bundle
 from tasks.train_loop import Worker
 from tasks.train_syncnet import load_syncnet

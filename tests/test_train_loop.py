@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datasets.errors import UserError
 from tasks.checkpoints import load_state, save_state, trained_weights
 from tasks.curves import METRICS
-from tasks.recipes import StageConfig
+from tasks.recipes.config import StageConfig
 from tasks.train_loop import (
     Objective,
     Worker,

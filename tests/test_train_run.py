@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.recipes import recipe
+from tasks.recipes.recipe import recipe
 from tasks.tracking import client
 from tasks.train_run import closing_runs, earlier_result, keep_result, log_results, start_runs
 from tasks.training import TrainingJob

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.files.errors import ModelFileError
 from tasks import train_syncnet
 from tasks.batches import SyncBatch
-from tasks.recipes import recipe
+from tasks.recipes.recipe import recipe
 from tasks.stage_run import StageRun, Stores
 from tasks.train_loop import Worker
 from tasks.train_syncnet import (

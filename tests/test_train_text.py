@@ -5,7 +5,7 @@ import pytest
 
 from flows import train_latentsync as module
 from tasks.metrics import metric
-from tasks.recipes import recipe
+from tasks.recipes.recipe import recipe
 from tasks.train_text import dataset_line, result_lines
 from tasks.training import TrainingJob
 from tests.support.small_dataset import write_small_dataset

@@ -14,7 +14,8 @@ from models.latentsync.model import LatentSync
 from tasks import train_autoencoder, train_unet
 from tasks.batches import TokenCache, UNetBatch, unet_batch
 from tasks.pixel_losses import PixelLosses
-from tasks.recipes import LossWeights, UNetConfig, recipe
+from tasks.recipes.config import LossWeights, UNetConfig
+from tasks.recipes.recipe import recipe
 from tasks.stage_run import StageRun, Stores
 from tasks.train_loop import Worker
 from tasks.train_unet import UNetObjective, choose_trained, latent_weights, mouth_cells

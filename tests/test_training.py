@@ -11,7 +11,8 @@ from datasets.errors import UserError
 from models.files.errors import ModelFileError
 from tasks.checkpoints import load_state
 from tasks.curves import METRICS
-from tasks.recipes import STAGES, recipe
+from tasks.recipes.config import STAGES
+from tasks.recipes.recipe import recipe
 from tasks.runtime.device import resolve_device
 from tasks.train_loop import Worker
 from tasks.training import (

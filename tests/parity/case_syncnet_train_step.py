@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.syncnet.loss import cosine_loss
 from tasks.batches import SyncBatch
 from tasks.pixel_losses import lower_half
-from tasks.recipes import SyncNetConfig
+from tasks.recipes.config import SyncNetConfig
 from tasks.train_loop import Objective
 from tasks.train_syncnet import build_syncnet, pairs_loss
 from tests.parity.draw import draw_input, draw_pixels, fill, read_case

@@ -14,7 +14,7 @@ from models.latentsync.diffusion import mix_noise
 from models.latentsync.model import LatentSync
 from tasks.batches import UNetBatch
 from tasks.pixel_losses import PixelLosses
-from tasks.recipes import LossWeights, SyncNetConfig, UNetConfig
+from tasks.recipes.config import LossWeights, SyncNetConfig, UNetConfig
 from tasks.train_loop import Objective
 from tasks.train_syncnet import LoadedSyncNet, build_syncnet
 from tasks.train_unet import Denoised, choose_trained, denoise, encode_batch

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.convert.unet import config_from_reference
 from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
-from tasks.recipes import StageConfig
+from tasks.recipes.config import StageConfig
 from tasks.train_loop import Objective, Worker, train
 from tests.parity.draw import fill, relative_error
 from tests.parity.outcome import BAR, Errors

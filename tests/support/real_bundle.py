@@ -7,7 +7,7 @@ import torch
 
 from models.latentsync.model import LatentSync
 from tasks.assemble import model_config
-from tasks.recipes import recipe
+from tasks.recipes.recipe import recipe
 from tasks.train_syncnet import build_syncnet, save_syncnet
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from models.latentsync.config import LatentSyncConfig
-from tasks.evaluation_config import EvaluationConfig
-from tasks.recipes import AutoencoderConfig, LossWeights, Recipe, SyncNetConfig, UNetConfig
+from tasks.recipes.config import AutoencoderConfig, LossWeights, Recipe, SyncNetConfig, UNetConfig
+from tasks.recipes.evaluation import EvaluationConfig
 
 PAPER_LR = 1e-5
 """Of every stage of the paper, constant, with gradients clipped at 1."""

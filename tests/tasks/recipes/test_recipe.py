@@ -6,9 +6,10 @@ import inspect
 import pytest
 
 from datasets.errors import UserError
-from tasks import recipes
-from tasks.recipe_values import RECIPES
-from tasks.recipes import STAGES, Recipe, StageConfig, parse_overrides, recipe
+from tasks.recipes import config
+from tasks.recipes.config import STAGES, Recipe, StageConfig
+from tasks.recipes.recipe import parse_overrides, recipe
+from tasks.recipes.values import RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -105,9 +106,9 @@ def test_overrides_are_taken_apart_at_the_first_sign() -> None:
 
 def test_every_field_says_what_it_means() -> None:
     """Field docstrings follow their field; a field without one would be nobody's to explain."""
-    source = inspect.getsource(recipes)
-    for kind in vars(recipes).values():
-        if dataclasses.is_dataclass(kind) and kind.__module__ == recipes.__name__:
+    source = inspect.getsource(config)
+    for kind in vars(config).values():
+        if dataclasses.is_dataclass(kind) and kind.__module__ == config.__name__:
             for each in kind.__annotations__:
                 _, _, after = source.partition(f"    {each}: ")
                 assert after.partition("\n")[2].lstrip().startswith('"""'), (kind, each)

@@ -1,0 +1,139 @@
+"""A recipe by its name, with overrides.
+
+Overrides are texts such as `stage1.steps=20` or `model.unet.layers_per_block=1`: the path must
+exist and the value must be of the field's type.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from datasets.errors import UserError
+from tasks.recipes.config import STAGES, Recipe
+
+
+def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe of that name with the overrides applied.
+
+    Raises:
+        UserError: the name or an override is unknown, or a value is of the wrong type.
+    """
+    from tasks.recipes.values import RECIPES
+
+    if name not in RECIPES:
+        raise UserError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    chosen = RECIPES[name]()
+    for path, text in (overrides or {}).items():
+        chosen = _replaced(chosen, path.split("."), text, path)
+    for stage in STAGES:
+        config = chosen.stage(stage)
+        if config is not None and (config.batch_size < 1 or config.steps < 0):
+            raise UserError(
+                f"{stage} needs batch_size of at least 1 and steps of at least 0, got "
+                f"{config.batch_size} and {config.steps}"
+            )
+    return chosen
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
+    """`["stage1.steps=20"]` as `{"stage1.steps": "20"}`.
+
+    Raises:
+        UserError: there is no `=` in one of them.
+    """
+    pairs = {}
+    for text in texts:
+        path, sign, value = text.partition("=")
+        if not sign or not path.strip():
+            raise UserError(f"the override {text!r} is not of the form stage1.steps=20")
+        pairs[path.strip()] = value.strip()
+    return pairs
+
+
+def _replaced(owner: Any, path: list[str], text: str, whole: str) -> Any:
+    """`owner` with the value at `path` replaced by what `text` says."""
+    name, rest = path[0], path[1:]
+    if isinstance(owner, dict):
+        return _replaced_in_dict(owner, path, text, whole)
+    if not dataclasses.is_dataclass(owner) or isinstance(owner, type):
+        raise UserError(f"the override {whole!r} goes deeper than the recipe: {name!r} is no field")
+    known = [each.name for each in dataclasses.fields(owner)]
+    if name not in known:
+        raise _unknown(name, known, len(path), whole)
+    if rest:
+        value = _replaced(getattr(owner, name), rest, text, whole)
+    else:
+        value = _parsed(text, get_type_hints(type(owner))[name], whole)
+    try:
+        return dataclasses.replace(owner, **{name: value})
+    except ValueError as error:
+        raise UserError(f"the override {whole!r} cannot be: {error}") from error
+
+
+def _unknown(name: str, known: list[str], deep: int, whole: str) -> UserError:
+    """Names the field that was probably meant, then all.
+
+    Args:
+        name: the part of `whole` that is no field.
+        known: the fields that are there.
+        deep: parts of `whole` from `name` on.
+        whole: the override's path.
+    """
+    hint = "instead"
+    if close := difflib.get_close_matches(name, known, n=1):
+        parts = whole.split(".")
+        parts[len(parts) - deep] = close[0]
+        hint = f"did you mean {'.'.join(parts)!r}? Instead"
+    fields = ", ".join(known)
+    return UserError(f"{whole!r} is not in the recipe: {hint} of {name!r} it has {fields}")
+
+
+def _replaced_in_dict(
+    owner: dict[str, Any], path: list[str], text: str, whole: str
+) -> dict[str, Any]:
+    name, rest = path[0], path[1:]
+    if name not in owner:
+        raise _unknown(name, [*owner], len(path), whole)
+    old = owner[name]
+    if rest:
+        return {**owner, name: _replaced(old, rest, text, whole)}
+    kind = list if isinstance(old, tuple) else type(old)
+    value = _parsed(text, kind, whole)
+    return {**owner, name: tuple(value) if isinstance(old, tuple) else value}
+
+
+def _parsed(text: str, kind: Any, whole: str) -> Any:
+    """`text` as a value of type `kind`: numbers, bools, texts, choices, lists and None."""
+    origin, options = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if text in options:
+            return text
+        raise UserError(f"{whole} must be one of {', '.join(map(str, options))}, got {text!r}")
+    if origin in (typing.Union, types.UnionType):
+        if text.lower() in ("none", "null") and type(None) in options:
+            return None
+        return _parsed(text, next(each for each in options if each is not type(None)), whole)
+    if kind is str:
+        return text
+    if dataclasses.is_dataclass(kind):
+        raise UserError(f"{whole} is a group of fields: override one of them")
+    wanted = origin or kind
+    try:
+        value = json.loads(text.lower() if wanted is bool else text)
+    except json.JSONDecodeError:
+        raise UserError(f"{whole} must be of type {_name(kind)}, got {text!r}") from None
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if wanted is tuple and isinstance(value, list):
+        return tuple(value)
+    if type(value) is not wanted:
+        raise UserError(f"{whole} must be of type {_name(kind)}, got {text!r}")
+    return value
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", None) or str(kind)
