@@ -17,7 +17,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("datasets/faces/landmarks.py", "detect"),
         ("datasets/faces/landmarks.py", "reset"),
     ),
-    "shots": (("tasks/shots.py", "add"),),
+    "shots": (("tasks/faces/shots.py", "add"),),
     "alignment": (
         ("datasets/faces/alignment.py", "align"),
         ("datasets/faces/alignment.py", "matrix"),

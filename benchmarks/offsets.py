@@ -26,8 +26,8 @@ from datasets.errors import SourceError, UserError
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio, read_frames
 from datasets.sources.items import list_folder
+from tasks.faces.shots import ShotDetector
 from tasks.ingest_file import is_silent
-from tasks.shots import ShotDetector
 from tasks.sync_score import ClipSignals, OffsetScore, OffsetScorer, get_scorer
 
 SHIFTS = tuple(shift for shift in range(-9, 10) if shift)

@@ -13,8 +13,8 @@ import numpy as np
 from datasets.faces.landmarks import FaceDetector
 from datasets.media import Picture
 from tasks.clip_writer import TrackWriter
-from tasks.shots import LATENCY, ShotDetector
-from tasks.tracks import Sighting, Tracker
+from tasks.faces.shots import LATENCY, ShotDetector
+from tasks.faces.tracks import Sighting, Tracker
 
 
 @dataclass

@@ -14,8 +14,8 @@ import numpy as np
 from datasets.faces.alignment import Aligner, three_points
 from datasets.faces.landmarks import Face, FaceMeshDetector, head_pose, mouth_opening
 from datasets.media import probe, read_frames
-from tasks.shots import ShotDetector
-from tasks.tracks import Tracker
+from tasks.faces.shots import ShotDetector
+from tasks.faces.tracks import Tracker
 
 MAX_GAP = 8
 """Frames that may be missed in a row; the face is taken to move evenly between."""

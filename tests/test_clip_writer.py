@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.clip_writer import TrackClip, TrackWriter
-from tasks.tracks import Sighting
+from tasks.faces.tracks import Sighting
 
 SIDE = 64
 MIN, MAX = 6, 20

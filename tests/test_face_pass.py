@@ -6,7 +6,7 @@ import pytest
 from datasets.faces.landmarks import Face
 from datasets.media import Picture
 from tasks.face_pass import FacePass
-from tasks.tracks import MAX_GAP, Sighting
+from tasks.faces.tracks import MAX_GAP, Sighting
 
 BLUE = 2
 

@@ -14,10 +14,10 @@ from datasets.media import read_frames
 from datasets.shards.index import read_samples
 from datasets.sources.items import list_folder
 from datasets.store.local import LocalStore
+from tasks.faces.shots import ShotDetector
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig
 from tasks.mouth_audio import MouthAudioScorer
-from tasks.shots import ShotDetector
 from tasks.verdicts import Thresholds
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]

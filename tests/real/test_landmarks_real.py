@@ -9,7 +9,7 @@ from benchmarks.landmarks import SETTLING, face_mesh, jitter, moved, square_corn
 from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
 from datasets.media import read_frames
 from tasks.face_pass import FacePass
-from tasks.tracks import Sighting
+from tasks.faces.tracks import Sighting
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

@@ -14,7 +14,7 @@ from scenedetect import (
 )
 
 from datasets.media import read_frames
-from tasks.shots import ShotConfig, ShotDetector
+from tasks.faces.shots import ShotConfig, ShotDetector
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.shots import LATENCY, ShotDetector
+from tasks.faces.shots import LATENCY, ShotDetector
 from tests.support.portrait import moving
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.faces.landmarks import Face, overlap
-from tasks.tracks import MAX_GAP, Sighting, Tracker
+from tasks.faces.tracks import MAX_GAP, Sighting, Tracker
 
 
 def face(x: float, y: float = 50.0, side: float = 40.0) -> Face:
