@@ -33,7 +33,7 @@ test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 weights: setup
-	$(BIN)/python -m models.weights
+	$(BIN)/python -m tasks.weights
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 # torch is imported by the steps alone: a process begins with the peak of the one that started it.
-from models.download import free_bytes
+from tasks.weights.download import free_bytes
 from tests.parity import CASES
 
 BAR_BYTES = 16 << 30

@@ -14,10 +14,10 @@ from models.files.state_dict import read_state_dict
 from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
 from tasks.checkpoints import CHECKPOINT, trained_weights
-from tasks.published import weight_file
 from tasks.recipes.config import Recipe, UNetConfig
 from tasks.stage_run import StageRun, stage_metrics
 from tasks.train_syncnet import LoadedSyncNet, build_syncnet
+from tasks.weights.by_name import weight_file
 
 MOTION = "motion_modules."
 """In the names of all entries of motion modules."""

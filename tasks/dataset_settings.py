@@ -10,8 +10,8 @@ from datasets.shards.index import check_crop, read_index
 from datasets.store.protocol import Store
 from tasks.dataset_pack import RECEIPT, PackConfig, read_receipt, with_fraction
 from tasks.ingest_config import IngestConfig
-from tasks.published import is_fetched
 from tasks.verdicts import Thresholds
+from tasks.weights.by_name import is_fetched
 
 BEFORE = ""
 """The crop of datasets that do not name one."""

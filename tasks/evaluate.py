@@ -20,11 +20,11 @@ import numpy as np
 from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from tasks.bundle import bundle_digest, read_bundle
 from tasks.evaluation_clips import CLIP_LIST, ClipList
 from tasks.metrics import Metric
 from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
 from tasks.references import check_reference
+from tasks.weights.bundle import bundle_digest, read_bundle
 
 __all__ = ["EvaluationConfig", "evaluate", "read_evaluation"]
 
@@ -164,7 +164,7 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
 
 def _weights_digest(given: str) -> str:
     """sha256 of a file or name of the weights table, or over a folder; empty for none."""
-    from tasks.published import weight_file
+    from tasks.weights.by_name import weight_file
 
     if not given:
         return ""

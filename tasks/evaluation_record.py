@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.bundle import is_outdated
 from tasks.evaluate import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.evaluation_clips import CLIP_LIST
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry import CHAMPION, EVALUATION_TAG, ModelVersion, Registry, resolve
 from tasks.tracking import Tracker
+from tasks.weights.bundle import is_outdated
 
 
 def judge_reference(registry: Registry, model_name: str) -> str:

@@ -18,7 +18,6 @@ from models.judges.extractors import FeatureExtractor, image_extractor, video_ex
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
 from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
-from tasks.lpips import load_lpips, lpips
 from tasks.metrics import (
     NO_FACE,
     Metric,
@@ -34,6 +33,7 @@ from tasks.recipes.evaluation import EvaluationConfig
 from tasks.ssim import ssim
 from tasks.sync_judge import sync_judge
 from tasks.sync_networks import own_syncnet, stable_syncnet
+from tasks.weights.lpips import load_lpips, lpips
 
 WINDOW = 16
 """Frames per video that FVD looks at."""
@@ -89,7 +89,7 @@ class Scores:
         tests: ClipList,
         detector: FaceDetector,
     ) -> None:
-        from tasks.published import weight_file
+        from tasks.weights.by_name import weight_file
 
         def file(name: str) -> Path | None:
             return weight_file(name) if name else None

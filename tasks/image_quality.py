@@ -12,7 +12,7 @@ import torch
 
 from datasets.errors import UserError
 from models.judges.hyperiqa import HyperIQA
-from tasks.published import weight_file
+from tasks.weights.by_name import weight_file
 
 WEIGHTS = "hyperiqa"
 """Name in the weights table."""

@@ -26,7 +26,7 @@ class IngestConfig:
     scorer_weights: str = ""
     """Of a scorer that needs some: a file, a folder, or a name of the weights table."""
     weights_digest: str = ""
-    """`tasks.published.weights_digest` of them."""
+    """`tasks.weights.by_name.weights_digest` of them."""
     quality: bool = False
     """Whether HyperIQA's score of the faces is measured."""
     min_frames: int = 50

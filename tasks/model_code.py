@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from models.files.errors import ModelFileError
-from tasks.bundle import bundle_digest, read_bundle
+from tasks.weights.bundle import bundle_digest, read_bundle
 
 COLUMNS = ("video", "audio", "output")
 

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from datasets.errors import UserError
 from models.judges.videomae import VideoMAE, check_videomae, load_videomae
 from models.syncnet.loss import cosine_loss
-from tasks.lpips import load_lpips
-from tasks.published import weight_file
 from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.train_syncnet import LoadedSyncNet
+from tasks.weights.by_name import weight_file
+from tasks.weights.lpips import load_lpips
 
 
 def lower_half(pixels: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from tasks.bundle import is_outdated
 from tasks.metrics import NO_FACE
 from tasks.registry import (
     CANDIDATE,
@@ -28,6 +27,7 @@ from tasks.registry import (
     Registry,
 )
 from tasks.tracking import Tracker
+from tasks.weights.bundle import is_outdated
 
 
 @dataclass(frozen=True)

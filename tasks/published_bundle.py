@@ -3,7 +3,7 @@
     python -m tasks.published_bundle OUT --unet latentsync-1.5-unet --resolution 256
     python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --model OUT
 
-Weights are names of `python -m models.weights`, or paths. `--register NAME` also makes the
+Weights are names of `python -m tasks.weights`, or paths. `--register NAME` also makes the
 bundle a version of that model, also where it was built before. `OUT/bundle.json` says from
 which files it is made.
 """
@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
-from models.download import free_bytes
 from models.files.errors import ModelFileError
 from models.files.new_output import check_free, new_folder
 from models.files.state_dict import check_archive
 from models.latentsync.config import LatentSyncConfig
-from models.weights import sha256_of
-from tasks.bundle import ABOUT, bundle_digest, read_bundle
-from tasks.published import weight_file
 from tasks.published_model import FOLDER_FILES, RECIPES, Files, assemble, judge_config, write_judge
 from tasks.registry import Registry
 from tasks.runtime.failures import sentence_for
 from tasks.tracking import Tracker, default_uri
-from tasks.train_bundle import code_version
+from tasks.weights.bundle import ABOUT, bundle_digest, code_version, read_bundle
+from tasks.weights.by_name import weight_file
+from tasks.weights.download import free_bytes
+from tasks.weights.store import sha256_of
 
 RESOLUTIONS = {"latentsync-1.5-unet": 256, "latentsync-1.6-unet": 512}
 """What the shapes of a U-Net do not tell."""

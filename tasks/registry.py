@@ -17,8 +17,8 @@ from typing import Any
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.bundle import bundle_digest, read_bundle
 from tasks.tracking import Tracker, checked_uri, client, quiet, sqlite_path
+from tasks.weights.bundle import bundle_digest, read_bundle
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 EVALUATION_TAG = "evaluation"

@@ -21,8 +21,8 @@ from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from models.files.errors import ModelFileError
 from models.syncnet.loss import sync_accuracy
-from tasks.bundle import ABOUT, read_bundle
 from tasks.sync_score import ClipSignals, OffsetScore
+from tasks.weights.bundle import ABOUT, read_bundle
 
 MAX_SHIFT = 15
 BATCH = 32
@@ -221,7 +221,7 @@ def published_syncnet(weights: str, device: torch.device) -> PublishedSyncNet:
         UserError: there is no such file.
         ModelFileError: it is damaged or of another network.
     """
-    from tasks.published import weight_file
+    from tasks.weights.by_name import weight_file
 
     return PublishedSyncNet(weight_file(weights), device)
 
@@ -264,7 +264,7 @@ def stable_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
         ModelFileError: what is there is damaged, of another network, or of a bundle that knows
             another crop than this release makes.
     """
-    from tasks.published import weight_file
+    from tasks.weights.by_name import weight_file
 
     if not weights:
         raise UserError(

@@ -71,7 +71,7 @@ def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScore
 
     Args:
         name: `mouth-audio`, `syncnet-v2` or `stable-syncnet`.
-        weights: a file, a folder, or a name of the weights table (`python -m models.weights`).
+        weights: a file, a folder, or a name of the weights table (`python -m tasks.weights`).
             `syncnet-v2` takes the table's where this is empty; `stable-syncnet` also takes a
             trained bundle.
         device: where networks run: cpu, cuda, cuda:1, mps.
@@ -106,7 +106,7 @@ def scorer_weights_digest(name: str, weights: str = "") -> str:
     """
     if name == MOUTH_AUDIO:
         return ""
-    from tasks.published import weights_digest
+    from tasks.weights.by_name import weights_digest
 
     return weights_digest(weights or SYNCNET_V2)
 

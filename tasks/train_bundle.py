@@ -1,6 +1,5 @@
 """From the checkpoints of a finished run to the one folder that everything else uses."""
 
-import hashlib
 import json
 import shutil
 from dataclasses import asdict
@@ -8,20 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
-from tasks.bundle import ABOUT
 from tasks.training import TrainingJob, dataset_digest, result, stage_digests, stage_names
+from tasks.weights.bundle import ABOUT, code_version
 
 BUNDLE = "bundle"
-
-
-def code_version() -> str:
-    """A digest of the networks' source: what wrote and can read these weights."""
-    import models
-
-    total = hashlib.sha256()
-    for path in sorted(Path(str(models.__file__)).parent.glob("*.py")):
-        total.update(path.name.encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()[:16]
 
 
 def about(job: TrainingJob) -> dict[str, Any]:

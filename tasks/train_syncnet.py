@@ -178,7 +178,7 @@ def run(stage: StageRun) -> dict[str, Any]:
 
 def _load_published(network: nn.Module, weights: str) -> None:
     from models.files.state_dict import load_weights, read_state_dict
-    from tasks.published import weight_file
+    from tasks.weights.by_name import weight_file
 
     path = weight_file(weights)
     load_weights(network, read_state_dict(path), path)

@@ -115,7 +115,7 @@ def check(job: TrainingJob) -> None:
             faces are not aligned as the model's.
         ModelFileError: a file of the weights table is damaged, or the video network's is none.
     """
-    from tasks.published import weight_file
+    from tasks.weights.by_name import weight_file
 
     resolve_device(job.device)
     chosen = job.recipe

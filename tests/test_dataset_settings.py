@@ -13,13 +13,13 @@ from datasets.errors import UserError
 from datasets.store.local import LocalStore
 from flows.refresh_dataset import refresh_dataset
 from flows.relabel_dataset import relabel_dataset
-from models.weights import find, weights_folder
-from tasks import published
 from tasks.dataset_pack import RECEIPT, PackConfig
 from tasks.dataset_settings import Settings, differences, next_settings, settings_before
 from tasks.ingest_config import IngestConfig
 from tasks.sync_score import SYNCNET_V2, scorer_weights_digest
 from tasks.verdicts import Thresholds
+from tasks.weights import by_name
+from tasks.weights.store import find, weights_folder
 
 BEFORE = Settings(
     IngestConfig(quality=True),
@@ -44,7 +44,7 @@ def following(
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A weights folder with nothing in it, and where a few bytes pass for the real files."""
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
-    monkeypatch.setattr(published, "verified", lambda name: weights_folder() / find(name).file)
+    monkeypatch.setattr(by_name, "verified", lambda name: weights_folder() / find(name).file)
     return tmp_path / "weights"
 
 

@@ -59,7 +59,7 @@ def test_weights_that_are_not_there_give_no_scorer_unless_named(
     with pytest.raises(ModelFileError, match=r"hyperiqa at .* are not what they were"):
         get_quality_scorer()
     # Fresh weights of the same form do for the rest.
-    monkeypatch.setattr("models.weights._verify", lambda *_: None)
+    monkeypatch.setattr("tasks.weights.store._verify", lambda *_: None)
     clip = faces(1, 64, 4)
     for name in ("", "hyperiqa", str(path)):
         scorer = get_quality_scorer(name)

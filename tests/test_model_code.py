@@ -8,9 +8,9 @@ import pytest
 
 from models.files.errors import ModelFileError
 from tasks import lipsync_video
-from tasks.bundle import bundle_digest
 from tasks.lipsync_video import LipSyncResult
 from tasks.tracking import quiet
+from tasks.weights.bundle import bundle_digest
 from tests.support.fake_bundle import make_bundle
 
 with quiet():

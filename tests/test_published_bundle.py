@@ -17,13 +17,13 @@ from models.convert.unet import unet_to_reference
 from models.latentsync.model import LatentSync
 from models.syncnet.stable import StableSyncNet
 from models.unet import LipSyncUNet
-from models.weights import sha256_of
 from tasks.lipsync import FaceGenerator
 from tasks.lipsync_video import lip_sync_video
 from tasks.published_bundle import build_bundle, main, register_bundle
 from tasks.published_model import Files
 from tasks.registry import CANDIDATE, get_alias, resolve
 from tasks.sync_judge import sync_judge
+from tasks.weights.store import sha256_of
 from tests.models.audio.test_whisper_tokens import openai_weights
 from tests.models.autoencoder.test_kl import old_names
 from tests.support.fake_bundle import store_uri

@@ -40,7 +40,7 @@ def test_syncnet_v2_takes_the_tables_weights(
     with pytest.raises(ModelFileError, match=r"syncnet-v2 at .* are not what they were"):
         get_scorer("syncnet-v2")
     # Fresh weights of the same form do for the rest.
-    monkeypatch.setattr("models.weights._verify", lambda *_: None)
+    monkeypatch.setattr("tasks.weights.store._verify", lambda *_: None)
     for weights in ("", "syncnet-v2", str(path)):
         scorer = get_scorer("syncnet-v2", weights)
         assert (scorer.name, scorer.needs_frames) == ("syncnet-v2", True)

@@ -1,6 +1,6 @@
 """Features that FID and FVD are distances of.
 
-The official extractors are TorchScript files (see `models.weights`: inception-2015, i3d).
+The official extractors are TorchScript files (see `tasks.weights.store`: inception-2015, i3d).
 Without a file a seeded network of the same kind stands in; its numbers mean something
 only against each other, and its label says so on each of them.
 """

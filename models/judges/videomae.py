@@ -227,7 +227,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError as problem:
         raise ModelFileError(
             f"{path}, which says the sizes of the VideoMAE beside it, is not there: "
-            "`python -m models.weights fetch videomae-base-config` fetches videomae-base's"
+            "`python -m tasks.weights fetch videomae-base-config` fetches videomae-base's"
         ) from problem
     except (OSError, ValueError) as problem:
         raise ModelFileError(f"{path} cannot be read as JSON: {problem}") from problem

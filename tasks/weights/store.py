@@ -1,7 +1,7 @@
 """Weights of other people: what there is, what is here, and how to get the rest.
 
-    python -m models.weights                      # what is present, missing, and its licence
-    python -m models.weights fetch whisper-tiny   # one or more by name
+    python -m tasks.weights                      # what is present, missing, and its licence
+    python -m tasks.weights fetch whisper-tiny   # one or more by name
 
 Files go to `WEIGHTS_DIR` (default ~/.cache/latentsync-flows/weights). Every file is
 checked against its sha256: the table's, or else the one recorded in `weights.lock.json`
@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.addresses import mirrored
-from models.containers import container_fault
-from models.download import Progress, download, free_bytes
 from models.files.errors import ModelFileError
-from models.weights_lock import can_lock, exclusive, lock_of, record, recorded
-from models.weights_table import WEIGHTS, Weight
+from tasks.weights.addresses import mirrored
+from tasks.weights.containers import container_fault
+from tasks.weights.download import Progress, download, free_bytes
+from tasks.weights.lock import can_lock, exclusive, lock_of, record, recorded
+from tasks.weights.table import WEIGHTS, Weight
 
 _log = logging.getLogger(__name__)
 
@@ -271,9 +271,3 @@ def status(folder: Path | None = None, table: Sequence[Weight] = WEIGHTS) -> lis
         else:
             rows.append(Status(weight, False, weight.size, _obstacle(path)))
     return rows
-
-
-if __name__ == "__main__":
-    from models.weights_command import main
-
-    raise SystemExit(main())

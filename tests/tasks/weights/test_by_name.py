@@ -6,8 +6,8 @@ import pytest
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from models.weights import find
-from tasks.published import is_fetched, weight_file
+from tasks.weights.by_name import is_fetched, weight_file
+from tasks.weights.store import find
 
 
 def test_a_path_is_itself(tmp_path: Path) -> None:

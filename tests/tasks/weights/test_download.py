@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from models.download import download, free_bytes
 from models.files.errors import ModelFileError
+from tasks.weights.download import download, free_bytes
 from tests.support.file_server import Files, file_server
 from tests.support.raw_server import answer, raw_server
 

@@ -6,7 +6,7 @@ import pytest
 from datasets.faces import alignment
 from models.files.errors import ModelFileError
 from models.latentsync.config import LatentSyncConfig
-from tasks.bundle import bundle_digest, is_outdated, read_bundle
+from tasks.weights.bundle import bundle_digest, is_outdated, read_bundle
 from tests.support.fake_bundle import ABOUT, CONFIG, make_bundle
 
 

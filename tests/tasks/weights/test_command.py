@@ -1,4 +1,4 @@
-"""`python -m models.weights`: what there is, what is fetched, and one sentence when it is not."""
+"""`python -m tasks.weights`: what there is, what is fetched, and one sentence when it is not."""
 
 import signal
 import subprocess
@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from models import weights
-from models.weights import weights_folder
-from models.weights_command import main
-from models.weights_lock import LOCK_FILE
+from tasks.weights import store
+from tasks.weights.command import main
+from tasks.weights.lock import LOCK_FILE
+from tasks.weights.store import weights_folder
 from tests.support.file_server import Files, file_server
 from tests.support.raw_server import answer, raw_server
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 HEADER = b'{"a": {"dtype": "U8", "shape": [3000000], "data_offsets": [0, 3000000]}}'
 BODY = len(HEADER).to_bytes(8, "little") + HEADER + bytes(3_000_000)
 NAME = "sd-vae-ft-mse"
 """Of this one neither size nor sha256 is published."""
-FILE = weights.find(NAME).file
+FILE = store.find(NAME).file
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +47,10 @@ def test_list_shows_all_with_licence(
     assert weights_folder() == tmp_path
     assert main([]) == 0
     text = capsys.readouterr().out
-    for row in weights.WEIGHTS:
+    for row in store.WEIGHTS:
         assert row.name in text
         assert row.licence in text
-    assert f"0 present, {len(weights.WEIGHTS)} missing" in text
+    assert f"0 present, {len(store.WEIGHTS)} missing" in text
     (tmp_path / "whisper").mkdir()
     (tmp_path / "whisper" / "tiny.pt").write_bytes(b"no")
     assert main(["list"]) == 1
@@ -90,7 +90,7 @@ def test_names_are_checked_before_anything_comes(
 
 def test_ctrl_c_is_said_and_the_next_fetch_goes_on(mirror: Files) -> None:
     mirror.stall_after = [2_000_000]
-    command = [sys.executable, "-m", "models.weights", "fetch", NAME]
+    command = [sys.executable, "-m", "tasks.weights", "fetch", NAME]
     part = weights_folder() / f"{FILE}.part"
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (part.exists() and part.stat().st_size):

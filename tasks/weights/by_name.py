@@ -9,12 +9,12 @@ from pathlib import Path
 from datasets.errors import UserError
 from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
-from models.weights import find, verified, weights_folder
-from tasks.bundle import bundle_digest
+from tasks.weights.bundle import bundle_digest
+from tasks.weights.store import find, verified, weights_folder
 
 
 def weight_file(name: str) -> Path:
-    """The file of a row of `models.weights_table`, or of a path.
+    """The file of a row of `tasks.weights.table`, or of a path.
 
     Raises:
         UserError: there is no such file.
@@ -31,7 +31,7 @@ def weight_file(name: str) -> Path:
     if not found.is_file():
         raise UserError(
             f"the weights {name} are not at {found}: `make weights` lists what is missing, "
-            f"`python -m models.weights fetch {name}` fetches them ({weight.licence})"
+            f"`python -m tasks.weights fetch {name}` fetches them ({weight.licence})"
         )
     return verified(name)
 

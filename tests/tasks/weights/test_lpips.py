@@ -8,8 +8,8 @@ import torch
 
 from datasets.errors import UserError
 from models.judges.lpips import VggLpips
-from tasks import lpips as module
-from tasks.lpips import load_lpips, lpips
+from tasks.weights import lpips as module
+from tasks.weights.lpips import load_lpips, lpips
 
 CPU = torch.device("cpu")
 

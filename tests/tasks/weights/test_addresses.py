@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from models.addresses import checked_address, mirrored
 from models.files.errors import ModelFileError
+from tasks.weights.addresses import checked_address, mirrored
 
 URL = "https://example.org/w.pt"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from models import weights
 from models.files.errors import ModelFileError
-from models.weights import fetch, find, status, verified
-from models.weights_lock import LOCK_FILE
-from models.weights_table import Weight
+from tasks.weights import store
+from tasks.weights.lock import LOCK_FILE
+from tasks.weights.store import fetch, find, status, verified
+from tasks.weights.table import Weight
 from tests.support.file_server import Files, file_server
 from tests.support.raw_server import answer, raw_server
 
@@ -219,7 +219,7 @@ def test_two_at_once_fetch_once(weight: Weight, server: Files, tmp_path: Path) -
 def test_a_disk_too_small_is_seen_before(
     weight: Weight, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "free_bytes", lambda folder: 100)
+    monkeypatch.setattr(store, "free_bytes", lambda folder: 100)
     with pytest.raises(OSError, match="No space left"):
         get(weight, tmp_path)
     assert not server.requests
@@ -234,7 +234,7 @@ def test_a_verified_file_is_read_once_and_never_fetched(
         read.append(path)
         return DIGEST
 
-    monkeypatch.setattr(weights, "sha256_of", watched)
+    monkeypatch.setattr(store, "sha256_of", watched)
     for row in (weight, replace(weight, name="other", file="kind/o.pt", size=None, sha256=None)):
         path = tmp_path / row.file
         path.parent.mkdir(exist_ok=True)
@@ -306,7 +306,7 @@ def test_a_folder_that_is_a_file(weight: Weight, server: Files, tmp_path: Path) 
 
 
 def test_names_and_files_of_the_table_are_unique_and_digests_plausible() -> None:
-    table = weights.WEIGHTS
+    table = store.WEIGHTS
     assert len({row.name for row in table}) == len({row.file for row in table}) == len(table)
     for row in table:
         assert find(row.name) is row

@@ -1,4 +1,4 @@
-"""Every weight file the project can use. None is shipped; `models.weights` fetches them."""
+"""Every weight file the project can use. None is shipped; `tasks.weights.store` fetches them."""
 
 from dataclasses import dataclass
 

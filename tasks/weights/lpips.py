@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from models.judges.lpips import TorchScriptLpips, VggLpips, load_vgg_lpips, perceptual_loss
-from tasks.published import weight_file
+from tasks.weights.by_name import weight_file
 
 LINEAR = "lpips-vgg"
 """Row of the weights table with the linear weights that torchvision's VGG16 lacks."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.containers import container_fault
+from tasks.weights.containers import container_fault
 
 TENSORS = {
     "a": torch.arange(50.0),

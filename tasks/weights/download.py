@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from models.addresses import checked_address
 from models.files.errors import ModelFileError
+from tasks.weights.addresses import checked_address
 
 CHUNK = 1 << 20
 Progress = Callable[[int, int | None], None]

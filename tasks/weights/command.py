@@ -1,12 +1,12 @@
-"""The command line of `models.weights`."""
+"""The command line of `tasks.weights.store`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from models import weights
 from models.files.errors import ModelFileError
+from tasks.weights import store
 
 INTERRUPTED = 130
 """Exit status: what shells give to a command that Ctrl-C ended."""
@@ -18,8 +18,8 @@ def _megabytes(size: int | None) -> str:
 
 def _list(folder: Path, names: Sequence[str]) -> int:
     """Print the rows with these names, all when there are none; 1 when one is damaged."""
-    table = [weights.find(name) for name in dict.fromkeys(names)] or weights.WEIGHTS
-    rows = weights.status(folder, table)
+    table = [store.find(name) for name in dict.fromkeys(names)] or store.WEIGHTS
+    rows = store.status(folder, table)
     print(f"weights in {folder}")
     for row in rows:
         state = "damaged" if row.problem else "present" if row.present else "missing"
@@ -38,25 +38,25 @@ def _show(done: int, total: int | None) -> None:
 
 def _fetch(folder: Path, names: Sequence[str]) -> int:
     # A name that does not exist is seen before gigabytes come for the others.
-    table = [weights.find(name) for name in dict.fromkeys(names)]
+    table = [store.find(name) for name in dict.fromkeys(names)]
     for weight in table:
         print(f"{weight.name}: licence {weight.licence}", flush=True)
-        print(f"{weight.name}: {weights.fetch(weight.name, folder, progress=_show)}", flush=True)
+        print(f"{weight.name}: {store.fetch(weight.name, folder, progress=_show)}", flush=True)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m models.weights`; the exit status."""
+    """Run `python -m tasks.weights`; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m models.weights",
-        description=weights.__doc__,
+        prog="python -m tasks.weights",
+        description=store.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
     parser.add_argument("names", nargs="*", help="weights to fetch or to list; list: all")
     parser.add_argument("--folder", type=Path, default=None, help="instead of WEIGHTS_DIR")
     options = parser.parse_args(argv)
-    folder = options.folder or weights.weights_folder()
+    folder = options.folder or store.weights_folder()
     fetching = options.action == "fetch"
     if fetching and not options.names:
         parser.error("name the weights to fetch")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.files.errors import ModelFileError
-from models.weights_lock import LOCK_FILE, can_lock, exclusive, lock_of, record, recorded
+from tasks.weights.lock import LOCK_FILE, can_lock, exclusive, lock_of, record, recorded
 
 
 def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import models
 from models.files.errors import ModelFileError
 from models.latentsync.config import CROP, MASK, check_inputs
 
@@ -77,3 +78,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelFileError(f"{path} holds no JSON object, so {path.parent} is no model bundle")
     return content
+
+
+def code_version() -> str:
+    """A digest of the networks' source: what wrote and can read these weights."""
+    total = hashlib.sha256()
+    folder = Path(str(models.__file__)).parent
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        total.update(name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()[:16]
