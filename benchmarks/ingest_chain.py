@@ -33,7 +33,8 @@ from datasets.faces.alignment import Aligner, align
 from datasets.media import FPS, VideoWriter, probe, read_audio, read_frames
 from tasks.clip_writer import PRESET
 from tasks.ingest import IngestConfig
-from tasks.sync_score import ClipSignals, get_scorer
+from tasks.sync.scorers import get_scorer
+from tasks.sync.signals import ClipSignals
 from tasks.verdicts import Thresholds
 
 STAGES = ("check", "resample", "shots", "segment", "align", "sync")

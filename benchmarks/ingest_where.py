@@ -34,7 +34,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("datasets/media/audio.py", "part"),
         ("datasets/media/audio.py", "flac_bytes"),
     ),
-    "sync score": (("tasks/mouth_audio.py", "score"),),
+    "sync score": (("tasks/sync/mouth_audio.py", "score"),),
     "shards": (("datasets/shards/writer.py", "add"), ("datasets/shards/writer.py", "finish")),
     "hash of the file": (("datasets/store/atomic.py", "content_digest"),),
 }

@@ -33,7 +33,7 @@ from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
 from datasets.faces.mediapipe_models import quiet_stderr
 from datasets.media import SAMPLES_PER_FRAME, read_audio, read_frames
 from datasets.media.video import Frame
-from tasks.mouth_audio import MouthAudioScorer
+from tasks.sync.mouth_audio import MouthAudioScorer
 
 SIDE = 256
 STRIDES = (2, 3, 5)

@@ -1,6 +1,7 @@
 """Fit the weights of the scorer mouth-audio, and show what they do on speakers left out.
 
-    python -m benchmarks.mouth_audio_fit FOLDER                  print `tasks.mouth_audio_weights`
+    python -m benchmarks.mouth_audio_fit FOLDER                  print
+    `tasks.sync.mouth_audio_weights`
     python -m benchmarks.mouth_audio_fit FOLDER --leave-one-out  the figures of benchmarks.offsets,
                                                                  each file by weights fitted on
                                                                  all others
@@ -19,9 +20,9 @@ import numpy as np
 
 from benchmarks.offsets import Footage, measure, pieces, read_folder, report
 from datasets.media import FPS
-from tasks.mouth_audio import VELOCITY_SHARE, MouthAudioScorer, band_signals, mouth_signals
-from tasks.mouth_audio_weights import MouthAudioWeights
-from tasks.sync_score import ClipSignals, OffsetScore
+from tasks.sync.mouth_audio import VELOCITY_SHARE, MouthAudioScorer, band_signals, mouth_signals
+from tasks.sync.mouth_audio_weights import MouthAudioWeights
+from tasks.sync.signals import ClipSignals, OffsetScore
 
 KNOWN_OFFSETS = {
     "grid_bbaf2n.mpg": 0,

@@ -28,7 +28,8 @@ from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio, read_frames
 from datasets.sources.items import list_folder
 from tasks.faces.shots import ShotDetector
 from tasks.ingest_file import is_silent
-from tasks.sync_score import ClipSignals, OffsetScore, OffsetScorer, get_scorer
+from tasks.sync.scorers import get_scorer
+from tasks.sync.signals import ClipSignals, OffsetScore, OffsetScorer
 
 SHIFTS = tuple(shift for shift in range(-9, 10) if shift)
 LONG_FRAMES = 125

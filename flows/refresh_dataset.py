@@ -59,7 +59,7 @@ from tasks.runtime.room import gpu_share_of_core  # noqa: E402
 from tasks.runtime.stage import Resources  # noqa: E402
 from tasks.source_state import plain  # noqa: E402
 from tasks.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
-from tasks.sync_score import get_scorer, scorer_weights_digest  # noqa: E402
+from tasks.sync.scorers import get_scorer, scorer_weights_digest  # noqa: E402
 
 SOURCES = ("sample", *LISTED)
 

@@ -16,7 +16,7 @@ from models.latentsync.model import LatentSync
 from tasks.checkpoints import CHECKPOINT, trained_weights
 from tasks.recipes.config import Recipe, UNetConfig
 from tasks.stage_run import StageRun, stage_metrics
-from tasks.train_syncnet import LoadedSyncNet, build_syncnet
+from tasks.sync.network_files import LoadedSyncNet, build_syncnet
 from tasks.weights.by_name import weight_file
 
 MOTION = "motion_modules."

@@ -28,11 +28,11 @@ from tasks.metrics import (
     metric,
     psnr,
 )
-from tasks.mouth_audio import MouthAudioScorer
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.ssim import ssim
+from tasks.sync.mouth_audio import MouthAudioScorer
+from tasks.sync.networks import own_syncnet, stable_syncnet
 from tasks.sync_judge import sync_judge
-from tasks.sync_networks import own_syncnet, stable_syncnet
 from tasks.weights.lpips import load_lpips, lpips
 
 WINDOW = 16

@@ -29,7 +29,7 @@ from models.files.errors import is_disk_full
 from tasks.ingest_config import IngestConfig, Tools
 from tasks.ingest_file import FileRun, Members
 from tasks.runtime.stage import Resources, Stage
-from tasks.sync_score import get_scorer
+from tasks.sync.scorers import get_scorer
 from tasks.verdicts import Thresholds, judge
 
 SHARDS = "shards"

@@ -31,7 +31,7 @@ from tasks.face_pass import FacePass
 from tasks.ingest_config import IngestConfig, Tools
 from tasks.source_state import readable_digest
 from tasks.speaker_choice import refuse_other_faces
-from tasks.sync_score import MAX_LAG, ClipSignals
+from tasks.sync.signals import MAX_LAG, ClipSignals
 
 log = logging.getLogger(__name__)
 

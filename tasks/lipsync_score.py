@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
 from datasets.media import SAMPLES_PER_FRAME, read_audio, read_frames
-from tasks.mouth_audio import MouthAudioScorer
+from tasks.sync.mouth_audio import MouthAudioScorer
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from datasets.errors import UserError
 from models.judges.videomae import VideoMAE, check_videomae, load_videomae
 from models.syncnet.loss import cosine_loss
 from tasks.recipes.config import LossWeights, UNetConfig
-from tasks.train_syncnet import LoadedSyncNet
+from tasks.sync.network_files import LoadedSyncNet
 from tasks.weights.by_name import weight_file
 from tasks.weights.lpips import load_lpips
 

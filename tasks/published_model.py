@@ -21,7 +21,7 @@ from models.syncnet.stable import Config, config_by_name, load_stable_syncnet
 from models.unet import LipSyncUNet
 from tasks.recipes.config import SyncNetConfig
 from tasks.recipes.recipe import recipe
-from tasks.train_syncnet import PAPER_THRESHOLD, save_syncnet
+from tasks.sync.network_files import PAPER_THRESHOLD, save_syncnet
 
 RECIPES = {256: "paper-256", 512: "paper-512"}
 """Whose configuration the published networks of a resolution have."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from datasets.errors import Reason
 from datasets.shards.records import ClipRow
-from tasks.sync_score import default_min_confidence
+from tasks.sync.signals import default_min_confidence
 
 IN_SYNC, LARGEST = "in-sync", "largest"
 POLICIES = (IN_SYNC, LARGEST)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.sync_networks import SyncNetwork, own_syncnet, published_syncnet
+from tasks.sync.networks import SyncNetwork, own_syncnet, published_syncnet
 
 
 def sync_judge(weights: str, bundle: Path, device: torch.device) -> SyncNetwork:

@@ -70,7 +70,7 @@ def _write(job: TrainingJob, folder: Path, description: dict[str, Any]) -> None:
     import torch
 
     from tasks.assemble import trained_model, trained_syncnet
-    from tasks.train_syncnet import save_syncnet
+    from tasks.sync.network_files import save_syncnet
 
     model = trained_model(job.recipe, job.output)
     folder.mkdir(parents=True)

@@ -5,28 +5,22 @@ and negatives from the same clip. `FrameSyncNet` learns within minutes on a CPU;
 `StableSyncNet` is the paper's. Both go through this file.
 """
 
-import json
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from datasets.shards.clips import ClipStore
-from models.files.errors import ModelFileError
-from models.files.new_output import save_weights
 from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.batches import SyncBatch, sync_batch
 from tasks.recipes.config import SyncNetConfig
 from tasks.stage_run import StageRun
+from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
 from tasks.train_loop import Objective, Worker, train
 
 CURVE_WINDOWS = 128
 """Held-out windows per point of the curve."""
-PAPER_THRESHOLD = 0.5
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,25 +31,6 @@ class SyncScores:
     """Share of pairs on the right side of the threshold."""
     loss: float
     """Mean binary cross-entropy; ln 2 = 0.693 knows nothing."""
-
-
-def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
-    """A sync network with fresh weights.
-
-    Args:
-        kind: "frame" or "stable".
-        options: keyword arguments of FrameSyncNet; for "stable", `config` is the name of a
-            published configuration, or a whole one.
-    """
-    if kind == "frame":
-        from models.syncnet.frame import FrameSyncNet
-
-        return FrameSyncNet(**options)
-    from models.syncnet.stable import StableSyncNet, config_by_name
-
-    rest = {name: value for name, value in options.items() if name != "config"}
-    config = options.get("config", "16_pixel_attn")
-    return StableSyncNet(config if isinstance(config, dict) else config_by_name(config), **rest)
 
 
 class SyncObjective(Objective):
@@ -182,49 +157,3 @@ def _load_published(network: nn.Module, weights: str) -> None:
 
     path = weight_file(weights)
     load_weights(network, read_state_dict(path), path)
-
-
-def save_syncnet(folder: Path, network: nn.Module, config: SyncNetConfig, threshold: float) -> None:
-    """Write network and configuration as files that hold no code."""
-
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: each.contiguous().cpu() for name, each in network.state_dict().items()}
-    save_weights(weights, folder / WEIGHTS_FILE)
-    about = asdict(config) | {"threshold": threshold}
-    (folder / CONFIG_FILE).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class LoadedSyncNet:
-    """A sync network with what is needed to use it."""
-
-    network: nn.Module
-    """In eval mode, without gradient."""
-    config: SyncNetConfig
-    """How it was trained: window length, resolution, kind."""
-    threshold: float
-    """Cosine above which a pair counts as in sync."""
-
-
-def load_syncnet(folder: Path, device: torch.device) -> LoadedSyncNet:
-    """What `save_syncnet` wrote, frozen.
-
-    Raises:
-        ModelFileError: a file is missing, damaged or of another network.
-    """
-    from models.files.state_dict import load_weights, read_state_dict
-
-    path = folder / CONFIG_FILE
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        threshold = float(about.pop("threshold"))
-        config = SyncNetConfig(**about)
-        network = build_syncnet(config.network, config.options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(
-            f"{path} is missing or describes no sync network ({error}): train it again"
-        ) from error
-    weights = folder / WEIGHTS_FILE
-    load_weights(network, read_state_dict(weights), weights)
-    network.requires_grad_(False)
-    return LoadedSyncNet(network.to(device).eval(), config, threshold)

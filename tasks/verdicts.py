@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets.errors import Reason
 from datasets.shards.records import Verdict
-from tasks.sync_score import default_min_confidence
+from tasks.sync.signals import default_min_confidence
 
 Row = dict[str, Any]
 STAGE = "verdict"
@@ -23,7 +23,7 @@ class Thresholds:
 
     min_confidence: float | None = None
     """Smallest confidence in the offset, in the scorer's units; None: the scorer's own
-    threshold, `tasks.sync_score.MIN_CONFIDENCE`."""
+    threshold, `tasks.sync.signals.MIN_CONFIDENCE`."""
     max_offset_frames: float = 12.0
     """Largest delay or lead of the audio that is corrected, frames at 25 fps."""
     min_face_px: float = 48.0

@@ -12,8 +12,8 @@ from datasets.faces.landmarks import Face
 from tasks.evaluation_clips import ChosenClip
 from tasks.evaluation_scores import MIN_SPEECH, Scores, _Frechet
 from tasks.metrics import LIPS, NO_FACE
-from tasks.sync_networks import SyncCurve
-from tasks.sync_score import OffsetScore
+from tasks.sync.networks import SyncCurve
+from tasks.sync.signals import OffsetScore
 from tests.support.counting_store import SIDE, CountingStore
 
 CLIP = ChosenClip("clip0", "speaker", 50, "clip1", 48)

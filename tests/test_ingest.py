@@ -25,7 +25,7 @@ from datasets.store.local import LocalStore
 from tasks import ingest
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_file import clip_prefix
-from tasks.sync_score import ClipSignals, OffsetScore
+from tasks.sync.signals import ClipSignals, OffsetScore
 from tasks.verdicts import Thresholds
 from tests.support.ingest_stage import (
     CONFIG,

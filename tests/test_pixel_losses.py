@@ -14,7 +14,7 @@ from models.judges.videomae import VideoMAE, VideoMAEConfig
 from tasks.pixel_losses import PixelLosses, load_trepa, lower_half, sync_loss
 from tasks.recipes.config import LossWeights
 from tasks.recipes.recipe import recipe
-from tasks.train_syncnet import LoadedSyncNet, build_syncnet
+from tasks.sync.network_files import LoadedSyncNet, build_syncnet
 
 CPU = torch.device("cpu")
 DEBUG = recipe("debug")

@@ -14,15 +14,9 @@ from tasks import train_syncnet
 from tasks.batches import SyncBatch
 from tasks.recipes.recipe import recipe
 from tasks.stage_run import StageRun, Stores
+from tasks.sync.network_files import build_syncnet, load_syncnet, save_syncnet
 from tasks.train_loop import Worker
-from tasks.train_syncnet import (
-    SyncObjective,
-    build_syncnet,
-    load_syncnet,
-    run,
-    save_syncnet,
-    similarities,
-)
+from tasks.train_syncnet import SyncObjective, run, similarities
 from tasks.training import PrintReporter
 from tests.support.talking_boxes import make_dataset
 

@@ -6,7 +6,7 @@ import pytest
 
 from datasets.errors import Reason, UserError
 from datasets.shards.records import ClipRow
-from tasks.sync_score import MIN_CONFIDENCE
+from tasks.sync.signals import MIN_CONFIDENCE
 from tasks.verdicts import NO_QUALITY, Thresholds, judge
 
 GOOD = {

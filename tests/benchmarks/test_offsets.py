@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.offsets import SHIFTS, Footage, measure, pieces
 from datasets.media import SAMPLES_PER_FRAME
-from tasks.sync_score import ClipSignals, OffsetScore
+from tasks.sync.signals import ClipSignals, OffsetScore
 
 
 class FirstClick:

@@ -11,8 +11,9 @@ from models.syncnet.loss import cosine_loss
 from tasks.batches import SyncBatch
 from tasks.pixel_losses import lower_half
 from tasks.recipes.config import SyncNetConfig
+from tasks.sync.network_files import build_syncnet
 from tasks.train_loop import Objective
-from tasks.train_syncnet import build_syncnet, pairs_loss
+from tasks.train_syncnet import pairs_loss
 from tests.parity.draw import draw_input, draw_pixels, fill, read_case
 from tests.parity.outcome import Errors
 from tests.parity.steps import gradient_errors, plain_errors, train_step

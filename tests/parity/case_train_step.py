@@ -15,8 +15,8 @@ from models.latentsync.model import LatentSync
 from tasks.batches import UNetBatch
 from tasks.pixel_losses import PixelLosses
 from tasks.recipes.config import LossWeights, SyncNetConfig, UNetConfig
+from tasks.sync.network_files import LoadedSyncNet, build_syncnet
 from tasks.train_loop import Objective
-from tasks.train_syncnet import LoadedSyncNet, build_syncnet
 from tasks.train_unet import Denoised, choose_trained, denoise, encode_batch
 from tests.parity.draw import draw_input, draw_pixels, draw_weights, fill, read_case
 from tests.parity.outcome import BAR, Errors

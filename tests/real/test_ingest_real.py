@@ -17,7 +17,7 @@ from datasets.store.local import LocalStore
 from tasks.faces.shots import ShotDetector
 from tasks.ingest import IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig
-from tasks.mouth_audio import MouthAudioScorer
+from tasks.sync.mouth_audio import MouthAudioScorer
 from tasks.verdicts import Thresholds
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.mouth_audio_fit import KNOWN_OFFSETS, LeftOut
 from benchmarks.offsets import Footage, measure
-from tasks.mouth_audio import MouthAudioScorer
+from tasks.sync.mouth_audio import MouthAudioScorer
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 

@@ -15,7 +15,7 @@ from datasets.sources.items import SourceItem, local_item
 from datasets.store.local import LocalStore
 from tasks.ingest import SPARE, IngestStage, IngestWork
 from tasks.ingest_config import IngestConfig, Tools
-from tasks.sync_score import ClipSignals, OffsetScore
+from tasks.sync.signals import ClipSignals, OffsetScore
 from tasks.verdicts import Thresholds
 
 CONFIG = IngestConfig(resolution=96, min_frames=20, max_clip_frames=60)

@@ -8,7 +8,7 @@ import torch
 from models.latentsync.model import LatentSync
 from tasks.assemble import model_config
 from tasks.recipes.recipe import recipe
-from tasks.train_syncnet import build_syncnet, save_syncnet
+from tasks.sync.network_files import build_syncnet, save_syncnet
 
 
 def make_real_bundle(folder: Path, seed: int = 0) -> Path:

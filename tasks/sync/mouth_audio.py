@@ -13,8 +13,8 @@ import numpy as np
 
 from datasets.faces.landmarks import face_size
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME
-from tasks.mouth_audio_weights import BAND_EDGES_HZ, DISTANCES, WEIGHTS, MouthAudioWeights
-from tasks.sync_score import (
+from tasks.sync.mouth_audio_weights import BAND_EDGES_HZ, DISTANCES, WEIGHTS, MouthAudioWeights
+from tasks.sync.signals import (
     MAX_LAG,
     MOUTH_AUDIO,
     ClipSignals,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from datasets.media import SAMPLES_PER_FRAME
-from tasks.mouth_audio import MouthAudioScorer, _peak
-from tasks.sync_score import MAX_LAG, ClipSignals, OffsetScore
+from tasks.sync.mouth_audio import MouthAudioScorer, _peak
+from tasks.sync.signals import MAX_LAG, ClipSignals, OffsetScore
 
 SCORER = MouthAudioScorer()
 

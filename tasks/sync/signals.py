@@ -1,9 +1,4 @@
-"""How far audio and lips are apart, and how sure that is: one protocol for all scorers.
-
-`mouth-audio` needs nothing but landmarks and sound; `syncnet-v2` and `stable-syncnet` look at
-the aligned faces and need weights. All count alike: frames at 25 fps, positive where the audio
-is late.
-"""
+"""What scorers see of a clip and say of it, in the same units for all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,51 +59,6 @@ class OffsetScorer(Protocol):
     def score(self, clips: Sequence[ClipSignals]) -> list[OffsetScore]:
         """One score per clip, in their order; clips of any lengths."""
         ...
-
-
-def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScorer:
-    """The scorer of a name.
-
-    Args:
-        name: `mouth-audio`, `syncnet-v2` or `stable-syncnet`.
-        weights: a file, a folder, or a name of the weights table (`python -m tasks.weights`).
-            `syncnet-v2` takes the table's where this is empty; `stable-syncnet` also takes a
-            trained bundle.
-        device: where networks run: cpu, cuda, cuda:1, mps.
-
-    Raises:
-        UserError: there is no such scorer, or its weights are not there.
-        ModelFileError: the weights are damaged or of another network.
-    """
-    min_confidence = default_min_confidence(name)
-    if name == MOUTH_AUDIO:
-        from tasks.mouth_audio import MouthAudioScorer
-
-        return MouthAudioScorer()
-    import torch
-
-    from tasks.sync_networks import NetworkScorer, SyncNetwork, published_syncnet, stable_syncnet
-
-    where = torch.device(device)
-    network: SyncNetwork
-    if name == SYNCNET_V2:
-        network = published_syncnet(weights or SYNCNET_V2, where)
-    else:
-        network = stable_syncnet(weights, where)
-    return NetworkScorer(name, min_confidence, network)
-
-
-def scorer_weights_digest(name: str, weights: str = "") -> str:
-    """Digest of what `get_scorer` would load; empty for a scorer without a network.
-
-    Raises:
-        UserError: the weights are not there.
-    """
-    if name == MOUTH_AUDIO:
-        return ""
-    from tasks.weights.by_name import weights_digest
-
-    return weights_digest(weights or SYNCNET_V2)
 
 
 def default_min_confidence(name: str) -> float:

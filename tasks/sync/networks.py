@@ -2,7 +2,7 @@
 
 `PublishedSyncNet` is syncnet_v2.model of Chung & Zisserman, whose numbers the papers give;
 `WindowSyncNet` is a StableSyncNet, published or our own. Evaluation (`tasks.sync_judge`) and
-the offset scorers of ingestion (`tasks.sync_score`) both read their curves from here.
+the offset scorers of ingestion (`tasks.sync.scorers`) both read their curves from here.
 """
 
 import json
@@ -21,7 +21,7 @@ from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from models.files.errors import ModelFileError
 from models.syncnet.loss import sync_accuracy
-from tasks.sync_score import ClipSignals, OffsetScore
+from tasks.sync.signals import ClipSignals, OffsetScore
 from tasks.weights.bundle import ABOUT, read_bundle
 
 MAX_SHIFT = 15
@@ -227,14 +227,14 @@ def published_syncnet(weights: str, device: torch.device) -> PublishedSyncNet:
 
 
 def own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
-    """What `tasks.train_syncnet.save_syncnet` wrote.
+    """What `tasks.sync.network_files.save_syncnet` wrote.
 
     Raises:
         ModelFileError: a file is missing, damaged or of another network, or it lies in a bundle
             that knows another crop than this release makes.
     """
     from models.audio.mel import WINDOW_COLUMNS
-    from tasks.train_syncnet import load_syncnet
+    from tasks.sync.network_files import load_syncnet
 
     if (folder.parent / ABOUT).is_file():
         read_bundle(folder.parent)

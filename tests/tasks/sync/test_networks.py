@@ -12,7 +12,7 @@ from datasets.media import SAMPLES_PER_FRAME
 from models.audio.mel import mel_spectrogram, mel_window
 from models.files.errors import ModelFileError
 from models.syncnet.syncnet_v2 import SyncNet
-from tasks.sync_networks import (
+from tasks.sync.networks import (
     MAX_SHIFT,
     NetworkScorer,
     PublishedSyncNet,
@@ -21,7 +21,7 @@ from tasks.sync_networks import (
     _accuracy,
     stable_syncnet,
 )
-from tasks.sync_score import ClipSignals, OffsetScore
+from tasks.sync.signals import ClipSignals, OffsetScore
 from tests.support.real_bundle import make_real_bundle
 from tests.support.small_models import small_stable, write_converted
 

@@ -9,8 +9,9 @@ import torch
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
 from models.syncnet.syncnet_v2 import SyncNet
-from tasks.mouth_audio import MouthAudioScorer
-from tasks.sync_score import MIN_CONFIDENCE, default_min_confidence, get_scorer
+from tasks.sync.mouth_audio import MouthAudioScorer
+from tasks.sync.scorers import get_scorer
+from tasks.sync.signals import MIN_CONFIDENCE, default_min_confidence
 from tests.support.real_bundle import make_real_bundle
 
 
