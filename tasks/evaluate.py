@@ -21,9 +21,9 @@ from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.evaluation_clips import CLIP_LIST, ClipList
+from tasks.lipsync.references import check_reference
 from tasks.metrics import Metric
 from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
-from tasks.references import check_reference
 from tasks.weights.bundle import bundle_digest, read_bundle
 
 __all__ = ["EvaluationConfig", "evaluate", "read_evaluation"]
@@ -206,7 +206,7 @@ def _generate_all(
 ) -> None:
     """Write reconstruction and cross frames of every clip that are not there yet."""
     from tasks.evaluation_clips import driving_audio
-    from tasks.lipsync import FaceGenerator
+    from tasks.lipsync.generator import FaceGenerator
 
     generator = None
     for number, clip in enumerate(tests.clips):
@@ -246,7 +246,7 @@ def generate(
     """
     from datasets.faces.landmarks import head_pose, mouth_opening
     from datasets.media import FPS
-    from tasks.references import make_references
+    from tasks.lipsync.references import make_references
 
     references = make_references(
         generator.reference,

@@ -208,7 +208,7 @@ class Registry:
                 )
             mlflow.pyfunc.save_model(
                 path=folder / "model",
-                python_model=str(ROOT / "tasks" / "model_code.py"),
+                python_model=str(ROOT / "tasks" / "lipsync" / "mlflow_model.py"),
                 artifacts={"bundle": str(bundle.resolve())},
                 model_config={"bundle_digest": digest},
                 metadata={"bundle": about, "bundle_digest": digest},

@@ -17,8 +17,8 @@ from models.convert.unet import unet_to_reference
 from models.latentsync.model import LatentSync
 from models.syncnet.stable import StableSyncNet
 from models.unet import LipSyncUNet
-from tasks.lipsync import FaceGenerator
-from tasks.lipsync_video import lip_sync_video
+from tasks.lipsync.generator import FaceGenerator
+from tasks.lipsync.video import lip_sync_video
 from tasks.published_bundle import build_bundle, main, register_bundle
 from tasks.published_model import Files
 from tasks.registry import CANDIDATE, get_alias, resolve

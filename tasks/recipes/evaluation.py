@@ -22,8 +22,8 @@ class EvaluationConfig:
     seed: int = 1247
     """Of the initial noise."""
     reference: str = ""
-    """What shows the network who it is: frame, still or away (`tasks.references`); empty: what
-    the model was made for."""
+    """What shows the network who it is: frame, still or away (`tasks.lipsync.references`); empty:
+    what the model was made for."""
     image_frames: int = 2048
     """Frames at most, spread over all clips, that FID compares on either side; at least one
     of each clip."""

@@ -7,8 +7,8 @@ import pytest
 
 from datasets.media import SAMPLE_RATE, VideoWriter, read_audio, read_frames, write_flac
 from models.latentsync.model import LatentSync
-from tasks import lipsync_video
-from tasks.lipsync_video import LipSyncResult, lip_sync_video
+from tasks.lipsync import video as lipsync_video
+from tasks.lipsync.video import LipSyncResult, lip_sync_video
 from tests.support.lipsync_by_hand import lip_sync_by_hand
 from tests.support.real_bundle import make_real_bundle
 from tests.support.small_models import shaken

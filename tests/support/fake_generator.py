@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tasks.lipsync import FaceGenerator
+from tasks.lipsync.generator import FaceGenerator
 
 
 class Brightener(FaceGenerator):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from datasets.media import FPS, SAMPLES_PER_FRAME
-from tasks.references import References, check_reference
+from tasks.lipsync.references import References, check_reference
 
 OVERLAP = 4
 """Frames that neighbouring windows share."""
@@ -109,7 +109,7 @@ class FaceGenerator:
         guidance: weight of the audio against none; 1 is without.
         seed: of the noise.
         bf16: run the networks in bf16; None: where the device is made for it.
-        reference: see `tasks.references`; empty: the bundle's own.
+        reference: see `tasks.lipsync.references`; empty: the bundle's own.
 
     Raises:
         UserError: the device is not there, or an option is out of range.

@@ -7,7 +7,7 @@ import pytest
 
 from datasets.errors import UserError
 from models.latentsync.config import REFERENCES
-from tasks.references import (
+from tasks.lipsync.references import (
     MOST_STILLS,
     AwayFaces,
     StillFaces,

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from models.files.errors import ModelFileError
-from tasks import lipsync_video
-from tasks.lipsync_video import LipSyncResult
+from tasks.lipsync import video
+from tasks.lipsync.video import LipSyncResult
 from tasks.tracking import quiet
 from tasks.weights.bundle import bundle_digest
 from tests.support.fake_bundle import make_bundle
 
 with quiet():
-    from tasks.model_code import LipSyncModel
+    from tasks.lipsync.mlflow_model import LipSyncModel
 
 
 def context(folder: Path, digest: str) -> Any:
@@ -30,7 +30,7 @@ def test_every_row_is_lip_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         calls.append((*paths, options))
         return LipSyncResult(paths[2], 50, 48, 1.0, np.zeros(50))
 
-    monkeypatch.setattr(lipsync_video, "lip_sync_video", lip_sync)
+    monkeypatch.setattr(video, "lip_sync_video", lip_sync)
     bundle = make_bundle(tmp_path / "b")
     model = LipSyncModel()
     model.load_context(context(bundle, bundle_digest(bundle)))

@@ -10,9 +10,10 @@ from skimage.data import astronaut
 
 from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
-from tasks import lipsync_video
-from tasks.face_scan import FaceScan
-from tasks.lipsync_video import Shown, frames_in_order, lip_sync_video, timeline
+from tasks.lipsync import video as lipsync_video
+from tasks.lipsync.face_scan import FaceScan
+from tasks.lipsync.playback import Shown, frames_in_order, timeline
+from tasks.lipsync.video import lip_sync_video
 from tests.support.fake_generator import Brightener
 
 RATE = 44100

@@ -27,10 +27,10 @@ from datasets.media import (
     probe,
     read_audio,
 )
-from tasks.face_scan import FaceScan, scan_faces
-from tasks.lipsync import FaceGenerator, SpeechTokens, interleaved
-from tasks.playback import Shown, frames_between, frames_in_order, timeline
-from tasks.references import References, make_references
+from tasks.lipsync.face_scan import FaceScan, scan_faces
+from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
+from tasks.lipsync.playback import Shown, frames_between, frames_in_order, timeline
+from tasks.lipsync.references import References, make_references
 
 CRF = 16
 MIN_FPS, MAX_FPS = 1.0, 120.0
@@ -131,8 +131,8 @@ def lip_sync_video(
         guidance: weight of the audio, 1 to 3 as published.
         seed: of the noise.
         bf16: run the networks in bf16; None: where the device is made for it.
-        reference: what shows the network who it is, see `tasks.references`; empty: as the bundle
-            says.
+        reference: what shows the network who it is, see `tasks.lipsync.references`; empty: as the
+            bundle says.
         fps: convert the video to this constant rate first, 25 as the published program does;
             None: the video's own.
         progress: told how far it is.

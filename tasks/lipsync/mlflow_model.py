@@ -56,7 +56,7 @@ class LipSyncModel(PythonModel):
         Returns:
             The paths with the columns frames and faces_found.
         """
-        from tasks.lipsync_video import lip_sync_video
+        from tasks.lipsync.video import lip_sync_video
 
         missing = [name for name in COLUMNS if name not in model_input]
         if missing:

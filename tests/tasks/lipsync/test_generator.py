@@ -11,7 +11,7 @@ from datasets.errors import UserError
 from models.audio.mel_tokens import MelTokens
 from models.audio.whisper_tokens import WhisperTokens
 from models.latentsync.model import LatentSync
-from tasks.lipsync import (
+from tasks.lipsync.generator import (
     BLOCK,
     FADE,
     STRIDE,

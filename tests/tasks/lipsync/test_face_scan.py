@@ -1,7 +1,7 @@
 import numpy as np
 
 from datasets.faces.landmarks import Face
-from tasks.face_scan import MAX_GAP, main_track
+from tasks.lipsync.face_scan import MAX_GAP, main_track
 
 
 def face(x: float, size: float) -> Face:
