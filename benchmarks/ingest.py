@@ -33,8 +33,8 @@ from benchmarks.ingest_where import where
 from benchmarks.ingest_workers import Span, Workers
 from datasets.errors import UserError
 from datasets.sources.items import list_folder
-from tasks.ingest import IngestConfig
-from tasks.verdicts import Thresholds
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.verdicts import Thresholds
 
 LARGE = 1080
 """Shorter side in pixels from which on a video counts as large."""

@@ -31,11 +31,11 @@ from benchmarks.ingest_workers import Workers, detector
 from datasets.errors import SourceError
 from datasets.faces.alignment import Aligner, align
 from datasets.media import FPS, VideoWriter, probe, read_audio, read_frames
-from tasks.clip_writer import PRESET
-from tasks.ingest import IngestConfig
+from tasks.ingest.clip_writer import PRESET
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.verdicts import Thresholds
 from tasks.sync.scorers import get_scorer
 from tasks.sync.signals import ClipSignals
-from tasks.verdicts import Thresholds
 
 STAGES = ("check", "resample", "shots", "segment", "align", "sync")
 LANDMARKS = ".npy"

@@ -8,7 +8,7 @@ from benchmarks.ingest_workers import Span, Workers, detector
 from datasets.errors import SourceError
 from datasets.faces.mediapipe_models import quiet_stderr
 from datasets.media import FPS, probe, read_audio, read_frames
-from tasks.ingest_file import is_silent
+from tasks.ingest.file_run import is_silent
 
 
 @dataclass(frozen=True)

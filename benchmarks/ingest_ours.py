@@ -22,13 +22,14 @@ from uuid import uuid4
 from benchmarks.ingest_meter import TreeMeter
 from datasets.sources.items import list_folder
 from datasets.store.local import LocalStore
-from tasks.ingest import SPARE, IngestStage, IngestWork
-from tasks.ingest_config import IngestConfig
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.groups import group_sources
+from tasks.ingest.layout import SPARE
+from tasks.ingest.stage import IngestStage, IngestWork
+from tasks.ingest.verdicts import Thresholds
 from tasks.runtime.executor import run_batches
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.stage import Batch, BatchOutcome, Limits, Stage
-from tasks.source_groups import group_sources
-from tasks.verdicts import Thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_S = 300.0

@@ -28,7 +28,10 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("datasets/media/writer.py", "close"),
         ("datasets/media/writer.py", "__init__"),
     ),
-    "quality": (("tasks/quality.py", "add"), ("tasks/quality.py", "result")),
+    "quality": (
+        ("tasks/ingest/face_quality.py", "add"),
+        ("tasks/ingest/face_quality.py", "result"),
+    ),
     "audio": (
         ("datasets/media/audio.py", "loud_frames"),
         ("datasets/media/audio.py", "part"),

@@ -148,9 +148,9 @@ def ingest(video: Path, detector: str, resolution: int) -> Usage:
     """Ingest a video in this process."""
     from datasets.sources.items import SourceItem
     from datasets.store.open import open_store
-    from tasks.ingest import IngestStage, IngestWork
-    from tasks.ingest_config import IngestConfig
-    from tasks.verdicts import Thresholds
+    from tasks.ingest.config import IngestConfig
+    from tasks.ingest.stage import IngestStage, IngestWork
+    from tasks.ingest.verdicts import Thresholds
 
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(folder)

@@ -27,7 +27,7 @@ from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio, read_frames
 from datasets.sources.items import list_folder
 from tasks.faces.shots import ShotDetector
-from tasks.ingest_file import is_silent
+from tasks.ingest.file_run import is_silent
 from tasks.sync.scorers import get_scorer
 from tasks.sync.signals import ClipSignals, OffsetScore, OffsetScorer
 

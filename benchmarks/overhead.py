@@ -28,15 +28,15 @@ from datasets.shards.splits import assign_splits
 from datasets.sources.items import SourceItem
 from datasets.store.open import open_store
 from tasks.dataset_pack import PackConfig
-from tasks.ingest import IngestStage, IngestWork
-from tasks.ingest_file import IngestConfig
-from tasks.ingest_journal import Journal
-from tasks.journal_entries import GroupEntry
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.journal import Journal
+from tasks.ingest.journal_entries import GroupEntry
+from tasks.ingest.run import Crew, RefreshRun
+from tasks.ingest.stage import IngestStage, IngestWork
+from tasks.ingest.verdicts import Thresholds
 from tasks.publish import publish
-from tasks.refresh_run import Crew, RefreshRun
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.stage import StageProgress
-from tasks.verdicts import Thresholds
 
 RECORDS = 10_000
 SPEAKERS = 50

@@ -48,17 +48,17 @@ from tasks.dataset_settings import (  # noqa: E402
     next_settings,
     settings_before,
 )
-from tasks.download import DownloadStage  # noqa: E402
-from tasks.ingest import IngestStage  # noqa: E402
-from tasks.ingest_config import IngestConfig  # noqa: E402
-from tasks.ingest_journal import Journal  # noqa: E402
-from tasks.journal_entries import Changes  # noqa: E402
-from tasks.refresh_run import Crew, RefreshRun  # noqa: E402
+from tasks.ingest.config import IngestConfig  # noqa: E402
+from tasks.ingest.download_stage import DownloadStage  # noqa: E402
+from tasks.ingest.journal import Journal  # noqa: E402
+from tasks.ingest.journal_entries import Changes  # noqa: E402
+from tasks.ingest.run import Crew, RefreshRun  # noqa: E402
+from tasks.ingest.source_state import plain  # noqa: E402
+from tasks.ingest.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
+from tasks.ingest.stage import IngestStage  # noqa: E402
 from tasks.runtime.ray_session import ray_session  # noqa: E402
 from tasks.runtime.room import gpu_share_of_core  # noqa: E402
 from tasks.runtime.stage import Resources  # noqa: E402
-from tasks.source_state import plain  # noqa: E402
-from tasks.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
 from tasks.sync.scorers import get_scorer, scorer_weights_digest  # noqa: E402
 
 SOURCES = ("sample", *LISTED)

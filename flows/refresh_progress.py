@@ -8,9 +8,9 @@ from datasets.errors import UserError
 from flows.artifacts import ProgressReport, StageBoard, funnel, say, show_table
 from tasks import dataset_pack
 from tasks.data_card_page import FOLDER
-from tasks.journal_entries import GroupEntry
+from tasks.ingest.journal_entries import GroupEntry
+from tasks.ingest.verdicts import Thresholds, judge
 from tasks.runtime.stage import StageProgress
-from tasks.verdicts import Thresholds, judge
 
 SHOWN_REASONS = 4
 SHOWN_FILES = 3

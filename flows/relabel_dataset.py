@@ -22,7 +22,7 @@ from datasets.store.open import open_store  # noqa: E402
 from flows.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
 from tasks import dataset_pack  # noqa: E402
 from tasks.dataset_settings import changed_thresholds, settings_of  # noqa: E402
-from tasks.ingest_journal import Journal  # noqa: E402
+from tasks.ingest.journal import Journal  # noqa: E402
 from tasks.publish import publish  # noqa: E402
 
 

@@ -28,9 +28,9 @@ from datasets.store.lock import STAGING
 from datasets.store.manifest import config_digest
 from datasets.store.protocol import Store
 from models.latentsync.config import MASK
-from tasks.ingest import SHARDS, SPARE
-from tasks.ingest_journal import Journal
-from tasks.journal_entries import GroupEntry
+from tasks.ingest.journal import Journal
+from tasks.ingest.journal_entries import GroupEntry
+from tasks.ingest.layout import SHARDS, SPARE
 
 LEDGER = "ledger.parquet"
 RECEIPT = "refresh.json"

@@ -9,8 +9,8 @@ from datasets.faces.alignment import CROP
 from datasets.shards.index import check_crop, read_index
 from datasets.store.protocol import Store
 from tasks.dataset_pack import RECEIPT, PackConfig, read_receipt, with_fraction
-from tasks.ingest_config import IngestConfig
-from tasks.verdicts import Thresholds
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.verdicts import Thresholds
 from tasks.weights.by_name import is_fetched
 
 BEFORE = ""

@@ -12,11 +12,11 @@ from tasks import dataset_pack
 from tasks.data_card import Changes, data_card
 from tasks.data_card_page import card_files
 from tasks.dataset_pack import PackConfig
-from tasks.ingest_journal import Journal
-from tasks.journal_entries import GroupEntry
+from tasks.ingest.journal import Journal
+from tasks.ingest.journal_entries import GroupEntry
+from tasks.ingest.source_state import plain
+from tasks.ingest.verdicts import Thresholds, in_force, judge
 from tasks.relabel_report import RelabelReport, relabel_report
-from tasks.source_state import plain
-from tasks.verdicts import Thresholds, in_force, judge
 
 
 @dataclass(frozen=True)

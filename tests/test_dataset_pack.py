@@ -15,14 +15,15 @@ from datasets.shards.index import read_index, read_samples, verify
 from datasets.shards.records import COLUMNS, ClipRow
 from datasets.sources.items import SourceItem, local_item
 from datasets.store.local import LocalStore
-from tasks import dataset_pack, source_groups
+from tasks import dataset_pack
 from tasks.dataset_pack import PackConfig, check_output, ledger_bytes, ledger_order, speaker_splits
 from tasks.dataset_settings import settings_of
-from tasks.ingest_config import IngestConfig
-from tasks.ingest_journal import Journal
-from tasks.journal_entries import GroupEntry, SourceEntry
+from tasks.ingest import groups
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.journal import Journal
+from tasks.ingest.journal_entries import GroupEntry, SourceEntry
+from tasks.ingest.verdicts import Thresholds
 from tasks.publish import Published, publish, refuse_losses
-from tasks.verdicts import Thresholds
 from tests.support.finished_groups import clip_row, finish_group
 
 PACKING = PackConfig(resolution=64, test_fraction=0.3)
@@ -315,7 +316,7 @@ def test_only_shards_whose_clips_change_are_written_anew(
     tmp_path: Path, sources: list[SourceItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A group with clips of both splits: one of them loses a clip."""
-    monkeypatch.setattr(source_groups, "FEWEST_GROUPS", 1)
+    monkeypatch.setattr(groups, "FEWEST_GROUPS", 1)
     out = tmp_path / "out"
     official = [
         replace(item, split="test" if item.speaker == "s1" else "train") for item in sources

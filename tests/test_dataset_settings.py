@@ -15,10 +15,10 @@ from flows.refresh_dataset import refresh_dataset
 from flows.relabel_dataset import relabel_dataset
 from tasks.dataset_pack import RECEIPT, PackConfig
 from tasks.dataset_settings import Settings, differences, next_settings, settings_before
-from tasks.ingest_config import IngestConfig
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.verdicts import Thresholds
 from tasks.sync.scorers import scorer_weights_digest
 from tasks.sync.signals import SYNCNET_V2
-from tasks.verdicts import Thresholds
 from tasks.weights import by_name
 from tasks.weights.store import find, weights_folder
 

@@ -26,9 +26,9 @@ from flows.relabel_dataset import relabel_dataset
 from models.latentsync.config import MASK
 from tasks.dataset_pack import PackConfig
 from tasks.dataset_settings import Settings
-from tasks.ingest_config import IngestConfig
-from tasks.refresh_run import Crew
-from tasks.verdicts import Thresholds
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.run import Crew
+from tasks.ingest.verdicts import Thresholds
 from tests.support.finished_groups import clip_row, finish_group
 
 

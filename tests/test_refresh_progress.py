@@ -9,9 +9,9 @@ from datasets.shards.records import ClipRow
 from datasets.sources.items import local_item
 from flows import refresh_progress
 from flows.refresh_progress import RefreshProgress
-from tasks.journal_entries import GroupEntry, SourceEntry
+from tasks.ingest.journal_entries import GroupEntry, SourceEntry
+from tasks.ingest.verdicts import Thresholds
 from tasks.runtime.stage import StageProgress
-from tasks.verdicts import Thresholds
 from tests.support.finished_groups import clip_row
 
 

@@ -32,9 +32,9 @@ from benchmarks.ingest_where import PARTS
 from benchmarks.ingest_workers import Workers
 from datasets.errors import Reason
 from datasets.media import VideoWriter
-from tasks.ingest import IngestConfig
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.verdicts import Thresholds
 from tasks.runtime.stage import Batch, BatchOutcome, Outcome, Stage
-from tasks.verdicts import Thresholds
 from tests.support.portrait import blank, moving
 
 ROOT = Path(__file__).resolve().parents[2]

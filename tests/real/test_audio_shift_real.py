@@ -17,9 +17,9 @@ from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, read_audio
 from datasets.shards.index import read_samples
 from datasets.sources.items import local_item
 from datasets.store.local import LocalStore
-from tasks.ingest import IngestStage, IngestWork
-from tasks.ingest_config import IngestConfig
-from tasks.verdicts import Thresholds
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.stage import IngestStage, IngestWork
+from tasks.ingest.verdicts import Thresholds
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 

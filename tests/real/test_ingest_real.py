@@ -15,10 +15,10 @@ from datasets.shards.index import read_samples
 from datasets.sources.items import list_folder
 from datasets.store.local import LocalStore
 from tasks.faces.shots import ShotDetector
-from tasks.ingest import IngestStage, IngestWork
-from tasks.ingest_config import IngestConfig
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.stage import IngestStage, IngestWork
+from tasks.ingest.verdicts import Thresholds
 from tasks.sync.mouth_audio import MouthAudioScorer
-from tasks.verdicts import Thresholds
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 

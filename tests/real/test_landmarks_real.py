@@ -8,8 +8,8 @@ import pytest
 from benchmarks.landmarks import SETTLING, face_mesh, jitter, moved, square_corners
 from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
 from datasets.media import read_frames
-from tasks.face_pass import FacePass
 from tasks.faces.tracks import Sighting
+from tasks.ingest.face_pass import FacePass
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

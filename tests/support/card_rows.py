@@ -8,7 +8,7 @@ import numpy as np
 from datasets.errors import Reason
 from datasets.shards.records import ClipRow
 from datasets.shards.splits import assign_splits
-from tasks.verdicts import Thresholds, judge
+from tasks.ingest.verdicts import Thresholds, judge
 
 
 def make_rows(count: int, seed: int = 0, speakers: int = 40) -> list[dict[str, Any]]:

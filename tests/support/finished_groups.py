@@ -11,11 +11,11 @@ from datasets.shards.records import ClipRow
 from datasets.shards.writer import ShardWriter
 from datasets.sources.items import How, SourceItem
 from datasets.store.local import LocalStore
-from tasks.ingest import SHARDS, SPARE
-from tasks.ingest_journal import Journal
+from tasks.ingest.groups import SourceGroup
+from tasks.ingest.journal import Journal
+from tasks.ingest.layout import SHARDS, SPARE
+from tasks.ingest.verdicts import Thresholds, judge
 from tasks.runtime.stage import BatchOutcome, Outcome
-from tasks.source_groups import SourceGroup
-from tasks.verdicts import Thresholds, judge
 
 
 def clip_row(item: SourceItem, number: int = 0, confidence: float = 5.0) -> ClipRow:

@@ -13,10 +13,11 @@ from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_fl
 from datasets.shards.index import read_samples
 from datasets.sources.items import SourceItem, local_item
 from datasets.store.local import LocalStore
-from tasks.ingest import SPARE, IngestStage, IngestWork
-from tasks.ingest_config import IngestConfig, Tools
+from tasks.ingest.config import IngestConfig, Tools
+from tasks.ingest.layout import SPARE
+from tasks.ingest.stage import IngestStage, IngestWork
+from tasks.ingest.verdicts import Thresholds
 from tasks.sync.signals import ClipSignals, OffsetScore
-from tasks.verdicts import Thresholds
 
 CONFIG = IngestConfig(resolution=96, min_frames=20, max_clip_frames=60)
 Made = tuple[Path, np.ndarray]

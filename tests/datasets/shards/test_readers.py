@@ -14,7 +14,7 @@ import soundfile
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from datasets.shards.records import ClipRow
 from datasets.store.local import LocalStore
-from tasks.ingest_file import clip_prefix
+from tasks.ingest.file_run import clip_prefix
 from tasks.runtime.ray_session import ray_session
 from tests.support.shard_files import write_index, write_shards
 from tests.support.small_dataset import _members

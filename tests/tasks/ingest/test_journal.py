@@ -15,9 +15,9 @@ from datasets.shards.records import ClipRow
 from datasets.shards.writer import Shard
 from datasets.sources.items import How, Part, SourceItem, local_item
 from datasets.store.local import LocalStore
-from tasks import source_groups
-from tasks.ingest_config import IngestConfig
-from tasks.ingest_journal import MAX_RUNS, Journal
+from tasks.ingest import groups as ingest_groups
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.journal import MAX_RUNS, Journal
 from tasks.runtime.stage import BatchOutcome, Outcome
 from tests.support.finished_groups import clip_row, finish_group
 
@@ -309,7 +309,7 @@ def test_more_time_for_downloads_is_a_new_chance_for_downloads_alone(
 def test_being_killed_while_planning_changes_no_group(
     journal: MakeJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_groups, "FEWEST_GROUPS", 2)
+    monkeypatch.setattr(ingest_groups, "FEWEST_GROUPS", 2)
     items = [make_item(tmp_path, f"{name}.mp4") for name in "abcdefgh"]
     expected = Journal(LocalStore(tmp_path / "undisturbed"), CONFIG, 10.0).plan(items)
     assert [len(group.items) for group in expected] == [4, 4]

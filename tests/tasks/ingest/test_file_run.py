@@ -15,10 +15,10 @@ import soundfile
 from datasets.errors import Reason
 from datasets.media import SAMPLE_RATE, VideoWriter, write_flac
 from datasets.sources.items import How, Part, Region
-from tasks import ingest_file
-from tasks.ingest import IngestStage, IngestWork
-from tasks.ingest_config import IngestConfig
-from tasks.ingest_file import clip_prefix, is_silent
+from tasks.ingest import file_run
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.file_run import clip_prefix, is_silent
+from tasks.ingest.stage import IngestStage, IngestWork
 from tests.support.ingest_stage import (
     Made,
     heard,
@@ -151,14 +151,14 @@ def test_a_long_track_is_handed_on_while_it_is_read(
     path, _ = write(folder, "long", moving(120))
     (one,), all_waiting, _ = run(brief, item(path))
     waited: list[int] = []
-    settle = ingest_file.FileRun.settle
+    settle = file_run.FileRun.settle
 
-    def counted(run: ingest_file.FileRun, before_s: float) -> None:
+    def counted(run: file_run.FileRun, before_s: float) -> None:
         waited.append(len(run._waiting))
         settle(run, before_s)
 
-    monkeypatch.setattr(ingest_file.FileRun, "settle", counted)
-    monkeypatch.setattr(ingest_file, "MAX_WAITING", 4)
+    monkeypatch.setattr(file_run.FileRun, "settle", counted)
+    monkeypatch.setattr(file_run, "MAX_WAITING", 4)
     (two,), few_waiting, _ = run(brief, item(path))
     assert two["rows"] == one["rows"]
     assert few_waiting == all_waiting

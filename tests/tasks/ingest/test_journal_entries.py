@@ -6,11 +6,11 @@ import pytest
 
 from datasets.errors import Reason
 from datasets.store.local import LocalStore
-from tasks.ingest_config import IngestConfig
-from tasks.ingest_journal import Journal
-from tasks.journal_entries import Changes, GroupEntry, SourceEntry, Worth
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.journal import Journal
+from tasks.ingest.journal_entries import Changes, GroupEntry, SourceEntry, Worth
 from tests.support.finished_groups import clip_row, finish_group
-from tests.test_ingest_journal import clip_ids, finish, make_item, refuse
+from tests.tasks.ingest.test_journal import clip_ids, finish, make_item, refuse
 
 
 def journal_of(folder: Path) -> Journal:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.faces.alignment import CROP
 from datasets.faces.landmarks import FaceDetector
-from tasks.speaker_choice import IN_SYNC, POLICIES
+from tasks.ingest.speaker_choice import IN_SYNC, POLICIES
 from tasks.sync.signals import MOUTH_AUDIO, OffsetScorer
 
 if TYPE_CHECKING:
     # It imports torch, which costs every worker 200 MB and some seconds.
-    from tasks.image_quality import QualityScorer
+    from tasks.ingest.image_quality import QualityScorer
 
 
 @dataclass(frozen=True)

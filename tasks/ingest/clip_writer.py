@@ -14,7 +14,7 @@ import numpy as np
 from datasets.faces.alignment import Aligner, align, align_points
 from datasets.media import FPS, Picture, VideoWriter
 from tasks.faces.tracks import Sighting
-from tasks.quality import Quality, QualityMeter
+from tasks.ingest.face_quality import Quality, QualityMeter
 
 PRESET = "superfast"
 """Half the time of x264's next slower one for the same error at the same crf, and a fifth more

@@ -1,10 +1,10 @@
 """What ingestion has finished, kept so that a run that was killed goes on where it was.
 
-There is one entry per group of sources (`tasks.source_groups`): its sources with their rows,
+There is one entry per group of sources (`tasks.ingest.groups`): its sources with their rows,
 and the shards that it made. A source's entry counts as long as the file's bytes, the
 configuration and the code that made it are the same. Bytes are compared by sha256, and only
 where size or times have changed. What is ingested anew comes in a new group, whose entry then
-counts, unless it tells less than the one before (`tasks.journal_entries.Worth`): a file that
+counts, unless it tells less than the one before (`tasks.ingest.journal_entries.Worth`): a file that
 cannot be used today keeps the clips that it had. What is no longer in the source stays.
 """
 
@@ -19,9 +19,9 @@ from datasets.sources.items import How, SourceItem
 from datasets.store.lock import STAGING
 from datasets.store.manifest import Manifest, config_digest
 from datasets.store.protocol import Store
-from tasks.ingest import SHARDS
-from tasks.ingest_config import IngestConfig
-from tasks.journal_entries import (
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.groups import SourceGroup, group_sources
+from tasks.ingest.journal_entries import (
     DOWNLOAD,
     Begun,
     Changes,
@@ -30,9 +30,9 @@ from tasks.journal_entries import (
     Worth,
     shards_from,
 )
+from tasks.ingest.layout import SHARDS
+from tasks.ingest.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 from tasks.runtime.stage import BatchOutcome, Outcome
-from tasks.source_groups import SourceGroup, group_sources
-from tasks.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 
 CODE_VERSION = 5
 """Raised when ingestion makes something else of the same file and configuration, or the journal

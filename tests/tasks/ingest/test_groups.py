@@ -3,7 +3,7 @@
 import random
 
 from datasets.sources.items import How, Part, SourceItem
-from tasks.source_groups import (
+from tasks.ingest.groups import (
     BYTES_PER_SECOND,
     FEWEST_GROUPS,
     GROUP_BYTES,

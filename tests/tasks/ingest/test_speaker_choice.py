@@ -4,8 +4,8 @@ import pytest
 
 from datasets.errors import Reason
 from datasets.shards.records import ClipRow
-from tasks.ingest_config import IngestConfig
-from tasks.speaker_choice import LARGEST, refuse_other_faces
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.speaker_choice import LARGEST, refuse_other_faces
 
 
 def row(track: int, start: float, end: float, confidence: float, px: float = 100.0) -> ClipRow:

@@ -6,8 +6,8 @@ import pytest
 
 from datasets.errors import Reason, UserError
 from datasets.shards.records import ClipRow
+from tasks.ingest.verdicts import NO_QUALITY, Thresholds, judge
 from tasks.sync.signals import MIN_CONFIDENCE
-from tasks.verdicts import NO_QUALITY, Thresholds, judge
 
 GOOD = {
     "face_px": 120.0,

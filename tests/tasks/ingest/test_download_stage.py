@@ -9,7 +9,7 @@ import pytest
 from datasets.errors import Reason, SourceError
 from datasets.fetch.policy import DownloadSettings
 from datasets.sources.items import How, SourceItem, local_item
-from tasks.download import Downloaded, DownloadStage
+from tasks.ingest.download_stage import Downloaded, DownloadStage
 from tasks.runtime.executor import run_stage
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.stage import Outcome

@@ -9,7 +9,7 @@ import torch
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
 from models.judges.hyperiqa import HyperIQA
-from tasks.image_quality import (
+from tasks.ingest.image_quality import (
     FRAMES_PER_CLIP,
     HyperIQAScorer,
     chosen_frames,

@@ -5,8 +5,8 @@ import pytest
 
 from datasets.faces.landmarks import Face
 from datasets.media import Picture
-from tasks.face_pass import FacePass
 from tasks.faces.tracks import MAX_GAP, Sighting
+from tasks.ingest.face_pass import FacePass
 
 BLUE = 2
 

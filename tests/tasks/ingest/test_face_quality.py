@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.quality import Quality, QualityMeter
+from tasks.ingest.face_quality import Quality, QualityMeter
 from tests.support.portrait import portrait
 
 

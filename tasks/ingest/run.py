@@ -14,14 +14,14 @@ from pathlib import Path
 from datasets.errors import SourceError
 from datasets.fetch.item import discard
 from datasets.sources.items import How, SourceItem
-from tasks.download import DownloadStage
-from tasks.ingest import IngestStage, IngestWork
-from tasks.ingest_journal import Journal
-from tasks.journal_entries import GroupEntry
+from tasks.ingest.download_stage import DownloadStage
+from tasks.ingest.groups import SourceGroup
+from tasks.ingest.journal import Journal
+from tasks.ingest.journal_entries import GroupEntry
+from tasks.ingest.stage import IngestStage, IngestWork
 from tasks.runtime.pool import Pool, drive
 from tasks.runtime.room import fitting_workers as fitting
 from tasks.runtime.stage import Batch, BatchOutcome, Limits, Outcome, StageProgress
-from tasks.source_groups import SourceGroup
 
 AHEAD = 4
 """Groups that may wait for a worker before fetching pauses."""

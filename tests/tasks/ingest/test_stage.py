@@ -22,11 +22,11 @@ from datasets.shards.records import COLUMNS
 from datasets.shards.writer import ShardWriter
 from datasets.sources.items import Part
 from datasets.store.local import LocalStore
-from tasks import ingest
-from tasks.ingest import IngestStage, IngestWork
-from tasks.ingest_file import clip_prefix
+from tasks.ingest import stage as ingest_stage
+from tasks.ingest.file_run import clip_prefix
+from tasks.ingest.stage import IngestStage, IngestWork
+from tasks.ingest.verdicts import Thresholds
 from tasks.sync.signals import ClipSignals, OffsetScore
-from tasks.verdicts import Thresholds
 from tests.support.ingest_stage import (
     CONFIG,
     Made,
@@ -40,7 +40,7 @@ from tests.support.ingest_stage import (
 )
 from tests.support.portrait import blank, moving
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_travels_to_workers() -> None:
 
 def test_workers_load_no_torch_where_nothing_needs_it() -> None:
     """It would take each of them 200 MB and some seconds."""
-    code = "import sys, flows.refresh_dataset, tasks.ingest; sys.exit('torch' in sys.modules)"
+    code = "import sys, flows.refresh_dataset, tasks.ingest.stage; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0
 
@@ -185,19 +185,23 @@ def test_large_files_have_time_by_their_length(
     assert not stage.may_be_long(whole)
     assert not stage.may_be_long(IngestWork(item(path), None, "train"))
     assert not stage.may_be_long(IngestWork(item(path), path.with_name("gone.mp4"), "train"))
-    monkeypatch.setattr(ingest, "QUICK_BYTES", 1000)
+    monkeypatch.setattr(ingest_stage, "QUICK_BYTES", 1000)
     assert stage.may_be_long(whole)
-    assert stage.extra_seconds(whole) == pytest.approx(ingest.SECONDS_PER_SECOND * 45 / 25, rel=0.1)
+    assert stage.extra_seconds(whole) == pytest.approx(
+        ingest_stage.SECONDS_PER_SECOND * 45 / 25, rel=0.1
+    )
     parts = (
         Part("0", 0.5, 1.0),
         Part("1", 1.0, 1.5, reason=Reason.NOT_ANNOTATED),
         Part("2", 1.5, float("inf")),
     )
     some = IngestWork(replace(item(path), parts=parts), path, "train")
-    assert stage.extra_seconds(some) == pytest.approx(ingest.SECONDS_PER_SECOND * 0.8, abs=0.5)
+    assert stage.extra_seconds(some) == pytest.approx(
+        ingest_stage.SECONDS_PER_SECOND * 0.8, abs=0.5
+    )
     # Whatever a header claims, so few bytes hold no long video.
-    monkeypatch.setattr(ingest, "LEAST_RATE", float(path.stat().st_size))
-    assert stage.extra_seconds(whole) == ingest.SECONDS_PER_SECOND
+    monkeypatch.setattr(ingest_stage, "LEAST_RATE", float(path.stat().st_size))
+    assert stage.extra_seconds(whole) == ingest_stage.SECONDS_PER_SECOND
 
 
 def test_a_long_silence_around_speech_loses_nothing(stage: IngestStage, folder: Path) -> None:

@@ -26,11 +26,11 @@ from datasets.media.audio import AudioWindow, flac_bytes, loud_frames
 from datasets.shards.records import ClipRow
 from datasets.sources.items import How, Part, SourceItem
 from models.latentsync.config import MASK
-from tasks.clip_writer import TrackClip, TrackWriter
-from tasks.face_pass import FacePass
-from tasks.ingest_config import IngestConfig, Tools
-from tasks.source_state import readable_digest
-from tasks.speaker_choice import refuse_other_faces
+from tasks.ingest.clip_writer import TrackClip, TrackWriter
+from tasks.ingest.config import IngestConfig, Tools
+from tasks.ingest.face_pass import FacePass
+from tasks.ingest.source_state import readable_digest
+from tasks.ingest.speaker_choice import refuse_other_faces
 from tasks.sync.signals import MAX_LAG, ClipSignals
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ import numpy as np
 
 from datasets.faces.landmarks import FaceDetector
 from datasets.media import Picture
-from tasks.clip_writer import TrackWriter
 from tasks.faces.shots import LATENCY, ShotDetector
 from tasks.faces.tracks import Sighting, Tracker
+from tasks.ingest.clip_writer import TrackWriter
 
 
 @dataclass

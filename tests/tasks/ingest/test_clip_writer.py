@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from tasks.clip_writer import TrackClip, TrackWriter
 from tasks.faces.tracks import Sighting
+from tasks.ingest.clip_writer import TrackClip, TrackWriter
 
 SIDE = 64
 MIN, MAX = 6, 20

@@ -1,6 +1,6 @@
 """The stage of ingestion: from video files to the shards of a group of files.
 
-Each file is read once (`tasks.ingest_file`). Its clips go straight into the group's shards:
+Each file is read once (`tasks.ingest.file_run`). Its clips go straight into the group's shards:
 those that the thresholds accept into the shards of their split, those that thresholds alone
 refuse into spare ones, from which other thresholds may fetch them later. So every clip is
 written once, and a group that is not finished leaves nothing.
@@ -26,14 +26,13 @@ from datasets.sources.items import SourceItem
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
 from models.files.errors import is_disk_full
-from tasks.ingest_config import IngestConfig, Tools
-from tasks.ingest_file import FileRun, Members
+from tasks.ingest.config import IngestConfig, Tools
+from tasks.ingest.file_run import FileRun, Members
+from tasks.ingest.layout import SHARDS, SPARE
+from tasks.ingest.verdicts import Thresholds, judge
 from tasks.runtime.stage import Resources, Stage
 from tasks.sync.scorers import get_scorer
-from tasks.verdicts import Thresholds, judge
 
-SHARDS = "shards"
-"""Folder of a refresh's finished shards, below its own one in the store."""
 SCRATCH = Path(tempfile.gettempdir()) / f"latentsync-flows-{os.getuid()}"
 """Where shards grow that go to object storage, in a folder for each worker."""
 SECONDS_PER_SECOND = 5.0
@@ -42,8 +41,6 @@ QUICK_BYTES = 8 << 20
 """Smaller files end within any sensible deadline."""
 LEAST_RATE = 1000.0
 """Bytes per second of the leanest video: a header that claims a longer one is not believed."""
-SPARE = "spare"
-"""Stands where a split stands, for clips that only thresholds refuse."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class IngestStage(Stage):
                 shutil.rmtree(left, ignore_errors=True)
         quality = None
         if self.config.quality:
-            from tasks.image_quality import WEIGHTS, get_quality_scorer
+            from tasks.ingest.image_quality import WEIGHTS, get_quality_scorer
 
             # Named, so that a worker without the weights says so instead of leaving scores out.
             quality = get_quality_scorer(WEIGHTS, self.device)
