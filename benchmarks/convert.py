@@ -4,7 +4,7 @@
 
 Writes a random stage 2 checkpoint of the published size (float32, 5 GB), converts it with
 `models.convert.command`, converts it back, compares every value, and runs the U-Net on one window
-at 256 pixels. Then a bundle is made of it by `tasks.published_bundle`, with random files of
+at 256 pixels. Then a bundle is made of it by `tasks.registry.import_weights`, with random files of
 the other networks, and a window is repainted by the bundle. Each step is a process of its
 own, whose peak the kernel tells: mapped pages of files count as well. Everything is written
 to a folder that is removed at the end.
@@ -128,9 +128,9 @@ def files(folder: Path) -> str:
 
 
 def bundle(folder: Path) -> str:
-    """`python -m tasks.published_bundle bundle --unet unet.pt --resolution 256 ...`."""
-    from tasks.published_bundle import build_bundle
-    from tasks.published_model import Files
+    """`python -m flows.import_weights bundle --unet unet.pt --resolution 256 ...`."""
+    from tasks.registry.import_weights import build_bundle
+    from tasks.registry.third_party import Files
 
     names = ("unet.pt", "vae.safetensors", "tiny.pt", "syncnet.pt")
     given = Files(*(str(folder / name) for name in names))

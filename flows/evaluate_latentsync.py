@@ -25,8 +25,8 @@ from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
 from tasks.evaluation_record import log_evaluation, table, with_judge  # noqa: E402
 from tasks.evaluation_text import evaluation_lines  # noqa: E402
 from tasks.recipes.evaluation import EvaluationConfig  # noqa: E402
-from tasks.registry import ModelVersion, find, record_evaluation, resolve  # noqa: E402
-from tasks.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve  # noqa: E402
 
 
 @task(name="generate-and-measure", cache_policy=NO_CACHE)

@@ -20,8 +20,8 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from flows.artifacts import say  # noqa: E402
 from tasks.lipsync.video import LipSyncResult, lip_sync_video  # noqa: E402
 from tasks.progress import Progress  # noqa: E402
-from tasks.registry import resolve  # noqa: E402
-from tasks.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.versions import resolve  # noqa: E402
 
 
 @task(name="repaint", cache_policy=NO_CACHE)

@@ -22,8 +22,8 @@ from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import say  # noqa: E402
-from tasks.promotion import Decision, promote  # noqa: E402
-from tasks.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.promotion import Decision, promote  # noqa: E402
+from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 
 REFUSED = 1
 

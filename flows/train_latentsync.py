@@ -28,9 +28,9 @@ from tasks.evaluation_record import table, with_judge  # noqa: E402
 from tasks.ray_train import train_with_ray  # noqa: E402
 from tasks.recipes.recipe import parse_overrides  # noqa: E402
 from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
-from tasks.registry import record_evaluation  # noqa: E402
-from tasks.registry import register as register_bundle  # noqa: E402
-from tasks.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.versions import record_evaluation  # noqa: E402
+from tasks.registry.versions import register as register_bundle  # noqa: E402
 from tasks.train_bundle import check_place, run_metrics, save_bundle  # noqa: E402
 from tasks.train_text import dataset_line, result_lines  # noqa: E402
 from tasks.training import TrainingJob, check, remaining  # noqa: E402

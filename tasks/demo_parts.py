@@ -14,7 +14,7 @@ from datasets.shards.clips import Clip, ClipStore
 from datasets.store.atomic import content_digest
 from tasks.lipsync_score import LipSyncScore, score_lip_sync
 from tasks.recipes.config import Recipe
-from tasks.registry import CANDIDATE, CHAMPION, Registry
+from tasks.registry.versions import CANDIDATE, CHAMPION, Registry
 from tasks.report import RunFiles, read_ledger
 from tasks.summary import build
 from tasks.truth_check import TruthCheck, check_truth, read_truths

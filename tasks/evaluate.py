@@ -22,8 +22,8 @@ from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.evaluation_clips import CLIP_LIST, ClipList
 from tasks.lipsync.references import check_reference
-from tasks.metrics import Metric
 from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
+from tasks.registry.metric import Metric
 from tasks.weights.bundle import bundle_digest, read_bundle
 
 __all__ = ["EvaluationConfig", "evaluate", "read_evaluation"]

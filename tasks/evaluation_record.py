@@ -11,8 +11,8 @@ from typing import Any
 from tasks.evaluate import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.evaluation_clips import CLIP_LIST
 from tasks.recipes.evaluation import EvaluationConfig
-from tasks.registry import CHAMPION, EVALUATION_TAG, ModelVersion, Registry, resolve
-from tasks.tracking import Tracker
+from tasks.registry.tracking import Tracker
+from tasks.registry.versions import CHAMPION, EVALUATION_TAG, ModelVersion, Registry, resolve
 from tasks.weights.bundle import is_outdated
 
 

@@ -18,17 +18,9 @@ from models.judges.extractors import FeatureExtractor, image_extractor, video_ex
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
 from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
-from tasks.metrics import (
-    NO_FACE,
-    Metric,
-    landmark_distance,
-    landmarks_of,
-    mean_metric,
-    median_metric,
-    metric,
-    psnr,
-)
+from tasks.metrics import landmark_distance, landmarks_of, psnr
 from tasks.recipes.evaluation import EvaluationConfig
+from tasks.registry.metric import NO_FACE, Metric, mean_metric, median_metric, metric
 from tasks.ssim import ssim
 from tasks.sync.mouth_audio import MouthAudioScorer
 from tasks.sync.networks import own_syncnet, stable_syncnet

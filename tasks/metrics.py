@@ -1,8 +1,6 @@
 """Numbers about generated faces, each with a label and how many things it is a mean of."""
 
 import math
-from collections.abc import Sequence
-from typing import NotRequired, TypedDict
 
 import cv2
 import numpy as np
@@ -19,43 +17,8 @@ STILL = (33, 133, 362, 263, 168, 6, 197, 195)
 BORDER = 0.35
 """Added around an aligned face, as a share of its side, before the face is looked for:
 detectors expect some room around a head."""
-NO_FACE = "a face was found in only"
-"""Begins the reason of numbers that lack one in too many frames."""
 DETECTION_SIDE = 320
 """Side of the picture in which the face is looked for."""
-
-
-class Metric(TypedDict):
-    """One number of an evaluation."""
-
-    value: float | None
-    """None where it could not be measured."""
-    label: str
-    """By which network or formula, in words."""
-    n: int
-    """How many clips, frames or windows it is taken over."""
-    reason: NotRequired[str]
-    """Why there is no value; only where there is none, and not in older evaluations."""
-
-
-def metric(value: float, label: str, n: int, reason: str = "") -> Metric:
-    """A number with its label; what is no finite number becomes None, with the reason if given."""
-    if math.isfinite(value) and n > 0:
-        return {"value": float(value), "label": label, "n": int(n)}
-    missing: Metric = {"value": None, "label": label, "n": int(n)}
-    return {**missing, "reason": reason} if reason else missing
-
-
-def mean_metric(values: Sequence[float], label: str, reason: str = "") -> Metric:
-    """Mean of the finite values; `reason` says why there are none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return metric(float(np.mean(finite)) if finite else math.nan, label, len(finite), reason)
-
-
-def median_metric(values: Sequence[float], label: str, reason: str = "") -> Metric:
-    """Median of the finite values; `reason` says why there are none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return metric(float(np.median(finite)) if finite else math.nan, label, len(finite), reason)
 
 
 def psnr(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> float:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from datasets.store.atomic import write_atomic
-from tasks.metrics import Metric
 from tasks.pages.figures import (
     ACCENT,
     COLOURS,
@@ -23,6 +22,7 @@ from tasks.pages.figures import (
     new_figure,
     png,
 )
+from tasks.registry.metric import Metric
 
 COLUMNS = 10
 """Frames per row of a contact sheet."""

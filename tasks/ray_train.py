@@ -40,7 +40,7 @@ class FileReporter:
     def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
         if not self.uri or stage not in self.runs:
             return
-        from tasks.tracking import Tracker
+        from tasks.registry.tracking import Tracker
 
         if stage not in self.trackers:
             self.trackers[stage] = Tracker.attach(self.uri, self.runs[stage])

@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from tasks.metrics import Metric
 from tasks.pages.html import bars, cards, data_uri, image, page, section
+from tasks.registry.metric import Metric
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.store.atomic import write_atomic
-from tasks.metrics import Metric
+from tasks.registry.metric import Metric
 from tasks.report_page import measured_by, number_text
 
 KEYS: dict[str, tuple[str, ...]] = {

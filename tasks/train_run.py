@@ -14,7 +14,7 @@ from typing import Any
 
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from tasks.tracking import Tracker
+from tasks.registry.tracking import Tracker
 from tasks.training import TrainingJob, dataset_digest, stage_digests, stage_names
 
 RUN = "run.json"

@@ -10,9 +10,9 @@ from datasets.errors import UserError
 from datasets.media import probe
 from flows import evaluate_latentsync as module
 from tasks.evaluate import read_evaluation
-from tasks.metrics import metric
-from tasks.registry import CANDIDATE, EVALUATION_TAG, Registry, get_alias, register
-from tasks.tracking import Tracker, default_uri
+from tasks.registry.metric import metric
+from tasks.registry.tracking import Tracker, default_uri
+from tasks.registry.versions import CANDIDATE, EVALUATION_TAG, Registry, get_alias, register
 from tests.support.real_bundle import make_real_bundle
 from tests.support.small_dataset import write_small_dataset
 

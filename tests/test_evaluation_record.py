@@ -7,7 +7,7 @@ from tasks.evaluate import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.evaluation_clips import CLIP_LIST
 from tasks.evaluation_record import judge_reference, log_evaluation, table, with_judge
 from tasks.recipes.evaluation import EvaluationConfig
-from tasks.registry import Registry, record_evaluation, resolve
+from tasks.registry.versions import Registry, record_evaluation, resolve
 from tests.support.fake_bundle import evaluation, registered, store_uri
 
 __all__ = ["store_uri"]

@@ -11,7 +11,8 @@ import torch
 from datasets.faces.landmarks import Face
 from tasks.evaluation_clips import ChosenClip
 from tasks.evaluation_scores import MIN_SPEECH, Scores, _Frechet
-from tasks.metrics import LIPS, NO_FACE
+from tasks.metrics import LIPS
+from tasks.registry.metric import NO_FACE
 from tasks.sync.networks import SyncCurve
 from tasks.sync.signals import OffsetScore
 from tests.support.counting_store import SIDE, CountingStore

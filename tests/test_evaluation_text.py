@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from tasks.evaluation_text import MAIN, evaluation_lines, metric_lines, value_text
-from tasks.metrics import metric
-from tasks.promotion import Policy
+from tasks.registry.metric import metric
+from tasks.registry.policy import Policy
 
 WHY = "clips of 20 frames are too short"
 

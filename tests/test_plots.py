@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.metrics import metric
 from tasks.plots import (
     contact_sheet,
     evaluation_page,
@@ -16,6 +15,7 @@ from tasks.plots import (
     read_curve,
     sheet_frames,
 )
+from tasks.registry.metric import metric
 
 
 def picture(content: bytes) -> np.ndarray:

@@ -16,8 +16,8 @@ from tasks.curves import METRICS
 from tasks.ray_train import train_with_ray
 from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
+from tasks.registry.tracking import client
 from tasks.runtime.ray_session import ray_session
-from tasks.tracking import client
 from tasks.train_run import start_runs
 from tasks.training import TrainingJob, remaining
 from tests.support.talking_boxes import make_dataset

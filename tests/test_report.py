@@ -6,7 +6,7 @@ import numpy as np
 from datasets.media import write_flac
 from tasks.evaluate import CONTACT_SHEET, PLOTS
 from tasks.lipsync_score import LipSyncScore
-from tasks.metrics import metric
+from tasks.registry.metric import metric
 from tasks.report import RunFiles, read_ledger, write_report
 from tasks.summary import KEYS, build
 from tests.support.fake_report import make_video

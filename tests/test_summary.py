@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.metrics import metric
+from tasks.registry.metric import metric
 from tasks.summary import KEYS, as_text, build, write_summary
 
 

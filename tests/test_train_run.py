@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.recipes.recipe import recipe
-from tasks.tracking import client
+from tasks.registry.tracking import client
 from tasks.train_run import closing_runs, earlier_result, keep_result, log_results, start_runs
 from tasks.training import TrainingJob
 from tests.support.talking_boxes import make_dataset

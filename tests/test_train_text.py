@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from flows import train_latentsync as module
-from tasks.metrics import metric
 from tasks.recipes.recipe import recipe
+from tasks.registry.metric import metric
 from tasks.train_text import dataset_line, result_lines
 from tasks.training import TrainingJob
 from tests.support.small_dataset import write_small_dataset

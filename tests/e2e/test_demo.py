@@ -54,7 +54,7 @@ def test_the_summary_has_exactly_the_promised_keys(output: Path) -> None:
 
 
 def test_the_registry_holds_two_versions_and_their_decisions(output: Path) -> None:
-    from tasks.registry import DECISION_TAG, Registry
+    from tasks.registry.versions import DECISION_TAG, Registry
 
     summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
     registry = Registry(f"sqlite:///{output}/mlflow.db", must_exist=True)

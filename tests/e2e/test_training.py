@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.registry import Registry
+from tasks.registry.versions import Registry
 from tests.e2e.conftest import FlowProcess, RunFlow, StartFlow
 from tests.support.talking_boxes import make_dataset
 

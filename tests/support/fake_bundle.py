@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tasks.registry import register
-from tasks.tracking import Tracker, default_uri
+from tasks.registry.tracking import Tracker, default_uri
+from tasks.registry.versions import register
 
 ABOUT = {
     "recipe": "debug",

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.media import VideoWriter
-from tasks.metrics import metric
 from tasks.plots import loss_curves, mouth_curves, offset_histogram
+from tasks.registry.metric import metric
 from tasks.report_page import Report
 
 

@@ -9,7 +9,7 @@ import pytest
 from models.files.errors import ModelFileError
 from tasks.lipsync import video
 from tasks.lipsync.video import LipSyncResult
-from tasks.tracking import quiet
+from tasks.registry.tracking import quiet
 from tasks.weights.bundle import bundle_digest
 from tests.support.fake_bundle import make_bundle
 

@@ -5,8 +5,8 @@ import pytest
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.registry import CANDIDATE, Registry, get_alias, register, resolve, set_alias
-from tasks.tracking import quiet
+from tasks.registry.tracking import quiet
+from tasks.registry.versions import CANDIDATE, Registry, get_alias, register, resolve, set_alias
 from tests.support.fake_bundle import ABOUT, make_bundle, registered, store_uri
 
 __all__ = ["store_uri"]

@@ -4,7 +4,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from datasets.errors import UserError
-from tasks.tracking import Tracker, checked_uri, default_uri
+from tasks.registry.tracking import Tracker, checked_uri, default_uri
 from tests.support.fake_bundle import store_uri
 
 __all__ = ["store_uri"]

@@ -1,17 +1,10 @@
 """Published weights as a bundle that every flow takes: nothing is trained, no dataset is needed.
 
-    python -m tasks.published_bundle OUT --unet latentsync-1.5-unet --resolution 256
-    python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --model OUT
-
-Weights are names of `python -m tasks.weights`, or paths. `--register NAME` also makes the
-bundle a version of that model, also where it was built before. `OUT/bundle.json` says from
-which files it is made.
+`python -m flows.import_weights` is the command.
 """
 
-import argparse
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +13,16 @@ from models.files.errors import ModelFileError
 from models.files.new_output import check_free, new_folder
 from models.files.state_dict import check_archive
 from models.latentsync.config import LatentSyncConfig
-from tasks.published_model import FOLDER_FILES, RECIPES, Files, assemble, judge_config, write_judge
-from tasks.registry import Registry
-from tasks.runtime.failures import sentence_for
-from tasks.tracking import Tracker, default_uri
+from tasks.registry.third_party import (
+    FOLDER_FILES,
+    RECIPES,
+    Files,
+    assemble,
+    judge_config,
+    write_judge,
+)
+from tasks.registry.tracking import Tracker
+from tasks.registry.versions import Registry
 from tasks.weights.bundle import ABOUT, bundle_digest, code_version, read_bundle
 from tasks.weights.by_name import weight_file
 from tasks.weights.download import free_bytes
@@ -168,56 +167,3 @@ def register_bundle(bundle: Path, name: str, uri: str) -> int:
         raise
     tracker.end_run()
     return version
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    defaults = Files("")
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.published_bundle",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("output", type=Path, metavar="OUT", help="folder to make")
-    parser.add_argument("--unet", required=True, help="such as latentsync-1.5-unet")
-    parser.add_argument("--resolution", type=int, required=True, help="256 for 1.5, 512 for 1.6")
-    for name in ("vae", "whisper", "syncnet"):
-        parser.add_argument(f"--{name}", default=getattr(defaults, name), help="%(default)s")
-    parser.add_argument(
-        "--syncnet-config",
-        default=defaults.syncnet_config,
-        help="of the sync network: %(default)s, or a JSON file",
-    )
-    parser.add_argument("--register", metavar="NAME", help="also a version of this model")
-    parser.add_argument("--tracking-uri", default=None, help="MLflow's store, for --register")
-    given = parser.parse_args(argv)
-    files = Files(given.unet, given.vae, given.whisper, given.syncnet, given.syncnet_config)
-    uri = given.tracking_uri or default_uri()
-    try:
-        if given.register is not None:
-            # Before the minutes of building: that the version cannot be made.
-            Registry(uri).check_name(given.register)
-        if given.register and is_built(given.output, files, given.resolution):
-            print(f"{given.output} is there already and is taken as it is")
-        else:
-            for note in build_bundle(given.output, files, given.resolution):
-                print(note)
-        print(
-            f"{given.output}: --model {given.output} of the flows lip_sync and evaluate_latentsync"
-        )
-        if given.register:
-            version = register_bundle(given.output, given.register, uri)
-            print(f"registered {given.register} version {version} as candidate")
-    except KeyboardInterrupt:
-        print("interrupted: the same command starts anew", file=sys.stderr)
-        return 130
-    except Exception as error:
-        sentence = sentence_for(error)
-        if sentence is None:
-            raise
-        print(sentence, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -17,13 +17,13 @@ from typing import Any
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.tracking import Tracker, checked_uri, client, quiet, sqlite_path
+from tasks.registry.tracking import Tracker, checked_uri, client, quiet, sqlite_path
+from tasks.runtime.processes import ROOT
 from tasks.weights.bundle import bundle_digest, read_bundle
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 EVALUATION_TAG = "evaluation"
 DECISION_TAG = "decision"
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("models", "datasets", "tasks")
 CACHE = Path.home() / ".cache" / "latentsync-flows" / "models"
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")

@@ -5,14 +5,10 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from tasks.metrics import NO_FACE
-from tasks.promotion import Policy, Rule, judge, promote
-from tasks.registry import (
-    CHAMPION,
-    PREVIOUS,
-    Registry,
-    record_evaluation,
-)
+from tasks.registry.metric import NO_FACE
+from tasks.registry.policy import Policy, Rule, judge
+from tasks.registry.promotion import promote
+from tasks.registry.versions import CHAMPION, PREVIOUS, Registry, record_evaluation
 from tests.support.fake_bundle import evaluation, registered, store_uri
 
 __all__ = ["store_uri"]

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from datasets.media import VideoWriter, probe, write_flac
+from flows.import_weights import main
 from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder import KLAutoencoder
 from models.convert.unet import unet_to_reference
@@ -19,9 +20,9 @@ from models.syncnet.stable import StableSyncNet
 from models.unet import LipSyncUNet
 from tasks.lipsync.generator import FaceGenerator
 from tasks.lipsync.video import lip_sync_video
-from tasks.published_bundle import build_bundle, main, register_bundle
-from tasks.published_model import Files
-from tasks.registry import CANDIDATE, get_alias, resolve
+from tasks.registry.import_weights import build_bundle, register_bundle
+from tasks.registry.third_party import Files
+from tasks.registry.versions import CANDIDATE, get_alias, resolve
 from tasks.sync_judge import sync_judge
 from tasks.weights.store import sha256_of
 from tests.models.audio.test_whisper_tokens import openai_weights

@@ -1,0 +1,73 @@
+"""Published weights as a bundle that every flow takes: nothing is trained, no dataset is needed.
+
+    python -m flows.import_weights OUT --unet latentsync-1.5-unet --resolution 256
+    python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --model OUT
+
+Weights are names of `python -m tasks.weights`, or paths. `--register NAME` also makes the
+bundle a version of that model, also where it was built before. `OUT/bundle.json` says from
+which files it is made.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.registry.import_weights import build_bundle, is_built, register_bundle
+from tasks.registry.third_party import Files
+from tasks.registry.tracking import default_uri
+from tasks.registry.versions import Registry
+from tasks.runtime.failures import sentence_for
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    defaults = Files("")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.import_weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder to make")
+    parser.add_argument("--unet", required=True, help="such as latentsync-1.5-unet")
+    parser.add_argument("--resolution", type=int, required=True, help="256 for 1.5, 512 for 1.6")
+    for name in ("vae", "whisper", "syncnet"):
+        parser.add_argument(f"--{name}", default=getattr(defaults, name), help="%(default)s")
+    parser.add_argument(
+        "--syncnet-config",
+        default=defaults.syncnet_config,
+        help="of the sync network: %(default)s, or a JSON file",
+    )
+    parser.add_argument("--register", metavar="NAME", help="also a version of this model")
+    parser.add_argument("--tracking-uri", default=None, help="MLflow's store, for --register")
+    given = parser.parse_args(argv)
+    files = Files(given.unet, given.vae, given.whisper, given.syncnet, given.syncnet_config)
+    uri = given.tracking_uri or default_uri()
+    try:
+        if given.register is not None:
+            # Before the minutes of building: that the version cannot be made.
+            Registry(uri).check_name(given.register)
+        if given.register and is_built(given.output, files, given.resolution):
+            print(f"{given.output} is there already and is taken as it is")
+        else:
+            for note in build_bundle(given.output, files, given.resolution):
+                print(note)
+        print(
+            f"{given.output}: --model {given.output} of the flows lip_sync and evaluate_latentsync"
+        )
+        if given.register:
+            version = register_bundle(given.output, given.register, uri)
+            print(f"registered {given.register} version {version} as candidate")
+    except KeyboardInterrupt:
+        print("interrupted: the same command starts anew", file=sys.stderr)
+        return 130
+    except Exception as error:
+        sentence = sentence_for(error)
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
