@@ -27,14 +27,14 @@ from datasets.shards.records import ClipRow
 from datasets.shards.splits import assign_splits
 from datasets.sources.items import SourceItem
 from datasets.store.open import open_store
-from tasks.dataset_pack import PackConfig
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.run import Crew, RefreshRun
 from tasks.ingest.stage import IngestStage, IngestWork
 from tasks.ingest.verdicts import Thresholds
-from tasks.publish import publish
+from tasks.publish.pack import PackConfig
+from tasks.publish.version import publish
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.stage import StageProgress
 

@@ -39,15 +39,6 @@ from flows.refresh_progress import (  # noqa: E402
     say_notes,
     say_set_aside,
 )
-from tasks import dataset_pack  # noqa: E402
-from tasks import publish as publishing  # noqa: E402
-from tasks.data_card import SHOWN_NAMES  # noqa: E402
-from tasks.dataset_settings import (  # noqa: E402
-    Settings,
-    differences,
-    next_settings,
-    settings_before,
-)
 from tasks.ingest.config import IngestConfig  # noqa: E402
 from tasks.ingest.download_stage import DownloadStage  # noqa: E402
 from tasks.ingest.journal import Journal  # noqa: E402
@@ -56,6 +47,10 @@ from tasks.ingest.run import Crew, RefreshRun  # noqa: E402
 from tasks.ingest.source_state import plain  # noqa: E402
 from tasks.ingest.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
 from tasks.ingest.stage import IngestStage  # noqa: E402
+from tasks.publish import pack, receipt  # noqa: E402
+from tasks.publish import version as publishing  # noqa: E402
+from tasks.publish.card import SHOWN_NAMES  # noqa: E402
+from tasks.publish.settings import Settings, differences, next_settings, settings_before  # noqa: E402
 from tasks.runtime.ray_session import ray_session  # noqa: E402
 from tasks.runtime.room import gpu_share_of_core  # noqa: E402
 from tasks.runtime.stage import Resources  # noqa: E402
@@ -167,7 +162,7 @@ def _run_ingest(
     if any(item.how is not How.LOCAL and item.wanted for item in changes.todo):
         download = DownloadStage(refresh.work.resolve() / "downloads", refresh.downloads)
     test_fraction = settings.packing.test_fraction
-    before = dataset_pack.placed_before(refresh.store, test_fraction)
+    before = receipt.placed_before(refresh.store, test_fraction)
     official = {item.speaker: item.split for item in items if item.split}
     splits = assign_splits(
         {item.speaker for item in items}, test_fraction, fixed={**before, **official}
@@ -355,7 +350,7 @@ def _checked(refresh: Refresh) -> Refresh:
     if refresh.gpu_share is not None and not 0 < refresh.gpu_share <= 1:
         raise UserError(f"a GPU share of {refresh.gpu_share:g} is none: give more than 0, up to 1")
     inside = Path(given) if given and "://" not in given else None
-    dataset_pack.check_output(refresh.store, inside)
+    pack.check_output(refresh.store, inside)
     return refresh
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from datasets.errors import UserError
 from flows.artifacts import ProgressReport, StageBoard, funnel, say, show_table
-from tasks import dataset_pack
-from tasks.data_card_page import FOLDER
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.verdicts import Thresholds, judge
+from tasks.publish import ledger as publish_ledger
+from tasks.publish.card_page import FOLDER
 from tasks.runtime.stage import StageProgress
 
 SHOWN_REASONS = 4
@@ -46,9 +46,9 @@ class RefreshProgress:
 
     def _take(self, entry: GroupEntry) -> None:
         rows = judge([row for each in entry.sources for row in each.rows], self.thresholds)
-        self.clips += len(dataset_pack.accepted(rows))
+        self.clips += len(publish_ledger.accepted(rows))
         self.refused += sum(bool(row["clip_id"] and row["reason"]) for row in rows)
-        self.reasons.update(dataset_pack.reasons(rows))
+        self.reasons.update(publish_ledger.reasons(rows))
 
     def tell(self, states: list[StageProgress]) -> None:
         """Where fetching, if there is any, and ingesting stand."""
@@ -131,7 +131,7 @@ def conclude(result: dict[str, Any], test_fraction: float = 0.0) -> None:
     """
     rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
-    ledger = f"{result['dataset']}/{dataset_pack.LEDGER}"
+    ledger = f"{result['dataset']}/{publish_ledger.LEDGER}"
     if not result["clips_accepted"]:
         raise UserError(
             f"no clip was accepted from {result['inputs']} files "

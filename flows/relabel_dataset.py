@@ -20,10 +20,10 @@ from datasets.errors import UserError  # noqa: E402
 from datasets.store.lock import only_writer  # noqa: E402
 from datasets.store.open import open_store  # noqa: E402
 from flows.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
-from tasks import dataset_pack  # noqa: E402
-from tasks.dataset_settings import changed_thresholds, settings_of  # noqa: E402
 from tasks.ingest.journal import Journal  # noqa: E402
-from tasks.publish import publish  # noqa: E402
+from tasks.publish import ledger, pack  # noqa: E402
+from tasks.publish.settings import changed_thresholds, settings_of  # noqa: E402
+from tasks.publish.version import publish  # noqa: E402
 
 
 @flow(name="relabel-dataset")
@@ -70,11 +70,11 @@ def relabel_dataset(
         settings = settings_of(store)
         packing = settings.packing
         if test_fraction is not None:
-            packing = dataset_pack.with_fraction(packing, test_fraction)
+            packing = pack.with_fraction(packing, test_fraction)
         thresholds = changed_thresholds(settings.thresholds, asked)
-        before = dataset_pack.read_ledger(store, ("clip_id", "verdict"))
+        before = ledger.read_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
-        journal.must_hold({row["clip_id"] for row in dataset_pack.accepted(before)})
+        journal.must_hold({row["clip_id"] for row in ledger.accepted(before)})
         made = publish(
             store,
             journal,

@@ -24,11 +24,11 @@ from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
 from models.latentsync.config import MASK
-from tasks.dataset_pack import PackConfig
-from tasks.dataset_settings import Settings
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.run import Crew
 from tasks.ingest.verdicts import Thresholds
+from tasks.publish.pack import PackConfig
+from tasks.publish.settings import Settings
 from tests.support.finished_groups import clip_row, finish_group
 
 

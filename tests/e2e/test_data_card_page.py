@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data_card import data_card
-from tasks.data_card_page import card_page
+from tasks.publish.card import data_card
+from tasks.publish.card_page import card_page
 from tests.e2e.test_report_page import browse, chromium
 from tests.support.card_rows import make_index, make_rows
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tasks.data_card_scores import Distribution
 from tasks.pages.figures import ACCENT, GREY, INK, SECOND, new_figure, png
+from tasks.publish.card_scores import Distribution
 
 HEADROOM = 1.3
 """Height of the plot over its highest bar: the legend stands there."""

@@ -7,12 +7,10 @@ version: until then readers see the old one. The same rows and clips give the sa
 """
 
 import heapq
-import io
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE
 from datasets.shards.index import FOLDER, INDEX, make_index, publish_index, read_index, read_samples
-from datasets.shards.records import COLUMNS, ClipRow, Verdict
 from datasets.shards.splits import assign_splits
 from datasets.shards.writer import MAX_BYTES, Shard, ShardWriter
 from datasets.store.local import LocalStore
@@ -31,14 +28,18 @@ from models.latentsync.config import MASK
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.layout import SHARDS, SPARE
+from tasks.publish.ledger import LEDGER, Row, accepted, ledger_bytes
+from tasks.publish.receipt import (
+    RECEIPT,
+    current_index,
+    placed_before,
+    previous_shards,
+    read_receipt,
+)
 
-LEDGER = "ledger.parquet"
-RECEIPT = "refresh.json"
-"""What the published files were made of; kept beside them, no part of the dataset."""
 PACK_VERSION = 3
 """Raised when the same rows and clips give other files."""
 
-Row = Mapping[str, Any]
 Extras = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, bytes]]
 
 
@@ -62,22 +63,6 @@ def with_fraction(config: PackConfig, test_fraction: float) -> PackConfig:
     return replace(config, test_fraction=test_fraction)
 
 
-def accepted(rows: Sequence[Row]) -> list[Row]:
-    """The rows whose clips belong in shards."""
-    return [row for row in rows if row["verdict"] == Verdict.ACCEPTED.value]
-
-
-def reasons(rows: Sequence[Row]) -> dict[str, int]:
-    """How many rows were refused for each reason, the most frequent first."""
-    counts = Counter(row["reason"] for row in rows if row["verdict"] != Verdict.ACCEPTED.value)
-    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
-def ledger_order(row: Row) -> tuple[Any, ...]:
-    """Rows of the ledger come by file, and in a file by time."""
-    return row["path"], row["start_s"], row["track"], row["clip_id"]
-
-
 def fingerprint(groups: Sequence[GroupEntry], rows: Sequence[Row], config: PackConfig) -> str:
     """Digest of everything that the published files depend on."""
     read = sorted((source.key, source.digest) for group in groups for source in group.sources)
@@ -98,30 +83,6 @@ def published(store: Store, wanted: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, UserError):
         return None
     return str(index["digest"]) if whole and receipt.get("digest") == index["digest"] else None
-
-
-def read_receipt(store: Store) -> dict[str, Any] | None:
-    """What was noted when the dataset was published; None where nothing is."""
-    try:
-        receipt = json.loads(store.read(RECEIPT))
-    except (FileNotFoundError, ValueError):
-        return None
-    return receipt if isinstance(receipt, dict) else None
-
-
-def current_index(store: Store) -> dict[str, Any] | None:
-    """The index of the version that is published; None where there is none.
-
-    Raises:
-        UserError: there is one, but it cannot be read.
-    """
-    return None if store.size(INDEX) is None else read_index(store.url)
-
-
-def previous_shards(store: Store) -> list[str]:
-    """Names of the shards of the version before the published one: who trains on that one goes
-    on reading them until there is another version."""
-    return list((read_receipt(store) or {}).get("previous_shards", []))
 
 
 def check_output(store: Store, source: Path | None) -> None:
@@ -246,14 +207,6 @@ def speaker_splits(
     return dict(assign_splits(speakers, test_fraction, fixed={**fixed, **official}))
 
 
-def placed_before(store: Store, test_fraction: float) -> dict[str, str]:
-    """speaker -> split, as the versions so far have it; none counts for another share."""
-    receipt = read_receipt(store) or {}
-    splits = receipt.get("splits") or {}
-    same = (receipt.get("packing") or {}).get("test_fraction") == test_fraction
-    return dict(splits) if same else {}
-
-
 def placed(
     store: Store,
     journal: Journal,
@@ -328,28 +281,3 @@ def _merged(
 
     for _, key, members in heapq.merge(*map(ranked, shards), key=lambda sample: sample[0]):
         yield key, members
-
-
-def read_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Columns of the published ledger; empty when there is none."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        content = pyarrow.BufferReader(store.read(LEDGER))
-        return list(pyarrow.parquet.read_table(content, columns=list(columns)).to_pylist())
-    except (FileNotFoundError, pyarrow.ArrowInvalid):
-        return []
-
-
-def ledger_bytes(rows: Sequence[Row]) -> bytes:
-    """The ledger as a Parquet file, columns as `datasets.shards.records.COLUMNS`."""
-    import pyarrow
-    import pyarrow.parquet
-
-    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
-    schema = pyarrow.schema([(each.name, kinds[each.type]) for each in fields(ClipRow)])  # type: ignore[index]
-    columns = {name: [row[name] for row in rows] for name in COLUMNS}
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), buffer)
-    return buffer.getvalue()

@@ -7,7 +7,15 @@ import pytest
 
 from datasets.media import FPS
 from datasets.shards.records import ClipRow
-from tasks.data_card import NOT_STATED, Change, ReasonLine, SpeakerLine, SplitLine, data_card, hours
+from tasks.publish.card import (
+    NOT_STATED,
+    Change,
+    ReasonLine,
+    SpeakerLine,
+    SplitLine,
+    data_card,
+    hours,
+)
 from tests.support.card_rows import make_index, make_rows
 
 

@@ -15,15 +15,16 @@ from datasets.shards.index import read_index, read_samples, verify
 from datasets.shards.records import COLUMNS, ClipRow
 from datasets.sources.items import SourceItem, local_item
 from datasets.store.local import LocalStore
-from tasks import dataset_pack
-from tasks.dataset_pack import PackConfig, check_output, ledger_bytes, ledger_order, speaker_splits
-from tasks.dataset_settings import settings_of
 from tasks.ingest import groups
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry, SourceEntry
 from tasks.ingest.verdicts import Thresholds
-from tasks.publish import Published, publish, refuse_losses
+from tasks.publish import ledger, pack
+from tasks.publish.ledger import ledger_bytes, ledger_order
+from tasks.publish.pack import PackConfig, check_output, speaker_splits
+from tasks.publish.settings import settings_of
+from tasks.publish.version import Published, publish, refuse_losses
 from tests.support.finished_groups import clip_row, finish_group
 
 PACKING = PackConfig(resolution=64, test_fraction=0.3)
@@ -99,7 +100,7 @@ def test_shards_hold_the_accepted_clips_split_by_speaker(out: Path) -> None:
             assert members["mp4"].startswith(f"mp4 of {key} ".encode())
             speakers[entry["split"]].add(owner[key])
             found.append(key)
-    good = [row["clip_id"] for row in dataset_pack.accepted(made.rows)]
+    good = [row["clip_id"] for row in ledger.accepted(made.rows)]
     assert sorted(found) == sorted(good)
     assert len(good) == 30
     assert speakers["train"]
@@ -209,7 +210,7 @@ def test_being_killed_while_publishing_is_made_good(
 
 def test_the_ledger_has_the_agreed_columns_in_order(out: Path) -> None:
     made = issue(out)
-    table = pyarrow.parquet.read_table(out / dataset_pack.LEDGER)
+    table = pyarrow.parquet.read_table(out / ledger.LEDGER)
     assert table.column_names == list(COLUMNS)
     assert table.num_rows == len(made.rows) == 36
     assert table["path"].to_pylist() == sorted(table["path"].to_pylist())
@@ -253,7 +254,7 @@ def test_the_receipt_says_how_it_was_made(tmp_path: Path, out: Path) -> None:
 
 def test_nothing_accepted_is_still_a_dataset_with_a_ledger(out: Path) -> None:
     made = issue(out, Thresholds(min_confidence=99))
-    assert dataset_pack.accepted(made.rows) == []
+    assert ledger.accepted(made.rows) == []
     assert json.loads((out / "index.json").read_text())["shards"] == []
     assert made.summary()["reasons"] == {"low_confidence": 36}
 
@@ -328,13 +329,13 @@ def test_only_shards_whose_clips_change_are_written_anew(
     finish_group(journal, group, rows)
     issue(out)
     read: list[str] = []
-    original = dataset_pack.read_samples
+    original = pack.read_samples
 
     def watched(store: Any, name: str) -> Any:
         read.append(name.rpartition("/")[2].partition("-")[0])
         return original(store, name)
 
-    monkeypatch.setattr(dataset_pack, "read_samples", watched)
+    monkeypatch.setattr(pack, "read_samples", watched)
     done: list[tuple[int, int]] = []
     made = publish(
         LocalStore(out),
@@ -344,7 +345,7 @@ def test_only_shards_whose_clips_change_are_written_anew(
         {},
         on_progress=lambda *counts: done.append(counts),
     )
-    assert len(dataset_pack.accepted(made.rows)) == 11
+    assert len(ledger.accepted(made.rows)) == 11
     assert read == ["test"]
     assert done == [(0, 1), (1, 1)]
     assert verify(out) == []

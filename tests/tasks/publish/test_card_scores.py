@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.data_card_scores import BINS, SCORES, Distribution, distributions
+from tasks.publish.card_scores import BINS, SCORES, Distribution, distributions
 from tests.support.card_rows import make_rows
 
 

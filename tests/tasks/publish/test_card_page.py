@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tasks.data_card import data_card
-from tasks.data_card_page import card_files, card_markdown, card_page
+from tasks.publish.card import data_card
+from tasks.publish.card_page import card_files, card_markdown, card_page
 from tests.support.card_rows import make_index, make_rows
 from tests.test_report_page import Balance
 

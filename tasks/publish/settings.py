@@ -8,9 +8,10 @@ from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.shards.index import check_crop, read_index
 from datasets.store.protocol import Store
-from tasks.dataset_pack import RECEIPT, PackConfig, read_receipt, with_fraction
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.verdicts import Thresholds
+from tasks.publish.pack import PackConfig, with_fraction
+from tasks.publish.receipt import RECEIPT, read_receipt
 from tasks.weights.by_name import is_fetched
 
 BEFORE = ""

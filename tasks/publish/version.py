@@ -8,15 +8,17 @@ from datasets.errors import UserError
 from datasets.shards.index import remove_replaced
 from datasets.sources.items import SourceItem
 from datasets.store.protocol import Store
-from tasks import dataset_pack
-from tasks.data_card import Changes, data_card
-from tasks.data_card_page import card_files
-from tasks.dataset_pack import PackConfig
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.source_state import plain
 from tasks.ingest.verdicts import Thresholds, in_force, judge
-from tasks.relabel_report import RelabelReport, relabel_report
+from tasks.publish import pack
+from tasks.publish.card import Changes, data_card
+from tasks.publish.card_page import card_files
+from tasks.publish.ledger import accepted, ledger_order, read_ledger, reasons
+from tasks.publish.pack import PackConfig
+from tasks.publish.receipt import current_index, previous_shards, read_receipt
+from tasks.publish.relabel import RelabelReport, relabel_report
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Published:
 
     def summary(self) -> dict[str, Any]:
         """Counts for a flow's result."""
-        good = dataset_pack.accepted(self.rows)
+        good = accepted(self.rows)
         without_clip = [row for row in self.rows if not row["clip_id"]]
         return {
             "dataset": self.dataset,
@@ -52,8 +54,8 @@ class Published:
             "inputs": self.inputs,
             "clips_accepted": len(good),
             "clips_rejected": len(self.rows) - len(good),
-            "reasons": dataset_pack.reasons(self.rows),
-            "reasons_without_clip": dataset_pack.reasons(without_clip),
+            "reasons": reasons(self.rows),
+            "reasons_without_clip": reasons(without_clip),
             "splits": dict(self.splits),
             "loose_files": self.loose_files,
             "speakers": len({row["speaker"] for row in good}),
@@ -95,16 +97,16 @@ def publish(
         _noted(row, source.note) for source in sources for row in judge(source.rows, thresholds)
     ]
     rows += judge(journal.set_aside(forgotten), thresholds)
-    rows.sort(key=dataset_pack.ledger_order)
-    index = dataset_pack.current_index(store)
+    rows.sort(key=ledger_order)
+    index = current_index(store)
     _refuse_empty(index, rows, store)
     journal.forget(forgotten)
     loose = _loose_files(rows, notes.get("source"))
     previous, relabelled = str(index["digest"]) if index else "", None
-    digest = dataset_pack.published(store, dataset_pack.fingerprint(groups, rows, packing))
+    digest = pack.published(store, pack.fingerprint(groups, rows, packing))
     if digest is not None and index:
         # A run that was killed may have left the shards that its new index replaced.
-        remove_replaced(store, index, dataset_pack.previous_shards(store))
+        remove_replaced(store, index, previous_shards(store))
     else:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
         kept["previous"] = previous
@@ -117,9 +119,9 @@ def publish(
             about = {"loose_files": loose, "test_fraction": packing.test_fraction}
             return _card(rows, {**index, **about}, splits, kept, changes)
 
-        digest = dataset_pack.pack(store, journal, groups, rows, packing, kept, card, on_progress)
+        digest = pack.pack(store, journal, groups, rows, packing, kept, card, on_progress)
         journal.sweep()
-    index = dataset_pack.current_index(store)
+    index = current_index(store)
     splits = dict(index["counts"]) if index else {}
     notes_of = {source.rows[0]["path"]: source.note for source in sources if source.note}
     return Published(
@@ -157,8 +159,8 @@ def _refuse_empty(
 ) -> None:
     """A version without clips in the place of one that has some: a mistyped threshold."""
     clips = sum(index["counts"].values()) if index else 0
-    if clips and not dataset_pack.accepted(rows):
-        counts = dataset_pack.reasons(rows)
+    if clips and not accepted(rows):
+        counts = reasons(rows)
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no file left"
         raise UserError(
             f"no clip would be left ({why}), so {store.url} keeps the version with {clips} clips: "
@@ -178,8 +180,8 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
         UserError: files whose clips are published are neither listed nor finished by that
             configuration.
     """
-    ledger = dataset_pack.read_ledger(store, ("path", "verdict"))
-    paths = {row["path"] for row in dataset_pack.accepted(ledger)}
+    ledger = read_ledger(store, ("path", "verdict"))
+    paths = {row["path"] for row in accepted(ledger)}
     lost = paths - {plain(item.relative) for item in items}
     if lost:
         lost -= {
@@ -201,12 +203,12 @@ def _relabelled(
     store: Store, rows: list[dict[str, Any]], thresholds: Thresholds
 ) -> RelabelReport | None:
     """What became of the clips of the published version; None where thresholds are the same."""
-    receipt = dataset_pack.read_receipt(store) or {}
+    receipt = read_receipt(store) or {}
     if receipt.get("thresholds") in (None, asdict(thresholds)):
         return None
     columns = ("clip_id", "verdict", "reason")
     now = {row["clip_id"]: row for row in rows if row["clip_id"]}
-    before = [row for row in dataset_pack.read_ledger(store, columns) if row["clip_id"] in now]
+    before = [row for row in read_ledger(store, columns) if row["clip_id"] in now]
     return relabel_report(before, [now[row["clip_id"]] for row in before])
 
 

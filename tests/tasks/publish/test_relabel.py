@@ -1,7 +1,7 @@
 import pytest
 
 from tasks.ingest.verdicts import Thresholds, judge
-from tasks.relabel_report import relabel_report
+from tasks.publish.relabel import relabel_report
 from tests.support.card_rows import make_rows
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from html import escape
 
-from tasks.data_card import Change, DataCard, hours
-from tasks.data_card_plots import histogram
-from tasks.data_card_scores import Distribution
 from tasks.pages.html import bars, cards, data_uri, page, section, table
+from tasks.publish.card import Change, DataCard, hours
+from tasks.publish.card_plots import histogram
+from tasks.publish.card_scores import Distribution
 
 FOLDER = "card"
 LONGEST_NAME = 32

@@ -3,8 +3,8 @@ import io
 import numpy as np
 import pytest
 
-from tasks.data_card_plots import histogram
-from tasks.data_card_scores import Distribution
+from tasks.publish.card_plots import histogram
+from tasks.publish.card_scores import Distribution
 
 
 def distribution(accepted: list[int], refused: list[int], log: bool = False) -> Distribution:

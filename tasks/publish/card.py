@@ -1,7 +1,7 @@
 """What is in a dataset, for its card: counts, hours, speakers, the funnel, distributions, changes.
 
     card = data_card(rows, index, changes)
-    files = card_files(card)        # tasks.data_card_page: card/card.html, card/README.md
+    files = card_files(card)        # tasks.publish.card_page: card/card.html, card/README.md
 
 Everything is counted from the ledger's rows, and the same rows in any order give the same
 card. Nothing in it depends on when or where it was made.
@@ -16,7 +16,7 @@ import pandas as pd
 
 from datasets.media import FPS
 from datasets.shards.records import COLUMNS, Verdict
-from tasks.data_card_scores import Distribution, distributions
+from tasks.publish.card_scores import Distribution, distributions
 
 TOP_SPEAKERS = 20
 SHOWN_NAMES = 20

@@ -13,10 +13,11 @@ from datasets.errors import UserError
 from datasets.store.local import LocalStore
 from flows.refresh_dataset import refresh_dataset
 from flows.relabel_dataset import relabel_dataset
-from tasks.dataset_pack import RECEIPT, PackConfig
-from tasks.dataset_settings import Settings, differences, next_settings, settings_before
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.verdicts import Thresholds
+from tasks.publish.pack import PackConfig
+from tasks.publish.receipt import RECEIPT
+from tasks.publish.settings import Settings, differences, next_settings, settings_before
 from tasks.sync.scorers import scorer_weights_digest
 from tasks.sync.signals import SYNCNET_V2
 from tasks.weights import by_name

@@ -1,0 +1,54 @@
+"""The ledger: one row per clip, and at least one per file, as a Parquet file."""
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from datasets.shards.records import COLUMNS, ClipRow, Verdict
+from datasets.store.protocol import Store
+
+LEDGER = "ledger.parquet"
+Row = Mapping[str, Any]
+
+
+def accepted(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose clips belong in shards."""
+    return [row for row in rows if row["verdict"] == Verdict.ACCEPTED.value]
+
+
+def reasons(rows: Sequence[Row]) -> dict[str, int]:
+    """How many rows were refused for each reason, the most frequent first."""
+    counts = Counter(row["reason"] for row in rows if row["verdict"] != Verdict.ACCEPTED.value)
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def ledger_order(row: Row) -> tuple[Any, ...]:
+    """Rows of the ledger come by file, and in a file by time."""
+    return row["path"], row["start_s"], row["track"], row["clip_id"]
+
+
+def read_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of the published ledger; empty when there is none."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        content = pyarrow.BufferReader(store.read(LEDGER))
+        return list(pyarrow.parquet.read_table(content, columns=list(columns)).to_pylist())
+    except (FileNotFoundError, pyarrow.ArrowInvalid):
+        return []
+
+
+def ledger_bytes(rows: Sequence[Row]) -> bytes:
+    """The ledger as a Parquet file, columns as `datasets.shards.records.COLUMNS`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    schema = pyarrow.schema([(each.name, kinds[each.type]) for each in fields(ClipRow)])  # type: ignore[index]
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), buffer)
+    return buffer.getvalue()
