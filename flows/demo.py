@@ -24,12 +24,12 @@ from flows.lip_sync import lip_sync  # noqa: E402
 from flows.promote_model import promote_model  # noqa: E402
 from flows.refresh_dataset import refresh_dataset  # noqa: E402
 from flows.train_latentsync import train_latentsync  # noqa: E402
-from tasks import demo_parts as parts  # noqa: E402
-from tasks.demo_steps import Steps, folder_digest  # noqa: E402
+from tasks.demo import parts  # noqa: E402
+from tasks.demo.report import RunFiles, write_report  # noqa: E402
+from tasks.demo.steps import Steps, folder_digest  # noqa: E402
+from tasks.demo.summary import as_text, write_summary  # noqa: E402
 from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
 from tasks.registry.tracking import default_uri  # noqa: E402
-from tasks.report import RunFiles, write_report  # noqa: E402
-from tasks.summary import as_text, write_summary  # noqa: E402
 
 MODEL = "latentsync"
 CHAMPION = f"models:/{MODEL}@champion"

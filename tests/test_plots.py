@@ -6,15 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.plots import (
-    contact_sheet,
-    evaluation_page,
-    loss_curves,
-    mouth_curves,
-    offset_histogram,
-    read_curve,
-    sheet_frames,
-)
+from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_curve
+from tasks.plots import contact_sheet, evaluation_page, sheet_frames
 from tasks.registry.metric import metric
 
 

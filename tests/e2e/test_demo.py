@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasets.media import probe
-from tasks.summary import KEYS
+from tasks.demo.summary import KEYS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]

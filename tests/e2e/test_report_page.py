@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.report_page import render
+from tasks.demo.report_page import render
 from tests.support.fake_report import make_report
 
 FLAGS = (

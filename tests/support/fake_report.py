@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.media import VideoWriter
-from tasks.plots import loss_curves, mouth_curves, offset_histogram
+from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram
+from tasks.demo.report_page import Report
 from tasks.registry.metric import metric
-from tasks.report_page import Report
 
 
 def make_video(path: Path, colour: int) -> Path:

@@ -1,5 +1,5 @@
 from tasks.pages.html import bars, cards, image, page, section, table
-from tests.test_report_page import Balance
+from tests.tasks.demo.test_report_page import Balance
 
 
 def test_parts_are_well_formed_and_texts_stay_texts() -> None:

@@ -7,7 +7,7 @@ import pytest
 from tasks.publish.card import data_card
 from tasks.publish.card_page import card_files, card_markdown, card_page
 from tests.support.card_rows import make_index, make_rows
-from tests.test_report_page import Balance
+from tests.tasks.demo.test_report_page import Balance
 
 NASTY = "<b>|`x_y*\nz`&"
 

@@ -12,12 +12,12 @@ from datasets.errors import UserError
 from datasets.media import SAMPLE_RATE, write_flac
 from datasets.shards.clips import Clip, ClipStore
 from datasets.store.atomic import content_digest
-from tasks.lipsync_score import LipSyncScore, score_lip_sync
+from tasks.demo.lipsync_score import LipSyncScore, score_lip_sync
+from tasks.demo.report import RunFiles, read_ledger
+from tasks.demo.summary import build
+from tasks.demo.truth_check import TruthCheck, check_truth, read_truths
 from tasks.recipes.config import Recipe
 from tasks.registry.versions import CANDIDATE, CHAMPION, Registry
-from tasks.report import RunFiles, read_ledger
-from tasks.summary import build
-from tasks.truth_check import TruthCheck, check_truth, read_truths
 from tasks.weights.bundle import bundle_digest
 
 WORSE_SHARE = 0.02

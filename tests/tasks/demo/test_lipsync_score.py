@@ -5,7 +5,7 @@ import pytest
 
 from datasets.media import VideoWriter, read_audio, write_flac
 from datasets.sample.make import make_sample
-from tasks.lipsync_score import read_landmarks, score_lip_sync
+from tasks.demo.lipsync_score import read_landmarks, score_lip_sync
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.truth_check import check_truth, read_truths
+from tasks.demo.truth_check import check_truth, read_truths
 
 
 def row(path: str, **values: Any) -> dict[str, Any]:

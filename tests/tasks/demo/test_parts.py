@@ -5,9 +5,9 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.media import read_audio
-from tasks.demo_parts import check_claims, choose_material, measured, reuse_stages, worse
+from tasks.demo.parts import check_claims, choose_material, measured, reuse_stages, worse
+from tasks.demo.truth_check import check_truth
 from tasks.recipes.recipe import recipe
-from tasks.truth_check import check_truth
 from tests.support.small_dataset import write_small_dataset
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.demo_steps import Steps, folder_digest, source_digest
+from tasks.demo.steps import Steps, folder_digest, source_digest
 
 
 def test_a_step_is_done_once_for_the_same_inputs(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_step_is_done_once_for_the_same_inputs(tmp_path: Path) -> None:
 
 def test_a_changed_program_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Steps(tmp_path, lambda line: None).run("step", "works", {}, lambda: 1)
-    monkeypatch.setattr("tasks.demo_steps.source_digest", lambda: "other")
+    monkeypatch.setattr("tasks.demo.steps.source_digest", lambda: "other")
     assert Steps(tmp_path, lambda line: None).run("step", "works", {}, lambda: 2) == 2
 
 

@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 
 from datasets.media import write_flac
+from tasks.demo.lipsync_score import LipSyncScore
+from tasks.demo.report import RunFiles, read_ledger, write_report
+from tasks.demo.summary import KEYS, build
 from tasks.evaluate import CONTACT_SHEET, PLOTS
-from tasks.lipsync_score import LipSyncScore
 from tasks.registry.metric import metric
-from tasks.report import RunFiles, read_ledger, write_report
-from tasks.summary import KEYS, build
 from tests.support.fake_report import make_video
 from tests.support.small_dataset import write_small_dataset
 

@@ -3,7 +3,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from tasks.report_page import Report, number_text, render
+from tasks.demo.report_page import Report, number_text, render
 from tests.support.fake_report import make_report
 
 VOID = {"meta", "img", "br"}

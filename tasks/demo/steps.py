@@ -14,9 +14,9 @@ from typing import Any
 
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
+from tasks.runtime.processes import ROOT
 
 STATE = "state.json"
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("flows", "tasks", "models", "datasets")
 
 

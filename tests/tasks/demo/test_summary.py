@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from tasks.demo.summary import KEYS, as_text, build, write_summary
 from tasks.registry.metric import metric
-from tasks.summary import KEYS, as_text, build, write_summary
 
 
 def parts() -> dict[str, Any]:

@@ -10,12 +10,12 @@ import pandas as pd
 
 from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio
 from datasets.store.atomic import write_atomic
+from tasks.demo.lipsync_score import LipSyncScore
+from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_curve
+from tasks.demo.report_page import Report, number_text, render
+from tasks.demo.truth_check import TruthCheck
 from tasks.evaluate import CONTACT_SHEET, PLOTS
-from tasks.lipsync_score import LipSyncScore
-from tasks.plots import loss_curves, mouth_curves, offset_histogram, read_curve
 from tasks.recipes.config import STAGES
-from tasks.report_page import Report, number_text, render
-from tasks.truth_check import TruthCheck
 
 LEDGER = "ledger.parquet"
 METRICS = "metrics.jsonl"

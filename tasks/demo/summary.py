@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.store.atomic import write_atomic
+from tasks.demo.report_page import measured_by, number_text
 from tasks.registry.metric import Metric
-from tasks.report_page import measured_by, number_text
 
 KEYS: dict[str, tuple[str, ...]] = {
     "ingest": (
