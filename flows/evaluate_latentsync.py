@@ -21,8 +21,8 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import say  # noqa: E402
 from flows.dataset_copy import local_copy  # noqa: E402
-from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
-from tasks.evaluation_record import log_evaluation, table, with_judge  # noqa: E402
+from tasks.evaluate.record import log_evaluation, table, with_judge  # noqa: E402
+from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
 from tasks.evaluation_text import evaluation_lines  # noqa: E402
 from tasks.recipes.evaluation import EvaluationConfig  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402

@@ -23,8 +23,8 @@ from datasets.store.lock import only_run  # noqa: E402
 from flows.artifacts import say, show_table  # noqa: E402
 from flows.dataset_copy import local_copy  # noqa: E402
 from tasks import train_run  # noqa: E402
-from tasks.evaluate import evaluate, read_evaluation  # noqa: E402
-from tasks.evaluation_record import table, with_judge  # noqa: E402
+from tasks.evaluate.record import table, with_judge  # noqa: E402
+from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
 from tasks.ray_train import train_with_ray  # noqa: E402
 from tasks.recipes.recipe import parse_overrides  # noqa: E402
 from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402

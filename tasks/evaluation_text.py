@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.evaluate import CONTACT_SHEET, EVALUATION, PLOTS
+from tasks.evaluate.run import CONTACT_SHEET, EVALUATION, PLOTS
 
 MAIN = ("sync_c", "sync_d", "mouth_offset", "mouth_z", "fid", "fvd", "ssim_mouth", "lmd")
 """The numbers that promotion looks at: what a training run ends with."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.errors import UserError
 from datasets.shards.clips import Clip, ClipStore
-from tasks.evaluate import read_evaluation
+from tasks.evaluate.run import read_evaluation
 from tasks.evaluation_text import MAIN, evaluation_lines, metric_lines
 
 

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from datasets.errors import UserError
 from datasets.media import probe
 from flows import evaluate_latentsync as module
-from tasks.evaluate import read_evaluation
+from tasks.evaluate.run import read_evaluation
 from tasks.registry.metric import metric
 from tasks.registry.tracking import Tracker, default_uri
 from tasks.registry.versions import CANDIDATE, EVALUATION_TAG, Registry, get_alias, register

@@ -14,7 +14,7 @@ from tasks.demo.lipsync_score import LipSyncScore
 from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_curve
 from tasks.demo.report_page import Report, number_text, render
 from tasks.demo.truth_check import TruthCheck
-from tasks.evaluate import CONTACT_SHEET, PLOTS
+from tasks.evaluate.run import CONTACT_SHEET, PLOTS
 from tasks.recipes.config import STAGES
 
 LEDGER = "ledger.parquet"

@@ -1,7 +1,7 @@
 """Sync networks that look at whole clips: the distance of lips and sound at every shift.
 
 `PublishedSyncNet` is syncnet_v2.model of Chung & Zisserman, whose numbers the papers give;
-`WindowSyncNet` is a StableSyncNet, published or our own. Evaluation (`tasks.sync_judge`) and
+`WindowSyncNet` is a StableSyncNet, published or our own. Evaluation (`tasks.evaluate.judge`) and
 the offset scorers of ingestion (`tasks.sync.scorers`) both read their curves from here.
 """
 

@@ -7,7 +7,7 @@ from datasets.media import write_flac
 from tasks.demo.lipsync_score import LipSyncScore
 from tasks.demo.report import RunFiles, read_ledger, write_report
 from tasks.demo.summary import KEYS, build
-from tasks.evaluate import CONTACT_SHEET, PLOTS
+from tasks.evaluate.run import CONTACT_SHEET, PLOTS
 from tasks.registry.metric import metric
 from tests.support.fake_report import make_video
 from tests.support.small_dataset import write_small_dataset

@@ -18,12 +18,12 @@ from models.convert.unet import unet_to_reference
 from models.latentsync.model import LatentSync
 from models.syncnet.stable import StableSyncNet
 from models.unet import LipSyncUNet
+from tasks.evaluate.judge import sync_judge
 from tasks.lipsync.generator import FaceGenerator
 from tasks.lipsync.video import lip_sync_video
 from tasks.registry.import_weights import build_bundle, register_bundle
 from tasks.registry.third_party import Files
 from tasks.registry.versions import CANDIDATE, get_alias, resolve
-from tasks.sync_judge import sync_judge
 from tasks.weights.store import sha256_of
 from tests.models.audio.test_whisper_tokens import openai_weights
 from tests.models.autoencoder.test_kl import old_names

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from datasets.faces.landmarks import Face
-from tasks.evaluation_clips import ChosenClip
-from tasks.evaluation_scores import MIN_SPEECH, Scores, _Frechet
-from tasks.metrics import LIPS
+from tasks.evaluate.clips import ChosenClip
+from tasks.evaluate.metrics import LIPS
+from tasks.evaluate.scores import MIN_SPEECH, Scores, _Frechet
 from tasks.registry.metric import NO_FACE
 from tasks.sync.networks import SyncCurve
 from tasks.sync.signals import OffsetScore

@@ -7,7 +7,7 @@ from skimage.data import astronaut
 
 from datasets.faces.alignment import Aligner, align, align_points
 from datasets.faces.landmarks import Face, FaceMeshDetector
-from tasks.metrics import LIPS, landmark_distance, landmarks_of, psnr
+from tasks.evaluate.metrics import LIPS, landmark_distance, landmarks_of, psnr
 from tasks.registry.metric import mean_metric, median_metric, metric
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.faces.alignment import CROP
-from tasks.evaluation_clips import (
+from tasks.evaluate.clips import (
     driving_audio,
     freeze,
     open_test_clips,

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tasks.evaluate import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
-from tasks.evaluation_clips import CLIP_LIST
-from tasks.evaluation_record import judge_reference, log_evaluation, table, with_judge
+from tasks.evaluate.clips import CLIP_LIST
+from tasks.evaluate.record import judge_reference, log_evaluation, table, with_judge
+from tasks.evaluate.run import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.versions import Registry, record_evaluation, resolve
 from tests.support.fake_bundle import evaluation, registered, store_uri

@@ -17,14 +17,14 @@ from datasets.shards.clips import ClipStore
 from models.judges.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
-from tasks.evaluation_clips import ChosenClip, ClipList, driving_audio
-from tasks.metrics import landmark_distance, landmarks_of, psnr
+from tasks.evaluate.clips import ChosenClip, ClipList, driving_audio
+from tasks.evaluate.judge import sync_judge
+from tasks.evaluate.metrics import landmark_distance, landmarks_of, psnr
+from tasks.evaluate.ssim import ssim
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.metric import NO_FACE, Metric, mean_metric, median_metric, metric
-from tasks.ssim import ssim
 from tasks.sync.mouth_audio import MouthAudioScorer
 from tasks.sync.networks import own_syncnet, stable_syncnet
-from tasks.sync_judge import sync_judge
 from tasks.weights.lpips import load_lpips, lpips
 
 WINDOW = 16

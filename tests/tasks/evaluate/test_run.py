@@ -14,7 +14,9 @@ from datasets.media import probe
 from models.files.errors import ModelFileError
 from models.latentsync.config import MASK
 from models.syncnet.syncnet_v2 import SyncNet
-from tasks.evaluate import (
+from tasks.evaluate.clips import ChosenClip, ClipList
+from tasks.evaluate.plots import COLUMNS
+from tasks.evaluate.run import (
     SHEET_CLIPS,
     _protocol,
     _write_pictures,
@@ -22,8 +24,6 @@ from tasks.evaluate import (
     generate,
     read_evaluation,
 )
-from tasks.evaluation_clips import ChosenClip, ClipList
-from tasks.plots import COLUMNS
 from tasks.recipes.evaluation import EvaluationConfig
 from tests.support.fake_generator import Brightener
 from tests.support.real_bundle import make_real_bundle
@@ -104,8 +104,8 @@ def test_pictures_hold_no_more_than_they_show(
         for kind in ("reconstruction", "cross"):
             np.save(tmp_path / f"{number:03d}-{kind}.npy", video)
     shown: list[tuple[str, str, np.ndarray]] = []
-    monkeypatch.setattr("tasks.plots.contact_sheet", lambda path, rows: shown.extend(rows))
-    monkeypatch.setattr("tasks.plots.evaluation_page", lambda *_: None)
+    monkeypatch.setattr("tasks.evaluate.plots.contact_sheet", lambda path, rows: shown.extend(rows))
+    monkeypatch.setattr("tasks.evaluate.plots.evaluation_page", lambda *_: None)
     _write_pictures(tmp_path, Store(), ClipList(tuple(clips), "test", ""), tmp_path, {}, [])
     assert [row[:2] for row in shown[:3]] == [
         ("clip0", "input"),
@@ -132,7 +132,7 @@ def test_what_was_generated_before_an_interruption_is_kept(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.evaluate._measure_all", killed)
+        patched.setattr("tasks.evaluate.run._measure_all", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(bundle, dataset, tmp_path, SHORT)
     assert len(list((tmp_path / ".generated").rglob("*.npy"))) == 2

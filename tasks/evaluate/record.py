@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.evaluate import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
-from tasks.evaluation_clips import CLIP_LIST
+from tasks.evaluate.clips import CLIP_LIST
+from tasks.evaluate.run import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.tracking import Tracker
 from tasks.registry.versions import CHAMPION, EVALUATION_TAG, ModelVersion, Registry, resolve

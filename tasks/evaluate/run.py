@@ -20,13 +20,11 @@ import numpy as np
 from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from tasks.evaluation_clips import CLIP_LIST, ClipList
+from tasks.evaluate.clips import CLIP_LIST, ClipList
 from tasks.lipsync.references import check_reference
 from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
 from tasks.registry.metric import Metric
 from tasks.weights.bundle import bundle_digest, read_bundle
-
-__all__ = ["EvaluationConfig", "evaluate", "read_evaluation"]
 
 EVALUATION = "evaluation.json"
 DETAILS = "details.json"
@@ -84,13 +82,8 @@ def evaluate(
     """
     from datasets.faces.landmarks import FaceMeshDetector
     from models.latentsync.sampling import bf16_pays
-    from tasks.evaluation_clips import (
-        freeze,
-        open_test_clips,
-        read_clip_list,
-        write_clip_list,
-    )
-    from tasks.evaluation_scores import Scores
+    from tasks.evaluate.clips import freeze, open_test_clips, read_clip_list, write_clip_list
+    from tasks.evaluate.scores import Scores
     from tasks.runtime.device import resolve_device
 
     say = progress or (lambda line: None)
@@ -205,7 +198,7 @@ def _generate_all(
     say: Line,
 ) -> None:
     """Write reconstruction and cross frames of every clip that are not there yet."""
-    from tasks.evaluation_clips import driving_audio
+    from tasks.evaluate.clips import driving_audio
     from tasks.lipsync.generator import FaceGenerator
 
     generator = None
@@ -289,8 +282,8 @@ def _write_pictures(
 ) -> None:
     """Videos of every clip, the contact sheet and the page of plots."""
     from datasets.media import FPS, SAMPLE_RATE, VideoWriter, write_flac
-    from tasks.evaluation_clips import driving_audio
-    from tasks.plots import contact_sheet, evaluation_page, sheet_frames
+    from tasks.evaluate.clips import driving_audio
+    from tasks.evaluate.plots import contact_sheet, evaluation_page, sheet_frames
 
     rows = []
     for number, clip in enumerate(tests.clips):

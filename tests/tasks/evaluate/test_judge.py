@@ -7,7 +7,7 @@ import torch
 
 from datasets.errors import UserError
 from models.syncnet.syncnet_v2 import SyncNet
-from tasks.sync_judge import sync_judge
+from tasks.evaluate.judge import sync_judge
 from tests.support.real_bundle import make_real_bundle
 
 CPU = torch.device("cpu")

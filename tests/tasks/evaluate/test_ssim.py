@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from tasks.ssim import ssim, ssim_map
+from tasks.evaluate.ssim import ssim, ssim_map
 
 
 def pictures() -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +59,7 @@ def test_the_map_is_made_once_for_a_few_frames_at_once(monkeypatch: pytest.Monke
         counts.append(len(a))
         return ssim_map(a, b)
 
-    monkeypatch.setattr("tasks.ssim.ssim_map", counted)
+    monkeypatch.setattr("tasks.evaluate.ssim.ssim_map", counted)
     assert np.allclose(ssim(first, second, mask), [whole, part], atol=1e-6)
     assert counts == [16, 16, 5]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_curve
-from tasks.plots import contact_sheet, evaluation_page, sheet_frames
+from tasks.evaluate.plots import contact_sheet, evaluation_page, sheet_frames
 from tasks.registry.metric import metric
 
 
@@ -65,7 +65,7 @@ def test_panels_without_a_value_say_so(tmp_path: Path, monkeypatch: pytest.Monke
         figures.append(figure)
         return b""
 
-    monkeypatch.setattr("tasks.plots.png", kept)
+    monkeypatch.setattr("tasks.evaluate.plots.png", kept)
     empty = detail(None) | {"distances": dict.fromkeys(detail(None)["distances"], [np.nan] * 31)}
     why = "clips of 20 frames are too short"
     metrics = {name: metric(np.nan, "judge", 0, why) for name in ("sync_c", "sync_d", "mouth_z")}
