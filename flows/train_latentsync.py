@@ -22,18 +22,18 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from datasets.store.lock import only_run  # noqa: E402
 from flows.artifacts import say, show_table  # noqa: E402
 from flows.dataset_copy import local_copy  # noqa: E402
-from tasks import train_run  # noqa: E402
 from tasks.evaluate.record import table, with_judge  # noqa: E402
 from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
-from tasks.ray_train import train_with_ray  # noqa: E402
 from tasks.recipes.recipe import parse_overrides  # noqa: E402
 from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 from tasks.registry.versions import record_evaluation  # noqa: E402
 from tasks.registry.versions import register as register_bundle  # noqa: E402
-from tasks.train_bundle import check_place, run_metrics, save_bundle  # noqa: E402
+from tasks.train import mlflow_runs  # noqa: E402
+from tasks.train.export import check_place, run_metrics, save_bundle  # noqa: E402
+from tasks.train.ray_group import train_with_ray  # noqa: E402
+from tasks.train.stages import TrainingJob, check, remaining  # noqa: E402
 from tasks.train_text import dataset_line, result_lines  # noqa: E402
-from tasks.training import TrainingJob, check, remaining  # noqa: E402
 
 
 @task(name="train-stages", cache_policy=NO_CACHE)
@@ -66,7 +66,7 @@ def evaluation(job: TrainingJob, folder: Path, model_name: str) -> str:
         Address of the model whose sync network judged; empty for the bundle's own.
     """
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
-    output = job.output / train_run.EVALUATION
+    output = job.output / mlflow_runs.EVALUATION
     metrics = evaluate(folder, job.dataset, output, config, job.device, say)
     show_table("train-latentsync-evaluation", table(dict(metrics)), f"`{output}`")
     return judge
@@ -77,7 +77,7 @@ def registered(job: TrainingJob, folder: Path, model_name: str, run_id: str, jud
     """Register the bundle with its evaluation; returns the version, now called candidate."""
     tags = {"recipe": job.recipe.name}
     version = register_bundle(folder, model_name, job.tracking_uri, run_id, tags)
-    content = read_evaluation(job.output / train_run.EVALUATION)
+    content = read_evaluation(job.output / mlflow_runs.EVALUATION)
     record_evaluation(model_name, version, job.tracking_uri, content, judge)
     return version
 
@@ -118,13 +118,13 @@ def train_latentsync(
     job = TrainingJob(folder, Path(output).resolve(), chosen, device, uri)
     check(job)
     with only_run(job.output):
-        if earlier := train_run.earlier_result(job, model_name, register_candidate):
+        if earlier := mlflow_runs.earlier_result(job, model_name, register_candidate):
             say("training: this run was finished before, nothing has changed")
             result = earlier
         else:
             result = _train(job, model_name, register_candidate, workers, ray_address)
-            train_run.keep_result(job, model_name, result)
-    for line in result_lines(job.output, job.output / train_run.EVALUATION, model_name, result):
+            mlflow_runs.keep_result(job, model_name, result)
+    for line in result_lines(job.output, job.output / mlflow_runs.EVALUATION, model_name, result):
         say(line)
     return result
 
@@ -136,17 +136,17 @@ def _train(
     began = time.monotonic()
     check_place(job.output)
     say(dataset_line(job.dataset))
-    tracked = train_run.start_runs(job, model_name)
+    tracked = mlflow_runs.start_runs(job, model_name)
     job = tracked.job
-    with train_run.closing_runs(tracked):
+    with mlflow_runs.closing_runs(tracked):
         train_stages(job, workers, ray_address)
         folder = bundle(job)
         metrics, seconds = run_metrics(job)
         before = time.monotonic()
         judge = evaluation(job, folder, model_name)
         seconds["evaluation"] = time.monotonic() - before
-        metrics["evaluation"] = read_evaluation(job.output / train_run.EVALUATION)["metrics"]
-        train_run.log_results(tracked, metrics)
+        metrics["evaluation"] = read_evaluation(job.output / mlflow_runs.EVALUATION)["metrics"]
+        mlflow_runs.log_results(tracked, metrics)
         version = None
         if register:
             version = registered(job, folder, model_name, tracked.run_id, judge)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from models.syncnet.loss import cosine_loss
-from tasks.batches import SyncBatch
-from tasks.pixel_losses import lower_half
 from tasks.recipes.config import SyncNetConfig
 from tasks.sync.network_files import build_syncnet
-from tasks.train_loop import Objective
-from tasks.train_syncnet import pairs_loss
+from tasks.train.batches import SyncBatch
+from tasks.train.loop import Objective
+from tasks.train.pixel_losses import lower_half
+from tasks.train.syncnet import pairs_loss
 from tests.parity.draw import draw_input, draw_pixels, fill, read_case
 from tests.parity.outcome import Errors
 from tests.parity.steps import gradient_errors, plain_errors, train_step

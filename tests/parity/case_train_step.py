@@ -12,12 +12,12 @@ from models.judges.lpips import VggLpips, convert_vgg
 from models.judges.videomae import VideoMAE, VideoMAEConfig, convert_v2
 from models.latentsync.diffusion import mix_noise
 from models.latentsync.model import LatentSync
-from tasks.batches import UNetBatch
-from tasks.pixel_losses import PixelLosses
 from tasks.recipes.config import LossWeights, SyncNetConfig, UNetConfig
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
-from tasks.train_loop import Objective
-from tasks.train_unet import Denoised, choose_trained, denoise, encode_batch
+from tasks.train.batches import UNetBatch
+from tasks.train.loop import Objective
+from tasks.train.pixel_losses import PixelLosses
+from tasks.train.unet import Denoised, choose_trained, denoise, encode_batch
 from tests.parity.draw import draw_input, draw_pixels, draw_weights, fill, read_case
 from tests.parity.outcome import BAR, Errors
 from tests.parity.steps import build_model, gradient_errors, plain_errors, train_step

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.train_loop import Objective
+from tasks.train.loop import Objective
 
 
 class Lines:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from models.latentsync.model import LatentSync
-from tasks.assemble import model_config
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import build_syncnet, save_syncnet
+from tasks.train.assemble import model_config
 
 
 def make_real_bundle(folder: Path, seed: int = 0) -> Path:

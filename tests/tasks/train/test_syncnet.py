@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from models.files.errors import ModelFileError
-from tasks import train_syncnet
-from tasks.batches import SyncBatch
 from tasks.recipes.recipe import recipe
-from tasks.stage_run import StageRun, Stores
 from tasks.sync.network_files import build_syncnet, load_syncnet, save_syncnet
-from tasks.train_loop import Worker
-from tasks.train_syncnet import SyncObjective, run, similarities
-from tasks.training import PrintReporter
+from tasks.train import syncnet
+from tasks.train.batches import SyncBatch
+from tasks.train.context import StageRun, Stores
+from tasks.train.loop import Worker
+from tasks.train.stages import PrintReporter
+from tasks.train.syncnet import SyncObjective, run, similarities
 from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
@@ -124,8 +124,8 @@ def test_the_threshold_parts_training_windows_and_is_used_on_others(
         asked.append((held_out, windows))
         return unseen if held_out else seen
 
-    monkeypatch.setattr(train_syncnet, "similarities", known)
-    monkeypatch.setattr(train_syncnet, "train", lambda *_, **__: None)
+    monkeypatch.setattr(syncnet, "similarities", known)
+    monkeypatch.setattr(syncnet, "train", lambda *_, **__: None)
     stage = StageRun("syncnet", tmp_path, "d", chosen, stores, Worker(CPU), PrintReporter())
     result = run(stage)
     assert asked == [(False, 16), (True, 16)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.curves import Clock, Curve
+from tasks.train.curves import Clock, Curve
 
 
 def steps(path: Path) -> list[int]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets.windows import rng_for, two_starts
+from tasks.train.windows import rng_for, two_starts
 
 
 def test_every_start_that_can_be_is_drawn() -> None:

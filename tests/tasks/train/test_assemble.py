@@ -9,11 +9,11 @@ import torch
 from models.files.errors import ModelFileError
 from models.latentsync.model import LatentSync
 from models.unet import LipSyncUNet
-from tasks.assemble import load_earlier, model_config, start_weights
 from tasks.recipes.recipe import recipe
-from tasks.stage_run import StageRun, Stores
-from tasks.train_loop import Worker
-from tasks.training import PrintReporter
+from tasks.train.assemble import load_earlier, model_config, start_weights
+from tasks.train.context import StageRun, Stores
+from tasks.train.loop import Worker
+from tasks.train.stages import PrintReporter
 from tests.support.small_models import shaken
 
 DEBUG = recipe("debug")

@@ -2,7 +2,7 @@
 
 Everything random is a function of (seed, step, rank): the batch, the noise, the dropout.
 So a run that was killed goes on from its checkpoint with exactly the losses that a run
-never interrupted has; on a CPU bit for bit (tests/test_train_loop.py).
+never interrupted has; on a CPU bit for bit (tests/tasks/train/test_loop.py).
 """
 
 import math
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UserError
-from tasks.checkpoints import CHECKPOINT, load_state, save_state
-from tasks.curves import METRICS, Clock, Curve
 from tasks.recipes.config import StageConfig
+from tasks.train.checkpoints import CHECKPOINT, load_state, save_state
+from tasks.train.curves import METRICS, Clock, Curve
 
 AHEAD = 2
 """Batches that are prepared in the background while a step is computed."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.train_loop import Worker, share_gradients
+from tasks.train.loop import Worker, share_gradients
 
 
 def _in_process(rank: int, port: int, results: Any) -> None:

@@ -17,11 +17,11 @@ from torch import Tensor
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import Clip, ClipStore
-from datasets.windows import rng_for, two_starts
 from models.audio.encoders import AudioEncoder
 from models.audio.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram, mel_window
-from tasks.augment import change_sound, draw_colours, draw_shift, shifted
 from tasks.recipes.config import AutoencoderConfig, SyncNetConfig, UNetConfig
+from tasks.train.augment import change_sound, draw_colours, draw_shift, shifted
+from tasks.train.windows import rng_for, two_starts
 
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 """FaceMesh points of the outer lip line."""

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from datasets.shards.clips import ClipStore
-from datasets.windows import rng_for
 from models.autoencoder import build_autoencoder
-from tasks.augment import PLAIN
-from tasks.batches import autoencoder_batch
 from tasks.recipes.config import AutoencoderConfig
-from tasks.stage_run import StageRun
-from tasks.train_loop import Objective, Worker, train
+from tasks.train.augment import PLAIN
+from tasks.train.batches import autoencoder_batch
+from tasks.train.context import StageRun
+from tasks.train.loop import Objective, Worker, train
+from tasks.train.windows import rng_for
 
 CHUNK = 16
 """Frames that are encoded at once when measuring."""

@@ -11,15 +11,16 @@ from torch import Tensor
 
 from models.latentsync.diffusion import signal_and_noise
 from models.latentsync.model import LatentSync
-from tasks import train_autoencoder, train_unet
-from tasks.batches import TokenCache, UNetBatch, unet_batch
-from tasks.pixel_losses import PixelLosses
 from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.recipes.recipe import recipe
-from tasks.stage_run import StageRun, Stores
-from tasks.train_loop import Worker
-from tasks.train_unet import UNetObjective, choose_trained, latent_weights, mouth_cells
-from tasks.training import PrintReporter
+from tasks.train import autoencoder
+from tasks.train import unet as train_unet
+from tasks.train.batches import TokenCache, UNetBatch, unet_batch
+from tasks.train.context import StageRun, Stores
+from tasks.train.loop import Worker
+from tasks.train.pixel_losses import PixelLosses
+from tasks.train.stages import PrintReporter
+from tasks.train.unet import UNetObjective, choose_trained, latent_weights, mouth_cells
 from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
@@ -307,7 +308,7 @@ def test_only_the_unet_learns_and_all_is_reported(
     def stage(name: str) -> StageRun:
         return StageRun(name, tmp_path, "d", chosen, stores, Worker(CPU), PrintReporter())
 
-    train_autoencoder.run(stage("autoencoder"))
+    autoencoder.run(stage("autoencoder"))
     trained: list[UNetObjective] = []
 
     def train(goal: UNetObjective, config: UNetConfig, folder: Path, **_: Any) -> None:

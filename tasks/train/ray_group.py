@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from datasets.errors import UserError
-from tasks.train_loop import Worker
-from tasks.training import TrainingJob, run_stages
+from tasks.train.loop import Worker
+from tasks.train.stages import TrainingJob, run_stages
 
 PROGRESS = "progress.log"
 RAY_FOLDER = ".ray"

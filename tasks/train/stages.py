@@ -2,7 +2,7 @@
 
 Without Ray, for tuning a recipe on this machine:
 
-    python -m tasks.training DATASET OUT --recipe tiny --set stage1.steps=20 --stages stage1
+    python -m tasks.train DATASET OUT --recipe tiny --set stage1.steps=20 --stages stage1
 
 A stage is done when `OUT/<stage>/done.json` carries the digest of everything its result
 depends on: its own configuration, the dataset, the seed, and the stages it builds on.
@@ -24,8 +24,8 @@ from datasets.store.manifest import config_digest
 from tasks.recipes.config import STAGES, Recipe
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.runtime.device import resolve_device
-from tasks.stage_run import DONE, StageRun, Stores
-from tasks.train_loop import Reporter, Worker
+from tasks.train.context import DONE, StageRun, Stores
+from tasks.train.loop import Reporter, Worker
 
 CODE_VERSION = 2
 """Raised when a stage's code changes what comes out of the same configuration."""
@@ -130,7 +130,7 @@ def check(job: TrainingJob) -> None:
             weight_file(name)
     for stage in (chosen.stage1, chosen.stage2):
         if stage.losses.trepa:
-            from tasks.pixel_losses import check_trepa
+            from tasks.train.pixel_losses import check_trepa
 
             check_trepa(stage.trepa_weights)
 
@@ -177,11 +177,11 @@ def run_stages(
 
 def _runner(name: str) -> Callable[[StageRun], dict[str, Any]]:
     if name == "autoencoder":
-        from tasks.train_autoencoder import run
+        from tasks.train.autoencoder import run
     elif name == "syncnet":
-        from tasks.train_syncnet import run
+        from tasks.train.syncnet import run
     else:
-        from tasks.train_unet import run
+        from tasks.train.unet import run
     return run
 
 
@@ -200,7 +200,7 @@ class PrintReporter:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train in this process, without Ray and MLflow."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tasks.train", description=__doc__)
     parser.add_argument("dataset", type=Path, help="folder with index.json")
     parser.add_argument("output", type=Path, help="folder for checkpoints and curves")
     parser.add_argument("--recipe", default="tiny")
@@ -217,7 +217,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         if done := result(job, name):
             print(f"{name}: {json.dumps(done['metrics'])} in {done['seconds']:.0f} s")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

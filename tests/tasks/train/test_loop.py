@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import UserError
-from tasks.checkpoints import load_state, save_state, trained_weights
-from tasks.curves import METRICS
 from tasks.recipes.config import StageConfig
-from tasks.train_loop import (
+from tasks.train.checkpoints import load_state, save_state, trained_weights
+from tasks.train.curves import METRICS
+from tasks.train.loop import (
     Objective,
     Worker,
     _prepare,
@@ -358,7 +358,7 @@ def test_checkpoints_are_written_as_often_as_asked_and_at_the_end(
 ) -> None:
     written: list[int] = []
     monkeypatch.setattr(
-        "tasks.train_loop.save_state", lambda path, state: written.append(state["step"])
+        "tasks.train.loop.save_state", lambda path, state: written.append(state["step"])
     )
     pulled(tmp_path, [0.1] * 8, checkpoint_every=3)
     assert written == [3, 6, 8]

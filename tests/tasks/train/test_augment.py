@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.augment import PLAIN, change_sound, draw_colours, draw_shift, shifted
+from tasks.train.augment import PLAIN, change_sound, draw_colours, draw_shift, shifted
 
 
 @pytest.fixture

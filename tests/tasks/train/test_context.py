@@ -7,9 +7,9 @@ import torch
 
 from models.files.errors import ModelFileError
 from tasks.recipes.recipe import recipe
-from tasks.stage_run import DONE, StageRun, Stores, stage_metrics
-from tasks.train_loop import Worker
-from tasks.training import PrintReporter
+from tasks.train.context import DONE, StageRun, Stores, stage_metrics
+from tasks.train.loop import Worker
+from tasks.train.stages import PrintReporter
 from tests.support.talking_boxes import make_dataset
 
 

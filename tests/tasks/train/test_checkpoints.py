@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.files.errors import ModelFileError
-from tasks.checkpoints import load_state, save_state, trained_weights
+from tasks.train.checkpoints import load_state, save_state, trained_weights
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:

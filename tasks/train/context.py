@@ -9,7 +9,7 @@ from typing import Any
 from datasets.shards.clips import ClipStore
 from models.files.errors import ModelFileError
 from tasks.recipes.config import Recipe
-from tasks.train_loop import Reporter, Worker
+from tasks.train.loop import Reporter, Worker
 
 DONE = "done.json"
 """A finished stage: digest, what was measured, seconds."""

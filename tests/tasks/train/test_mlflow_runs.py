@@ -8,8 +8,14 @@ import pytest
 
 from tasks.recipes.recipe import recipe
 from tasks.registry.tracking import client
-from tasks.train_run import closing_runs, earlier_result, keep_result, log_results, start_runs
-from tasks.training import TrainingJob
+from tasks.train.mlflow_runs import (
+    closing_runs,
+    earlier_result,
+    keep_result,
+    log_results,
+    start_runs,
+)
+from tasks.train.stages import TrainingJob
 from tests.support.talking_boxes import make_dataset
 
 

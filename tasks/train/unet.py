@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from models.latentsync.diffusion import mixed_noise, one_step_x0
 from models.latentsync.model import LatentSync
-from tasks.assemble import build_model, start_weights, trained_syncnet
-from tasks.batches import TokenCache, UNetBatch, unet_batch
-from tasks.curves import METRICS
-from tasks.pixel_losses import PixelLosses
 from tasks.recipes.config import LossWeights, UNetConfig
-from tasks.stage_run import StageRun
-from tasks.train_loop import Objective, train
+from tasks.train.assemble import build_model, start_weights, trained_syncnet
+from tasks.train.batches import TokenCache, UNetBatch, unet_batch
+from tasks.train.context import StageRun
+from tasks.train.curves import METRICS
+from tasks.train.loop import Objective, train
+from tasks.train.pixel_losses import PixelLosses
 
 
 class UNetObjective(Objective):

@@ -11,15 +11,15 @@ import psutil
 import pytest
 
 from datasets.errors import UserError
-from tasks import ray_train
-from tasks.curves import METRICS
-from tasks.ray_train import train_with_ray
 from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.registry.tracking import client
 from tasks.runtime.ray_session import ray_session
-from tasks.train_run import start_runs
-from tasks.training import TrainingJob, remaining
+from tasks.train import ray_group
+from tasks.train.curves import METRICS
+from tasks.train.mlflow_runs import start_runs
+from tasks.train.ray_group import train_with_ray
+from tasks.train.stages import TrainingJob, remaining
 from tests.support.talking_boxes import make_dataset
 
 QUICK = {f"{stage}.steps": "1" for stage in STAGES}
@@ -96,13 +96,13 @@ def test_what_a_worker_says_to_the_user_arrives(
     ray_is_up: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[TrainingJob] = []
-    real = ray_train._trainer
+    real = ray_group._trainer
 
     def counted(job: TrainingJob, *rest: Any) -> Any:
         made.append(job)
         return real(job, *rest)
 
-    monkeypatch.setattr(ray_train, "_trainer", counted)
+    monkeypatch.setattr(ray_group, "_trainer", counted)
     short = make_dataset(tmp_path / "d", frames=20)
     job = TrainingJob(short, tmp_path / "out", recipe("debug", QUICK))
     with pytest.raises(UserError, match="no clip of the dataset is long enough"):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.batches import autoencoder_batch
 from tasks.recipes.recipe import recipe
-from tasks.stage_run import StageRun, Stores
-from tasks.train_autoencoder import AutoencoderObjective, psnr, run, some_frames
-from tasks.train_loop import Worker
-from tasks.training import PrintReporter
+from tasks.train.autoencoder import AutoencoderObjective, psnr, run, some_frames
+from tasks.train.batches import autoencoder_batch
+from tasks.train.context import StageRun, Stores
+from tasks.train.loop import Worker
+from tasks.train.stages import PrintReporter
 from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")

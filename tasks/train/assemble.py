@@ -13,10 +13,10 @@ from models.files.errors import ModelFileError
 from models.files.state_dict import read_state_dict
 from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
-from tasks.checkpoints import CHECKPOINT, trained_weights
 from tasks.recipes.config import Recipe, UNetConfig
-from tasks.stage_run import StageRun, stage_metrics
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
+from tasks.train.checkpoints import CHECKPOINT, trained_weights
+from tasks.train.context import StageRun, stage_metrics
 from tasks.weights.by_name import weight_file
 
 MOTION = "motion_modules."

@@ -11,7 +11,9 @@ from datasets.errors import UserError
 from datasets.shards.clips import ClipStore
 from models.audio.mel import mel_spectrogram, mel_window
 from models.audio.mel_tokens import MelTokens
-from tasks.batches import (
+from tasks.recipes.config import UNetConfig
+from tasks.recipes.recipe import recipe
+from tasks.train.batches import (
     CACHED_CLIPS,
     TokenCache,
     UNetBatch,
@@ -21,8 +23,6 @@ from tasks.batches import (
     sync_batch,
     unet_batch,
 )
-from tasks.recipes.config import UNetConfig
-from tasks.recipes.recipe import recipe
 from tests.support.counting_store import CountingStore, LevelTokens, shown
 from tests.support.talking_boxes import LIPS, SIDE, make_dataset
 
@@ -235,7 +235,7 @@ def test_changed_sound_is_what_tokens_and_mel_are_made_of(monkeypatch: pytest.Mo
         strengths.add(strength)
         return sound * np.float32(0.5)
 
-    monkeypatch.setattr("tasks.batches.change_sound", louder)
+    monkeypatch.setattr("tasks.train.batches.change_sound", louder)
     batch = counted(sound_augment=0.7)
     assert strengths == {0.7}
     whole = mel_spectrogram(CountingStore(90).audio("clip0") * np.float32(0.5))
@@ -299,7 +299,9 @@ def test_autoencoder_frames_of_a_group_are_of_one_clip() -> None:
 def test_picture_and_sound_of_a_sync_pair_run_at_one_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mel columns say where they are, 80 in a second; frames do, 25 in a second."""
     columns = np.tile(np.arange(80 * 200 // 25, dtype=np.float32), (80, 1))
-    monkeypatch.setattr("tasks.batches.mel_spectrogram", lambda sound: torch.from_numpy(columns))
+    monkeypatch.setattr(
+        "tasks.train.batches.mel_spectrogram", lambda sound: torch.from_numpy(columns)
+    )
     config = replace(
         DEBUG.syncnet,
         batch_size=64,
@@ -330,7 +332,7 @@ def test_all_frames_of_a_sync_window_are_shifted_alike(
     config = replace(DEBUG.syncnet, batch_size=4, augment=0.0)
     found = []
     for shift in ((0, 0), (2, 3)):
-        monkeypatch.setattr("tasks.batches.draw_shift", lambda *_, shift=shift: shift)
+        monkeypatch.setattr("tasks.train.batches.draw_shift", lambda *_, shift=shift: shift)
         found.append(sync_batch(store, config, 3, 0).frames)
     still, moved = found
     assert torch.equal(moved[..., 2:, 3:], still[..., :-2, :-3])

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from datasets.shards.clips import ClipStore
 from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
-from tasks.batches import SyncBatch, sync_batch
 from tasks.recipes.config import SyncNetConfig
-from tasks.stage_run import StageRun
 from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
-from tasks.train_loop import Objective, Worker, train
+from tasks.train.batches import SyncBatch, sync_batch
+from tasks.train.context import StageRun
+from tasks.train.loop import Objective, Worker, train
 
 CURVE_WINDOWS = 128
 """Held-out windows per point of the curve."""

@@ -10,13 +10,13 @@ import torch
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
 from models.latentsync.model import LatentSync
-from tasks.checkpoints import trained_weights
 from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import load_syncnet
-from tasks.train_bundle import check_place, run_metrics, save_bundle
-from tasks.train_loop import Worker
-from tasks.training import PrintReporter, TrainingJob, run_stages
+from tasks.train.checkpoints import trained_weights
+from tasks.train.export import check_place, run_metrics, save_bundle
+from tasks.train.loop import Worker
+from tasks.train.stages import PrintReporter, TrainingJob, run_stages
 from tasks.weights.bundle import bundle_digest, read_bundle
 from tests.support.talking_boxes import make_dataset
 

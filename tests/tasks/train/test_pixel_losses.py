@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from models.judges.videomae import VideoMAE, VideoMAEConfig
-from tasks.pixel_losses import PixelLosses, load_trepa, lower_half, sync_loss
 from tasks.recipes.config import LossWeights
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
+from tasks.train.pixel_losses import PixelLosses, load_trepa, lower_half, sync_loss
 
 CPU = torch.device("cpu")
 DEBUG = recipe("debug")
@@ -170,7 +170,7 @@ class Brightness(nn.Module):
 
 
 def test_trepa_is_the_mean_squared_difference_of_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.pixel_losses.load_trepa", lambda *_: Brightness())
+    monkeypatch.setattr("tasks.train.pixel_losses.load_trepa", lambda *_: Brightness())
     losses = with_losses(trepa=10.0)
     target = torch.zeros(1, 16, 3, 64, 64)
     generated = target.clone()

@@ -9,13 +9,13 @@ import torch
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.checkpoints import load_state
-from tasks.curves import METRICS
 from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.runtime.device import resolve_device
-from tasks.train_loop import Worker
-from tasks.training import (
+from tasks.train.checkpoints import load_state
+from tasks.train.curves import METRICS
+from tasks.train.loop import Worker
+from tasks.train.stages import (
     PrintReporter,
     TrainingJob,
     check,
