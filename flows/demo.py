@@ -10,19 +10,19 @@ only says so again.
 from pathlib import Path
 from typing import Any
 
-from flows.cli import run
-from flows.runtime import local_environment
+from flows.support.cli import run
+from flows.support.prefect_local import local_environment
 
 local_environment(None)
 
 from prefect import flow  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
-from flows.artifacts import say  # noqa: E402
 from flows.evaluate_latentsync import evaluate_latentsync  # noqa: E402
 from flows.lip_sync import lip_sync  # noqa: E402
 from flows.promote_model import promote_model  # noqa: E402
 from flows.refresh_dataset import refresh_dataset  # noqa: E402
+from flows.support.artifacts import say  # noqa: E402
 from flows.train_latentsync import train_latentsync  # noqa: E402
 from tasks.demo import parts  # noqa: E402
 from tasks.demo.report import RunFiles, write_report  # noqa: E402

@@ -10,8 +10,8 @@ promote-model decides by them.
 from pathlib import Path
 from typing import Any
 
-from flows.cli import run
-from flows.runtime import local_environment
+from flows.support.cli import run
+from flows.support.prefect_local import local_environment
 
 local_environment(None)
 
@@ -19,11 +19,11 @@ from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
-from flows.artifacts import say  # noqa: E402
-from flows.dataset_copy import local_copy  # noqa: E402
+from flows.support.artifacts import say  # noqa: E402
+from flows.support.dataset_copy import local_copy  # noqa: E402
+from flows.support.evaluation_text import evaluation_lines  # noqa: E402
 from tasks.evaluate.record import log_evaluation, table, with_judge  # noqa: E402
 from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
-from tasks.evaluation_text import evaluation_lines  # noqa: E402
 from tasks.recipes.evaluation import EvaluationConfig  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve  # noqa: E402

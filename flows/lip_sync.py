@@ -9,17 +9,17 @@ audio; a shorter video runs forth and back. Frames without a face stay as they a
 from pathlib import Path
 from typing import Any
 
-from flows.cli import run
-from flows.runtime import local_environment
+from flows.support.cli import run
+from flows.support.prefect_local import local_environment
 
 local_environment(None)
 
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
-from flows.artifacts import say  # noqa: E402
+from flows.support.artifacts import say  # noqa: E402
+from flows.support.frame_progress import Progress  # noqa: E402
 from tasks.lipsync.video import LipSyncResult, lip_sync_video  # noqa: E402
-from tasks.progress import Progress  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 from tasks.registry.versions import resolve  # noqa: E402
 

@@ -12,8 +12,8 @@ was promoted.
 from pathlib import Path
 from typing import Any
 
-from flows.cli import run
-from flows.runtime import local_environment
+from flows.support.cli import run
+from flows.support.prefect_local import local_environment
 
 local_environment(None)
 
@@ -21,7 +21,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
-from flows.artifacts import say  # noqa: E402
+from flows.support.artifacts import say  # noqa: E402
 from tasks.registry.promotion import Decision, promote  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 

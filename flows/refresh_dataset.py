@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows.cli import run
-from flows.runtime import local_environment
+from flows.support.cli import run
+from flows.support.prefect_local import local_environment
 
 local_environment(None)
 
@@ -31,8 +31,8 @@ from datasets.store.local import LocalStore  # noqa: E402
 from datasets.store.lock import only_writer  # noqa: E402
 from datasets.store.open import open_store  # noqa: E402
 from datasets.store.protocol import Store  # noqa: E402
-from flows.artifacts import ProgressReport, say  # noqa: E402
-from flows.refresh_progress import (  # noqa: E402
+from flows.support.artifacts import ProgressReport, say  # noqa: E402
+from flows.support.refresh_text import (  # noqa: E402
     RefreshProgress,
     changes_in_words,
     conclude,

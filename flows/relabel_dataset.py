@@ -9,8 +9,8 @@ shards, so clips can be refused and admitted either way.
 from dataclasses import asdict
 from typing import Any
 
-from flows.cli import run
-from flows.runtime import local_environment
+from flows.support.cli import run
+from flows.support.prefect_local import local_environment
 
 local_environment(None)
 
@@ -19,7 +19,7 @@ from prefect import flow  # noqa: E402
 from datasets.errors import UserError  # noqa: E402
 from datasets.store.lock import only_writer  # noqa: E402
 from datasets.store.open import open_store  # noqa: E402
-from flows.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
+from flows.support.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
 from tasks.ingest.journal import Journal  # noqa: E402
 from tasks.publish import ledger, pack  # noqa: E402
 from tasks.publish.settings import changed_thresholds, settings_of  # noqa: E402

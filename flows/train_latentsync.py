@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.cli import run
-from flows.runtime import local_environment
+from flows.support.cli import run
+from flows.support.prefect_local import local_environment
 
 local_environment(None)
 
@@ -20,8 +20,9 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from datasets.store.lock import only_run  # noqa: E402
-from flows.artifacts import say, show_table  # noqa: E402
-from flows.dataset_copy import local_copy  # noqa: E402
+from flows.support.artifacts import say, show_table  # noqa: E402
+from flows.support.dataset_copy import local_copy  # noqa: E402
+from flows.support.train_text import dataset_line, result_lines  # noqa: E402
 from tasks.evaluate.record import table, with_judge  # noqa: E402
 from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
 from tasks.recipes.recipe import parse_overrides  # noqa: E402
@@ -33,7 +34,6 @@ from tasks.train import mlflow_runs  # noqa: E402
 from tasks.train.export import check_place, run_metrics, save_bundle  # noqa: E402
 from tasks.train.ray_group import train_with_ray  # noqa: E402
 from tasks.train.stages import TrainingJob, check, remaining  # noqa: E402
-from tasks.train_text import dataset_line, result_lines  # noqa: E402
 
 
 @task(name="train-stages", cache_policy=NO_CACHE)

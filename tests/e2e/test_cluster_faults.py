@@ -27,7 +27,7 @@ import psutil
 import pyarrow.parquet
 import pytest
 
-from flows.runtime import prefect_server
+from flows.support.prefect_local import prefect_server
 from tasks.runtime.worker import Worker
 from tests.e2e.conftest import FlowProcess, StartFlow
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.runtime import prefect_server
+from flows.support.prefect_local import prefect_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 

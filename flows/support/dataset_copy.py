@@ -5,7 +5,7 @@ from pathlib import Path
 from datasets.faces.alignment import CROP
 from datasets.shards.index import check_crop, read_index
 from datasets.shards.local_copy import local_dataset
-from flows.artifacts import ProgressReport
+from flows.support.artifacts import ProgressReport
 
 CACHE = Path("runs/cache")
 """Copies of datasets from object storage, each version in a folder of its own."""

@@ -19,10 +19,10 @@ from datasets.shards.records import ClipRow
 from datasets.sources.items import SourceItem, list_folder
 from datasets.store.local import LocalStore
 from flows import refresh_dataset as refresh_module
-from flows import refresh_progress as module
 from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
+from flows.support import refresh_text as module
 from models.latentsync.config import MASK
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.run import Crew

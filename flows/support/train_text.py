@@ -6,8 +6,8 @@ from typing import Any
 
 from datasets.errors import UserError
 from datasets.shards.clips import Clip, ClipStore
+from flows.support.evaluation_text import MAIN, evaluation_lines, metric_lines
 from tasks.evaluate.run import read_evaluation
-from tasks.evaluation_text import MAIN, evaluation_lines, metric_lines
 
 
 def dataset_line(dataset: Path) -> str:

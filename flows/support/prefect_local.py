@@ -2,7 +2,7 @@
 
 Prefect reads its settings when it is imported, so every flow's file starts with
 
-    from flows.runtime import local_environment
+    from flows.support.prefect_local import local_environment
 
     local_environment(None)
 
@@ -24,12 +24,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets.errors import UserError
+from tasks.runtime.processes import ROOT
 
 HOME = Path("runs/prefect")
 """Kept across runs: making Prefect's SQLite file takes longer than starting its server."""
 STARTUP_S = 300.0
 """The first start makes the SQLite file; on a machine that is busy otherwise that takes long."""
-ROOT = Path(__file__).resolve().parents[1]
 
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets.errors import UserError
-from flows.artifacts import ProgressReport, StageBoard, funnel, say, show_table
+from flows.support.artifacts import ProgressReport, StageBoard, funnel, say, show_table
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.verdicts import Thresholds, judge
 from tasks.publish import ledger as publish_ledger

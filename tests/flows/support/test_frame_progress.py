@@ -1,4 +1,4 @@
-from tasks.progress import Progress
+from flows.support.frame_progress import Progress
 
 
 def test_lines_come_every_few_seconds_and_at_the_end() -> None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from flows.runtime import prefect_server
+from flows.support.prefect_local import prefect_server
 from tasks.runtime.failures import causes, one_line, sentence_for
 
 MISTAKE = 2

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tasks.evaluation_text import MAIN, evaluation_lines, metric_lines, value_text
+from flows.support.evaluation_text import MAIN, evaluation_lines, metric_lines, value_text
 from tasks.registry.metric import metric
 from tasks.registry.policy import Policy
 

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from flows import train_latentsync as module
+from flows.support.train_text import dataset_line, result_lines
 from tasks.recipes.recipe import recipe
 from tasks.registry.metric import metric
 from tasks.train.stages import TrainingJob
-from tasks.train_text import dataset_line, result_lines
 from tests.support.small_dataset import write_small_dataset
 
 

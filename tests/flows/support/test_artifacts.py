@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from flows import artifacts
-from flows.artifacts import ProgressReport, StageBoard, funnel, show_table, span
-from flows.runtime import prefect_server
+from flows.support import artifacts
+from flows.support.artifacts import ProgressReport, StageBoard, funnel, show_table, span
+from flows.support.prefect_local import prefect_server
 
 
 class Clock:

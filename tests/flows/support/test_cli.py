@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from flows import cli, promote_model
+from flows import promote_model
+from flows.support import cli
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def sample(
@@ -166,7 +167,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
         """
         import os, signal, threading
         from contextlib import nullcontext
-        from flows import cli
+        from flows.support import cli
         cli.prefect_server = nullcontext
 
         def flow() -> None:

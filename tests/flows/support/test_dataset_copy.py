@@ -7,7 +7,7 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.store.open import open_store
-from flows import dataset_copy
+from flows.support import dataset_copy
 from tests.support.small_dataset import write_small_dataset
 
 

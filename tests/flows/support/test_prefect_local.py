@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.runtime import HOME, has_server, local_environment
+from flows.support.prefect_local import HOME, has_server, local_environment
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_the_server_dies_with_a_killed_flow(tmp_path: Path) -> None:
     code = textwrap.dedent(
         """
         import sys
-        from flows.runtime import local_environment, prefect_server
+        from flows.support.prefect_local import local_environment, prefect_server
         local_environment(None)
         from prefect.settings import PREFECT_API_URL
         with prefect_server():

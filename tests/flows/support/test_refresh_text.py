@@ -7,8 +7,8 @@ import pytest
 from datasets.errors import Reason
 from datasets.shards.records import ClipRow
 from datasets.sources.items import local_item
-from flows import refresh_progress
-from flows.refresh_progress import RefreshProgress
+from flows.support import refresh_text
+from flows.support.refresh_text import RefreshProgress
 from tasks.ingest.journal_entries import GroupEntry, SourceEntry
 from tasks.ingest.verdicts import Thresholds
 from tasks.runtime.stage import StageProgress
@@ -34,7 +34,7 @@ class Board:
 
 @pytest.fixture
 def progress(monkeypatch: pytest.MonkeyPatch) -> RefreshProgress:
-    monkeypatch.setattr(refresh_progress, "StageBoard", Board)
+    monkeypatch.setattr(refresh_text, "StageBoard", Board)
     return RefreshProgress(4, 2, Thresholds(min_confidence=3.0))
 
 

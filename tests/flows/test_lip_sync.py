@@ -10,8 +10,8 @@ from skimage.data import astronaut
 
 from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
-from flows import cli
 from flows import lip_sync as module
+from flows.support import cli
 from models.latentsync.model import LatentSync
 from tests.support.real_bundle import make_real_bundle
 from tests.support.small_models import shaken
