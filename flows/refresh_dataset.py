@@ -23,6 +23,7 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
 from datasets.fetch.policy import DownloadSettings  # noqa: E402
+from datasets.sample.make import make_sample  # noqa: E402
 from datasets.shards.splits import assign_splits  # noqa: E402
 from datasets.sources.items import How, SourceItem, list_folder  # noqa: E402
 from datasets.sources.lists import SOURCES as LISTED  # noqa: E402
@@ -51,6 +52,7 @@ from tasks.publish import pack, receipt  # noqa: E402
 from tasks.publish import version as publishing  # noqa: E402
 from tasks.publish.card import SHOWN_NAMES  # noqa: E402
 from tasks.publish.settings import Settings, differences, next_settings, settings_before  # noqa: E402
+from tasks.runtime.device import resolve_device  # noqa: E402
 from tasks.runtime.ray_session import ray_session  # noqa: E402
 from tasks.runtime.room import gpu_share_of_core  # noqa: E402
 from tasks.runtime.stage import Resources  # noqa: E402
@@ -95,7 +97,6 @@ def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
     if refresh.source != "sample":
         report = ProgressReport(f"listing {refresh.source}")
         return list_source(refresh.source, refresh.input, options=ListOptions(report))
-    from datasets.sample.make import make_sample
 
     videos = refresh.work / "sample_videos"
     report = ProgressReport("making sample videos")
@@ -344,8 +345,6 @@ def _checked(refresh: Refresh) -> Refresh:
     if refresh.crew.deadline_s <= 0:
         raise UserError(f"a deadline of {refresh.crew.deadline_s:g} s is none: give more than 0")
     if refresh.device != "cpu" and not refresh.ray_address:
-        from tasks.runtime.device import resolve_device
-
         resolve_device(refresh.device)
     if refresh.gpu_share is not None and not 0 < refresh.gpu_share <= 1:
         raise UserError(f"a GPU share of {refresh.gpu_share:g} is none: give more than 0, up to 1")

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from datasets.errors import UserError
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
+from datasets.store.remote import open_remote
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
@@ -31,6 +32,5 @@ def open_store(url: str | Path) -> Store:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file: give a folder")
         return LocalStore(folder)
-    from datasets.store.remote import open_remote
 
     return open_remote(str(url))

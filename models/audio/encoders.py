@@ -6,6 +6,7 @@ import torch
 
 from models.audio.mel import Audio
 from models.audio.mel_tokens import MelTokens
+from models.audio.whisper_tokens import WhisperTokens
 
 AUDIO_ENCODERS = ("mel", "whisper")
 
@@ -38,7 +39,5 @@ def build_audio_encoder(name: str, config: dict[str, Any]) -> AudioEncoder:
     if name == "mel":
         return MelTokens(**config)
     if name == "whisper":
-        from models.audio.whisper_tokens import WhisperTokens
-
         return WhisperTokens(**config)
     raise ValueError(f"unknown audio encoder {name!r}, expected one of {AUDIO_ENCODERS}")

@@ -20,6 +20,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from models.audio.whisper_files import to_openai
+from models.audio.whisper_tokens import WhisperTokens
+from models.convert.stable_diffusion import (
+    config_for,
+    is_stable_diffusion,
+    start_from_stable_diffusion,
+)
+from models.convert.unet import unet_from_reference
 from models.files.errors import ModelFileError, is_disk_full
 from models.files.new_output import check_free, new_file, new_folder
 from models.files.state_dict import (
@@ -29,6 +37,9 @@ from models.files.state_dict import (
     read_state_dict,
     unwrap,
 )
+from models.syncnet.stable import load_stable_syncnet
+from models.syncnet.syncnet_v2 import load_syncnet
+from models.unet import LipSyncUNet
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -67,8 +78,6 @@ def convert(source: Path, target: Path) -> str:
 
 
 def _recognise(weights: Weights, source: Path) -> tuple[str, Writer]:
-    from models.convert.stable_diffusion import is_stable_diffusion
-
     if is_stable_diffusion(weights):
         return "Stable Diffusion U-Net", _write_sd
     if "conv_in.weight" in weights and "conv_out.weight" in weights:
@@ -84,8 +93,6 @@ def _recognise(weights: Weights, source: Path) -> tuple[str, Writer]:
 
 
 def _write_unet(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.convert.unet import unet_from_reference
-
     try:
         unet = unet_from_reference(weights)
     except ModelFileError as error:
@@ -96,9 +103,6 @@ def _write_unet(source: Path, weights: Weights, folder: Path) -> list[str]:
 
 
 def _write_sd(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.convert.stable_diffusion import config_for, start_from_stable_diffusion
-    from models.unet import LipSyncUNet
-
     check_finite(weights, source)
     torch.manual_seed(0)
     try:
@@ -112,21 +116,15 @@ def _write_sd(source: Path, weights: Weights, folder: Path) -> list[str]:
 
 
 def _write_stable_syncnet(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.syncnet.stable import load_stable_syncnet
-
     network = load_stable_syncnet(source)
     return _write_plain(folder, {"kind": "stable_syncnet", **network.config}, network.state_dict())
 
 
 def _write_syncnet(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.syncnet.syncnet_v2 import load_syncnet
-
     return _write_plain(folder, {"kind": "syncnet"}, load_syncnet(source).state_dict())
 
 
 def _write_whisper(source: Path, weights: Weights, folder: Path) -> list[str]:
-    from models.audio.whisper_tokens import WhisperTokens
-
     WhisperTokens.from_file(source).encoder.save_pretrained(folder)
     return ["the encoder only: lip-sync needs no decoder"]
 
@@ -162,13 +160,9 @@ def _back(source: Path, target: Path) -> str:
         kind, weights = "StableSyncNet", _read_stable_syncnet(source, config)
         content = {"global_step": 0, "state_dict": dict(weights)}
     elif config.get("kind") == "syncnet":
-        from models.syncnet.syncnet_v2 import load_syncnet
-
         kind, weights = "SyncNet", load_syncnet(source / WEIGHTS).state_dict()
         content = dict(weights)
     elif config.get("model_type") == "whisper":
-        from models.audio.whisper_files import to_openai
-
         kind, content = "Whisper encoder", to_openai(source)
         weights = content["model_state_dict"]
     else:
@@ -182,8 +176,6 @@ def _back(source: Path, target: Path) -> str:
 
 
 def _read_unet(folder: Path, config: Mapping[str, Any]) -> Weights:
-    from models.convert.unet import unet_from_reference
-
     options = {key: value for key, value in config.items() if not key.startswith("_")}
     _check_numbers(options, folder)
     weights = read_state_dict(folder / UNET_WEIGHTS)
@@ -196,8 +188,6 @@ def _read_unet(folder: Path, config: Mapping[str, Any]) -> Weights:
 
 
 def _read_stable_syncnet(folder: Path, config: Mapping[str, Any]) -> Weights:
-    from models.syncnet.stable import load_stable_syncnet
-
     _check_numbers(config, folder)
     options = {key: value for key, value in config.items() if key != "kind"}
     try:

@@ -10,6 +10,7 @@ import numpy as np
 
 from datasets.errors import UserError
 from datasets.media import SAMPLE_RATE, write_flac
+from datasets.sample.make import make_driving_speech
 from datasets.shards.clips import Clip, ClipStore
 from datasets.store.atomic import content_digest
 from tasks.demo.lipsync_score import LipSyncScore, score_lip_sync
@@ -82,8 +83,6 @@ def choose_material(
     everything = ClipStore(dataset, memory_bytes=0).clips
     clip = _source_clip(dataset, everything, videos)
     if generated:
-        from datasets.sample.make import make_driving_speech
-
         driving = output / "driving_speech.wav"
         if not driving.is_file():
             make_driving_speech(driving, seconds)

@@ -18,13 +18,29 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import UserError
+from datasets.faces.landmarks import FaceMeshDetector, head_pose, mouth_opening
+from datasets.media import FPS, SAMPLE_RATE, VideoWriter, write_flac
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from tasks.evaluate.clips import CLIP_LIST, ClipList
-from tasks.lipsync.references import check_reference
+from models.latentsync.sampling import bf16_pays
+from tasks.evaluate.clips import (
+    CLIP_LIST,
+    ClipList,
+    driving_audio,
+    freeze,
+    open_test_clips,
+    read_clip_list,
+    write_clip_list,
+)
+from tasks.evaluate.plots import contact_sheet, evaluation_page, sheet_frames
+from tasks.evaluate.scores import Scores
+from tasks.lipsync.generator import FaceGenerator
+from tasks.lipsync.references import check_reference, make_references
 from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
 from tasks.registry.metric import Metric
+from tasks.runtime.device import resolve_device
 from tasks.weights.bundle import bundle_digest, read_bundle
+from tasks.weights.by_name import weight_file
 
 EVALUATION = "evaluation.json"
 DETAILS = "details.json"
@@ -80,11 +96,6 @@ def evaluate(
         UserError: no usable clip, or a file of weights is missing.
         ModelFileError: the bundle or weights are damaged.
     """
-    from datasets.faces.landmarks import FaceMeshDetector
-    from models.latentsync.sampling import bf16_pays
-    from tasks.evaluate.clips import freeze, open_test_clips, read_clip_list, write_clip_list
-    from tasks.evaluate.scores import Scores
-    from tasks.runtime.device import resolve_device
 
     say = progress or (lambda line: None)
     began = time.monotonic()
@@ -157,7 +168,6 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
 
 def _weights_digest(given: str) -> str:
     """sha256 of a file or name of the weights table, or over a folder; empty for none."""
-    from tasks.weights.by_name import weight_file
 
     if not given:
         return ""
@@ -198,8 +208,6 @@ def _generate_all(
     say: Line,
 ) -> None:
     """Write reconstruction and cross frames of every clip that are not there yet."""
-    from tasks.evaluate.clips import driving_audio
-    from tasks.lipsync.generator import FaceGenerator
 
     generator = None
     for number, clip in enumerate(tests.clips):
@@ -237,9 +245,6 @@ def generate(
         audio: float32 (samples,) at 16 kHz.
         landmarks: (t, 478, 2) of the frames.
     """
-    from datasets.faces.landmarks import head_pose, mouth_opening
-    from datasets.media import FPS
-    from tasks.lipsync.references import make_references
 
     references = make_references(
         generator.reference,
@@ -281,9 +286,6 @@ def _write_pictures(
     details: list[dict[str, Any]],
 ) -> None:
     """Videos of every clip, the contact sheet and the page of plots."""
-    from datasets.media import FPS, SAMPLE_RATE, VideoWriter, write_flac
-    from tasks.evaluate.clips import driving_audio
-    from tasks.evaluate.plots import contact_sheet, evaluation_page, sheet_frames
 
     rows = []
     for number, clip in enumerate(tests.clips):

@@ -25,6 +25,7 @@ from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.metric import NO_FACE, Metric, mean_metric, median_metric, metric
 from tasks.sync.mouth_audio import MouthAudioScorer
 from tasks.sync.networks import own_syncnet, stable_syncnet
+from tasks.weights.by_name import weight_file
 from tasks.weights.lpips import load_lpips, lpips
 
 WINDOW = 16
@@ -81,8 +82,6 @@ class Scores:
         tests: ClipList,
         detector: FaceDetector,
     ) -> None:
-        from tasks.weights.by_name import weight_file
-
         def file(name: str) -> Path | None:
             return weight_file(name) if name else None
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from datasets.errors import UserError
-from models.judges.hyperiqa import HyperIQA
+from models.judges.hyperiqa import HyperIQA, load_hyperiqa
 from tasks.weights.by_name import weight_file
 
 WEIGHTS = "hyperiqa"
@@ -82,7 +82,6 @@ def get_quality_scorer(weights: str = "", device: str = "cpu") -> QualityScorer 
         UserError: weights are named but not there.
         ModelFileError: they are damaged or of another network.
     """
-    from models.judges.hyperiqa import load_hyperiqa
 
     try:
         path = weight_file(weights or WEIGHTS)

@@ -15,8 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.errors import UserError
 from datasets.media import FPS, SAMPLES_PER_FRAME
+from models.latentsync.diffusion import MAX_STEPS
+from models.latentsync.model import LatentSync
 from tasks.lipsync.references import References, check_reference
+from tasks.runtime.device import resolve_device
 
 OVERLAP = 4
 """Frames that neighbouring windows share."""
@@ -126,11 +130,6 @@ class FaceGenerator:
         bf16: bool | None = None,
         reference: str = "",
     ) -> None:
-        from datasets.errors import UserError
-        from models.latentsync.diffusion import MAX_STEPS
-        from models.latentsync.model import LatentSync
-        from tasks.runtime.device import resolve_device
-
         if reference:
             check_reference(reference)
 

@@ -16,6 +16,7 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from models.files.errors import ModelFileError
+from tasks.lipsync.video import lip_sync_video
 from tasks.weights.bundle import bundle_digest, read_bundle
 
 COLUMNS = ("video", "audio", "output")
@@ -56,7 +57,6 @@ class LipSyncModel(PythonModel):
         Returns:
             The paths with the columns frames and faces_found.
         """
-        from tasks.lipsync.video import lip_sync_video
 
         missing = [name for name in COLUMNS if name not in model_input]
         if missing:

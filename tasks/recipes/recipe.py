@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datasets.errors import UserError
 from tasks.recipes.config import STAGES, Recipe
+from tasks.recipes.values import RECIPES
 
 
 def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
@@ -22,7 +23,6 @@ def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
     Raises:
         UserError: the name or an override is unknown, or a value is of the wrong type.
     """
-    from tasks.recipes.values import RECIPES
 
     if name not in RECIPES:
         raise UserError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}")

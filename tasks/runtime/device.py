@@ -1,16 +1,21 @@
 """The device that somebody named, if it is there."""
 
-import torch
+from typing import TYPE_CHECKING
 
 from datasets.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def resolve_device(name: str) -> torch.device:
+
+def resolve_device(name: str) -> "torch.device":
     """The device of that name, if it is there.
 
     Raises:
         UserError: it is not, or the name is none.
     """
+    import torch
+
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -18,6 +18,7 @@ every further item would fail alike.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tasks.runtime.pool import Pool, drive
 from tasks.runtime.room import fitting_workers
 from tasks.runtime.stage import Batch, BatchOutcome, Limits, Outcome, Stage, StageProgress
 
@@ -87,7 +88,6 @@ def run_batches(
             raise ValueError("keys of batches and items must differ, and none be empty")
     if not batches:
         return
-    from tasks.runtime.pool import Pool, drive
 
     pool = Pool(stage, fitting_workers(stage.resources, workers), limits or Limits(), on_batch)
     for batch in batches:

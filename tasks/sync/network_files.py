@@ -10,6 +10,9 @@ from torch import nn
 
 from models.files.errors import ModelFileError
 from models.files.new_output import save_weights
+from models.files.state_dict import load_weights, read_state_dict
+from models.syncnet.frame import FrameSyncNet
+from models.syncnet.stable import StableSyncNet, config_by_name
 from tasks.recipes.config import SyncNetConfig
 
 PAPER_THRESHOLD = 0.5
@@ -26,10 +29,7 @@ def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
             published configuration, or a whole one.
     """
     if kind == "frame":
-        from models.syncnet.frame import FrameSyncNet
-
         return FrameSyncNet(**options)
-    from models.syncnet.stable import StableSyncNet, config_by_name
 
     rest = {name: value for name, value in options.items() if name != "config"}
     config = options.get("config", "16_pixel_attn")
@@ -64,7 +64,6 @@ def load_syncnet(folder: Path, device: torch.device) -> LoadedSyncNet:
     Raises:
         ModelFileError: a file is missing, damaged or of another network.
     """
-    from models.files.state_dict import load_weights, read_state_dict
 
     path = folder / CONFIG_FILE
     try:

@@ -19,10 +19,18 @@ from torch.nn import functional as F
 
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
+from models.audio.mel import WINDOW_COLUMNS, mel_spectrogram, mel_window
 from models.files.errors import ModelFileError
+from models.syncnet.distance import mean_distances
 from models.syncnet.loss import sync_accuracy
+from models.syncnet.stable import load_stable_syncnet, pixel_config
+from models.syncnet.syncnet_v2 import WINDOW_FRAMES
+from models.syncnet.syncnet_v2 import load_syncnet as load_syncnet_v2
+from models.syncnet.syncnet_v2_clips import ClipFeatures
+from tasks.sync.network_files import load_syncnet
 from tasks.sync.signals import ClipSignals, OffsetScore
 from tasks.weights.bundle import ABOUT, read_bundle
+from tasks.weights.by_name import weight_file
 
 MAX_SHIFT = 15
 BATCH = 32
@@ -94,15 +102,11 @@ class PublishedSyncNet:
     label = "syncnet_v2 on aligned crops"
 
     def __init__(self, weights: Path, device: torch.device) -> None:
-        from models.syncnet.syncnet_v2 import WINDOW_FRAMES, load_syncnet
-        from models.syncnet.syncnet_v2_clips import ClipFeatures
-
         self.min_frames = MAX_SHIFT + WINDOW_FRAMES + 1
-        self._features = ClipFeatures(load_syncnet(weights).to(device))
+        self._features = ClipFeatures(load_syncnet_v2(weights).to(device))
 
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         """Beyond the clip's ends the sound's features are zero, as in the published program."""
-        from models.syncnet.distance import mean_distances
 
         if min(len(frames), len(audio) // SAMPLES_PER_FRAME) < self.min_frames:
             return NO_CURVE
@@ -143,7 +147,6 @@ class WindowSyncNet:
     @torch.inference_mode()
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         """Mean distance over the windows that have a partner at each shift."""
-        from models.audio.mel import mel_spectrogram, mel_window
 
         length = min(len(frames), len(audio) // SAMPLES_PER_FRAME)
         if length < self.min_frames:
@@ -221,7 +224,6 @@ def published_syncnet(weights: str, device: torch.device) -> PublishedSyncNet:
         UserError: there is no such file.
         ModelFileError: it is damaged or of another network.
     """
-    from tasks.weights.by_name import weight_file
 
     return PublishedSyncNet(weight_file(weights), device)
 
@@ -233,8 +235,6 @@ def own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
         ModelFileError: a file is missing, damaged or of another network, or it lies in a bundle
             that knows another crop than this release makes.
     """
-    from models.audio.mel import WINDOW_COLUMNS
-    from tasks.sync.network_files import load_syncnet
 
     if (folder.parent / ABOUT).is_file():
         read_bundle(folder.parent)
@@ -264,7 +264,6 @@ def stable_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
         ModelFileError: what is there is damaged, of another network, or of a bundle that knows
             another crop than this release makes.
     """
-    from tasks.weights.by_name import weight_file
 
     if not weights:
         raise UserError(
@@ -298,8 +297,6 @@ def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
 def _published_stable(
     path: Path, config: dict[str, dict[str, object]] | None, device: torch.device
 ) -> WindowSyncNet:
-    from models.syncnet.stable import load_stable_syncnet, pixel_config
-
     channels = (config or pixel_config())["visual_encoder"]["in_channels"]
     if not isinstance(channels, int) or channels not in (48, 75):
         raise ModelFileError(

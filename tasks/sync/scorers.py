@@ -5,7 +5,9 @@ the aligned faces and need weights. All count alike: frames at 25 fps, positive 
 is late.
 """
 
+from tasks.sync.mouth_audio import MouthAudioScorer
 from tasks.sync.signals import MOUTH_AUDIO, SYNCNET_V2, OffsetScorer, default_min_confidence
+from tasks.weights.by_name import weights_digest
 
 
 def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScorer:
@@ -24,8 +26,6 @@ def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScore
     """
     min_confidence = default_min_confidence(name)
     if name == MOUTH_AUDIO:
-        from tasks.sync.mouth_audio import MouthAudioScorer
-
         return MouthAudioScorer()
     import torch
 
@@ -48,6 +48,5 @@ def scorer_weights_digest(name: str, weights: str = "") -> str:
     """
     if name == MOUTH_AUDIO:
         return ""
-    from tasks.weights.by_name import weights_digest
 
     return weights_digest(weights or SYNCNET_V2)

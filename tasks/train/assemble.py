@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.audio.whisper_tokens import WhisperTokens
 from models.convert.stable_diffusion import is_stable_diffusion, start_from_stable_diffusion
 from models.files.errors import ModelFileError
 from models.files.state_dict import read_state_dict
@@ -48,7 +49,6 @@ def load_published_audio(model: LatentSync, path: Path) -> None:
     Raises:
         ModelFileError: the file does not fit.
     """
-    from models.audio.whisper_tokens import WhisperTokens
 
     published = WhisperTokens.from_file(path)
     encoder: Any = model.audio_encoder

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
+from tasks.sync.network_files import save_syncnet
+from tasks.train.assemble import trained_model, trained_syncnet
 from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
 from tasks.weights.bundle import ABOUT, code_version
 
@@ -68,9 +70,6 @@ def save_bundle(job: TrainingJob) -> Path:
 
 def _write(job: TrainingJob, folder: Path, description: dict[str, Any]) -> None:
     import torch
-
-    from tasks.sync.network_files import save_syncnet
-    from tasks.train.assemble import trained_model, trained_syncnet
 
     model = trained_model(job.recipe, job.output)
     folder.mkdir(parents=True)

@@ -15,7 +15,7 @@ from typing import Any
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.registry.tracking import Tracker
-from tasks.train.stages import TrainingJob, dataset_digest, stage_digests, stage_names
+from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
 
 RUN = "run.json"
 RESULT = "result.json"
@@ -106,8 +106,6 @@ def closing_runs(tracked: TrackedRun) -> Iterator[None]:
 
 
 def _close(tracked: TrackedRun, status: str) -> None:
-    from tasks.train.stages import result
-
     for name, run in tracked.job.runs:
         done = result(tracked.job, name) is not None
         Tracker.attach(tracked.job.tracking_uri, run).end_run("FINISHED" if done else status)

@@ -18,6 +18,9 @@ from typing import Any
 import torch
 
 from datasets.errors import UserError
+from models.files.errors import ModelFileError
+from tasks.registry.tracking import Tracker
+from tasks.runtime.ray_session import ray_session
 from tasks.train.loop import Worker
 from tasks.train.stages import TrainingJob, run_stages
 
@@ -40,7 +43,6 @@ class FileReporter:
     def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
         if not self.uri or stage not in self.runs:
             return
-        from tasks.registry.tracking import Tracker
 
         if stage not in self.trackers:
             self.trackers[stage] = Tracker.attach(self.uri, self.runs[stage])
@@ -88,8 +90,6 @@ def train_with_ray(
         ray.train.TrainingFailedError: anything else that went wrong in a worker.
     """
     import ray
-
-    from tasks.runtime.ray_session import ray_session
 
     job = replace(job, dataset=job.dataset.resolve(), output=job.output.resolve())
     job.output.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,6 @@ def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
 
 def _cause(error: BaseException) -> BaseException:
     """The error that a worker raised for the user, out of Ray's wrapping."""
-    from models.files.errors import ModelFileError
 
     for failure in (getattr(error, "worker_failures", None) or {}).values():
         if isinstance(failure, UserError | ModelFileError | OSError):

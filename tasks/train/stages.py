@@ -26,6 +26,8 @@ from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.runtime.device import resolve_device
 from tasks.train.context import DONE, StageRun, Stores
 from tasks.train.loop import Reporter, Worker
+from tasks.train.pixel_losses import check_trepa
+from tasks.weights.by_name import weight_file
 
 CODE_VERSION = 2
 """Raised when a stage's code changes what comes out of the same configuration."""
@@ -115,7 +117,6 @@ def check(job: TrainingJob) -> None:
             faces are not aligned as the model's.
         ModelFileError: a file of the weights table is damaged, or the video network's is none.
     """
-    from tasks.weights.by_name import weight_file
 
     resolve_device(job.device)
     chosen = job.recipe
@@ -130,8 +131,6 @@ def check(job: TrainingJob) -> None:
             weight_file(name)
     for stage in (chosen.stage1, chosen.stage2):
         if stage.losses.trepa:
-            from tasks.train.pixel_losses import check_trepa
-
             check_trepa(stage.trepa_weights)
 
 

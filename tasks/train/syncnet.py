@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from datasets.shards.clips import ClipStore
+from models.files.state_dict import load_weights, read_state_dict
 from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.recipes.config import SyncNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
 from tasks.train.batches import SyncBatch, sync_batch
 from tasks.train.context import StageRun
 from tasks.train.loop import Objective, Worker, train
+from tasks.weights.by_name import weight_file
 
 CURVE_WINDOWS = 128
 """Held-out windows per point of the curve."""
@@ -152,8 +154,5 @@ def run(stage: StageRun) -> dict[str, Any]:
 
 
 def _load_published(network: nn.Module, weights: str) -> None:
-    from models.files.state_dict import load_weights, read_state_dict
-    from tasks.weights.by_name import weight_file
-
     path = weight_file(weights)
     load_weights(network, read_state_dict(path), path)

@@ -104,8 +104,8 @@ def test_pictures_hold_no_more_than_they_show(
         for kind in ("reconstruction", "cross"):
             np.save(tmp_path / f"{number:03d}-{kind}.npy", video)
     shown: list[tuple[str, str, np.ndarray]] = []
-    monkeypatch.setattr("tasks.evaluate.plots.contact_sheet", lambda path, rows: shown.extend(rows))
-    monkeypatch.setattr("tasks.evaluate.plots.evaluation_page", lambda *_: None)
+    monkeypatch.setattr("tasks.evaluate.run.contact_sheet", lambda path, rows: shown.extend(rows))
+    monkeypatch.setattr("tasks.evaluate.run.evaluation_page", lambda *_: None)
     _write_pictures(tmp_path, Store(), ClipList(tuple(clips), "test", ""), tmp_path, {}, [])
     assert [row[:2] for row in shown[:3]] == [
         ("clip0", "input"),

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from models.files.errors import ModelFileError
-from tasks.lipsync import video
 from tasks.lipsync.video import LipSyncResult
 from tasks.registry.tracking import quiet
 from tasks.weights.bundle import bundle_digest
 from tests.support.fake_bundle import make_bundle
 
 with quiet():
+    from tasks.lipsync import mlflow_model
     from tasks.lipsync.mlflow_model import LipSyncModel
 
 
@@ -30,7 +30,7 @@ def test_every_row_is_lip_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         calls.append((*paths, options))
         return LipSyncResult(paths[2], 50, 48, 1.0, np.zeros(50))
 
-    monkeypatch.setattr(video, "lip_sync_video", lip_sync)
+    monkeypatch.setattr(mlflow_model, "lip_sync_video", lip_sync)
     bundle = make_bundle(tmp_path / "b")
     model = LipSyncModel()
     model.load_context(context(bundle, bundle_digest(bundle)))
