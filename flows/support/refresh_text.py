@@ -7,7 +7,7 @@ from typing import Any
 from datasets.errors import UserError
 from flows.support.artifacts import ProgressReport, StageBoard, funnel, say, show_table
 from tasks.ingest.journal_entries import GroupEntry
-from tasks.ingest.verdicts import Thresholds, judge
+from tasks.ingest.verdicts import Thresholds, apply_thresholds
 from tasks.publish import ledger as publish_ledger
 from tasks.publish.card_page import FOLDER
 from tasks.runtime.stage import StageProgress
@@ -45,7 +45,9 @@ class RefreshProgress:
         self.board.funnel(self.reasons, self.clips)
 
     def _take(self, entry: GroupEntry) -> None:
-        rows = judge([row for each in entry.sources for row in each.rows], self.thresholds)
+        rows = apply_thresholds(
+            [row for each in entry.sources for row in each.rows], self.thresholds
+        )
         self.clips += len(publish_ledger.accepted(rows))
         self.refused += sum(bool(row["clip_id"] and row["reason"]) for row in rows)
         self.reasons.update(publish_ledger.reasons(rows))

@@ -29,7 +29,7 @@ from models.files.errors import is_disk_full
 from tasks.ingest.config import IngestConfig, Tools
 from tasks.ingest.file_run import FileRun, Members
 from tasks.ingest.layout import SHARDS, SPARE
-from tasks.ingest.verdicts import Thresholds, judge
+from tasks.ingest.verdicts import Thresholds, apply_thresholds
 from tasks.runtime.stage import Resources, Stage
 from tasks.sync.scorers import get_scorer
 
@@ -156,7 +156,10 @@ class IngestStage(Stage):
 
     def _keep(self, row: ClipRow, members: Members, split: str) -> None:
         assert self._shards is not None
-        good = judge([row.as_dict()], self.thresholds)[0]["verdict"] == Verdict.ACCEPTED.value
+        good = (
+            apply_thresholds([row.as_dict()], self.thresholds)[0]["verdict"]
+            == Verdict.ACCEPTED.value
+        )
         try:
             self._shards.add(split if good else SPARE, row.clip_id, members)
         except OSError as error:

@@ -88,7 +88,7 @@ def in_force(thresholds: Thresholds, scorer: str) -> dict[str, float | None]:
     return values
 
 
-def judge(rows: Sequence[Mapping[str, Any]], thresholds: Thresholds) -> list[Row]:
+def apply_thresholds(rows: Sequence[Mapping[str, Any]], thresholds: Thresholds) -> list[Row]:
     """Rows with `verdict` set, and `reason`, `stage` and `detail` where a threshold decides.
 
     Rows that already have a reason keep it.

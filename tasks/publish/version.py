@@ -11,7 +11,7 @@ from datasets.store.protocol import Store
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.source_state import plain
-from tasks.ingest.verdicts import Thresholds, in_force, judge
+from tasks.ingest.verdicts import Thresholds, apply_thresholds, in_force
 from tasks.publish import pack
 from tasks.publish.card import Changes, data_card
 from tasks.publish.card_page import card_files
@@ -94,9 +94,11 @@ def publish(
     _refuse_twins(groups)
     sources = [source for group in groups for source in group.sources]
     rows = [
-        _noted(row, source.note) for source in sources for row in judge(source.rows, thresholds)
+        _noted(row, source.note)
+        for source in sources
+        for row in apply_thresholds(source.rows, thresholds)
     ]
-    rows += judge(journal.set_aside(forgotten), thresholds)
+    rows += apply_thresholds(journal.set_aside(forgotten), thresholds)
     rows.sort(key=ledger_order)
     index = current_index(store)
     _refuse_empty(index, rows, store)

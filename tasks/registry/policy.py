@@ -55,7 +55,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PolicyResult:
     """Outcome of a policy for two evaluations."""
 
     promoted: bool
@@ -63,7 +63,9 @@ class Verdict:
     comparisons: tuple[dict[str, Any], ...]
 
 
-def judge(policy: Policy, candidate: dict[str, Any], champion: dict[str, Any] | None) -> Verdict:
+def apply_policy(
+    policy: Policy, candidate: dict[str, Any], champion: dict[str, Any] | None
+) -> PolicyResult:
     """Apply the rules.
 
     Args:
@@ -77,7 +79,7 @@ def judge(policy: Policy, candidate: dict[str, Any], champion: dict[str, Any] | 
             f"(protocol {candidate['protocol_digest'][:8]} against "
             f"{champion['protocol_digest'][:8]}): evaluate both alike"
         )
-        return Verdict(False, (reason,), ())
+        return PolicyResult(False, (reason,), ())
     good: list[str] = []
     bad: list[str] = []
     comparisons = []
@@ -85,7 +87,7 @@ def judge(policy: Policy, candidate: dict[str, Any], champion: dict[str, Any] | 
         holds, sentence, comparison = _apply(rule, candidate, champion)
         (good if holds else bad).append(sentence)
         comparisons.append(comparison)
-    return Verdict(not bad, tuple(bad or good), tuple(comparisons))
+    return PolicyResult(not bad, tuple(bad or good), tuple(comparisons))
 
 
 def _apply(

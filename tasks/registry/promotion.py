@@ -17,7 +17,7 @@ from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.registry.metric import NO_FACE
-from tasks.registry.policy import Policy, judge
+from tasks.registry.policy import Policy, apply_policy
 from tasks.registry.tracking import Tracker
 from tasks.registry.versions import (
     CANDIDATE,
@@ -171,7 +171,7 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
             )
     ours = candidate.json_tag(EVALUATION_TAG)
     assert ours is not None
-    verdict = judge(policy, ours, theirs)
+    verdict = apply_policy(policy, ours, theirs)
     reasons = verdict.reasons
     if champion is not None and theirs is None:
         reasons += (

@@ -8,7 +8,7 @@ import numpy as np
 from datasets.errors import Reason
 from datasets.shards.records import ClipRow
 from datasets.shards.splits import assign_splits
-from tasks.ingest.verdicts import Thresholds, judge
+from tasks.ingest.verdicts import Thresholds, apply_thresholds
 
 
 def make_rows(count: int, seed: int = 0, speakers: int = 40) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def make_rows(count: int, seed: int = 0, speakers: int = 40) -> list[dict[str, A
             row.reason, row.stage = Reason.SILENT.value, "audio"
             row.av_offset_frames = row.sync_confidence = float("nan")
         rows.append(vars(row).copy())
-    return [row | {"split": splits[row["speaker"]]} for row in judge(rows, Thresholds())]
+    return [row | {"split": splits[row["speaker"]]} for row in apply_thresholds(rows, Thresholds())]
 
 
 def make_index(rows: list[dict[str, Any]], **others: Any) -> dict[str, Any]:

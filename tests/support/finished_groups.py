@@ -14,7 +14,7 @@ from datasets.store.local import LocalStore
 from tasks.ingest.groups import SourceGroup
 from tasks.ingest.journal import Journal
 from tasks.ingest.layout import SHARDS, SPARE
-from tasks.ingest.verdicts import Thresholds, judge
+from tasks.ingest.verdicts import Thresholds, apply_thresholds
 from tasks.runtime.stage import BatchOutcome, Outcome
 
 
@@ -70,7 +70,9 @@ def finish_group(
         found: list[dict[str, Any]] = [dict(row.as_dict()) for row in rows[item.key]]
         for row in found:
             if not row["reason"]:
-                good = judge([row], thresholds or Thresholds())[0]["verdict"] == "accepted"
+                good = (
+                    apply_thresholds([row], thresholds or Thresholds())[0]["verdict"] == "accepted"
+                )
                 files = members(row["clip_id"], digest(item))
                 writer.add(split if good else SPARE, row["clip_id"], files)
         note = (notes or {}).get(item.key, "")

@@ -6,7 +6,7 @@ import pytest
 
 from datasets.errors import Reason, UserError
 from datasets.shards.records import ClipRow
-from tasks.ingest.verdicts import NO_QUALITY, Thresholds, judge
+from tasks.ingest.verdicts import NO_QUALITY, Thresholds, apply_thresholds
 from tasks.sync.signals import MIN_CONFIDENCE
 
 GOOD = {
@@ -27,7 +27,7 @@ def row(**changes: float | str) -> dict[str, object]:
 
 
 def test_a_clip_that_meets_all_is_accepted() -> None:
-    judged = judge([row()], Thresholds())[0]
+    judged = apply_thresholds([row()], Thresholds())[0]
     assert (judged["verdict"], judged["reason"], judged["detail"]) == ("accepted", "", "")
 
 
@@ -49,7 +49,7 @@ def test_a_clip_that_meets_all_is_accepted() -> None:
     ],
 )
 def test_the_first_unmet_threshold_is_the_reason(changes: dict[str, float], reason: Reason) -> None:
-    judged = judge([row(**changes)], Thresholds())[0]
+    judged = apply_thresholds([row(**changes)], Thresholds())[0]
     assert (judged["verdict"], judged["reason"], judged["stage"]) == ("rejected", reason, "verdict")
     assert "wanted" in judged["detail"]
 
@@ -61,22 +61,25 @@ def test_limits_themselves_are_met() -> None:
         av_offset_frames=limit.max_offset_frames,
         quality=limit.min_quality or 0.0,
     )
-    assert judge([edge], limit)[0]["verdict"] == "accepted"
+    assert apply_thresholds([edge], limit)[0]["verdict"] == "accepted"
 
 
 def test_an_earlier_reason_stays_and_rows_are_not_changed() -> None:
     before = row(reason="silent", stage="audio", detail="nothing")
-    judged = judge([before], Thresholds())[0]
+    judged = apply_thresholds([before], Thresholds())[0]
     assert judged == before | {"verdict": "rejected"}
     good = row()
-    judge([good], Thresholds())
+    apply_thresholds([good], Thresholds())
     assert good == row()
 
 
 def test_other_thresholds_give_other_verdicts() -> None:
     rows = [row(sync_confidence=value) for value in (1.0, 4.0, 7.0)]
     counts = [
-        sum(each["verdict"] == "accepted" for each in judge(rows, Thresholds(min_confidence=limit)))
+        sum(
+            each["verdict"] == "accepted"
+            for each in apply_thresholds(rows, Thresholds(min_confidence=limit))
+        )
         for limit in (0.0, 3.0, 6.0, 9.0)
     ]
     assert counts == [3, 2, 1, 0]
@@ -86,7 +89,7 @@ def test_other_thresholds_give_other_verdicts() -> None:
 def test_without_a_limit_each_scorer_has_its_own(scorer: str) -> None:
     least = MIN_CONFIDENCE[scorer]
     rows = [row(scorer=scorer, sync_confidence=value) for value in (0.99 * least, least)]
-    judged = judge(rows, Thresholds())
+    judged = apply_thresholds(rows, Thresholds())
     assert [each["reason"] for each in judged] == [Reason.LOW_CONFIDENCE, ""]
     assert f"at least {least:g} wanted" in judged[0]["detail"]
 
@@ -94,16 +97,16 @@ def test_without_a_limit_each_scorer_has_its_own(scorer: str) -> None:
 def test_an_unknown_scorer_needs_a_limit() -> None:
     foreign = row(scorer="someone-elses")
     with pytest.raises(UserError, match="no offset scorer is called someone-elses"):
-        judge([foreign], Thresholds())
-    assert judge([foreign], Thresholds(min_confidence=1.0))[0]["verdict"] == "accepted"
+        apply_thresholds([foreign], Thresholds())
+    assert apply_thresholds([foreign], Thresholds(min_confidence=1.0))[0]["verdict"] == "accepted"
 
 
 def test_quality_that_was_not_measured_is_said_and_refuses_nothing() -> None:
-    judged = judge([row(quality=math.nan)], Thresholds())[0]
+    judged = apply_thresholds([row(quality=math.nan)], Thresholds())[0]
     assert (judged["verdict"], judged["detail"]) == ("accepted", NO_QUALITY)
     older = row()
     del older["quality"]
-    assert judge([older], Thresholds())[0]["detail"] == NO_QUALITY
+    assert apply_thresholds([older], Thresholds())[0]["detail"] == NO_QUALITY
     free = Thresholds(min_quality=None)
-    both = judge([row(quality=1.0), row(quality=math.nan)], free)
+    both = apply_thresholds([row(quality=1.0), row(quality=math.nan)], free)
     assert [(each["verdict"], each["detail"]) for each in both] == [("accepted", "")] * 2

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.ingest.verdicts import Thresholds, judge
+from tasks.ingest.verdicts import Thresholds, apply_thresholds
 from tasks.publish.relabel import relabel_report
 from tests.support.card_rows import make_rows
 
@@ -44,7 +44,7 @@ def test_a_stricter_threshold_takes_what_a_laxer_one_gives_back() -> None:
     measured = [
         each | {"reason": "", "stage": ""} if each["stage"] == "verdict" else each for each in rows
     ]
-    strict = judge(measured, Thresholds(min_confidence=6.0))
+    strict = apply_thresholds(measured, Thresholds(min_confidence=6.0))
     there, back = relabel_report(rows, strict), relabel_report(strict, rows)
     assert there.newly_refused == {"low_confidence": there.newly_refused["low_confidence"]}
     assert there.newly_refused["low_confidence"] > 100

@@ -6,7 +6,7 @@ import pytest
 
 from datasets.errors import UserError
 from tasks.registry.metric import NO_FACE
-from tasks.registry.policy import Policy, Rule, judge
+from tasks.registry.policy import Policy, Rule, apply_policy
 from tasks.registry.promotion import promote
 from tasks.registry.versions import CHAMPION, PREVIOUS, Registry, record_evaluation
 from tests.support.fake_bundle import evaluation, registered, store_uri
@@ -24,8 +24,8 @@ GOOD = {"sync_c": 3.0, "offset": -1.0, "fid": 50.0}
 
 
 def test_the_first_model_must_meet_the_bars() -> None:
-    assert judge(RULES, evaluation(**GOOD), None).promoted
-    verdict = judge(RULES, evaluation(**GOOD | {"offset": -3.0}), None)
+    assert apply_policy(RULES, evaluation(**GOOD), None).promoted
+    verdict = apply_policy(RULES, evaluation(**GOOD | {"offset": -3.0}), None)
     assert not verdict.promoted
     assert verdict.reasons == ("offset (test) is -3.000, allowed at most 2",)
 
@@ -33,8 +33,8 @@ def test_the_first_model_must_meet_the_bars() -> None:
 def test_later_ones_must_be_as_good_within_the_tolerance() -> None:
     champion = evaluation(**GOOD)
     within = evaluation(sync_c=2.71, offset=2.0, fid=55.0)
-    assert judge(RULES, within, champion).promoted
-    worse = judge(RULES, evaluation(sync_c=2.69, offset=0.0, fid=10.0), champion)
+    assert apply_policy(RULES, within, champion).promoted
+    worse = apply_policy(RULES, evaluation(sync_c=2.69, offset=0.0, fid=10.0), champion)
     assert not worse.promoted
     assert len(worse.reasons) == 1
     assert "sync_c (test) is 2.690, the champion's 3.000" in worse.reasons[0]
@@ -43,7 +43,9 @@ def test_later_ones_must_be_as_good_within_the_tolerance() -> None:
 
 
 def test_numbers_of_other_clips_are_not_compared() -> None:
-    verdict = judge(RULES, evaluation(**GOOD), evaluation(**GOOD) | {"protocol_digest": "other"})
+    verdict = apply_policy(
+        RULES, evaluation(**GOOD), evaluation(**GOOD) | {"protocol_digest": "other"}
+    )
     assert not verdict.promoted
     assert "not evaluated on the same clips" in verdict.reasons[0]
 
@@ -51,8 +53,8 @@ def test_numbers_of_other_clips_are_not_compared() -> None:
 def test_what_was_not_measured_does_not_pass_a_bar() -> None:
     unmeasured = evaluation(**GOOD)
     unmeasured["metrics"]["sync_c"]["value"] = None
-    assert not judge(RULES, unmeasured, None).promoted
-    assert not judge(RULES, unmeasured, evaluation(**GOOD)).promoted
+    assert not apply_policy(RULES, unmeasured, None).promoted
+    assert not apply_policy(RULES, unmeasured, evaluation(**GOOD)).promoted
 
 
 def test_a_missing_number_is_refused_with_cause_and_way_out(tmp_path: Path, store_uri: str) -> None:
@@ -181,9 +183,9 @@ def test_a_tolerance_is_just_allowed(
     rule: Rule, champion: float, edge: float, beyond: float
 ) -> None:
     policy = Policy((rule,))
-    assert judge(policy, evaluation(m=champion), evaluation(m=champion)).promoted
-    assert judge(policy, evaluation(m=edge), evaluation(m=champion)).promoted
-    assert not judge(policy, evaluation(m=beyond), evaluation(m=champion)).promoted
+    assert apply_policy(policy, evaluation(m=champion), evaluation(m=champion)).promoted
+    assert apply_policy(policy, evaluation(m=edge), evaluation(m=champion)).promoted
+    assert not apply_policy(policy, evaluation(m=beyond), evaluation(m=champion)).promoted
 
 
 @pytest.mark.parametrize(
@@ -192,14 +194,14 @@ def test_a_tolerance_is_just_allowed(
 )
 def test_a_bar_is_just_met(better: str, bar: float, beyond: float) -> None:
     policy = Policy((Rule("m", better, 0.0, bar=bar),))  # type: ignore[arg-type]
-    assert judge(policy, evaluation(m=bar), None).promoted
-    assert not judge(policy, evaluation(m=beyond), None).promoted
+    assert apply_policy(policy, evaluation(m=bar), None).promoted
+    assert not apply_policy(policy, evaluation(m=beyond), None).promoted
 
 
 def test_one_bad_number_among_good_ones_refuses_and_is_the_only_reason() -> None:
     champion = evaluation(**GOOD)
     for name, value in (("sync_c", 0.5), ("offset", 9.0), ("fid", 500.0)):
-        verdict = judge(RULES, evaluation(**GOOD | {name: value}), champion)
+        verdict = apply_policy(RULES, evaluation(**GOOD | {name: value}), champion)
         assert not verdict.promoted
         assert len(verdict.reasons) == 1
         assert verdict.reasons[0].startswith(f"{name} ")
@@ -221,19 +223,19 @@ def test_the_policy_in_force_knows_which_way_every_number_is_better() -> None:
     usual = dict.fromkeys(BETTER, 10.0) | {"mouth_offset": 0.5}
     champion = evaluation(**usual)
     assert {rule.metric for rule in Policy().rules} == BETTER.keys()
-    assert judge(Policy(), champion, champion).promoted
+    assert apply_policy(Policy(), champion, champion).promoted
     for name, better in BETTER.items():
         much = {"higher": (20.0, 5.0), "lower": (5.0, 20.0), "near_zero": (0.0, -5.0)}[better]
-        verdicts = [judge(Policy(), evaluation(**usual | {name: v}), champion) for v in much]
+        verdicts = [apply_policy(Policy(), evaluation(**usual | {name: v}), champion) for v in much]
         assert [verdict.promoted for verdict in verdicts] == [True, False], name
 
 
 def test_what_neither_has_is_no_reason_and_what_only_the_champion_has_is_one() -> None:
     ours = {name: value for name, value in GOOD.items() if name != "fid"}
-    assert judge(RULES, evaluation(**ours), evaluation(**ours)).promoted
-    refused = judge(RULES, evaluation(**ours), evaluation(**GOOD))
+    assert apply_policy(RULES, evaluation(**ours), evaluation(**ours)).promoted
+    refused = apply_policy(RULES, evaluation(**ours), evaluation(**GOOD))
     assert refused.reasons == ("fid was not measured on the candidate",)
     # Where only the candidate has a number, its bar decides.
     champion = evaluation(**{name: value for name, value in GOOD.items() if name != "offset"})
-    assert judge(RULES, evaluation(**GOOD), champion).promoted
-    assert not judge(RULES, evaluation(**GOOD | {"offset": 2.5}), champion).promoted
+    assert apply_policy(RULES, evaluation(**GOOD), champion).promoted
+    assert not apply_policy(RULES, evaluation(**GOOD | {"offset": 2.5}), champion).promoted
