@@ -27,9 +27,9 @@ from tasks.ingest.groups import group_sources
 from tasks.ingest.layout import SPARE
 from tasks.ingest.stage import IngestStage, IngestWork
 from tasks.ingest.verdicts import Thresholds
-from tasks.runtime.executor import run_batches
+from tasks.runtime.executor import run_groups
 from tasks.runtime.ray_session import ray_session
-from tasks.runtime.stage import Batch, BatchOutcome, Limits, Stage
+from tasks.runtime.stage import GroupOutcome, ItemGroup, Limits, Stage
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_S = 300.0
@@ -165,14 +165,14 @@ def _metered(
 # What follows is the only part that knows how the pipeline is called from inside.
 
 
-def stage_and_groups(folder: Path, out: Path) -> tuple[IngestStage, list[Batch]]:
+def stage_and_groups(folder: Path, out: Path) -> tuple[IngestStage, list[ItemGroup]]:
     """Our ingest stage with its defaults, and the groups of files, the largest first."""
     stage = IngestStage(IngestConfig(), Thresholds(), LocalStore(out), "staging/benchmark")
     groups = sorted(
         group_sources(list_folder(folder), 0), key=lambda group: (-group.weight, group.number)
     )
     batches = [
-        Batch(
+        ItemGroup(
             group.name,
             tuple((item.key, IngestWork(item, item.path, "train")) for item in group.items),
         )
@@ -225,12 +225,12 @@ def measure(folder: Path, out: Path, workers: int) -> StageRun:
     stage, batches = stage_and_groups(folder, out / "stage")
     gate = out / "gate"
     gate.mkdir(parents=True)
-    ends: list[BatchOutcome] = []
+    ends: list[GroupOutcome] = []
     workers = min(workers, len(batches))
-    run_batches(
+    run_groups(
         WarmStage(stage, workers, gate),
         batches,
-        on_batch=ends.append,
+        on_group=ends.append,
         workers=workers,
         limits=Limits(DEADLINE_S),
     )

@@ -32,7 +32,7 @@ from tasks.ingest.journal_entries import (
 )
 from tasks.ingest.layout import SHARDS
 from tasks.ingest.source_state import digest_of, plain, same_stamp, stamp_of, written_since
-from tasks.runtime.stage import BatchOutcome, Outcome
+from tasks.runtime.stage import GroupOutcome, Outcome
 
 CODE_VERSION = 5
 """Raised when ingestion makes something else of the same file and configuration, or the journal
@@ -233,7 +233,7 @@ class Journal:
     def finish(
         self,
         group: SourceGroup,
-        outcome: BatchOutcome,
+        outcome: GroupOutcome,
         lost: Sequence[Outcome],
         begun: "Begun",
     ) -> GroupEntry:

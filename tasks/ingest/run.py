@@ -21,7 +21,7 @@ from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.stage import IngestStage, IngestWork
 from tasks.runtime.pool import Pool, drive
 from tasks.runtime.room import fitting_workers as fitting
-from tasks.runtime.stage import Batch, BatchOutcome, Limits, Outcome, StageProgress
+from tasks.runtime.stage import GroupOutcome, ItemGroup, Limits, Outcome, StageProgress
 
 AHEAD = 4
 """Groups that may wait for a worker before fetching pauses."""
@@ -110,7 +110,7 @@ class RefreshRun:
             for item in to_fetch:
                 self._group_of[item.key] = group.name
                 assert self._fetching is not None
-                self._fetching.submit(Batch(item.key, ((item.key, item),)))
+                self._fetching.submit(ItemGroup(item.key, ((item.key, item),)))
             for item in group.items:
                 if item.how is How.LOCAL and item.wanted:
                     self._paths[item.key] = item.path
@@ -120,7 +120,7 @@ class RefreshRun:
                 self._start(group)
         drive([pool for pool in (self._fetching, self._ingesting) if pool], on_progress)
 
-    def _fetched(self, end: BatchOutcome) -> None:
+    def _fetched(self, end: GroupOutcome) -> None:
         [outcome] = end.outcomes
         name = self._group_of.pop(outcome.key)
         if outcome.value is None:
@@ -138,14 +138,16 @@ class RefreshRun:
         lost = {outcome.key for outcome in self._lost.get(group.name, [])}
         works = [self._work(item) for item in group.items if item.key not in lost]
         # Without any, the batch ends at once.
-        self._ingesting.submit(Batch(group.name, tuple((work.item.key, work) for work in works)))
+        self._ingesting.submit(
+            ItemGroup(group.name, tuple((work.item.key, work) for work in works))
+        )
 
     def _work(self, item: SourceItem) -> IngestWork:
         split = item.split or self.splits[item.speaker]
         paths = self._paths.get(item.key), self._sounds.get(item.key)
         return IngestWork(item, paths[0], split, paths[1], self.journal.had_whole(item))
 
-    def _ingested(self, end: BatchOutcome) -> None:
+    def _ingested(self, end: GroupOutcome) -> None:
         group = self._groups.pop(end.key)
         entry = self.journal.finish(group, end, self._lost.pop(end.key, []), self._begun)
         for item in group.items:

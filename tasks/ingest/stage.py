@@ -111,11 +111,11 @@ class IngestStage(Stage):
         wanted = sum(min(part.end_s, length) - min(part.start_s, length) for part in parts)
         return SECONDS_PER_SECOND * (wanted if item.item.parts else length)
 
-    def begin(self, batch: str) -> None:
-        """Start the shards of group `batch`, a number."""
+    def begin(self, group: str) -> None:
+        """Start the shards of a group, whose name is its number."""
         if self._shards is not None:
             self._shards.discard()
-        self._shards = ShardWriter(self._scratch(), int(batch), self.max_shard_bytes)
+        self._shards = ShardWriter(self._scratch(), int(group), self.max_shard_bytes)
 
     def _scratch(self) -> Path:
         """Where shards grow: where they will stay, if that is on a disk."""
@@ -170,7 +170,7 @@ class IngestStage(Stage):
                 f"clips cannot be written to {self._shards.scratch}: {error.strerror or error}"
             ) from error
 
-    def finish(self, batch: str) -> list[dict[str, Any]]:
+    def finish(self, group: str) -> list[dict[str, Any]]:
         """Complete the group's shards and put them into the store."""
         assert self._shards is not None
         made = self._shards.finish(self.store, f"{self.prefix}/{SHARDS}")

@@ -7,11 +7,11 @@
     with ray_session():
         run_stage(Double(), [("a", 1), ("b", 2)], on_outcome=print)
 
-Items come alone or in batches. A batch's items run in order on one worker, which then
-finishes the batch as a whole: what they made together becomes durable there and then. Every
+Items come alone or in groups. A group's items run in order on one worker, which then
+finishes the group as a whole: what they made together becomes durable there and then. Every
 item ends in exactly one `Outcome`, handed over in the calling process. An item that raises,
 hangs or kills its process is an outcome with a reason; it never ends the run, and the rest of
-its batch is begun again without it. A full disk and mistakes of the user do end it, since
+its group is begun again without it. A full disk and mistakes of the user do end it, since
 every further item would fail alike.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 from tasks.runtime.pool import Pool, drive
 from tasks.runtime.room import fitting_workers
-from tasks.runtime.stage import Batch, BatchOutcome, Limits, Outcome, Stage, StageProgress
+from tasks.runtime.stage import GroupOutcome, ItemGroup, Limits, Outcome, Stage, StageProgress
 
 
 def run_stage(
@@ -32,45 +32,45 @@ def run_stage(
     limits: Limits | None = None,
     on_progress: Callable[[StageProgress], None] | None = None,
 ) -> None:
-    """Process every item, each a batch of its own, on a pool of workers.
+    """Process every item, each a group of its own, on a pool of workers.
 
     Args:
         stage: what to do.
         items: (key, item) pairs; keys must differ.
         on_outcome: called in this process, in the order in which items end.
-        workers, limits, on_progress: see `run_batches`.
+        workers, limits, on_progress: see `run_groups`.
     """
 
-    def one_by_one(outcome: BatchOutcome) -> None:
+    def one_by_one(outcome: GroupOutcome) -> None:
         on_outcome(outcome.outcomes[0])
 
-    batches = [Batch(key, ((key, item),)) for key, item in items]
-    run_batches(
+    groups = [ItemGroup(key, ((key, item),)) for key, item in items]
+    run_groups(
         stage,
-        batches,
-        on_batch=one_by_one,
+        groups,
+        on_group=one_by_one,
         workers=workers,
         limits=limits,
         on_progress=on_progress,
     )
 
 
-def run_batches(
+def run_groups(
     stage: Stage,
-    batches: Sequence[Batch],
+    groups: Sequence[ItemGroup],
     *,
-    on_batch: Callable[[BatchOutcome], None],
+    on_group: Callable[[GroupOutcome], None],
     workers: int | None = None,
     limits: Limits | None = None,
     on_progress: Callable[[StageProgress], None] | None = None,
 ) -> None:
-    """Process all batches on a pool of workers; needs a `ray_session`.
+    """Process all groups on a pool of workers; needs a `ray_session`.
 
     Args:
         stage: what to do.
-        batches: names of batches and keys of items must differ.
-        on_batch: called in this process, in the order in which batches end.
-        workers: processes; None: as many as fit, but no more than batches.
+        groups: names of groups and keys of items must differ.
+        on_group: called in this process, in the order in which groups end.
+        workers: processes; None: as many as fit, but no more than groups.
         limits: what an item may cost.
         on_progress: called after every answer and about once a second in between.
 
@@ -78,18 +78,18 @@ def run_batches(
         UserError: the workers do not fit the cluster, or a worker raised one.
         OSError: a worker's disk is full.
         StageSetupError: `stage.setup` failed.
-        StageError: a batch could not be finished.
+        StageError: a group could not be finished.
     """
     for names in (
-        [each.key for each in batches],
-        [key for each in batches for key, _ in each.items],
+        [each.key for each in groups],
+        [key for each in groups for key, _ in each.items],
     ):
         if len(set(names)) != len(names) or "" in names:
-            raise ValueError("keys of batches and items must differ, and none be empty")
-    if not batches:
+            raise ValueError("keys of groups and items must differ, and none be empty")
+    if not groups:
         return
 
-    pool = Pool(stage, fitting_workers(stage.resources, workers), limits or Limits(), on_batch)
-    for batch in batches:
-        pool.submit(batch)
+    pool = Pool(stage, fitting_workers(stage.resources, workers), limits or Limits(), on_group)
+    for group in groups:
+        pool.submit(group)
     drive([pool], (lambda states: on_progress(states[0])) if on_progress else None)

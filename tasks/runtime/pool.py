@@ -1,6 +1,6 @@
 """The pools of Ray actors behind `tasks.runtime.executor`, and the loop that drives them.
 
-A worker has one batch and one call at a time. With more on their way, a worker's death
+A worker has one group and one call at a time. With more on their way, a worker's death
 could not be laid to the item that caused it: answers that were given before get lost, too.
 """
 
@@ -18,8 +18,8 @@ from datasets.errors import Reason, UserError
 from tasks.runtime.failures import one_line
 from tasks.runtime.room import room
 from tasks.runtime.stage import (
-    Batch,
-    BatchOutcome,
+    GroupOutcome,
+    ItemGroup,
     Limits,
     Outcome,
     Stage,
@@ -43,23 +43,23 @@ TICK_S = 1.0
 
 @dataclass(eq=False)
 class _Work:
-    """A batch that is waiting or with a worker."""
+    """A group that is waiting or with a worker."""
 
-    batch: Batch
+    group: ItemGroup
     attempts: dict[str, int] = field(default_factory=dict)
     given_up: dict[str, Outcome] = field(default_factory=dict)
     """Items that took down as many workers as they may, or their deadline."""
     answered: dict[str, Outcome] = field(default_factory=dict)
-    """By the worker that has the batch now; void when that one dies."""
+    """By the worker that has the group now; void when that one dies."""
 
     def left(self) -> deque[tuple[str, Any]]:
-        """Items that are still worth working on, when the batch is begun (again)."""
-        return deque((key, item) for key, item in self.batch.items if key not in self.given_up)
+        """Items that are still worth working on, when the group is begun (again)."""
+        return deque((key, item) for key, item in self.group.items if key not in self.given_up)
 
-    def outcome(self, value: Any) -> BatchOutcome:
+    def outcome(self, value: Any) -> GroupOutcome:
         all_of_them = self.answered | self.given_up
-        return BatchOutcome(
-            self.batch.key, tuple(all_of_them[key] for key, _ in self.batch.items), value
+        return GroupOutcome(
+            self.group.key, tuple(all_of_them[key] for key, _ in self.group.items), value
         )
 
 
@@ -70,7 +70,7 @@ class _Call:
     ref: Any
     deadline_s: float | None
     key: str = FINISH
-    """Of the item; `FINISH` for the call that finishes the batch."""
+    """Of the item; `FINISH` for the call that finishes the group."""
     asks: bool = False
     """Whether it asks how long the item may take, before the worker is given it."""
     since: float = field(default_factory=time.monotonic)
@@ -89,11 +89,11 @@ class _Slot:
     actor: Any
     call: _Call | None = None
     work: _Work | None = None
-    """Its batch; None while it is made ready or has nothing to do."""
+    """Its group; None while it is made ready or has nothing to do."""
     left: deque[tuple[str, Any]] = field(default_factory=deque)
-    """Items of the batch that it has not been given yet."""
+    """Items of the group that it has not been given yet."""
     begun: bool = False
-    """Whether it was given an item of the batch."""
+    """Whether it was given an item of the group."""
     generation: int = 0
     """Workers that were started together."""
     said_hello: bool = False
@@ -108,8 +108,8 @@ class Pool:
         stage: what they do.
         size: how many there are at most.
         limits: what an item may cost.
-        on_batch: called with every batch that has ended.
-        may_start: asked before a batch is given to a worker; back-pressure of a later stage.
+        on_group: called with every group that has ended.
+        may_start: asked before a group is given to a worker; back-pressure of a later stage.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Pool:
         stage: Stage,
         size: int,
         limits: Limits,
-        on_batch: Callable[[BatchOutcome], None],
+        on_group: Callable[[GroupOutcome], None],
         may_start: Callable[[], bool] = lambda: True,
     ) -> None:
         self.need = need = stage.resources
@@ -129,7 +129,7 @@ class Pool:
         self.stage, self.stage_ref = stage, ray.put(stage)
         self.size = size
         self.limits = limits
-        self.on_batch = on_batch
+        self.on_group = on_group
         self.may_start = may_start
         self.slots: list[_Slot] = []
         self.waiting: deque[_Work] = deque()
@@ -141,13 +141,13 @@ class Pool:
         self._failed: set[int] = set()
         """Generations, since the last worker that was ready, of which one died before it was."""
 
-    def submit(self, batch: Batch) -> None:
-        """Add a batch behind the others; one without items ends at once."""
-        self.total += len(batch.items)
-        if batch.items:
-            self.waiting.append(_Work(batch))
+    def submit(self, group: ItemGroup) -> None:
+        """Add a group behind the others; one without items ends at once."""
+        self.total += len(group.items)
+        if group.items:
+            self.waiting.append(_Work(group))
         else:
-            self.on_batch(BatchOutcome(batch.key, (), None))
+            self.on_group(GroupOutcome(group.key, (), None))
 
     @property
     def idle(self) -> bool:
@@ -156,7 +156,7 @@ class Pool:
 
     @property
     def running(self) -> int:
-        """Workers that have a batch."""
+        """Workers that have a group."""
         return sum(1 for slot in self.slots if slot.work)
 
     def fill(self) -> None:
@@ -180,32 +180,32 @@ class Pool:
         return slot.taken >= self.limits.recycle_after
 
     def _call_next(self, slot: _Slot) -> None:
-        """Give a worker the next item of its batch, or let it finish the batch."""
+        """Give a worker the next item of its group, or let it finish the group."""
         assert slot.work is not None
-        batch = slot.work.batch.key
+        group = slot.work.group.key
         if slot.left:
             key, item = slot.left[0]
             if self.stage.may_be_long(item):
                 ref = slot.actor.extra_seconds.remote(item)
                 slot.call = _Call(ref, self.limits.deadline_s, key, asks=True)
             else:
-                self._process(slot, batch, 0.0)
+                self._process(slot, group, 0.0)
         elif self._finishes:
-            slot.call = _Call(slot.actor.finish.remote(batch), self.limits.finish_s)
+            slot.call = _Call(slot.actor.finish.remote(group), self.limits.finish_s)
         else:
-            self._end_batch(slot, None)
+            self._end_group(slot, None)
 
-    def _process(self, slot: _Slot, batch: str, extra_s: float) -> None:
+    def _process(self, slot: _Slot, group: str, extra_s: float) -> None:
         """Give a worker an item."""
         key, item = slot.left.popleft()
-        ref = slot.actor.process.remote(batch, item, not slot.begun)
+        ref = slot.actor.process.remote(group, item, not slot.begun)
         slot.begun = True
         slot.call = _Call(ref, self.limits.deadline_s + extra_s, key)
 
-    def _end_batch(self, slot: _Slot, value: Any) -> None:
+    def _end_group(self, slot: _Slot, value: Any) -> None:
         assert slot.work is not None
         work, slot.work, slot.call = slot.work, None, None
-        self.on_batch(work.outcome(value))
+        self.on_group(work.outcome(value))
 
     def take(self, slot: _Slot) -> None:
         """Take the answer of a worker, which is there."""
@@ -218,7 +218,7 @@ class Pool:
             if slot.work is None:
                 raise StageSetupError(text) from error
             if slot.call.key == FINISH:
-                raise StageError(f"{slot.work.batch.key} could not be finished: {text}") from error
+                raise StageError(f"{slot.work.group.key} could not be finished: {text}") from error
             answer = Reply(None, Reason.INTERNAL, text, 0.0)
         except RayError as error:
             self._lost(slot, one_line(error)[:500])
@@ -236,12 +236,12 @@ class Pool:
 
     def _answered(self, slot: _Slot, work: _Work, call: _Call, reply: Reply | float) -> None:
         if not isinstance(reply, Reply):
-            self._process(slot, work.batch.key, reply)
+            self._process(slot, work.group.key, reply)
             return
         if reply.fatal is not None:
             raise reply.fatal
         if call.key == FINISH:
-            self._end_batch(slot, reply.value)
+            self._end_group(slot, reply.value)
             return
         if call.asks:
             # The item could not even be sent.
@@ -255,7 +255,7 @@ class Pool:
         return Outcome(key, reply.value, reply.reason, reply.detail, attempts, reply.seconds)
 
     def _drop(self, slot: _Slot) -> None:
-        """Forget a worker; a batch that it had not finished goes back to the front."""
+        """Forget a worker; a group that it had not finished goes back to the front."""
         self.slots.remove(slot)
         if slot.work:
             self.done -= len(slot.work.answered)
@@ -282,19 +282,19 @@ class Pool:
             # Last, so that a poisoned item does not hold up the others.
             self.waiting.rotate(-1)
         elif key == FINISH:
-            raise StageError(f"{work.batch.key} could not be finished: {why}")
+            raise StageError(f"{work.group.key} could not be finished: {why}")
         else:
             detail = f"the process that worked on it died, {count} time{'s'[: count > 1]}"
             seconds = time.monotonic() - slot.call.since
             self._give_up(work, Outcome(key, None, Reason.WORKER_DIED, detail, count, seconds))
 
     def _give_up(self, work: _Work, outcome: Outcome) -> None:
-        """An item has ended without an answer; its batch, at the front, goes on without it."""
+        """An item has ended without an answer; its group, at the front, goes on without it."""
         work.given_up[outcome.key] = outcome
         self.done += 1
         if not work.left():
             self.waiting.popleft()
-            self.on_batch(work.outcome(None))
+            self.on_group(work.outcome(None))
 
     def end_overdue(self) -> None:
         """Kill workers whose item has had its time."""
@@ -310,7 +310,7 @@ class Pool:
             limit = slot.call.deadline_s or 0.0
             detail = f"not finished within {limit:.6g} s"
             if key == FINISH:
-                raise StageError(f"{work.batch.key}: {detail}")
+                raise StageError(f"{work.group.key}: {detail}")
             count = work.attempts.get(key, 0) + 1
             self._give_up(work, Outcome(key, None, Reason.TIMED_OUT, detail, count, limit))
 
@@ -342,7 +342,7 @@ class Pool:
 def drive(
     pools: Sequence[Pool], on_progress: Callable[[list[StageProgress]], None] | None = None
 ) -> None:
-    """Run pools, which may submit batches to each other, until all are idle; then close them.
+    """Run pools, which may submit groups to each other, until all are idle; then close them.
 
     Args:
         pools: in the order of the data's way.

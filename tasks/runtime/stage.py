@@ -37,16 +37,16 @@ class Stage(ABC):
         """Time that an item may take beyond the deadline; asked in the worker."""
         return 0.0
 
-    def begin(self, batch: str) -> None:
-        """A batch begins; what an earlier, unfinished one left in this worker is void."""
+    def begin(self, group: str) -> None:
+        """A group begins; what an earlier, unfinished one left in this worker is void."""
         return
 
     @abstractmethod
     def process(self, item: Any) -> Any:
         """Work on one item; the result travels to the driver, so it should be small."""
 
-    def finish(self, batch: str) -> Any:
-        """All items of a batch are through: make their work durable. Raising here ends the
+    def finish(self, group: str) -> Any:
+        """All items of a group are through: make their work durable. Raising here ends the
         run."""
         return None
 
@@ -70,22 +70,22 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ItemGroup:
     """Items that one worker processes in order and finishes together."""
 
     key: str
-    """The batch's name, unique in its run."""
+    """The group's name, unique in its run."""
     items: tuple[tuple[str, Any], ...]
     """(key, item) pairs; keys are unique in the run."""
 
 
 @dataclass(frozen=True)
-class BatchOutcome:
-    """How a batch ended."""
+class GroupOutcome:
+    """How a group ended."""
 
     key: str
     outcomes: tuple[Outcome, ...]
-    """One for each item, in the batch's order."""
+    """One for each item, in the group's order."""
     value: Any
     """What `finish` returned; None when no item was left to be worked on."""
 
@@ -114,11 +114,11 @@ class Limits:
     """Items after which a worker is replaced, against leaks in libraries; each time costs as
     much as some short items, so not often."""
     finish_s: float = 600.0
-    """Seconds that finishing a batch may take."""
+    """Seconds that finishing a group may take."""
 
 
 class StageError(RuntimeError):
-    """A stage could not finish a batch; the text says why."""
+    """A stage could not finish a group; the text says why."""
 
 
 class StageSetupError(RuntimeError):

@@ -52,12 +52,12 @@ class Worker:
             return 0.0
         return seconds if 0 < seconds < math.inf else 0.0
 
-    def process(self, batch: str, item: Any, first: bool) -> Reply:
+    def process(self, group: str, item: Any, first: bool) -> Reply:
         assert self.stage is not None
         began = time.monotonic()
         try:
             if first:
-                self.stage.begin(batch)
+                self.stage.begin(group)
             value = self.stage.process(item)
         except SourceError as error:
             return Reply(None, error.reason, error.detail, time.monotonic() - began)
@@ -66,13 +66,13 @@ class Worker:
             return Reply(None, Reason.INTERNAL, describe(error), seconds, _fatal(error))
         return Reply(value, Reason.NONE, "", time.monotonic() - began)
 
-    def finish(self, batch: str) -> Reply:
+    def finish(self, group: str) -> Reply:
         assert self.stage is not None
         began = time.monotonic()
         try:
-            value = self.stage.finish(batch)
+            value = self.stage.finish(group)
         except Exception as error:
-            fatal = _fatal(error) or StageError(f"{batch} could not be finished: {describe(error)}")
+            fatal = _fatal(error) or StageError(f"{group} could not be finished: {describe(error)}")
             return Reply(None, Reason.INTERNAL, "", time.monotonic() - began, fatal)
         return Reply(value, Reason.NONE, "", time.monotonic() - began)
 

@@ -34,7 +34,7 @@ from datasets.errors import Reason
 from datasets.media import VideoWriter
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.verdicts import Thresholds
-from tasks.runtime.stage import Batch, BatchOutcome, Outcome, Stage
+from tasks.runtime.stage import GroupOutcome, ItemGroup, Outcome, Stage
 from tests.support.portrait import blank, moving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,7 +280,7 @@ def test_stage_runs_are_timed_from_the_first_begin_to_the_last_end(
 ) -> None:
     """Without Ray: setting up is outside the time, and each folder has a run of its own."""
 
-    def here(stage: Stage, batches: list[Batch], *, on_batch: Any, **_: Any) -> None:
+    def here(stage: Stage, batches: list[ItemGroup], *, on_group: Any, **_: Any) -> None:
         stage.setup()
         time.sleep(0.5)
         for batch in batches:
@@ -289,11 +289,11 @@ def test_stage_runs_are_timed_from_the_first_begin_to_the_last_end(
                 Outcome(key, stage.process(item), Reason.NONE, "", 1, 0.0)
                 for key, item in batch.items
             )
-            on_batch(BatchOutcome(batch.key, outcomes, stage.finish(batch.key)))
+            on_group(GroupOutcome(batch.key, outcomes, stage.finish(batch.key)))
 
     monkeypatch.setattr(ingest_ours, "ray_session", lambda **_: nullcontext())
-    monkeypatch.setattr(ingest_ours, "run_batches", here)
-    batches = [Batch("0", (("a", "a"), ("b", "b"))), Batch("1", (("c", "c"),))]
+    monkeypatch.setattr(ingest_ours, "run_groups", here)
+    batches = [ItemGroup("0", (("a", "a"), ("b", "b"))), ItemGroup("1", (("c", "c"),))]
     monkeypatch.setattr(ingest_ours, "stage_and_groups", lambda *_: (Doubling(), batches))
     result = tmp_path / "runs.json"
     assert ingest_ours.main([str(tmp_path / "out"), "1", str(result), "one", "two"]) == 0

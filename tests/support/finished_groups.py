@@ -15,7 +15,7 @@ from tasks.ingest.groups import SourceGroup
 from tasks.ingest.journal import Journal
 from tasks.ingest.layout import SHARDS, SPARE
 from tasks.ingest.verdicts import Thresholds, apply_thresholds
-from tasks.runtime.stage import BatchOutcome, Outcome
+from tasks.runtime.stage import GroupOutcome, Outcome
 
 
 def clip_row(item: SourceItem, number: int = 0, confidence: float = 5.0) -> ClipRow:
@@ -82,7 +82,7 @@ def finish_group(
         {"info": asdict(shard.info), "keys": list(shard.keys)}
         for shard in writer.finish(store, f"{journal.prefix}/{SHARDS}")
     ]
-    journal.finish(group, BatchOutcome(group.name, tuple(outcomes), made), lost, begun)
+    journal.finish(group, GroupOutcome(group.name, tuple(outcomes), made), lost, begun)
 
 
 def digest(item: SourceItem) -> str:

@@ -18,7 +18,7 @@ from datasets.store.local import LocalStore
 from tasks.ingest import groups as ingest_groups
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.journal import MAX_RUNS, Journal
-from tasks.runtime.stage import BatchOutcome, Outcome
+from tasks.runtime.stage import GroupOutcome, Outcome
 from tests.support.finished_groups import clip_row, finish_group
 
 CONFIG = IngestConfig()
@@ -270,7 +270,7 @@ def test_a_file_that_is_written_to_meanwhile_is_tried_again(
     item.path.write_bytes(b"longer by what came while it was read")
     value = {"digest": "0", "video_seconds": 2.0, "rows": [dict(clip_row(item).as_dict())]}
     outcome = Outcome(item.key, value, Reason.NONE, "", 1, 0.5)
-    entry = mine.finish(group, BatchOutcome(group.name, (outcome,), None), [], begun)
+    entry = mine.finish(group, GroupOutcome(group.name, (outcome,), None), [], begun)
     assert [row["reason"] for row in entry.sources[0].rows] == ["not_read"]
     assert not journal().finished(item)
 

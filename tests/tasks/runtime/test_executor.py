@@ -14,12 +14,12 @@ import pytest
 
 from datasets.errors import Reason, SourceError, UserError
 from tasks.runtime import pool as runtime_pool
-from tasks.runtime.executor import run_batches, run_stage
+from tasks.runtime.executor import run_groups, run_stage
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.room import fitting_workers, gpu_share_of_core
 from tasks.runtime.stage import (
-    Batch,
-    BatchOutcome,
+    GroupOutcome,
+    ItemGroup,
     Limits,
     Outcome,
     Resources,
@@ -141,7 +141,7 @@ def test_a_cluster_without_nodes_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     stage = Script()
     stage.resources = Resources(cpus=64.0)
     pool = runtime_pool.Pool(stage, 1, Limits(), print)
-    pool.submit(Batch("a", (("a", 1),)))
+    pool.submit(ItemGroup("a", (("a", 1),)))
     with pytest.raises(UserError, match="no node for a worker"):
         runtime_pool.drive([pool])
 
@@ -234,42 +234,42 @@ def test_keys_must_differ_and_nothing_is_nothing() -> None:
 
 @dataclass
 class Collect(Script):
-    """Adds up what a batch's items gave; `finish` hands it over."""
+    """Adds up what a group's items gave; `finish` hands it over."""
 
-    def begin(self, batch: str) -> None:
+    def begin(self, group: str) -> None:
         self.made: list[Any] = []
 
     def process(self, item: Any) -> Any:
         self.made.append(super().process(item))
         return self.made[-1]
 
-    def finish(self, batch: str) -> Any:
-        if batch == "bad":
+    def finish(self, group: str) -> Any:
+        if group == "bad":
             raise RuntimeError("no room")
-        if batch == "unfit":
+        if group == "unfit":
             os.kill(os.getpid(), signal.SIGKILL)
-        return batch, self.made
+        return group, self.made
 
 
 class Light(Script):
     resources = Resources(cpus=0.0)
 
 
-def batch(key: str, *items: Any) -> Batch:
-    return Batch(key, tuple((f"{key}/{place}", item) for place, item in enumerate(items)))
+def group(key: str, *items: Any) -> ItemGroup:
+    return ItemGroup(key, tuple((f"{key}/{place}", item) for place, item in enumerate(items)))
 
 
-def test_a_batch_is_finished_as_a_whole_and_without_what_kills(tmp_path: Path) -> None:
-    ends: dict[str, BatchOutcome] = {}
+def test_a_group_is_finished_as_a_whole_and_without_what_kills(tmp_path: Path) -> None:
+    ends: dict[str, GroupOutcome] = {}
     seen: list[StageProgress] = []
-    run_batches(
+    run_groups(
         Collect(str(tmp_path)),
         [
-            batch("plain", 1, 2, 3),
-            batch("mixed", 4, "die", 5, "refuse", "hang", 6, "die once"),
-            batch("lost", "die"),
+            group("plain", 1, 2, 3),
+            group("mixed", 4, "die", 5, "refuse", "hang", 6, "die once"),
+            group("lost", "die"),
         ],
-        on_batch=lambda end: ends.update({end.key: end}),
+        on_group=lambda end: ends.update({end.key: end}),
         limits=Limits(deadline_s=4.0, max_attempts=2),
         on_progress=seen.append,
     )
@@ -291,9 +291,9 @@ def test_a_batch_is_finished_as_a_whole_and_without_what_kills(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("key", "text"), [("bad", "no room"), ("unfit", "could not be finished")])
-def test_a_batch_that_cannot_be_finished_ends_the_run(key: str, text: str) -> None:
+def test_a_group_that_cannot_be_finished_ends_the_run(key: str, text: str) -> None:
     with pytest.raises(StageError, match=text):
-        run_batches(Collect(), [batch(key, 1)], on_batch=print)
+        run_groups(Collect(), [group(key, 1)], on_group=print)
 
 
 def test_a_stage_feeds_the_next_one_and_waits_when_that_is_full() -> None:
@@ -302,8 +302,8 @@ def test_a_stage_feeds_the_next_one_and_waits_when_that_is_full() -> None:
     ends: list[Any] = []
     waiting: list[int] = []
 
-    def hand_on(end: BatchOutcome) -> None:
-        second.submit(Batch(end.key, ((end.key, end.outcomes[0].value),)))
+    def hand_on(end: GroupOutcome) -> None:
+        second.submit(ItemGroup(end.key, ((end.key, end.outcomes[0].value),)))
         waiting.append(len(second.waiting))
 
     second = Pool(Script(), 1, Limits(), lambda end: ends.append(end.outcomes[0].value))
@@ -315,7 +315,7 @@ def test_a_stage_feeds_the_next_one_and_waits_when_that_is_full() -> None:
         may_start=lambda: len(second.waiting) < 2,
     )
     for number in range(12):
-        first.submit(Batch(str(number), ((str(number), number),)))
+        first.submit(ItemGroup(str(number), ((str(number), number),)))
     drive([first, second])
     assert sorted(ends) == [4 * number for number in range(12)]
     # Two were waiting when the last ones were let in, two workers with two calls each.
