@@ -11,7 +11,7 @@ from typing import Any
 from tasks.evaluate.clips import CLIP_LIST
 from tasks.evaluate.run import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.recipes.evaluation import EvaluationConfig
-from tasks.registry.tracking import Tracker
+from tasks.registry.tracking import RunTracker
 from tasks.registry.versions import CHAMPION, EVALUATION_TAG, ModelVersion, Registry, resolve
 from tasks.weights.bundle import is_outdated
 
@@ -81,7 +81,7 @@ def log_evaluation(
     Returns:
         The run's id.
     """
-    tracker = Tracker(uri, experiment)
+    tracker = RunTracker(uri, experiment)
     name = f"evaluate version {version.version}" if version else "evaluate"
     run_id = tracker.start_run(
         name,

@@ -21,7 +21,7 @@ from tasks.registry.third_party import (
     judge_config,
     write_judge,
 )
-from tasks.registry.tracking import Tracker
+from tasks.registry.tracking import RunTracker
 from tasks.registry.versions import Registry
 from tasks.weights.bundle import ABOUT, bundle_digest, code_version, read_bundle
 from tasks.weights.by_name import weight_file
@@ -158,7 +158,7 @@ def register_bundle(bundle: Path, name: str, uri: str) -> int:
     for known in registry.versions(name):
         if known.tags.get("bundle_digest") == digest:
             return registry.register(bundle, name, known.run_id)
-    tracker = Tracker(uri, name)
+    tracker = RunTracker(uri, name)
     run_id = tracker.start_run("published weights", tags={"recipe": "published"})
     try:
         version = registry.register(bundle, name, run_id)

@@ -18,7 +18,7 @@ from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.registry.metric import NO_FACE
 from tasks.registry.policy import Policy, apply_policy
-from tasks.registry.tracking import Tracker
+from tasks.registry.tracking import RunTracker
 from tasks.registry.versions import (
     CANDIDATE,
     CHAMPION,
@@ -234,7 +234,7 @@ def _record(
     """Keep the decision in the candidate's MLflow run and in the output folder."""
     name = f"decision-version-{decision.candidate}.json"
     if candidate.run_id:
-        Tracker.attach(registry.uri, candidate.run_id).log_json(decision.as_dict(), name)
+        RunTracker.attach(registry.uri, candidate.run_id).log_json(decision.as_dict(), name)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         write_atomic(

@@ -1,6 +1,6 @@
 """Runs, curves and files in MLflow, without its global state.
 
-The driver starts runs; a worker elsewhere only needs `Tracker.attach(uri, run_id)`. Points
+The driver starts runs; a worker elsewhere only needs `RunTracker.attach(uri, run_id)`. Points
 of curves are collected and sent many at a time. Locally everything is one SQLite file with
 a folder of artifacts beside it; MLflow's file store no longer works and is refused.
 """
@@ -111,7 +111,7 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-class Tracker:
+class RunTracker:
     """One MLflow run at a time.
 
     Args:
@@ -131,7 +131,7 @@ class Tracker:
         self._points: list[tuple[str, float, int, int]] = []
 
     @classmethod
-    def attach(cls, uri: str, run_id: str) -> "Tracker":
+    def attach(cls, uri: str, run_id: str) -> "RunTracker":
         """A tracker for a run that somebody else started, on any machine."""
         tracker = cls.__new__(cls)
         tracker.uri = checked_uri(uri)

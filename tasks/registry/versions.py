@@ -17,7 +17,7 @@ from typing import Any
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.registry.tracking import Tracker, checked_uri, client, quiet, sqlite_path
+from tasks.registry.tracking import RunTracker, checked_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
 from tasks.weights.bundle import bundle_digest, read_bundle
 
@@ -51,7 +51,7 @@ class Registry:
     """The models of one MLflow store.
 
     Args:
-        uri: as for `Tracker`.
+        uri: as for `RunTracker`.
         must_exist: refuse a SQLite file that is not there instead of making one.
 
     Raises:
@@ -217,7 +217,7 @@ class Registry:
                 # find out.
                 pip_requirements=_requirements(),
             )
-            tracker = Tracker.attach(self.uri, run_id)
+            tracker = RunTracker.attach(self.uri, run_id)
             tracker.log_artifact(folder / "model", "model")
         return f"{tracker.artifact_uri()}/model"
 

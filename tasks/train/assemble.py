@@ -17,7 +17,7 @@ from models.latentsync.model import LatentSync
 from tasks.recipes.config import Recipe, UNetConfig
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
 from tasks.train.checkpoints import CHECKPOINT, trained_weights
-from tasks.train.context import StageRun, stage_metrics
+from tasks.train.context import StageContext, stage_metrics
 from tasks.weights.by_name import weight_file
 
 MOTION = "motion_modules."
@@ -75,7 +75,7 @@ def load_earlier(unet: nn.Module, weights: dict[str, Tensor], where: str) -> Non
     unet.load_state_dict(weights, strict=False)
 
 
-def start_weights(stage: StageRun, config: UNetConfig, model: LatentSync) -> list[str]:
+def start_weights(stage: StageContext, config: UNetConfig, model: LatentSync) -> list[str]:
     """Give the U-Net what this stage starts from; returns remarks for the user.
 
     Stage 2 goes on from stage 1, and its motion modules, where stage 1 had none, from the

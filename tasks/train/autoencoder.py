@@ -16,8 +16,8 @@ from models.autoencoder import build_autoencoder
 from tasks.recipes.config import AutoencoderConfig
 from tasks.train.augment import PLAIN
 from tasks.train.batches import autoencoder_batch
-from tasks.train.context import StageRun
-from tasks.train.loop import Objective, Worker, train
+from tasks.train.context import StageContext
+from tasks.train.loop import Objective, Rank, train
 from tasks.train.windows import rng_for
 
 CHUNK = 16
@@ -33,7 +33,7 @@ class AutoencoderObjective(Objective):
         config: AutoencoderConfig,
         store: ClipStore,
         seed: int,
-        worker: Worker,
+        worker: Rank,
     ) -> None:
         self.network, self.config, self.store = network, config, store
         self.coder: Any = network
@@ -71,7 +71,7 @@ def psnr(network: Any, pixels: Tensor, device: torch.device) -> float:
     return 10 * math.log10(255**2 / max(1e-12, total / pixels.numel()))
 
 
-def run(stage: StageRun) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, Any]:
     """Train the autoencoder and measure it on clips not trained on.
 
     Returns:

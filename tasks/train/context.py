@@ -9,7 +9,7 @@ from typing import Any
 from datasets.shards.clips import ClipStore
 from models.files.errors import ModelFileError
 from tasks.recipes.config import Recipe
-from tasks.train.loop import Reporter, Worker
+from tasks.train.loop import Rank, Reporter
 
 DONE = "done.json"
 """A finished stage: digest, what was measured, seconds."""
@@ -69,7 +69,7 @@ class Stores:
 
 
 @dataclass(frozen=True)
-class StageRun:
+class StageContext:
     """One stage of one run, as one worker sees it."""
 
     name: str
@@ -82,7 +82,7 @@ class StageRun:
     """What is trained and how."""
     stores: Stores
     """The dataset."""
-    worker: Worker
+    worker: Rank
     """This process."""
     reporter: Reporter
     """Where to tell what happens."""

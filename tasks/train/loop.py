@@ -28,7 +28,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Worker:
+class Rank:
     """This process among those that train together."""
 
     device: torch.device
@@ -146,7 +146,7 @@ def train(
     stage: str,
     digest: str,
     seed: int,
-    worker: Worker,
+    worker: Rank,
     reporter: Reporter,
 ) -> None:
     """Train to `config.steps`, going on from `folder/checkpoint.pt` if it fits `digest`.
@@ -189,7 +189,7 @@ def train(
     _hand_on(state)
 
 
-def _prepare(objective: Objective, config: StageConfig, worker: Worker) -> _State:
+def _prepare(objective: Objective, config: StageConfig, worker: Rank) -> _State:
     network = objective.network
     learned = {name: each for name, each in network.named_parameters() if each.requires_grad}
     if not learned:
@@ -202,7 +202,7 @@ def _prepare(objective: Objective, config: StageConfig, worker: Worker) -> _Stat
 
 
 def _step(
-    objective: Objective, config: StageConfig, state: _State, batch: Any, worker: Worker
+    objective: Objective, config: StageConfig, state: _State, batch: Any, worker: Rank
 ) -> dict[str, Tensor]:
     """One forward, backward and update. Returns the loss and its parts."""
     rate = learning_rate(config, state.step)
@@ -223,7 +223,7 @@ def _step(
     return {"loss": loss, **parts}
 
 
-def share_gradients(parameters: list[nn.Parameter], worker: Worker) -> None:
+def share_gradients(parameters: list[nn.Parameter], worker: Rank) -> None:
     """Replace each gradient by its mean over all workers.
 
     By one all-reduce per type rather than by DistributedDataParallel, since a stage's
@@ -249,7 +249,7 @@ def _log(
     state: _State,
     curve: Curve,
     stage: str,
-    worker: Worker,
+    worker: Rank,
     reporter: Reporter,
 ) -> None:
     """Write one point of the curves; every rank checks its own loss."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from tasks.registry.tracking import Tracker
+from tasks.registry.tracking import RunTracker
 from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
 
 RUN = "run.json"
@@ -82,7 +82,7 @@ def start_runs(job: TrainingJob, model_name: str) -> TrackedRun:
 
 
 def _new_runs(job: TrainingJob, model_name: str, key: str) -> dict[str, Any]:
-    tracker = Tracker(job.tracking_uri, model_name)
+    tracker = RunTracker(job.tracking_uri, model_name)
     tags = {"recipe": job.recipe.name, "dataset_digest": dataset_digest(job.dataset)}
     parent = tracker.start_run(f"train {job.recipe.name}", tags=tags)
     tracker.log_params({"device": job.device, "seed": job.recipe.seed, "dataset": job.dataset})
@@ -108,13 +108,13 @@ def closing_runs(tracked: TrackedRun) -> Iterator[None]:
 def _close(tracked: TrackedRun, status: str) -> None:
     for name, run in tracked.job.runs:
         done = result(tracked.job, name) is not None
-        Tracker.attach(tracked.job.tracking_uri, run).end_run("FINISHED" if done else status)
-    Tracker.attach(tracked.job.tracking_uri, tracked.run_id).end_run(status)
+        RunTracker.attach(tracked.job.tracking_uri, run).end_run("FINISHED" if done else status)
+    RunTracker.attach(tracked.job.tracking_uri, tracked.run_id).end_run(status)
 
 
 def log_results(tracked: TrackedRun, metrics: dict[str, dict[str, Any]]) -> None:
     """Put the numbers of all stages and of the evaluation on the parent run."""
-    tracker = Tracker.attach(tracked.job.tracking_uri, tracked.run_id)
+    tracker = RunTracker.attach(tracked.job.tracking_uri, tracked.run_id)
     numbers = {
         f"{group}.{name}": float(value)
         for group, values in metrics.items()

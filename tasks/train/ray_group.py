@@ -19,9 +19,9 @@ import torch
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.registry.tracking import Tracker
+from tasks.registry.tracking import RunTracker
 from tasks.runtime.ray_session import ray_session
-from tasks.train.loop import Worker
+from tasks.train.loop import Rank
 from tasks.train.stages import TrainingJob, run_stages
 
 PROGRESS = "progress.log"
@@ -45,7 +45,7 @@ class FileReporter:
             return
 
         if stage not in self.trackers:
-            self.trackers[stage] = Tracker.attach(self.uri, self.runs[stage])
+            self.trackers[stage] = RunTracker.attach(self.uri, self.runs[stage])
         self.trackers[stage].log(values, step)
 
     def finished(self, stage: str) -> None:
@@ -66,7 +66,7 @@ def _train_function(config: dict[str, Any]) -> None:
     context = train.get_context()
     asked = torch.device(job.device)
     device = get_device() if asked.type == "cuda" and asked.index is None else asked
-    worker = Worker(device, context.get_world_rank(), context.get_world_size())
+    worker = Rank(device, context.get_world_rank(), context.get_world_size())
     run_stages(job, worker, FileReporter(job))
 
 

@@ -24,8 +24,8 @@ from datasets.store.manifest import config_digest
 from tasks.recipes.config import STAGES, Recipe
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.runtime.device import resolve_device
-from tasks.train.context import DONE, StageRun, Stores
-from tasks.train.loop import Reporter, Worker
+from tasks.train.context import DONE, StageContext, Stores
+from tasks.train.loop import Rank, Reporter
 from tasks.train.pixel_losses import check_trepa
 from tasks.weights.by_name import weight_file
 
@@ -151,7 +151,7 @@ def remaining(job: TrainingJob, stages: Sequence[str] | None = None) -> list[str
 
 
 def run_stages(
-    job: TrainingJob, worker: Worker, reporter: Reporter, stages: Sequence[str] | None = None
+    job: TrainingJob, worker: Rank, reporter: Reporter, stages: Sequence[str] | None = None
 ) -> None:
     """Train what remains. Every worker of the run calls this with its own rank."""
     todo = remaining(job, stages)
@@ -159,7 +159,7 @@ def run_stages(
     stores = Stores(job.dataset)
     for name in todo:
         began = time.monotonic()
-        stage = StageRun(name, job.output, digests[name], job.recipe, stores, worker, reporter)
+        stage = StageContext(name, job.output, digests[name], job.recipe, stores, worker, reporter)
         metrics = _runner(name)(stage)
         if worker.leads:
             reporter.finished(name)
@@ -174,7 +174,7 @@ def run_stages(
             torch.distributed.barrier()
 
 
-def _runner(name: str) -> Callable[[StageRun], dict[str, Any]]:
+def _runner(name: str) -> Callable[[StageContext], dict[str, Any]]:
     if name == "autoencoder":
         from tasks.train.autoencoder import run
     elif name == "syncnet":
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = recipe(options.recipe, parse_overrides(options.set))
     job = TrainingJob(options.dataset.resolve(), options.output.resolve(), chosen, options.device)
     check(job)
-    worker = Worker(resolve_device(options.device))
+    worker = Rank(resolve_device(options.device))
     run_stages(job, worker, PrintReporter(), options.stages.split(","))
     for name in stage_names(chosen):
         if done := result(job, name):

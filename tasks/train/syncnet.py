@@ -17,8 +17,8 @@ from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.recipes.config import SyncNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
 from tasks.train.batches import SyncBatch, sync_batch
-from tasks.train.context import StageRun
-from tasks.train.loop import Objective, Worker, train
+from tasks.train.context import StageContext
+from tasks.train.loop import Objective, Rank, train
 from tasks.weights.by_name import weight_file
 
 CURVE_WINDOWS = 128
@@ -45,7 +45,7 @@ class SyncObjective(Objective):
         store: ClipStore,
         held_out: ClipStore,
         seed: int,
-        worker: Worker,
+        worker: Rank,
     ) -> None:
         self.network = network
         self.config, self.store, self.held_out = config, store, held_out
@@ -108,7 +108,7 @@ def _scores(cosine: Tensor, labels: Tensor, threshold: float) -> SyncScores:
     return SyncScores(sync_accuracy(cosine, labels, threshold), float(loss))
 
 
-def run(stage: StageRun) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, Any]:
     """Train the recipe's sync network and measure it on held-out speakers.
 
     Returns:

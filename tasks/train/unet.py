@@ -18,7 +18,7 @@ from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.train.assemble import build_model, start_weights, trained_syncnet
 from tasks.train.batches import TokenCache, UNetBatch, unet_batch
-from tasks.train.context import StageRun
+from tasks.train.context import StageContext
 from tasks.train.curves import METRICS
 from tasks.train.loop import Objective, train
 from tasks.train.pixel_losses import PixelLosses
@@ -31,7 +31,7 @@ class UNetObjective(Objective):
         self,
         model: LatentSync,
         config: UNetConfig,
-        stage: StageRun,
+        stage: StageContext,
         losses: PixelLosses,
     ) -> None:
         self.network: nn.Module = model.unet
@@ -186,7 +186,7 @@ def choose_trained(unet: nn.Module, what: str) -> int:
     return count
 
 
-def run(stage: StageRun) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, Any]:
     """Train one of the two U-Net stages.
 
     Returns:

@@ -11,7 +11,7 @@ from datasets.media import probe
 from flows import evaluate_latentsync as module
 from tasks.evaluate.run import read_evaluation
 from tasks.registry.metric import metric
-from tasks.registry.tracking import Tracker, default_uri
+from tasks.registry.tracking import RunTracker, default_uri
 from tasks.registry.versions import CANDIDATE, EVALUATION_TAG, Registry, get_alias, register
 from tests.support.real_bundle import make_real_bundle
 from tests.support.small_dataset import write_small_dataset
@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_small_dataset(folder / "dataset", speakers=4, clips_per_speaker=2)
     make_real_bundle(folder / "bundle")
     uri = default_uri(folder)
-    tracker = Tracker(uri, "small")
+    tracker = RunTracker(uri, "small")
     run_id = tracker.start_run("train")
     tracker.end_run()
     register(folder / "bundle", "small", uri, run_id)

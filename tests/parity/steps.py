@@ -13,7 +13,7 @@ from models.convert.unet import config_from_reference
 from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import StageConfig
-from tasks.train.loop import Objective, Worker, train
+from tasks.train.loop import Objective, Rank, train
 from tests.parity.draw import fill, relative_error
 from tests.parity.outcome import BAR, Errors
 
@@ -83,7 +83,7 @@ def train_step(objective: Objective, config: StageConfig) -> dict[str, Tensor]:
             stage="parity",
             digest="",
             seed=0,
-            worker=Worker(CPU),
+            worker=Rank(CPU),
             reporter=Silent(),
         )
     return gradients

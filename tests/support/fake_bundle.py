@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.registry.tracking import Tracker, default_uri
+from tasks.registry.tracking import RunTracker, default_uri
 from tasks.registry.versions import register
 
 ABOUT = {
@@ -33,7 +33,7 @@ def make_bundle(folder: Path, content: bytes = b"weights") -> Path:
 
 def registered(uri: str, name: str, folder: Path, content: bytes) -> int:
     """A new version of a model with a run of its own."""
-    tracker = Tracker(uri, name)
+    tracker = RunTracker(uri, name)
     run_id = tracker.start_run("train")
     tracker.end_run()
     return register(make_bundle(folder, content), name, uri, run_id)

@@ -4,14 +4,14 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from datasets.errors import UserError
-from tasks.registry.tracking import Tracker, checked_uri, default_uri
+from tasks.registry.tracking import RunTracker, checked_uri, default_uri
 from tests.support.fake_bundle import store_uri
 
 __all__ = ["store_uri"]
 
 
 def test_curves_arrive_complete_and_in_order(store_uri: str) -> None:
-    tracker = Tracker(store_uri, "curves")
+    tracker = RunTracker(store_uri, "curves")
     run = tracker.start_run("syncnet")
     for step in range(450):
         tracker.log({"loss": 1.0 / (1 + step)}, step)
@@ -23,10 +23,10 @@ def test_curves_arrive_complete_and_in_order(store_uri: str) -> None:
 
 
 def test_a_worker_attaches_to_a_run_under_a_parent(store_uri: str, tmp_path: Path) -> None:
-    driver = Tracker(store_uri, "workers")
+    driver = RunTracker(store_uri, "workers")
     parent = driver.start_run("parent", tags={"recipe": "tiny"})
-    child = Tracker(store_uri, "workers").start_run("child", parent)
-    worker = Tracker.attach(store_uri, child)
+    child = RunTracker(store_uri, "workers").start_run("child", parent)
+    worker = RunTracker.attach(store_uri, child)
     worker.log({"psnr_db": 30.0}, 3)
     worker.log_params({"lr": 1e-4, "model": {"a": 1}})
     worker.log_table([{"metric": "fid", "value": 3.0}, {"metric": "fvd", "n": 4}], "table.json")
@@ -46,7 +46,7 @@ def test_a_worker_attaches_to_a_run_under_a_parent(store_uri: str, tmp_path: Pat
 
 
 def test_the_artifacts_of_a_sqlite_store_lie_beside_it(store_uri: str) -> None:
-    tracker = Tracker(store_uri, "beside")
+    tracker = RunTracker(store_uri, "beside")
     tracker.start_run("x")
     folder = Path(store_uri.removeprefix("sqlite:///")).parent
     assert tracker.artifact_uri().startswith(folder.as_uri())
@@ -62,7 +62,7 @@ def test_a_broken_store_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "not-a.db"
     file.write_text("this is no database")
     with pytest.raises(UserError, match="cannot be used"):
-        Tracker(f"sqlite:///{file}", "x")
+        RunTracker(f"sqlite:///{file}", "x")
 
 
 def test_the_default_is_sqlite_in_the_given_folder(

@@ -11,8 +11,8 @@ from models.latentsync.model import LatentSync
 from models.unet import LipSyncUNet
 from tasks.recipes.recipe import recipe
 from tasks.train.assemble import load_earlier, model_config, start_weights
-from tasks.train.context import StageRun, Stores
-from tasks.train.loop import Worker
+from tasks.train.context import StageContext, Stores
+from tasks.train.loop import Rank
 from tasks.train.stages import PrintReporter
 from tests.support.small_models import shaken
 
@@ -23,9 +23,9 @@ def model(stage: str) -> LatentSync:
     return LatentSync(model_config(DEBUG, stage))
 
 
-def stage_run(folder: Path) -> StageRun:
-    worker = Worker(torch.device("cpu"))
-    return StageRun("stage1", folder, "d", DEBUG, Stores(folder), worker, PrintReporter())
+def stage_run(folder: Path) -> StageContext:
+    worker = Rank(torch.device("cpu"))
+    return StageContext("stage1", folder, "d", DEBUG, Stores(folder), worker, PrintReporter())
 
 
 def test_stage_2_adds_motion_modules_that_change_nothing_yet() -> None:
@@ -78,7 +78,7 @@ def test_motion_modules_that_a_stage_has_not_are_said_to_be_left(
         assert torch.equal(value, theirs[name]), name
 
 
-def second_stage(folder: Path, weights: Path, learned: LatentSync) -> StageRun:
+def second_stage(folder: Path, weights: Path, learned: LatentSync) -> StageContext:
     """Stage 2 of a run whose stage 1 began with `weights` and ended with `learned`."""
     chosen = replace(DEBUG, stage1=replace(DEBUG.stage1, weights=str(weights)))
     (folder / "stage1").mkdir()

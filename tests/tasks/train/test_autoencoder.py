@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tasks.recipes.recipe import recipe
 from tasks.train.autoencoder import AutoencoderObjective, psnr, run, some_frames
 from tasks.train.batches import autoencoder_batch
-from tasks.train.context import StageRun, Stores
-from tasks.train.loop import Worker
+from tasks.train.context import StageContext, Stores
+from tasks.train.loop import Rank
 from tasks.train.stages import PrintReporter
 from tests.support.talking_boxes import make_dataset
 
@@ -44,7 +44,7 @@ def test_the_loss_is_the_mean_squared_error_and_its_psnr(tmp_path: Path) -> None
     chosen = recipe("debug").autoencoder
     assert chosen is not None
     store = Stores(make_dataset(tmp_path / "d")).train(32)
-    objective = AutoencoderObjective(Shifted(0.2), chosen, store, 3, Worker(CPU, 1))
+    objective = AutoencoderObjective(Shifted(0.2), chosen, store, 3, Rank(CPU, 1))
     loss, parts = objective.loss(torch.rand(2, 3, 8, 8))
     assert float(loss) == pytest.approx(0.04, rel=1e-4)
     assert float(parts["psnr_db"]) == pytest.approx(20 * math.log10(2 / 0.2), rel=1e-4)
@@ -70,6 +70,6 @@ def test_training_lowers_the_error(tmp_path: Path) -> None:
         changes = {"steps": str(steps), "warmup": "5", "augment": "0", "shift": "0"}
         chosen = recipe("debug", {f"autoencoder.{name}": text for name, text in changes.items()})
         output = tmp_path / str(steps)
-        stage = StageRun("autoencoder", output, "d", chosen, stores, Worker(CPU), PrintReporter())
+        stage = StageContext("autoencoder", output, "d", chosen, stores, Rank(CPU), PrintReporter())
         psnrs.append(run(stage)["train_psnr_db"])
     assert psnrs[1] > psnrs[0] + 1

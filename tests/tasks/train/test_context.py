@@ -7,8 +7,8 @@ import torch
 
 from models.files.errors import ModelFileError
 from tasks.recipes.recipe import recipe
-from tasks.train.context import DONE, StageRun, Stores, stage_metrics
-from tasks.train.loop import Worker
+from tasks.train.context import DONE, StageContext, Stores, stage_metrics
+from tasks.train.loop import Rank
 from tasks.train.stages import PrintReporter
 from tests.support.talking_boxes import make_dataset
 
@@ -33,9 +33,11 @@ def test_a_dataset_without_test_clips_says_none_are_held_out(tmp_path: Path) -> 
 
 def test_stages_have_seeds_of_their_own(tmp_path: Path) -> None:
     def seed(name: str) -> int:
-        worker = Worker(torch.device("cpu"))
+        worker = Rank(torch.device("cpu"))
         stores = Stores(tmp_path)
-        return StageRun(name, tmp_path, "", recipe("debug"), stores, worker, PrintReporter()).seed
+        return StageContext(
+            name, tmp_path, "", recipe("debug"), stores, worker, PrintReporter()
+        ).seed
 
     assert seed("stage1") != seed("stage2")
     assert seed("stage1") == seed("stage1")

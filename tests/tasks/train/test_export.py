@@ -15,7 +15,7 @@ from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import load_syncnet
 from tasks.train.checkpoints import trained_weights
 from tasks.train.export import check_place, run_metrics, save_bundle
-from tasks.train.loop import Worker
+from tasks.train.loop import Rank
 from tasks.train.stages import PrintReporter, TrainingJob, run_stages
 from tasks.weights.bundle import bundle_digest, read_bundle
 from tests.support.talking_boxes import make_dataset
@@ -28,7 +28,7 @@ QUICK = {f"{stage}.steps": "1" for stage in STAGES}
 def job(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
     folder = tmp_path_factory.mktemp("run")
     job = TrainingJob(make_dataset(folder / "d"), folder / "out", recipe("debug", QUICK))
-    run_stages(job, Worker(CPU), PrintReporter())
+    run_stages(job, Rank(CPU), PrintReporter())
     return job
 
 

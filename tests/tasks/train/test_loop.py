@@ -15,7 +15,7 @@ from tasks.train.checkpoints import load_state, save_state, trained_weights
 from tasks.train.curves import METRICS
 from tasks.train.loop import (
     Objective,
-    Worker,
+    Rank,
     _prepare,
     _step,
     learning_rate,
@@ -25,7 +25,7 @@ from tasks.train.loop import (
 )
 from tests.support.pulled_weight import Lines, Pulled, adamw
 
-CPU = Worker(torch.device("cpu"))
+CPU = Rank(torch.device("cpu"))
 
 
 class Killed(BaseException):
@@ -71,7 +71,7 @@ def config(**changes: Any) -> StageConfig:
 
 
 def run(
-    goal: Objective, folder: Path, chosen: StageConfig, digest: str = "d", worker: Worker = CPU
+    goal: Objective, folder: Path, chosen: StageConfig, digest: str = "d", worker: Rank = CPU
 ) -> Lines:
     told = Lines()
     train(goal, chosen, folder, stage="toy", digest=digest, seed=7, worker=worker, reporter=told)
@@ -188,7 +188,7 @@ def test_gradients_become_the_mean_over_the_workers(monkeypatch: pytest.MonkeyPa
     other = nn.Parameter(torch.ones(1, dtype=torch.float64))
     pulled.grad = torch.tensor([[3.0, 7.0], [11.0, 15.0]])
     other.grad = torch.tensor([-5.0], dtype=torch.float64)
-    share_gradients([pulled, other, unused], Worker(torch.device("cpu"), 1, 4))
+    share_gradients([pulled, other, unused], Rank(torch.device("cpu"), 1, 4))
     assert pulled.grad.tolist() == [[3, 4], [5, 6]]
     assert unused.grad is not None
     assert unused.grad.tolist() == [2.25] * 3
@@ -320,7 +320,7 @@ def test_a_step_whose_scaled_gradient_overflows_is_left_out() -> None:
 
 def test_random_numbers_are_those_of_seed_step_and_rank(tmp_path: Path) -> None:
     def drawn(rank: int) -> list[float]:
-        goal, worker = Pulled([0.1] * 3), Worker(torch.device("cpu"), rank)
+        goal, worker = Pulled([0.1] * 3), Rank(torch.device("cpu"), rank)
         run(goal, tmp_path / str(rank), config(**(PLAIN | {"steps": 3})), worker=worker)
         return goal.drawn
 
@@ -335,7 +335,7 @@ def test_random_numbers_are_those_of_seed_step_and_rank(tmp_path: Path) -> None:
 
 
 def test_only_the_leader_writes_and_reports(tmp_path: Path) -> None:
-    worker = Worker(torch.device("cpu"), 1)
+    worker = Rank(torch.device("cpu"), 1)
     reporter = run(Pulled([0.1] * 3), tmp_path, config(**(PLAIN | {"steps": 3})), worker=worker)
     assert not list(tmp_path.iterdir())
     assert not reporter.lines

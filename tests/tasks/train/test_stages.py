@@ -14,7 +14,7 @@ from tasks.recipes.recipe import recipe
 from tasks.runtime.device import resolve_device
 from tasks.train.checkpoints import load_state
 from tasks.train.curves import METRICS
-from tasks.train.loop import Worker
+from tasks.train.loop import Rank
 from tasks.train.stages import (
     PrintReporter,
     TrainingJob,
@@ -27,7 +27,7 @@ from tasks.train.stages import (
 )
 from tests.support.talking_boxes import make_dataset
 
-CPU = Worker(torch.device("cpu"))
+CPU = Rank(torch.device("cpu"))
 
 
 class Killed(BaseException):

@@ -14,8 +14,8 @@ from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import build_syncnet, load_syncnet, save_syncnet
 from tasks.train import syncnet
 from tasks.train.batches import SyncBatch
-from tasks.train.context import StageRun, Stores
-from tasks.train.loop import Worker
+from tasks.train.context import StageContext, Stores
+from tasks.train.loop import Rank
 from tasks.train.stages import PrintReporter
 from tasks.train.syncnet import SyncObjective, run, similarities
 from tests.support.talking_boxes import make_dataset
@@ -39,8 +39,8 @@ def test_it_learns_who_is_in_sync(stores: Stores, tmp_path: Path) -> None:
         "syncnet.test_every": "0",
         "syncnet.test_windows": "64",
     }
-    stage = StageRun(
-        "syncnet", tmp_path, "d", recipe("debug", steps), stores, Worker(CPU), PrintReporter()
+    stage = StageContext(
+        "syncnet", tmp_path, "d", recipe("debug", steps), stores, Rank(CPU), PrintReporter()
     )
     metrics = run(stage)
     assert metrics["heldout_speakers"] == 1
@@ -49,8 +49,8 @@ def test_it_learns_who_is_in_sync(stores: Stores, tmp_path: Path) -> None:
 
 
 def test_the_curve_has_points_of_held_out_speakers(stores: Stores, tmp_path: Path) -> None:
-    stage = StageRun(
-        "syncnet", tmp_path, "d", recipe("debug"), stores, Worker(CPU), PrintReporter()
+    stage = StageContext(
+        "syncnet", tmp_path, "d", recipe("debug"), stores, Rank(CPU), PrintReporter()
     )
     run(stage)
     lines = (tmp_path / "syncnet" / "metrics.jsonl").read_text().splitlines()
@@ -126,7 +126,7 @@ def test_the_threshold_parts_training_windows_and_is_used_on_others(
 
     monkeypatch.setattr(syncnet, "similarities", known)
     monkeypatch.setattr(syncnet, "train", lambda *_, **__: None)
-    stage = StageRun("syncnet", tmp_path, "d", chosen, stores, Worker(CPU), PrintReporter())
+    stage = StageContext("syncnet", tmp_path, "d", chosen, stores, Rank(CPU), PrintReporter())
     result = run(stage)
     assert asked == [(False, 16), (True, 16)]
     assert result["threshold"] == pytest.approx(threshold)
@@ -145,7 +145,7 @@ def test_the_loss_is_low_where_pairs_are_labelled_rightly(stores: Stores) -> Non
             return torch.tensor([[1.0, 0.0]] * 2), torch.tensor([[0.6, 0.8], [0.8, 0.6]])
 
     config, store = recipe("debug").syncnet, stores.train(64)
-    objective = SyncObjective(Known(), config, store, store, 3, Worker(CPU, 1))
+    objective = SyncObjective(Known(), config, store, store, 3, Rank(CPU, 1))
     batch = SyncBatch(torch.zeros(2), torch.zeros(2), torch.tensor([1.0, 0.0]))
     expected = -(math.log(0.6) + math.log(1 - 0.8)) / 2
     assert float(objective.loss(batch)[0]) == pytest.approx(expected, rel=1e-5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.train.loop import Worker, share_gradients
+from tasks.train.loop import Rank, share_gradients
 
 
 def _in_process(rank: int, port: int, results: Any) -> None:
@@ -19,7 +19,7 @@ def _in_process(rank: int, port: int, results: Any) -> None:
     first.grad = torch.full((2, 3), float(rank))
     if rank == 1:
         unused.grad = torch.full((4,), 6.0)
-    share_gradients([first, unused], Worker(torch.device("cpu"), rank, 2))
+    share_gradients([first, unused], Rank(torch.device("cpu"), rank, 2))
     assert first.grad is not None
     assert unused.grad is not None
     results.put((rank, first.grad.tolist(), unused.grad.tolist()))

@@ -16,8 +16,8 @@ from tasks.recipes.recipe import recipe
 from tasks.train import autoencoder
 from tasks.train import unet as train_unet
 from tasks.train.batches import TokenCache, UNetBatch, unet_batch
-from tasks.train.context import StageRun, Stores
-from tasks.train.loop import Worker
+from tasks.train.context import StageContext, Stores
+from tasks.train.loop import Rank
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.stages import PrintReporter
 from tasks.train.unet import UNetObjective, choose_trained, latent_weights, mouth_cells
@@ -40,7 +40,7 @@ def objective(
     model = LatentSync(replace(DEBUG.model, unet=unet, prediction_type=kind)).eval()
     model.requires_grad_(False)
     choose_trained(model.unet, config.trains)
-    stage = StageRun("stage1", folder, "d", DEBUG, stores, Worker(CPU, rank), PrintReporter())
+    stage = StageContext("stage1", folder, "d", DEBUG, stores, Rank(CPU, rank), PrintReporter())
     return UNetObjective(model, config, stage, PixelLosses.load(config, None, CPU))
 
 
@@ -305,8 +305,8 @@ def test_only_the_unet_learns_and_all_is_reported(
 ) -> None:
     chosen = recipe("debug", {"autoencoder.steps": "0"})
 
-    def stage(name: str) -> StageRun:
-        return StageRun(name, tmp_path, "d", chosen, stores, Worker(CPU), PrintReporter())
+    def stage(name: str) -> StageContext:
+        return StageContext(name, tmp_path, "d", chosen, stores, Rank(CPU), PrintReporter())
 
     autoencoder.run(stage("autoencoder"))
     trained: list[UNetObjective] = []
