@@ -23,7 +23,7 @@ from models.unet.motion import MotionModule
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """What all stages of one U-Net share."""
+    """What all levels of one U-Net share."""
 
     time_channels: int
     """Width of the time embedding."""
@@ -158,8 +158,8 @@ class Upsample(nn.Module):
 
 
 @dataclass(frozen=True)
-class StageConfig:
-    """What one stage of the U-Net is made of."""
+class LevelConfig:
+    """What one level of the U-Net is made of."""
 
     in_channels: tuple[int, ...]
     """Input width of each ResNet block."""
@@ -173,20 +173,20 @@ class StageConfig:
     """Whether a motion module follows each ResNet block."""
 
 
-class Stage(nn.Module):
+class Level(nn.Module):
     """A row of ResNet blocks, each followed by its attention and its motion module."""
 
     gradient_checkpointing = False
     # Set by diffusers' ModelMixin together with the above.
     _gradient_checkpointing_func: Callable[..., torch.Tensor]
 
-    def __init__(self, stage: StageConfig, config: BlockConfig) -> None:
+    def __init__(self, level: LevelConfig, config: BlockConfig) -> None:
         super().__init__()
-        width = stage.out_channels
-        self.resnets = nn.ModuleList(ResnetBlock(n, width, config) for n in stage.in_channels)
-        count = 0 if stage.attention == "none" else stage.num_attentions
+        width = level.out_channels
+        self.resnets = nn.ModuleList(ResnetBlock(n, width, config) for n in level.in_channels)
+        count = 0 if level.attention == "none" else level.num_attentions
         self.attentions = nn.ModuleList(
-            SpatialTransformer(width, config, stage.attention == "full") for _ in range(count)
+            SpatialTransformer(width, config, level.attention == "full") for _ in range(count)
         )
         self.motion_modules = nn.ModuleList(
             MotionModule(
@@ -197,7 +197,7 @@ class Stage(nn.Module):
                 config.motion_layers,
                 config.ff_mult,
             )
-            for _ in range(stage.num_attentions if stage.motion else 0)
+            for _ in range(level.num_attentions if level.motion else 0)
         )
 
     def _layer(
@@ -223,7 +223,7 @@ class Stage(nn.Module):
         audio: torch.Tensor,
         num_frames: int,
     ) -> torch.Tensor:
-        """Layer `index` of the stage; recomputed in backward under gradient checkpointing."""
+        """Layer `index` of the level; recomputed in backward under gradient checkpointing."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(
                 self._layer, index, hidden, time, audio, num_frames
@@ -231,12 +231,12 @@ class Stage(nn.Module):
         return self._layer(index, hidden, time, audio, num_frames)
 
 
-class DownStage(Stage):
+class DownLevel(Level):
     """One resolution on the way down; hands on every intermediate state as a skip."""
 
-    def __init__(self, stage: StageConfig, config: BlockConfig, downsample: bool) -> None:
-        super().__init__(stage, config)
-        width = stage.out_channels
+    def __init__(self, level: LevelConfig, config: BlockConfig, downsample: bool) -> None:
+        super().__init__(level, config)
+        width = level.out_channels
         self.downsamplers = nn.ModuleList(
             [Downsample2D(width, use_conv=True, padding=1, name="op")] if downsample else []
         )
@@ -254,7 +254,7 @@ class DownStage(Stage):
         return hidden, skips
 
 
-class MidStage(Stage):
+class MidLevel(Level):
     """The lowest resolution: a ResNet block, then pairs of attention and ResNet block."""
 
     def forward(
@@ -265,12 +265,12 @@ class MidStage(Stage):
         return hidden
 
 
-class UpStage(Stage):
+class UpLevel(Level):
     """One resolution on the way up; joins the skips of the way down, the last one first."""
 
-    def __init__(self, stage: StageConfig, config: BlockConfig, upsample: bool) -> None:
-        super().__init__(stage, config)
-        self.upsamplers = nn.ModuleList([Upsample(stage.out_channels)] if upsample else [])
+    def __init__(self, level: LevelConfig, config: BlockConfig, upsample: bool) -> None:
+        super().__init__(level, config)
+        self.upsamplers = nn.ModuleList([Upsample(level.out_channels)] if upsample else [])
 
     def forward(
         self,

@@ -16,7 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
 
-from models.unet.blocks import BlockConfig, ClipGroupNorm, DownStage, MidStage, StageConfig, UpStage
+from models.unet.blocks import BlockConfig, ClipGroupNorm, DownLevel, LevelConfig, MidLevel, UpLevel
 
 ATTENTIONS = ("full", "cross", "none")
 
@@ -98,8 +98,8 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         last = len(widths) - 1
         moving = [2**level in motion_resolutions for level in range(len(widths))]
         self.down_blocks = nn.ModuleList(
-            DownStage(
-                StageConfig(
+            DownLevel(
+                LevelConfig(
                     (widths[max(level - 1, 0)],) + (width,) * (layers_per_block - 1),
                     width,
                     attention[level],
@@ -111,12 +111,12 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
             )
             for level, width in enumerate(widths)
         )
-        self.mid_block = MidStage(
-            StageConfig((widths[-1],) * 2, widths[-1], "full", 1, motion_mid_block), config
+        self.mid_block = MidLevel(
+            LevelConfig((widths[-1],) * 2, widths[-1], "full", 1, motion_mid_block), config
         )
         self.up_blocks = nn.ModuleList(
-            UpStage(
-                StageConfig(
+            UpLevel(
+                LevelConfig(
                     _up_widths(widths, level, layers_per_block),
                     widths[level],
                     attention[level],
