@@ -163,7 +163,7 @@ def _run_ingest(
     if any(item.how is not How.LOCAL and item.wanted for item in changes.todo):
         download = DownloadStage(refresh.work.resolve() / "downloads", refresh.downloads)
     test_fraction = settings.packing.test_fraction
-    before = receipt.placed_before(refresh.store, test_fraction)
+    before = receipt.read_previous_splits(refresh.store, test_fraction)
     official = {item.speaker: item.split for item in items if item.split}
     splits = assign_splits(
         {item.speaker for item in items}, test_fraction, fixed={**before, **official}

@@ -53,13 +53,13 @@ def train_stages(job: TrainingJob, workers: int, ray_address: str | None) -> lis
 
 
 @task(name="save-bundle", cache_policy=NO_CACHE)
-def bundle(job: TrainingJob) -> Path:
+def export_bundle(job: TrainingJob) -> Path:
     """One folder with everything that inference needs."""
     return save_bundle(job)
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)
-def evaluation(job: TrainingJob, folder: Path, model_name: str) -> str:
+def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> str:
     """The recipe's short evaluation of the bundle, into `output/evaluation`.
 
     Returns:
@@ -73,7 +73,9 @@ def evaluation(job: TrainingJob, folder: Path, model_name: str) -> str:
 
 
 @task(name="register-candidate", cache_policy=NO_CACHE)
-def registered(job: TrainingJob, folder: Path, model_name: str, run_id: str, judge: str) -> int:
+def register_version(
+    job: TrainingJob, folder: Path, model_name: str, run_id: str, judge: str
+) -> int:
     """Register the bundle with its evaluation; returns the version, now called candidate."""
     tags = {"recipe": job.recipe.name}
     version = register_bundle(folder, model_name, job.tracking_uri, run_id, tags)
@@ -140,16 +142,16 @@ def _train(
     job = tracked.job
     with mlflow_runs.closing_runs(tracked):
         train_stages(job, workers, ray_address)
-        folder = bundle(job)
+        folder = export_bundle(job)
         metrics, seconds = run_metrics(job)
         before = time.monotonic()
-        judge = evaluation(job, folder, model_name)
+        judge = evaluate_bundle(job, folder, model_name)
         seconds["evaluation"] = time.monotonic() - before
         metrics["evaluation"] = read_evaluation(job.output / mlflow_runs.EVALUATION)["metrics"]
         mlflow_runs.log_results(tracked, metrics)
         version = None
         if register:
-            version = registered(job, folder, model_name, tracked.run_id, judge)
+            version = register_version(job, folder, model_name, tracked.run_id, judge)
     seconds["total"] = time.monotonic() - began
     return {
         "run_id": tracked.run_id,

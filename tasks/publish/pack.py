@@ -32,8 +32,8 @@ from tasks.publish.ledger import LEDGER, Row, accepted, ledger_bytes
 from tasks.publish.receipt import (
     RECEIPT,
     current_index,
-    placed_before,
     previous_shards,
+    read_previous_splits,
     read_receipt,
 )
 
@@ -132,7 +132,7 @@ def pack(
     Returns:
         the digest of the dataset.
     """
-    before = placed_before(store, config.test_fraction)
+    before = read_previous_splits(store, config.test_fraction)
     by_speaker = speaker_splits(groups, rows, config.test_fraction, before)
     splits = {row["clip_id"]: by_speaker[row["speaker"]] for row in accepted(rows)}
     there = set(store.names(FOLDER))
@@ -140,7 +140,7 @@ def pack(
     for done, group in enumerate(groups):
         if on_progress:
             on_progress(done, len(groups))
-        for shard in placed(store, journal, group, splits, config):
+        for shard in place_shards(store, journal, group, splits, config):
             if shard.info.split != SPARE:
                 infos.append(shard.info)
                 name = f"{FOLDER}/{shard.info.name}"
@@ -207,7 +207,7 @@ def speaker_splits(
     return dict(assign_splits(speakers, test_fraction, fixed={**fixed, **official}))
 
 
-def placed(
+def place_shards(
     store: Store,
     journal: Journal,
     group: GroupEntry,

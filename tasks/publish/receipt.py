@@ -34,7 +34,7 @@ def previous_shards(store: Store) -> list[str]:
     return list((read_receipt(store) or {}).get("previous_shards", []))
 
 
-def placed_before(store: Store, test_fraction: float) -> dict[str, str]:
+def read_previous_splits(store: Store, test_fraction: float) -> dict[str, str]:
     """speaker -> split, as the versions so far have it; none counts for another share."""
     receipt = read_receipt(store) or {}
     splits = receipt.get("splits") or {}
