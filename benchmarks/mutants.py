@@ -40,14 +40,14 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.mutants_tests import TESTS, ImportGraph
+from benchmarks.mutants_table import Fault, locate, read_table
+from benchmarks.mutants_tests import ImportGraph
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_name("mutants.toml")
@@ -65,16 +65,6 @@ CAUGHT, SURVIVED, NOT_FOUND, AMBIGUOUS, NO_PYTHON = (
     "ambiguous",
     "no Python",
 )
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One line of a table."""
-
-    file: str
-    text: str
-    instead: str
-    wrong: str
 
 
 @dataclass
@@ -109,34 +99,6 @@ class _Run:
 
 class Interrupted(Exception):
     """The run was stopped from outside."""
-
-
-def read_table(path: Path) -> list[Fault]:
-    """The faults of a table.
-
-    Raises:
-        ValueError: it is no table of faults.
-    """
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("fault", [])
-        faults = [Fault(**entry) for entry in entries]
-    except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is no table of faults: {error}") from error
-    if not faults:
-        raise ValueError(f"{path} has no [[fault]]")
-    return faults
-
-
-def locate(root: Path, fault: Fault) -> list[Path]:
-    """The files, relative to `root`, that fit the fault's glob and hold its text."""
-    found = []
-    for path in sorted(root.glob(fault.file)):
-        relative = path.relative_to(root)
-        own = relative.parts[0] not in (TESTS, Path(__file__).parent.name)
-        visible = not any(part.startswith(".") for part in relative.parts)
-        if path.is_file() and own and visible and fault.text in path.read_text(encoding="utf-8"):
-            found.append(relative)
-    return found
 
 
 class MutationCheck:

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from benchmarks.mutants import Fault, MutationCheck, locate, main, read_table
+from benchmarks.mutants import MutationCheck, main
+from benchmarks.mutants_table import Fault, locate, read_table
 from benchmarks.mutants_tests import ImportGraph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,7 +169,8 @@ def test_a_sample_is_always_the_same_and_all_caught_is_success(shop: Path) -> No
     assert (code, found["faults"], found["caught"]) == (0, 1, 1)
 
 
-def test_tests_that_hang_count_as_noticing(shop: Path) -> None:
+def test_tests_that_hang_count_as_noticing(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.mutants.SLACK_S", 1.0)
     table = """
         [[fault]]
         file = "shop/till.py"
@@ -179,9 +180,9 @@ def test_tests_that_hang_count_as_noticing(shop: Path) -> None:
         """
     fault = read_table(written(shop.parent, {"t.toml": table}) / "t.toml")[0]
     scratch = shop.parent / "scratch"
-    check = MutationCheck(shop, scratch, jobs=1, most_s=4.0)
-    (result,) = check.run([fault], lambda *_: None)
-    assert (result.outcome, result.reason) == ("caught", "timed out after 4 s")
+    (result,) = MutationCheck(shop, scratch).run([fault], lambda *_: None)
+    assert result.outcome == "caught"
+    assert result.reason.startswith("timed out after ")
 
 
 def test_a_change_of_the_same_size_within_a_second_is_really_used(shop: Path) -> None:
@@ -194,7 +195,7 @@ def test_a_change_of_the_same_size_within_a_second_is_really_used(shop: Path) ->
 
 
 def test_ending_it_shows_what_was_found_so_far(shop: Path) -> None:
-    slow = "import time\nfrom shop.till import pay\ndef test(): time.sleep(60)\n"
+    slow = "import time\nfrom shop.till import pay\ndef test(): time.sleep(600)\n"
     (shop / "tests/test_till.py").write_text(slow)
     table = written(
         shop.parent,
@@ -205,7 +206,7 @@ def test_ending_it_shows_what_was_found_so_far(shop: Path) -> None:
     file = "shop/till.py"
     text = "+ 1"
     instead = "+ 2"
-    wrong = "takes a minute"
+    wrong = "takes minutes"
     """
         },
     )
@@ -222,11 +223,9 @@ def test_ending_it_shows_what_was_found_so_far(shop: Path) -> None:
         lines = [next(process.stdout), next(process.stdout)]
         assert "fails, and is left out" in lines[0]
         assert lines[1].startswith("1/2  caught")
-        began = time.monotonic()
         os.kill(process.pid, signal.SIGINT)
         rest = process.stdout.read()
-        assert process.wait(30) == 1
-    assert time.monotonic() - began < 30
+        assert process.wait(60) == 1
     assert "interrupted" in rest
     assert "1 of 1 faults were caught" in rest
     assert "1 of 2 faults were not tried" in rest

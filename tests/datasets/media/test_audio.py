@@ -13,7 +13,7 @@ from scipy.signal import correlate
 
 from datasets.errors import Reason, SourceError
 from datasets.media import FPS, SAMPLE_RATE, VideoWriter, probe, read_audio, read_frames, write_flac
-from datasets.media.audio import AudioWindow, loud_frames
+from datasets.media.audio import AudioWindow, fitted, loud_frames
 
 MILLISECONDS = Fraction(1, 1000)
 BLACK = np.zeros((48, 64, 3), np.uint8)
@@ -148,15 +148,12 @@ def test_whichever_stream_starts_first_zero_is_the_first_picture(
     assert np.abs(heard[:16000] - expected[:16000]).max() < 0.01
 
 
-def test_holes_become_silence_and_overlaps_do_not_push(tmp_path: Path) -> None:
-    path = tmp_path / "a.mkv"
-    sound = chirp(3, SAMPLE_RATE)
-    starts = [0, 40, 80, 400, 440, 480, 490, 36_000_000, 36_000_040]
+def write_blocks(path: Path, sound: NDArray[np.float64], places: list[tuple[int, int]]) -> None:
+    """Sound in blocks of 40 ms: the stamp of each, and where it begins in `sound`, in ms."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("pcm_s16le", rate=SAMPLE_RATE)
         stream.codec_context.layout = "mono"
-        for at in starts:
-            true = at if at < 1000 else at - 36_000_000 + 530
+        for at, true in places:
             first = true * SAMPLE_RATE // 1000
             block = (32767 * sound[first : first + 640]).astype(np.int16)[None]
             frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
@@ -165,11 +162,35 @@ def test_holes_become_silence_and_overlaps_do_not_push(tmp_path: Path) -> None:
                 packet.pts = packet.dts = at
                 packet.time_base = MILLISECONDS
                 container.mux(packet)
+
+
+def test_holes_become_silence_and_overlaps_do_not_push(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    sound = chirp(3, SAMPLE_RATE)
+    starts = [0, 40, 80, 400, 440, 480, 490, 36_000_000, 36_000_040]
+    far = 36_000_000 - 530
+    write_blocks(path, sound, [(at, at if at < 1000 else at - far) for at in starts])
     heard = read_audio(path)
     assert len(heard) == 610 * 16
     expected = sound[: len(heard)].copy()
     expected[120 * 16 : 400 * 16] = 0
     assert np.abs(heard - expected).max() < 0.02
+
+
+def test_jitter_of_the_timestamps_does_not_reach_the_samples(tmp_path: Path) -> None:
+    """Up to 20 ms beside the end of what came before; what is further away is placed anew."""
+    sound = chirp(3, SAMPLE_RATE)
+    jitter = [0, 9, -7, 15, -12, 3, -15, 18, 0, -2]
+    places = [(40 * k + jitter[k % 10], 40 * k) for k in range(30)]
+    write_blocks(tmp_path / "a.mkv", sound, places)
+    heard = read_audio(tmp_path / "a.mkv")
+    assert len(heard) == 30 * 640
+    assert np.abs(heard - sound[: len(heard)]).max() < 0.01
+    late = [(40 * k + 30 * (k >= 10), 40 * k) for k in range(20)]
+    write_blocks(tmp_path / "b.mkv", sound, late)
+    heard = read_audio(tmp_path / "b.mkv")
+    assert not heard[6400 : 6400 + 480].any()
+    assert np.abs(heard[6880 : 6880 + 6400] - sound[6400:12800]).max() < 0.01
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 44100, 48000])
@@ -307,6 +328,14 @@ def test_a_frame_is_loud_from_its_root_mean_square_on(
     audio = level * np.where(np.arange(2 * SAMPLE_RATE) % 2, 1.0, -1.0).astype(np.float32)
     write_flac(tmp_path / "a.flac", audio, SAMPLE_RATE)
     assert loud_frames(tmp_path / "a.flac", 1e-3, 1000) == loud
+
+
+def test_fitting_cuts_and_fills_at_the_end() -> None:
+    sound = np.arange(1, 5, dtype=np.float32)
+    assert fitted(sound, 6).tolist() == [1, 2, 3, 4, 0, 0]
+    assert fitted(sound, 2).tolist() == [1, 2]
+    assert fitted(sound, 4).tolist() == [1, 2, 3, 4]
+    assert fitted(sound, 6).dtype == np.float32
 
 
 def test_a_length_that_is_asked_for_is_cut_or_filled(tmp_path: Path) -> None:

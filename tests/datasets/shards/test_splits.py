@@ -20,6 +20,21 @@ def test_both_splits_are_filled() -> None:
     assert assign_splits([low, high], 1 - 1e-9) == {low: "test", high: "train"}
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_who_has_a_split_keeps_it_whatever_the_hash_says(split: str) -> None:
+    fixed = dict.fromkeys(NAMES[:50], split)
+    found = assign_splits(NAMES, 0.3, fixed=fixed | {"gone": "test"})
+    assert {found[name] for name in NAMES[:50]} == {split}
+    assert found.keys() == set(NAMES)
+    free = assign_splits(NAMES, 0.3)
+    assert all(found[name] == free[name] for name in NAMES[50:])
+    # A speaker's own split is not taken away to fill one that is empty.
+    assert assign_splits(["a", "b"], 0.5, fixed={"a": "train", "b": "train"}) == {
+        "a": "train",
+        "b": "train",
+    }
+
+
 def test_one_speaker_is_for_training() -> None:
     assert assign_splits(["a", "a"], 0.5) == {"a": "train"}
     assert assign_splits([], 0.5) == {}

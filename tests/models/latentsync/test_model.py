@@ -296,3 +296,33 @@ def test_blending_mixes_by_the_soft_edge_and_stays_in_range() -> None:
     wild = torch.full_like(pixels, 1.5)
     kept = (alpha == 0).expand_as(pixels)
     assert torch.equal(model.blend(wild, generated)[kept], wild[kept])
+
+
+def test_the_network_sees_noise_mask_picture_and_reference_in_this_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the published weights have them: the mask is one channel between the others."""
+    model = small_model()
+    seen: list[torch.Tensor] = []
+
+    def forward(*given: torch.Tensor) -> torch.Tensor:
+        seen.extend(given)
+        return given[0]
+
+    monkeypatch.setattr(model.unet, "forward", forward)
+    noisy, masked, reference = (torch.full((2, 8, 4, 8, 8), value) for value in (0.1, 0.2, 0.3))
+    tokens, timesteps = torch.rand(2, 4, 7, 88), torch.tensor([3, 700])
+    own = model.latent_mask[0, 0]
+    other = torch.rand(2, 1, 4, 8, 8)
+    for mask in (None, other, other[:1, :, :1]):
+        seen.clear()
+        model.predict(noisy, timesteps, tokens, masked, reference, mask)
+        shown, steps, heard = seen
+        assert shown.shape == (2, 25, 4, 8, 8)
+        expected = own.expand(2, 4, 8, 8) if mask is None else mask.expand(2, 1, 4, 8, 8)[:, 0]
+        assert torch.equal(shown[:, :8], noisy)
+        assert torch.equal(shown[:, 8], expected)
+        assert torch.equal(shown[:, 9:17], masked)
+        assert torch.equal(shown[:, 17:], reference)
+        assert torch.equal(steps, timesteps)
+        assert torch.equal(heard, tokens)

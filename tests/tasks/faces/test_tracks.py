@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.faces.landmarks import Face, overlap
-from tasks.faces.tracks import MAX_GAP, Sighting, Tracker
+from tasks.faces.tracks import MAX_GAP, Sighting, Tracker, _Track
 
 
 def face(x: float, y: float = 50.0, side: float = 40.0) -> Face:
@@ -97,3 +97,14 @@ def test_a_fast_face_is_found_again_after_a_gap() -> None:
     seen = follow(frames)
     assert {sight.track for sight in seen} == {0}
     assert [sight.index for sight in seen] == list(range(20))
+
+
+def test_speed_is_per_frame_also_over_a_gap() -> None:
+    """Half of the new speed and half of the old one, so it approaches 10 pixels a frame."""
+    track = _Track(0, 0, face(100))
+    for index, speed in ((3, 5.0), (4, 7.5), (10, 8.75)):
+        track.go_on(index, face(100 + 10 * index))
+        np.testing.assert_allclose(track.speed, (speed, 0), atol=1e-6)
+    left, top, right, bottom = track.face.box
+    expected = track.expected(12)
+    assert expected == pytest.approx((left + 17.5, top, right + 17.5, bottom))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,10 +15,11 @@ import soundfile
 
 from datasets.errors import Reason
 from datasets.media import SAMPLE_RATE, VideoWriter, write_flac
+from datasets.shards.records import ClipRow
 from datasets.sources.items import How, Part, Region
 from tasks.ingest import file_run
 from tasks.ingest.config import IngestConfig
-from tasks.ingest.file_run import clip_prefix, is_silent
+from tasks.ingest.file_run import FileRun, clip_prefix, is_silent
 from tasks.ingest.stage import IngestStage, IngestWork
 from tests.support.ingest_stage import (
     Made,
@@ -101,6 +103,46 @@ def test_only_annotated_parts_are_used(stage: IngestStage, folder: Path) -> None
     start = round(0.4 * SAMPLE_RATE)
     sound = np.concatenate([soundfile.read(io.BytesIO(clip["flac"]))[0] for clip in full.values()])
     assert (heard({"": good[ids[0]]}) == sound[start : start + 25 * 640]).all()
+
+
+def test_cuts_of_a_part_are_times_of_the_whole_file(stage: IngestStage, folder: Path) -> None:
+    path, _ = write(folder, "cut-parts", moving(30) + [blank()] * 25)
+    parts = (Part("late", 0.4, 2.0, Region(0.0, 0.0, 1.0, 1.0)),)
+    (result,), _, _ = run(stage, replace(item(path), parts=parts))
+    assert result["cuts_s"] == pytest.approx([1.2])
+
+
+def test_a_face_is_chosen_once_all_its_rivals_are_known() -> None:
+    """One that ends early is not handed on while a surer one at its time is still open."""
+    handed: list[str] = []
+    nothing: Any = None
+    config, source = IngestConfig(), item(Path("a.mp4"))
+    file = FileRun(source, None, None, config, nothing, lambda row, _: handed.append(row.clip_id))
+
+    def row(name: str, track: int, start: float, end: float, confidence: float) -> ClipRow:
+        return ClipRow(
+            "a.mp4",
+            name,
+            track=track,
+            start_s=start,
+            end_s=end,
+            sync_confidence=confidence,
+            scorer="mouth-audio",
+        )
+
+    early, surer = row("early", 0, 0, 8, 4.0), row("surer", 1, 2, 10, 9.0)
+    alone = row("alone", 0, 12, 16, 5.0)
+    for each in (early, surer, alone):
+        file.wait(each, {})
+    file.settle(before_s=1.0)
+    assert handed == []
+    file.settle(before_s=8.0)
+    assert handed == []
+    assert early.reason == Reason.NOT_THE_SPEAKER
+    file.settle(before_s=10.0)
+    assert handed == ["surer"]
+    file.settle(before_s=float("inf"))
+    assert handed == ["surer", "alone"]
 
 
 def test_a_source_that_says_itself_why_not(stage: IngestStage) -> None:

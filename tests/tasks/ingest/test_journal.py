@@ -375,3 +375,21 @@ def test_shards_without_an_entry_are_swept(journal: MakeJournal, item: SourceIte
     mine.sweep()
     assert mine.store.size(stray) is None
     assert mine.store.size(mine.shard_name(entry.shards[0]))
+
+
+def test_a_shard_that_is_there_in_part_is_none(
+    tmp_path: Path, journal: MakeJournal, item: SourceItem
+) -> None:
+    finish(journal(), item)
+    (entry,) = journal().entries()
+    (shard,) = entry.shards
+    journal()._must_see(entry.shards)
+    path = tmp_path / "out" / journal().shard_name(shard)
+    path.write_bytes(b"half")
+    with pytest.raises(
+        UserError, match=r"with \d+ bytes, but in .* of this machine it has 4 bytes"
+    ):
+        journal()._must_see(entry.shards)
+    path.unlink()
+    with pytest.raises(UserError, match="it is not there: give an output on storage that all"):
+        journal()._must_see(entry.shards)

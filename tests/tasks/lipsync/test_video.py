@@ -239,12 +239,18 @@ class Watching(Brightener):
     def __init__(self) -> None:
         super().__init__(64)
         self.seen: list[tuple[list[int], list[int]]] = []
+        self.words: list[int] = []
+
+    def _tokens(self, wave: np.ndarray, count: int) -> torch.Tensor:
+        """As loud as each frame is, in twentieths."""
+        return torch.from_numpy(wave[: count * 640].reshape(count, 1, 640).mean(-1))[..., None] * 20
 
     def window(self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor) -> np.ndarray:
         levels, shown = (
             [round(each.mean() / 20) for each in window] for window in (faces, references)
         )
         self.seen.append((levels, shown))
+        self.words += [round(float(token)) for token in tokens.flatten()]
         return super().window(faces, references, tokens)
 
 
@@ -274,3 +280,25 @@ def test_every_window_is_shown_the_calmest_face_of_its_own_shot(
     first, second = watching.seen
     assert first == ([0, 1, 2, 3, *[3] * 12], [2] * 16)
     assert second == ([5, 6, 7, 8, 9, *[9] * 11], [7] * 16)
+
+
+def test_where_the_video_runs_back_the_speech_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, speech = tmp_path / "v.mp4", tmp_path / "s.flac"
+    with VideoWriter(video, 96, 96, 25, crf=4) as writer:
+        for index in range(4):
+            writer.write(np.full((96, 96, 3), 20 * index, np.uint8))
+    write_flac(speech, np.repeat(np.arange(10) / 20, 640).astype(np.float32), 16000)
+    matrix: np.ndarray | None = np.array([[1.0, 0.0, -20.0], [0.0, 1.0, -20.0]])
+    scan = FaceScan(np.arange(4) / 25, 0.16, [0] * 4, [matrix] * 4, np.array([0.1, 0.2, 0.2, 0.2]))
+    watching = Watching()
+    monkeypatch.setattr(lipsync_video, "FaceGenerator", lambda *_: watching)
+    monkeypatch.setattr(lipsync_video, "scan_faces", lambda *_: scan)
+    result = lip_sync_video(video, speech, tmp_path / "out.mp4", tmp_path)
+    assert result.extended
+    assert result.times_s == pytest.approx(np.arange(10) / 25)
+    ((faces, shown),) = watching.seen
+    assert faces[:10] == [0, 1, 2, 3, 3, 2, 1, 0, 0, 1]
+    assert shown == [0] * 16
+    assert watching.words[:10] == list(range(10))

@@ -43,12 +43,12 @@ def items(folder: Path) -> list[SourceItem]:
 
 
 def ingest(out: Path, sources: list[SourceItem], thresholds: Thresholds | None = None) -> None:
-    """Three clips of each source, of confidence 2 to 7."""
+    """Three clips of each source, of confidence 2, 4 and 6 or 5, 7 and 3."""
     journal = Journal(LocalStore(out), IngestConfig(), 0.0)
     for group in journal.plan(sources):
         rows = {
             item.key: [
-                clip_row(item, number, 2 + (sources.index(item) * 3 + number) % 6)
+                clip_row(item, number, 2 + (sources.index(item) * 3 + 2 * number) % 6)
                 for number in range(3)
             ]
             for item in group.items
@@ -257,6 +257,8 @@ def test_nothing_accepted_is_still_a_dataset_with_a_ledger(out: Path) -> None:
     assert ledger.accepted(made.rows) == []
     assert json.loads((out / "index.json").read_text())["shards"] == []
     assert made.summary()["reasons"] == {"low_confidence": 36}
+    refused = [{"verdict": "rejected", "reason": each} for each in "accbb"]
+    assert [*ledger.reasons(refused).items()] == [("b", 2), ("c", 2), ("a", 1)]
 
 
 def test_a_version_with_clips_is_not_replaced_by_one_without(out: Path) -> None:

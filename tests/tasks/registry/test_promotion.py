@@ -7,7 +7,7 @@ import pytest
 from datasets.errors import UserError
 from tasks.registry.metric import NO_FACE
 from tasks.registry.policy import Policy, Rule, apply_policy
-from tasks.registry.promotion import promote
+from tasks.registry.promotion import Decision, _move, promote
 from tasks.registry.versions import CHAMPION, PREVIOUS, Registry, record_evaluation
 from tests.support.fake_bundle import evaluation, registered, store_uri
 
@@ -239,3 +239,28 @@ def test_what_neither_has_is_no_reason_and_what_only_the_champion_has_is_one() -
     champion = evaluation(**{name: value for name, value in GOOD.items() if name != "offset"})
     assert apply_policy(RULES, evaluation(**GOOD), champion).promoted
     assert not apply_policy(RULES, evaluation(**GOOD | {"offset": 2.5}), champion).promoted
+
+
+@pytest.mark.parametrize("now", [None, 3])
+def test_a_champion_that_changed_meanwhile_is_not_overwritten(now: int | None) -> None:
+    class Aliases:
+        """A registry that has nothing but aliases."""
+
+        def __init__(self, champion: int | None) -> None:
+            self.set = {CHAMPION: champion}
+
+        def alias(self, name: str, alias: str) -> int | None:
+            return self.set.get(alias)
+
+        def set_alias(self, name: str, alias: str, version: int) -> None:
+            self.set[alias] = version
+
+    decision = Decision("m", 2, 1, True, (), (), "inputs")
+    changed = Aliases(now)
+    with pytest.raises(UserError, match=f"changed from version 1 to {now} while"):
+        _move(changed, decision)  # type: ignore[arg-type]
+    assert changed.set == {CHAMPION: now}
+    same = Aliases(1)
+    for _ in range(2):
+        _move(same, decision)  # type: ignore[arg-type]
+        assert same.set == {CHAMPION: 2, PREVIOUS: 1}

@@ -6,8 +6,17 @@ import pytest
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
 from tasks.registry.tracking import quiet
-from tasks.registry.versions import CANDIDATE, Registry, get_alias, register, resolve, set_alias
-from tests.support.fake_bundle import ABOUT, make_bundle, registered, store_uri
+from tasks.registry.versions import (
+    CANDIDATE,
+    EVALUATION_TAG,
+    Registry,
+    get_alias,
+    record_evaluation,
+    register,
+    resolve,
+    set_alias,
+)
+from tests.support.fake_bundle import ABOUT, evaluation, make_bundle, registered, store_uri
 
 __all__ = ["store_uri"]
 
@@ -78,3 +87,23 @@ def test_bundles_that_contradict_themselves_are_refused(store_uri: str, tmp_path
     (folder / "bundle.json").write_text(json.dumps({"recipe": "tiny"}))
     with pytest.raises(ModelFileError, match="lacks resolution"):
         resolve(str(folder), store_uri)
+
+
+def test_an_evaluation_is_kept_with_its_protocol_and_judge(store_uri: str, tmp_path: Path) -> None:
+    version = registered(store_uri, "measured", tmp_path / "bundle", b"m")
+    content = evaluation(fid=1234567.0, ssim=0.5) | {"protocol_digest": "clips", "seconds": 3.0}
+    content["metrics"]["lmd"] = {"value": None, "label": "x", "n": 0, "reason": "no face"}
+    record_evaluation("measured", version, store_uri, content, "models:/measured/1")
+    kept = Registry(store_uri).version("measured", version)
+    assert kept.json_tag(EVALUATION_TAG) == {
+        "protocol_digest": "clips",
+        "metrics": content["metrics"],
+        "judge": "models:/measured/1",
+    }
+    measured = {name: text for name, text in kept.tags.items() if name.startswith("metric.")}
+    assert measured == {"metric.fid": "1.23457e+06", "metric.ssim": "0.5"}
+    # Measured again without a judge of another model: nothing of before is left.
+    record_evaluation("measured", version, store_uri, content)
+    again = Registry(store_uri).version("measured", version).json_tag(EVALUATION_TAG)
+    assert again is not None
+    assert "judge" not in again

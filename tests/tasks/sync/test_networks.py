@@ -94,6 +94,25 @@ def test_who_always_says_yes_is_right_half_the_time() -> None:
     assert foreign.accuracy < 0.55
 
 
+class Sure(nn.Module):
+    """Every pair has a cosine of 0.6."""
+
+    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+        count = len(frames)
+        return torch.tensor([[1.0, 0.0]] * count), torch.tensor([[0.6, 0.8]] * count)
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0.3, 1.0), (0.59, 1.0), (0.61, 0.0)])
+def test_a_window_is_in_sync_by_the_networks_own_threshold(threshold: float, share: float) -> None:
+    net = window_net(Sure())
+    net.threshold = threshold
+    curve = net.curve(*blinking(60))
+    assert curve.in_sync_share == share
+    assert curve.accuracy == 0.5
+    # Unit vectors at a cosine of 0.6 are the root of 0.8 apart, whatever the shift.
+    np.testing.assert_allclose(curve.distances, 0.8**0.5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("count", [16, 17, 20, 32, 33, 110])
 def test_negatives_share_no_frame_with_their_window(count: int) -> None:
     first = torch.arange(count)
