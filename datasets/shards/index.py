@@ -130,7 +130,7 @@ def check_crop(dataset: Path | str, index: Mapping[str, Any], wanted: str) -> No
     if found != wanted:
         raise UserError(
             f"the faces of the dataset {dataset} are aligned as {found!r}, the model is for "
-            f"{wanted!r}: refresh the dataset with that crop, or use a model of {found!r}"
+            f"{wanted!r}: refresh it with this release, or use the release that made it"
         )
 
 

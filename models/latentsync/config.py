@@ -55,6 +55,8 @@ class LatentSyncConfig:
     def __post_init__(self) -> None:
         if self.mask != MASK:
             raise ValueError(f"there is no mask {self.mask!r}, expected {MASK!r}")
+        if self.crop != CROP:
+            raise ValueError(f"there is no crop {self.crop!r}, expected {CROP!r}")
         if self.reference not in REFERENCES:
             raise ValueError(f"reference must be {', '.join(REFERENCES)}, got {self.reference!r}")
         if self.unet.get("residual") and self.prediction_type != "sample":

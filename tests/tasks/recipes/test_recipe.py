@@ -80,6 +80,7 @@ def test_overrides_are_of_the_fields_type() -> None:
         ("stage1.schedule", "linear", "one of constant, cosine"),
         ("stage1.losses", "1", "group of fields"),
         ("model.mask", "round", r"override 'model\.mask' cannot be: there is no mask 'round'"),
+        ("model.crop", "wide", r"override 'model\.crop' cannot be: there is no crop 'wide'"),
         ("stage1.steps.more", "1", "goes deeper"),
         ("model.unet.no_such_option", "1", "instead of 'no_such_option'"),
         ("stage1.batch_size", "0", "batch_size of at least 1"),

@@ -75,5 +75,7 @@ def test_names_are_those_of_the_alignment_and_the_mask() -> None:
     assert is_outdated({"mask": LatentSyncConfig().mask, "crop": "wider"})
     with pytest.raises(ValueError, match="no mask 'round'"):
         LatentSyncConfig(mask="round")
+    with pytest.raises(ValueError, match="no crop 'wide'"):
+        LatentSyncConfig(crop="wide")
     with pytest.raises(ValueError, match="reference must be frame, still, away"):
         LatentSyncConfig(reference="own")  # type: ignore[arg-type]
