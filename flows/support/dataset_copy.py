@@ -5,6 +5,8 @@ from pathlib import Path
 from datasets.faces.alignment import CROP
 from datasets.shards.index import check_crop, read_index
 from datasets.shards.local_copy import local_dataset
+from datasets.store.local import LocalStore
+from datasets.store.open import open_store
 from flows.support.artifacts import ProgressReport
 
 CACHE = Path("runs/cache")
@@ -15,10 +17,11 @@ def local_copy(dataset: str) -> Path:
     """The folder of a dataset, fetched and verified first where it is in object storage.
 
     Raises:
-        UserError: there is no dataset, it is damaged, or its faces have another crop than this
-            release knows, which is seen before anything is fetched.
+        UserError: there is no dataset, it is damaged, or faces that would have to be fetched have
+            another crop than this release knows.
     """
-    check_crop(dataset, read_index(dataset), CROP)
+    if not isinstance(open_store(dataset), LocalStore):
+        check_crop(dataset, read_index(dataset), CROP)
     report = ProgressReport("fetching the dataset: MiB")
     folder = local_dataset(dataset, CACHE, lambda here, total: report(here >> 20, total >> 20))
     return folder.resolve()

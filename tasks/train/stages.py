@@ -117,7 +117,6 @@ def check(job: TrainingJob) -> None:
             faces are not aligned as the model's.
         ModelFileError: a file of the weights table is damaged, or the video network's is none.
     """
-
     resolve_device(job.device)
     chosen = job.recipe
     check_crop(job.dataset, read_index(job.dataset), chosen.model.crop)
