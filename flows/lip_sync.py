@@ -2,8 +2,9 @@
 
     python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --model models:/latentsync@champion
 
-The output has the input's size, frame rate and surroundings and lasts as long as the
-audio; a shorter video runs forth and back. Frames without a face stay as they are.
+The output has the input's size, frame rate and surroundings and lasts as long as the audio unless
+--length says otherwise. Where several people are seen, the lips of one are repainted, and it is
+said whose. A job that was interrupted goes on where it ended.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.support.artifacts import say  # noqa: E402
 from flows.support.frame_progress import Progress  # noqa: E402
-from tasks.lipsync.video import LipSyncResult, lip_sync_video  # noqa: E402
+from tasks.lipsync.video import LipSyncResult, lip_sync_video, preview_video  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 from tasks.registry.versions import resolve  # noqa: E402
 
@@ -37,6 +38,8 @@ def repaint(
     bf16: bool | None,
     reference: str,
     fps: float | None,
+    face: str,
+    length: str,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
     return lip_sync_video(
@@ -51,8 +54,27 @@ def repaint(
         bf16=bf16,
         reference=reference,
         fps=fps,
+        face=face,
+        length=length,
         progress=Progress(say),
     )
+
+
+def _preview(
+    video: Path, audio: Path, output: Path, fps: float | None, length: str
+) -> dict[str, Any]:
+    found, page, facts = preview_video(
+        video, audio, output, fps=fps, length=length, progress=Progress(say)
+    )
+    for person in found.people:
+        mark = " (auto)" if person.chosen else ""
+        say(
+            f"number {person.number}{mark}: seen for {person.seen_s:.1f} s, speaks for "
+            f"{person.speaks_s:.1f} s, {person.width_px} pixels wide, at "
+            f"{person.x},{person.y}@{person.at_s:.2f}"
+        )
+    say(f"pictures: {page}")
+    return {"page": str(page.resolve()), "facts": str(facts.resolve()), "people": len(found.people)}
 
 
 @flow(name="lip-sync")
@@ -68,16 +90,16 @@ def lip_sync(
     bf16: bool | None = None,
     reference: str = "",
     fps: float | None = None,
+    face: str = "auto",
+    length: str = "auto",
+    preview: bool = False,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Make the lips of a video follow other speech.
 
-    The output is as long as the speech: a longer video is cut, a shorter one is played forth
-    and back until the speech ends.
-
     Args:
         video: with a face that looks towards the camera.
-        audio: the speech; any file with sound. It decides the length of the output.
+        audio: the speech; any file with sound.
         output: mp4 to write.
         model: registered model such as models:/latentsync@champion, or a bundle folder.
         device: cpu, cuda, cuda:N or mps.
@@ -91,11 +113,22 @@ def lip_sync(
         fps: convert the video to this frame rate first; 25 is what the networks were trained at
             and what the published program does. By default the video keeps its own, and frames
             of 50 or 60 fps are repainted in two interleaved sequences of 25 or 30.
+        face: whose lips where several people are seen: auto (who speaks in the video, as far as
+            its own sound tells), largest, a point such as 320,180@2.5 (pixels, seconds), or a
+            number from --preview.
+        length: auto (as long as the speech; a longer video is cut, a shorter one runs back and
+            forth), cut (as long as the shorter of both), back-and-forth, loop or hold (how a
+            shorter video is made to last), or keep (as long as the video, which stays as it was
+            behind the speech, with its own sound).
+        preview: write who is seen in the video, with numbers, pictures and who speaks when, beside
+            the output instead of the output.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
         output, frames, faces_found, seconds and notes (sentences about the inputs).
     """
+    if preview:
+        return _preview(Path(video), Path(audio), Path(output), fps, length)
     uri = checked_uri(tracking_uri or default_uri())
     bundle = resolve(model, uri)
     result = repaint(
@@ -110,6 +143,8 @@ def lip_sync(
         bf16,
         reference,
         fps,
+        face,
+        length,
     )
     say(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "

@@ -80,7 +80,9 @@ MAY_IMPORT = {
     },
     "tasks/lipsync": {
         "tasks/faces",
+        "tasks/pages",
         "tasks/runtime",
+        "tasks/sync",
         "tasks/weights",
         "datasets/faces",
         "datasets/media",

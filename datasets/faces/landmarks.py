@@ -24,6 +24,8 @@ LARGER = 1.5
 SEARCH_EVERY, SEARCH_EVERY_BESIDE = 2, 10
 """Frames from one search of the whole picture to the next, with no face and while one is
 followed. Where one was just lost the frame itself is searched."""
+THOROUGH_FRAMES, THOROUGH_FACE = 2, 48.0
+"""A thorough search looks at so many frames after `reset` in tiles for faces of so many pixels."""
 PIXELS_PER_TILE, PIXELS_PER_TILE_BESIDE = 12e6, 50e6
 """Pixels of video for each tile that is searched for small faces, likewise. As decoding takes
 time by the pixel, this bounds the share of time that the search takes, whatever the size."""
@@ -77,12 +79,15 @@ class FaceMeshDetector:
 
     Args:
         max_faces: how many faces are followed at once.
+        thorough: search the first frames after `reset` in all tiles, whatever is found at once, so
+            that every face of 48 pixels is followed from the second frame on at the latest.
     """
 
-    def __init__(self, max_faces: int = 2) -> None:
+    def __init__(self, max_faces: int = 2, thorough: bool = False) -> None:
         if max_faces < 1:
             raise ValueError(f"max_faces is {max_faces}, expected at least 1")
         self._max_faces = max_faces
+        self._thorough = thorough
         self._model = LandmarkModel()
         self._search = FaceSearch()
         self._regions: list[Region] = []
@@ -131,7 +136,9 @@ class FaceMeshDetector:
         if lost or self._frames % every == 0:
             found = self._search.whole(picture)
         if len(faces) < self._max_faces:
-            if self._frames == 0 and not found:
+            if self._thorough and self._frames < THOROUGH_FRAMES:
+                found = found + self._search.sweep(picture, THOROUGH_FACE)
+            elif self._frames == 0 and not found:
                 found = self._search.sweep(picture)
             elif self._is_tile_due(picture, bool(faces)):
                 found = found + self._search.next_tile(picture)

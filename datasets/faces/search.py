@@ -45,9 +45,9 @@ class FaceSearch:
         small = picture.small()
         return [_moved(each, picture.width / small.shape[1]) for each in self._short.regions(small)]
 
-    def sweep(self, picture: Picture) -> list[Region]:
-        """Faces in all tiles."""
-        boxes = tiles(picture.width, picture.height)
+    def sweep(self, picture: Picture, smallest: float = SMALLEST_FACE) -> list[Region]:
+        """Faces in all tiles that are made for faces of `smallest` pixels and more."""
+        boxes = tiles(picture.width, picture.height, smallest)
         return [region for box in boxes for region in self._in_tile(picture, box)]
 
     def next_tile(self, picture: Picture) -> list[Region]:

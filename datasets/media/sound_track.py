@@ -108,7 +108,7 @@ class SoundTrack:
         context = self.stream.codec_context
         rate, layout = self.stream.rate, context.layout.name
         cursor = 0
-        for part in _gapless(pcm(self.container, self.source, rate, self.zero, layout), rate):
+        for part in gapless(pcm(self.container, self.source, rate, self.zero, layout), rate):
             frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
             frame.sample_rate = rate
             frame.time_base = Fraction(1, rate)
@@ -123,7 +123,7 @@ class SoundTrack:
             yield float(packet.pts * packet.time_base), packet
 
 
-def _gapless(pieces: Iterator[Piece], rate: int) -> Iterator[NDArray[np.float32]]:
+def gapless(pieces: Iterator[Piece], rate: int) -> Iterator[NDArray[np.float32]]:
     """The pieces (channels, n) from position 0 on, with silence in between."""
     cursor = 0
     for position, sound in pieces:

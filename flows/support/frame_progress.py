@@ -8,7 +8,8 @@ SECONDS = 5.0
 
 
 class Progress:
-    """Turns (step, done, total) into a line every few seconds and one when a step is done.
+    """Turns (step, done, total) into a line every few seconds and one when a step is done; a step
+    without a total is named once.
 
     Args:
         say: takes the lines.
@@ -26,6 +27,10 @@ class Progress:
         now = self._clock()
         if step != self._step:
             self._step, self._began, self._spoke = step, now, now
+            if not total:
+                self._say(step)
+        if not total:
+            return
         if done < total and now - self._spoke < SECONDS:
             return
         self._spoke = now

@@ -1,29 +1,97 @@
-"""The first reading of a video to be lip-synced: where the face is in every frame.
+"""The first reading of a video to be lip-synced: where every face is in every frame.
 
-In each shot the face that fills most of it is followed. What is kept per frame is one
-small matrix, so hours of video fit.
+Faces are followed within shots, and tracks that show the same person belong together, through gaps
+and over cuts. What is kept per face and frame is a few dozen numbers, so hours of video fit.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from datasets.faces.alignment import Aligner, three_points
-from datasets.faces.landmarks import Face, FaceMeshDetector, head_pose, mouth_opening
-from datasets.media import probe, read_frames
-from tasks.faces.shots import ShotDetector
-from tasks.faces.tracks import Tracker
+from datasets.faces.landmarks import Face, FaceDetector, FaceMeshDetector, head_pose, mouth_opening
+from datasets.media import Picture, probe, read_frames
+from tasks.faces.looks import look_of, mean_look
+from tasks.faces.people import Stretch, group_people
+from tasks.faces.shots import LATENCY, ShotDetector
+from tasks.faces.tracks import Sighting, Tracker
+from tasks.sync.mouth_audio import mouth_spans
+from tasks.sync.mouth_audio_weights import DISTANCES
 
-MAX_GAP = 8
-"""Frames that may be missed in a row; the face is taken to move evenly between."""
+MAX_GAP_S = 0.32
+"""Seconds for which a face may be missed; it is taken to move evenly between."""
+MOST_FACES = 6
+"""Faces that are followed at once."""
+LOOK_EVERY_S = 0.4
+"""How often a track's look is taken."""
+POINTS, OPENING, POSE, BOX = slice(0, 3), 3, slice(4, 6), slice(6, 8)
+"""Rows of what is kept of a face: brow, brow and nose, how far the mouth is open, how the head is
+held, and the box; the spans of the mouth follow."""
+SPANS = slice(8, None)
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face, followed within a shot."""
+
+    shot: int
+    frames: np.ndarray
+    """(n,) the frames of the video that show it, increasing."""
+    values: np.ndarray
+    """float64 (n, rows, 2), see `POINTS` and the other rows."""
+    look: np.ndarray
+    """See `tasks.faces.looks`."""
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(n, 4) left, top, right, bottom in pixels."""
+        return self.values[:, BOX].reshape(-1, 4)
+
+    @property
+    def spans(self) -> np.ndarray:
+        """(n, distances) of `tasks.sync.mouth_audio.mouth_spans`."""
+        return self.values[:, SPANS].reshape(len(self.values), -1)[:, : len(DISTANCES)]
+
+    @property
+    def weight(self) -> float:
+        """Area of the face summed over its frames, in square brow distances."""
+        brows = self.values[:, 1] - self.values[:, 0]
+        return float((brows**2).sum())
+
+
+@dataclass(frozen=True)
+class VideoScan:
+    """What the first reading found."""
+
+    times_s: np.ndarray
+    """(n,) of every frame that was read, seconds after the first one."""
+    duration_s: float
+    """End of the last frame that was read."""
+    video_s: float
+    """Length of the whole video."""
+    shots: list[int]
+    """Number of the shot of every frame."""
+    tracks: list[FaceTrack]
+    people: list[list[int]] = field(default_factory=list)
+    """Positions of each person's tracks, people in the order in which they are first seen."""
+
+    def seconds(self, tracks: Sequence[int]) -> float:
+        """How long the faces of these tracks are seen."""
+        shown = sum(len(self.tracks[index].frames) for index in tracks)
+        return shown * self.duration_s / max(1, len(self.times_s))
+
+    def weight(self, person: Sequence[int]) -> float:
+        """How much of the picture a person fills, summed over time."""
+        return sum(self.tracks[index].weight for index in person)
 
 
 @dataclass
 class FaceScan:
-    """What the first reading found."""
+    """The frames of a video, and where the face is that will be repainted."""
 
     times_s: np.ndarray
     """(n,) of every frame, seconds after the first one."""
@@ -32,101 +100,195 @@ class FaceScan:
     shots: list[int]
     """Number of the shot of every frame."""
     matrices: list[np.ndarray | None]
-    """For every frame source -> crop, float64 (2, 3); None where no face is."""
+    """For every frame source -> crop, float64 (2, 3); None where the face is not."""
     openings: np.ndarray
-    """(n,) how far the mouth is open; infinite where no face is."""
+    """(n,) how far the mouth is open; infinite where the face is not."""
     poses: np.ndarray
-    """(n, 4) of `datasets.faces.landmarks.head_pose`; NaN where no face is."""
+    """(n, 4) of `datasets.faces.landmarks.head_pose`; NaN where the face is not."""
 
     @property
     def faces(self) -> int:
-        """Frames with a face."""
+        """Frames with the face."""
         return sum(matrix is not None for matrix in self.matrices)
 
 
-def main_track(faces: Sequence[list[Face]]) -> dict[int, np.ndarray]:
-    """Where the face is that fills most of a shot, gaps of a few frames filled.
-
-    Args:
-        faces: per frame of the shot all faces; their landmarks may be any points, of which
-            the first two are the brows.
-
-    Returns:
-        frame of the shot -> the face's points.
-    """
-    tracker = Tracker(max_gap=MAX_GAP)
-    tracks: dict[int, dict[int, np.ndarray]] = {}
-    for index, found in enumerate(faces):
-        for sighting in tracker.add(index, found)[0]:
-            tracks.setdefault(sighting.track, {})[sighting.index] = sighting.landmarks
-    return max(tracks.values(), key=_weight, default={})
-
-
-def _weight(points: dict[int, np.ndarray]) -> float:
-    """Area of a face summed over its frames, up to a factor."""
-    return float(sum(((each[1] - each[0]) ** 2).sum() for each in points.values()))
-
-
-def scan_faces(
+def scan_video(
     path: Path,
-    resolution: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
     fps: float | None = None,
-) -> FaceScan:
-    """Read a video once and find its main face.
+    until_s: float | None = None,
+) -> VideoScan:
+    """Read a video once and find its faces.
 
     Args:
         path: the video.
-        resolution: side of the aligned face that the matrices are for.
-        progress: told frames done and about how many there are.
+        progress: told frames done and about how many there are, at the end exactly.
         fps: constant rate at which the video is read; None: its own frames.
+        until_s: nothing is read that begins later; None: all of it.
 
     Raises:
         SourceError: the video cannot be read.
     """
     info = probe(path)
     rate = fps or info.fps
-    expected = max(1, round(info.duration_s * rate))
+    seconds = info.duration_s if until_s is None else min(info.duration_s, until_s)
+    expected = max(1, round(seconds * rate))
     times: list[float] = []
-    found: list[list[Face]] = []
-    shots = ShotDetector(rate)
-    with FaceMeshDetector(max_faces=4) as detector:
+    with FaceMeshDetector(max_faces=MOST_FACES, thorough=True) as detector:
+        reading = _Reading(detector, rate)
         for frame in read_frames(path, fps=fps):
+            # The frame before ends here: nothing of this one would be seen.
+            if until_s is not None and times and frame.time_s >= until_s - 1e-3:
+                break
             times.append(frame.time_s)
-            shots.add(frame.picture)
-            found.append([_small(face) for face in detector.detect(frame.picture)])
+            reading.add(frame.picture)
             progress(len(times), max(expected, len(times) + 1))
-    cuts = [0, *shots.cuts(), len(times)]
-    scan = FaceScan(
+        reading.finish()
+    progress(len(times), len(times))
+    duration = _end(times, rate)
+    cuts = [0, *reading.cuts, len(times)]
+    shots = [
+        number for number, (start, stop) in enumerate(pairwise(cuts)) for _ in range(start, stop)
+    ]
+    tracks = reading.tracks(shots)
+    return VideoScan(
         times_s=np.array(times),
-        duration_s=_end(times, rate),
-        shots=[0] * len(times),
-        matrices=[None] * len(times),
-        openings=np.full(len(times), np.inf),
-        poses=np.full((len(times), 4), np.nan),
+        duration_s=duration,
+        video_s=max(duration, info.duration_s),
+        shots=shots,
+        tracks=tracks,
+        people=group_people([_stretch(track) for track in tracks]),
     )
-    for number, (start, stop) in enumerate(pairwise(cuts)):
-        scan.shots[start:stop] = [number] * (stop - start)
-        aligner = Aligner(resolution)
-        points = main_track(found[start:stop])
-        before = -1
-        for index in sorted(points):
+
+
+def faces_of(scan: VideoScan, tracks: Sequence[int], resolution: int) -> FaceScan:
+    """Where the person of some tracks is.
+
+    Args:
+        scan: of the video.
+        tracks: positions of the person's tracks.
+        resolution: side of the aligned face that the matrices are for.
+    """
+    count = len(scan.times_s)
+    found = FaceScan(
+        times_s=scan.times_s,
+        duration_s=scan.duration_s,
+        shots=scan.shots,
+        matrices=[None] * count,
+        openings=np.full(count, np.inf),
+        poses=np.full((count, 4), np.nan),
+    )
+    for number in sorted(tracks, key=lambda index: int(scan.tracks[index].frames[0])):
+        track = scan.tracks[number]
+        aligner, before = Aligner(resolution), -1
+        for index, values in zip(track.frames.tolist(), track.values, strict=True):
+            if found.matrices[index] is not None:
+                continue
             if index != before + 1:
                 aligner.reset()
-            scan.matrices[start + index] = aligner.matrix_of_points(points[index][:3])
-            scan.openings[start + index] = points[index][3, 0]
-            scan.poses[start + index] = points[index][4:6].ravel()
+            found.matrices[index] = aligner.matrix_of_points(values[POINTS])
+            found.openings[index] = values[OPENING, 0]
+            found.poses[index] = values[POSE].ravel()
             before = index
-    return scan
+    return found
+
+
+class _Reading:
+    """Frames given one after the other: shots, faces and tracks.
+
+    Frames are searched `LATENCY` frames after they came, when it is known whether they begin a
+    shot: the detector must forget what it followed in the last one.
+    """
+
+    def __init__(self, detector: FaceDetector, rate: float) -> None:
+        self._detector = detector
+        self._shots = ShotDetector(rate)
+        self._tracker = Tracker(max_gap=round(MAX_GAP_S * rate))
+        self._look_every = max(1, round(LOOK_EVERY_S * rate))
+        self._waiting: deque[Picture] = deque()
+        self._searched = 0
+        self._sightings: dict[int, list[Sighting]] = {}
+        self._looks: dict[int, list[np.ndarray]] = {}
+        self._looked: dict[int, int] = {}
+
+    @property
+    def cuts(self) -> list[int]:
+        """First frames of all shots but the first."""
+        return self._shots.cuts()
+
+    def add(self, picture: Picture) -> None:
+        """The next frame."""
+        self._shots.add(picture)
+        self._waiting.append(picture)
+        if len(self._waiting) > LATENCY:
+            self._search()
+
+    def finish(self) -> None:
+        """There are no more frames."""
+        while self._waiting:
+            self._search()
+
+    def _search(self) -> None:
+        index, picture = self._searched, self._waiting.popleft()
+        if index in self._shots.cuts():
+            self._tracker.cut()
+            self._detector.reset()
+        faces = self._detector.detect(picture)
+        kept = [_small(face) for face in faces]
+        whole = {id(small.landmarks): face for small, face in zip(kept, faces, strict=True)}
+        for sighting in self._tracker.add(index, kept)[0]:
+            self._sightings.setdefault(sighting.track, []).append(sighting)
+            if id(sighting.landmarks) in whole:
+                self._look(sighting, picture, whole[id(sighting.landmarks)].landmarks)
+        self._searched += 1
+
+    def _look(self, sighting: Sighting, picture: Picture, landmarks: np.ndarray) -> None:
+        if sighting.index < self._looked.get(sighting.track, 0):
+            return
+        self._looked[sighting.track] = sighting.index + self._look_every
+        self._looks.setdefault(sighting.track, []).append(look_of(picture, landmarks))
+
+    def tracks(self, shots: Sequence[int]) -> list[FaceTrack]:
+        """All of them, in the order in which they begin."""
+        return [
+            FaceTrack(
+                shot=shots[seen[0].index],
+                frames=np.array([sighting.index for sighting in seen]),
+                values=np.stack([sighting.landmarks for sighting in seen]),
+                look=mean_look(np.stack(self._looks[number])),
+            )
+            for number, seen in sorted(self._sightings.items())
+        ]
 
 
 def _small(face: Face) -> Face:
-    """The face with its three points, (opening, 0) and its pose instead of the whole mesh."""
+    """The face with the rows that are kept of it instead of the whole mesh, so that what is filled
+    in between two frames is filled in for all of them."""
     mesh = face.landmarks[None]
-    opening = np.array([[mouth_opening(mesh)[0], 0.0]])
-    pose = head_pose(mesh).reshape(2, 2)
-    points = np.concatenate([three_points(face.landmarks), opening, pose])
-    return Face(face.box, points, face.score)
+    spans = mouth_spans(mesh)[0]
+    rows = np.concatenate(
+        [
+            three_points(face.landmarks).ravel(),
+            [mouth_opening(mesh)[0], 0.0],
+            head_pose(mesh)[0],
+            face.box,
+            spans,
+            np.zeros(len(spans) % 2),
+        ]
+    )
+    return Face(face.box, rows.reshape(-1, 2), face.score)
+
+
+def _stretch(track: FaceTrack) -> Stretch:
+    boxes = track.boxes
+    return Stretch(
+        first=int(track.frames[0]),
+        last=int(track.frames[-1]),
+        begin=boxes[0],
+        end=boxes[-1],
+        look=track.look,
+        weight=track.weight,
+    )
 
 
 def _end(times: list[float], fps: float) -> float:

@@ -185,12 +185,36 @@ class FaceGenerator:
         tensor = torch.from_numpy(np.ascontiguousarray(faces)).to(self.device)
         return tensor.permute(0, 3, 1, 2).float()[None] / 127.5 - 1
 
+    def first_needed(self, times_s: np.ndarray, begin: int) -> int:
+        """Position of the first face that `stream` takes to begin its output at `begin`."""
+        count = len(times_s)
+        ways = _ways(times_s)
+        needed = [
+            way + ways * self._starts_at(count, ways, way, begin)[1]
+            for way in range(ways)
+            if _done(ways, way, begin) < _dealt(count, ways, way)
+        ]
+        return min(needed, default=begin)
+
+    def _starts_at(self, count: int, ways: int, way: int, begin: int) -> tuple[int, int]:
+        """Number of the first window of a sequence that is painted to go on at `begin`, and the
+        position within the sequence where that window begins.
+
+        A window depends on the one before where they overlap, and a last window, which may share
+        more, also on the one before that.
+        """
+        starts = window_starts(_dealt(count, ways, way), self.num_frames)
+        here = int(np.searchsorted(starts, _done(ways, way, begin), side="right")) - 1
+        first = max(0, here - 2)
+        return first, starts[first]
+
     def stream(
         self,
         faces: Iterable[np.ndarray],
         times_s: np.ndarray,
         speech: SpeechTokens,
         references: References | None = None,
+        begin: int = 0,
     ) -> Iterator[np.ndarray]:
         """Repaint consecutive faces of one shot.
 
@@ -198,18 +222,21 @@ class FaceGenerator:
         share noise and hear each its own moments.
 
         Args:
-            faces: `len(times_s)` aligned faces, uint8 (R, R, 3), taken as they are needed.
-            times_s: when each is shown, seconds of the speech.
+            faces: aligned faces, uint8 (R, R, 3), taken as they are needed: from position
+                `first_needed` on, all of them where `begin` is 0.
+            times_s: when each is shown, seconds of the speech, also those that are not given.
             speech: what is said.
             references: gives the reference window, uint8 (f, R, R, 3), for the window of faces
                 at these positions; None takes the faces themselves.
+            begin: position of the first face that is wanted. What comes is the same as without.
 
         Yields:
-            uint8 (R, R, 3), as many as went in and at most a window of each sequence later.
+            uint8 (R, R, 3), from `begin` on, at most a window of each sequence later.
         """
         count = len(times_s)
-        ways = min(interleaved(times_s), max(1, count))
-        source, taken = iter(faces), 0
+        ways = _ways(times_s)
+        source, taken = iter(faces), self.first_needed(times_s, begin)
+        first = taken
         waiting: list[deque[np.ndarray]] = [deque() for _ in range(ways)]
 
         def dealt(way: int) -> Iterator[np.ndarray]:
@@ -224,11 +251,18 @@ class FaceGenerator:
                     taken += 1
                 yield waiting[way].popleft()
 
-        streams = [
-            self._windows(dealt(way), np.arange(way, count, ways), times_s, speech, references)
-            for way in range(ways)
-        ]
-        for position in range(count):
+        streams = []
+        for way in range(ways):
+            number, start = self._starts_at(count, ways, way, begin)
+            # What other sequences need comes along.
+            unneeded = max(0, start - _done(ways, way, first))
+            mine = islice(dealt(way), unneeded, None)
+            positions = np.arange(way, count, ways)
+            skip = _done(ways, way, begin)
+            streams.append(
+                self._windows(mine, positions, times_s, speech, references, number, skip)
+            )
+        for position in range(begin, count):
             yield next(streams[position % ways])
 
     def _windows(
@@ -238,14 +272,17 @@ class FaceGenerator:
         times_s: np.ndarray,
         speech: SpeechTokens,
         references: References | None,
+        first: int,
+        skip: int,
     ) -> Iterator[np.ndarray]:
-        """Repaint the faces at `positions` of a shot; the other arguments are those of `stream`."""
+        """Repaint the faces at `positions` of a shot from window `first` on, of which what lies
+        before `skip` is not given out; the other arguments are those of `stream`."""
         count, length = len(positions), self.num_frames
         starts = window_starts(count, length)
         held: deque[np.ndarray] = deque()
-        first_held = 0
+        first_held = starts[first]
         before = np.empty(0)
-        for number, start in enumerate(starts):
+        for number, start in enumerate(starts[first:], first):
             for _ in range(start - first_held):
                 held.popleft()
             first_held = start
@@ -256,11 +293,26 @@ class FaceGenerator:
             here = positions[start + index]
             shown = window if references is None else references(here)
             painted = self.window(window, shown, speech.at(times_s[here]))
-            shared = starts[number - 1] + length - start if number else 0
+            shared = starts[number - 1] + length - start if number > first else 0
             if shared:
                 weight = (np.arange(shared) + 1.0)[:, None, None, None] / (shared + 1)
                 old = before[length - shared :]
                 painted[:shared] = (1 - weight) * old + weight * painted[:shared]
             before = painted
             end = starts[number + 1] if number + 1 < len(starts) else count
-            yield from np.rint(painted[: end - start]).astype(np.uint8)
+            yield from np.rint(painted[max(0, skip - start) : end - start]).astype(np.uint8)
+
+
+def _ways(times_s: np.ndarray) -> int:
+    """Sequences of a stretch: no more than it has frames."""
+    return min(interleaved(times_s), max(1, len(times_s)))
+
+
+def _dealt(count: int, ways: int, way: int) -> int:
+    """How many of `count` frames belong to a sequence."""
+    return len(range(way, count, ways))
+
+
+def _done(ways: int, way: int, begin: int) -> int:
+    """How many frames of a sequence lie before position `begin`."""
+    return len(range(way, begin, ways))

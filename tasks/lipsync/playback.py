@@ -1,11 +1,13 @@
 """Which frame of a video is shown when, and the frames in that order.
 
-Speech may be longer than the video: then it is played forwards and backwards in turn. Frames are
-decoded as they are needed; a few are held where they run backwards.
+Speech may be longer than the video, which is then played forwards and backwards in turn, again from
+its beginning, or stands still. Frames are decoded as they are needed; a few are held where they run
+backwards.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,32 @@ import numpy as np
 from datasets.errors import UserError
 from datasets.media import read_frames
 
+AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP = (
+    "auto",
+    "cut",
+    "back-and-forth",
+    "loop",
+    "hold",
+    "keep",
+)
+LENGTHS = (AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP)
+"""What `--length` may say: the output lasts as long as the speech and a shorter video runs back and
+forth, starts again or stands still at its end (`auto` is the first of these); it ends with
+whichever ends first; or it keeps the video's own length."""
+SHORT_FRAMES = 2
+"""A video that is so many frames too short stands still at its end."""
 CHUNK = 24
 """Frames that are held to show a stretch of video backwards."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an output is filled."""
+
+    until_s: float
+    """Its length."""
+    then: str
+    """What is shown when the video's frames are over: `BACK_AND_FORTH`, `LOOP` or `HOLD`."""
 
 
 @dataclass(frozen=True)
@@ -27,28 +53,67 @@ class Shown:
     """When it is shown."""
 
 
-def timeline(times_s: np.ndarray, duration_s: float, until_s: float) -> list[Shown]:
-    """Which frame is shown when, forth and back until the sound ends.
+def plan_length(length: str, video_s: float, speech_s: float, gap_s: float) -> Plan:
+    """How long the output is, and how a video is made to last.
+
+    Args:
+        length: one of `LENGTHS`.
+        video_s: length of the video.
+        speech_s: length of the speech.
+        gap_s: from frame to frame.
+
+    Raises:
+        UserError: there is no such length.
+    """
+    check_length(length)
+    if length == KEEP:
+        return Plan(video_s, HOLD)
+    if length == CUT:
+        return Plan(min(video_s, speech_s), HOLD)
+    # A frame or two more are no reason to turn back.
+    short = speech_s - video_s <= SHORT_FRAMES * gap_s
+    if length == AUTO:
+        return Plan(speech_s, HOLD if short else BACK_AND_FORTH)
+    return Plan(speech_s, HOLD if short else length)
+
+
+def check_length(length: str) -> None:
+    """Raise a `UserError` where there is no length of that name."""
+    if length not in LENGTHS:
+        raise UserError(f"--length must be one of {', '.join(LENGTHS)}, got {length!r}")
+
+
+def timeline(times_s: np.ndarray, duration_s: float, plan: Plan) -> list[Shown]:
+    """Which frame is shown when, until the end of the output.
 
     Args:
         times_s: (n,) of the video's frames, from 0.
         duration_s: end of its last frame.
-        until_s: end of the sound.
+        plan: how long the output is, and what is shown when the frames are over.
     """
-    count = len(times_s)
-    ends = np.append(times_s[1:], duration_s)
     shown: list[Shown] = []
-    turn = 0
-    while True:
+    for each in _endless(times_s, duration_s, plan.then):
+        # A frame of which less than a thousandth of a second would be seen is left out.
+        if each.time_s >= plan.until_s - 1e-3 and shown:
+            break
+        shown.append(each)
+    return shown
+
+
+def _endless(times_s: np.ndarray, duration_s: float, then: str) -> Iterator[Shown]:
+    last = len(times_s) - 1
+    ends = np.append(times_s[1:], duration_s)
+    for turn in count():
         begin = turn * duration_s
-        indices = range(count) if turn % 2 == 0 else range(count - 1, -1, -1)
-        for index in indices:
-            at = begin + (times_s[index] if turn % 2 == 0 else duration_s - ends[index])
-            # A frame of which less than a thousandth of a second would be seen is left out.
-            if at >= until_s - 1e-3 and shown:
-                return shown
-            shown.append(Shown(index, float(at)))
-        turn += 1
+        if turn and then == HOLD:
+            gap = duration_s - float(times_s[last])
+            yield Shown(last, duration_s + (turn - 1) * gap)
+        elif then == BACK_AND_FORTH and turn % 2:
+            for index in range(last, -1, -1):
+                yield Shown(index, float(begin + duration_s - ends[index]))
+        else:
+            for index in range(last + 1):
+                yield Shown(index, float(begin + times_s[index]))
 
 
 def frames_in_order(
@@ -58,19 +123,26 @@ def frames_in_order(
 
     `times_s` and `fps` are those of the first reading.
     """
-    position = 0
+    position, last = 0, None
     while position < len(order):
+        if last is not None and order[position].source == order[position - 1].source:
+            # At a turn, or where the video stands still.
+            yield last
+            position += 1
+            continue
         step = -1 if _goes_back(order, position) else 1
         stop = position + 1
         while stop < len(order) and order[stop].source - order[stop - 1].source == step:
             stop += 1
         indices = [each.source for each in order[position:stop]]
         if step == 1:
-            yield from frames_between(path, times_s, indices[0], indices[-1], fps)
+            for last in frames_between(path, times_s, indices[0], indices[-1], fps):
+                yield last
         else:
             for start in range(0, len(indices), CHUNK):
                 part = indices[start : start + CHUNK]
-                yield from reversed(list(frames_between(path, times_s, part[-1], part[0], fps)))
+                for last in reversed(list(frames_between(path, times_s, part[-1], part[0], fps))):
+                    yield last
         position = stop
 
 

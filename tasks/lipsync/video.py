@@ -1,8 +1,8 @@
-"""Give the person in a video other words: video + audio + model -> mp4.
+"""Give the person in a video other words: video + audio + model -> video.
 
-The video is read twice and never held: once to find the face in every frame, once to
-repaint it. Size, frame rate and everything around the face stay as they are; the sound is
-the driving audio itself. When it is longer than the video, the video runs forth and back.
+The video is read twice and never held: once to find the faces in every frame, once to repaint one
+person's. Size, frame rate and everything around the face stay as they are; the sound is the driving
+audio itself. What is finished is kept, so that a job that was interrupted goes on where it ended.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ import numpy as np
 from datasets.errors import SourceError, UserError
 from datasets.faces.alignment import align, paste_back
 from datasets.media import (
-    FPS,
     SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     MediaInfo,
@@ -27,81 +26,31 @@ from datasets.media import (
     probe,
     read_audio,
 )
-from tasks.lipsync.face_scan import FaceScan, scan_faces
+from datasets.media.segments import join_segments
+from datasets.media.splice import splice_sound
+from tasks.lipsync.choice import choose_person, parse_face
+from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
-from tasks.lipsync.playback import Shown, frames_between, frames_in_order, timeline
+from tasks.lipsync.parts import PART, Parts, job_facts
+from tasks.lipsync.playback import (
+    KEEP,
+    Shown,
+    check_length,
+    frames_between,
+    frames_in_order,
+    plan_length,
+    timeline,
+)
+from tasks.lipsync.preview import Preview, preview_people, write_preview
 from tasks.lipsync.references import References, make_references
+from tasks.lipsync.result import LipSyncResult, describe_people
 
 CRF = 16
 MIN_FPS, MAX_FPS = 1.0, 120.0
-SLOW_FPS = 20.0
-"""Below, frames lie so far apart that motion modules see other movements than they learned."""
-ORDINALS = {2: "2nd", 3: "3rd"}
-SILENCE_DB = -60.0
-"""Peak against full scale under which a sound is no speech; what ffmpeg calls silent, zeros of
-16 bits, it reports as -91 dB."""
 
 Progress = Callable[[str, int, int], None]
-"""Told the step's name, how many frames are done, and how many there are."""
-
-
-@dataclass(frozen=True)
-class LipSyncResult:
-    """What came out."""
-
-    output: Path
-    frames: int
-    """Frames written."""
-    faces_found: int
-    """How many of them show a repainted face."""
-    seconds: float
-    """How long it took."""
-    times_s: np.ndarray
-    """(frames,) when each is shown."""
-    video_s: float = 0.0
-    """Length of the input video."""
-    speech_s: float = 0.0
-    """Length of the speech, and so of the output."""
-    extended: bool = False
-    """Whether the video was played forth and back, being shorter than the speech."""
-    peak_db: float = 0.0
-    """Loudest sample of the speech against full scale; -inf for zeros."""
-    video_fps: float = FPS
-    """Frame rate of the input video,"""
-    fps: float = FPS
-    """and of the output."""
-    ways: int = 1
-    """Into how many sequences its frames were dealt, each about 40 ms apart."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is to be known about the inputs, in sentences; empty in the usual case."""
-        found = []
-        if self.fps != self.video_fps:
-            found.append(f"the video was converted from {self.video_fps:g} to {self.fps:g} fps")
-        if self.ways > 1:
-            found.append(
-                f"the networks know about 25 frames per second: at {self.fps:g} fps every "
-                f"{ORDINALS.get(self.ways, f'{self.ways}th')} frame belongs to one of {self.ways} "
-                "interleaved sequences"
-            )
-        elif self.fps < SLOW_FPS:
-            found.append(
-                f"the networks know about 25 frames per second, and this video has {self.fps:g}: "
-                "mouths may move less smoothly than they could"
-            )
-        if self.extended:
-            found.append(
-                f"{self.video_s:.1f} s of video for {self.speech_s:.1f} s of speech: played "
-                "forth and back until the speech ends"
-            )
-        if self.peak_db < SILENCE_DB:
-            loudest = "digital silence" if np.isinf(self.peak_db) else f"peak {self.peak_db:.0f} dB"
-            found.append(
-                f"the speech is silent throughout ({loudest}): there are no words for the lips to "
-                "follow; give a file in which somebody can be heard"
-            )
-        return tuple(found)
+"""Told the step's name, how many frames are done, and how many there are; 0 and 0 where a step
+begins that counts no frames."""
 
 
 def lip_sync_video(
@@ -117,14 +66,17 @@ def lip_sync_video(
     bf16: bool | None = None,
     reference: str = "",
     fps: float | None = None,
+    face: str = "auto",
+    length: str = "auto",
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
 
     Args:
         video: with a face in at least one frame. Frames without one pass unchanged.
-        audio: any file with sound, also a video. It decides the length of the output.
-        output: mp4, H.264; written completely or not at all.
+        audio: any file with sound, also a video.
+        output: mp4, H.264; written completely or not at all. What is finished is kept beside it in
+            a hidden folder until then, and taken up by the same call.
         bundle_dir: a trained bundle, see `registry.resolve`.
         device: cpu, cuda, cuda:N or mps.
         steps: of the sampler, 20 to 50 as published.
@@ -135,49 +87,102 @@ def lip_sync_video(
             bundle says.
         fps: convert the video to this constant rate first, 25 as the published program does;
             None: the video's own.
+        face: whose lips, see `tasks.lipsync.choice`.
+        length: of the output, see `tasks.lipsync.playback.LENGTHS`.
         progress: told how far it is.
 
     Raises:
-        UserError: a file cannot be used, no face is in the video, or the device is missing.
+        UserError: a file cannot be used, the face is not in the video, or the device is missing.
         ModelFileError: the bundle is damaged.
     """
     began = time.monotonic()
     tell = progress or (lambda step, done, total: None)
-    for given in (video, audio):
-        if output.exists() and given.exists() and output.samefile(given):
-            raise UserError(f"the output {output} is one of the inputs: choose another name")
-    fps = _checked_fps(fps)
-    wave = _sound(audio)
-    info = _about(video)
+    check_inputs(video, audio, output)
+    wanted, fps = parse_face(face), _checked_fps(fps)
+    check_length(length)
+    tell("reading the speech", 0, 0)
+    wave, info = _sound(audio), _about(video)
+    tell("loading the model", 0, 0)
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
-    scan = _scan(video, generator.resolution, fps, tell)
-    order = timeline(scan.times_s, scan.duration_s, len(wave) / SAMPLE_RATE)
     output.parent.mkdir(parents=True, exist_ok=True)
-    frames = frames_in_order(video, order, scan.times_s, fps)
-    job = _Job(video, fps, scan, generator)
-    found = written = 0
-    rate = fps or info.fps
-    with VideoWriter(output, info.width, info.height, rate, crf=CRF, audio=audio) as writer:
-        for frame, at, repainted in _repainted(job, frames, order, wave):
-            writer.write(frame, at)
-            written += 1
-            found += repainted
-            tell("repainting faces", written, len(order))
+    facts = job_facts((video, audio), bundle_dir)
+    options = (steps, guidance, seed, generator.bf16, generator.reference, fps, face, length)
+    speech_s = len(wave) / SAMPLE_RATE
+    with Parts(output, (*facts, *options)) as parts:
+        scan = parts.scan()
+        if scan is None:
+            until = None if length == KEEP else speech_s
+            scan = _scan(video, fps, until, tell)
+            parts.save_scan(scan)
+        choice = choose_person(scan, wanted, video)
+        faces = faces_of(scan, scan.people[choice.person], generator.resolution)
+        gap = scan.duration_s - float(scan.times_s[-1])
+        plan = plan_length(length, scan.video_s, speech_s, gap)
+        order = timeline(scan.times_s, scan.duration_s, plan)
+        job = _Job(video, fps, faces, generator, order, speech_s)
+        _write_parts(job, parts, wave, info, tell)
+        tell("writing the video", 0, 0)
+        rate = fps or info.fps
+        sound = audio
+        if length == KEEP and speech_s < plan.until_s:
+            sound = parts.folder / "sound.flac"
+            splice_sound(sound, audio, video if info.has_audio else None, speech_s, plan.until_s)
+        end_s = order[-1].time_s + 1 / rate
+        segments = [(part.path, order[first].time_s) for first, part in parts.numbered()]
+        join_segments(parts.whole, segments, end_s, sound)
+        parts.put_in_place()
+        repainted = sum(part.repainted for part in parts.done)
     peak = float(np.abs(wave).max())
     return LipSyncResult(
         output,
-        written,
-        found,
+        len(order),
+        repainted,
         time.monotonic() - began,
         np.array([each.time_s for each in order]),
-        video_s=scan.duration_s,
-        speech_s=len(wave) / SAMPLE_RATE,
-        extended=len(order) > len(scan.times_s),
+        video_s=scan.video_s,
+        speech_s=speech_s,
+        plan=plan,
+        length=length,
         peak_db=20 * math.log10(peak) if peak > 0 else -math.inf,
         video_fps=info.fps,
         fps=rate,
         ways=interleaved(scan.times_s),
+        people=describe_people(faces, choice, order, speech_s),
     )
+
+
+def preview_video(
+    video: Path,
+    audio: Path,
+    output: Path,
+    *,
+    fps: float | None = None,
+    length: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[Preview, Path, Path]:
+    """Write who is seen in a video instead of repainting anybody; see `tasks.lipsync.preview`.
+
+    The arguments are those of `lip_sync_video`: the same part of the video is looked at.
+
+    Returns:
+        What was found, the page, and the JSON file.
+    """
+    tell = progress or (lambda step, done, total: None)
+    fps = _checked_fps(fps)
+    check_length(length)
+    tell("reading the speech", 0, 0)
+    speech_s = len(_sound(audio)) / SAMPLE_RATE
+    _about(video)
+    scan = _scan(video, fps, None if length == KEEP else speech_s, tell)
+    preview = preview_people(video, scan)
+    return preview, *write_preview(preview, video, output)
+
+
+def check_inputs(video: Path, audio: Path, output: Path) -> None:
+    """Raise a `UserError` where the output cannot be written, before any work."""
+    for given in (video, audio):
+        if output.exists() and given.exists() and output.samefile(given):
+            raise UserError(f"the output {output} is one of the inputs: choose another name")
 
 
 def _sound(audio: Path) -> np.ndarray:
@@ -209,16 +214,17 @@ def _checked_fps(fps: float | None) -> float | None:
     return float(fps)
 
 
-def _scan(video: Path, resolution: int, fps: float | None, tell: Progress) -> FaceScan:
+def _scan(video: Path, fps: float | None, until_s: float | None, tell: Progress) -> VideoScan:
+    tell("finding faces", 0, 0)
     try:
-        scan = scan_faces(
-            video, resolution, lambda done, total: tell("finding the face", done, total), fps
+        scan = scan_video(
+            video, lambda done, total: tell("finding faces", done, total), fps, until_s
         )
     except SourceError as error:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
-    if not scan.faces:
+    if not scan.people:
         raise UserError(
-            f"no face was found in any of the {len(scan.matrices)} frames of {video}: it needs one "
+            f"no face was found in any of the {len(scan.times_s)} frames of {video}: it needs one "
             "that looks towards the camera"
         )
     return scan
@@ -232,6 +238,8 @@ class _Job:
     fps: float | None
     scan: FaceScan
     generator: FaceGenerator
+    order: list[Shown]
+    speech_s: float
 
     def faces(self, sources: Sequence[int]) -> np.ndarray:
         """Aligned faces (n, R, R, 3) of frames that lie close together, decoded anew."""
@@ -291,24 +299,66 @@ class _Job:
 
         return of_stretch
 
+    def stretches(self) -> list[tuple[int, int, bool]]:
+        """First position of each stretch of the output, its end, and whether it is repainted:
+        frames of one shot that follow each other in the video, all with the face or all without."""
+        order, jumps = self.order, 0
+        kinds = []
+        for position, each in enumerate(order):
+            if position and abs(each.source - order[position - 1].source) > 1:
+                jumps += 1
+            spoken = each.time_s < self.speech_s
+            shown = spoken and self.scan.matrices[each.source] is not None
+            kinds.append((self.scan.shots[each.source], jumps, shown))
+        found, first = [], 0
+        for (_, _, shown), run in groupby(kinds):
+            stop = first + len(list(run))
+            found.append((first, stop, shown))
+            first = stop
+        return found
 
-def _repainted(
-    job: _Job, frames: Iterator[np.ndarray], order: list[Shown], wave: np.ndarray
-) -> Iterator[tuple[np.ndarray, float, bool]]:
-    """Frames of the output, when they are shown, and whether a face was repainted."""
-    speech, scan = job.generator.speech(wave), job.scan
-    shots = [scan.shots[each.source] for each in order]
-    with_face = [scan.matrices[each.source] is not None for each in order]
+
+def _write_parts(
+    job: _Job, parts: Parts, wave: np.ndarray, info: MediaInfo, tell: Progress
+) -> None:
+    """Repaint what is not finished yet, a part of the output after the other."""
+    count, done = len(job.order), parts.frames
+    tell("repainting faces", done, count)
+    frames = _repainted(job, wave, done)
+    while done < count:
+        begin_s, repainted = job.order[done].time_s, 0
+        size = min(PART, count - done)
+        rate = job.fps or info.fps
+        with VideoWriter(parts.path(), info.width, info.height, rate, crf=CRF) as writer:
+            for number, (frame, at_s, is_new) in enumerate(islice(frames, size), done + 1):
+                writer.write(frame, at_s - begin_s)
+                repainted += is_new
+                tell("repainting faces", number, count)
+        parts.add(size, repainted)
+        done += size
+
+
+def _repainted(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[np.ndarray, float, bool]]:
+    """Frames of the output from one position on, when they are shown, and whether a face was
+    repainted."""
+    speech, scan, order = job.generator.speech(wave), job.scan, job.order
     references_of = lru_cache(maxsize=1)(job.references_of)
-    position = 0
-    for (shot, has_face), run in groupby(zip(shots, with_face, strict=True)):
-        count = len(list(run))
-        part = order[position : position + count]
-        position += count
-        if has_face:
-            yield from _run(job, frames, part, speech, references_of(shot)(part))
+    frames: Iterator[np.ndarray] | None = None
+    for first, stop, shown in job.stretches():
+        if stop <= begin:
             continue
-        for each in part:
+        part, skip = order[first:stop], max(0, begin - first)
+        lead = skip
+        if shown:
+            times = np.array([each.time_s for each in part])
+            lead = job.generator.first_needed(times, skip)
+        if frames is None:
+            frames = frames_in_order(job.video, order[first + lead :], scan.times_s, job.fps)
+        if shown:
+            references = references_of(scan.shots[part[0].source])(part)
+            yield from _run(job, frames, part, lead, skip, speech, references)
+            continue
+        for each in part[skip:]:
             yield next(frames), each.time_s, False
 
 
@@ -316,22 +366,26 @@ def _run(
     job: _Job,
     frames: Iterator[np.ndarray],
     part: list[Shown],
+    lead: int,
+    skip: int,
     speech: SpeechTokens,
     references: References | None,
 ) -> Iterator[tuple[np.ndarray, float, bool]]:
-    """Repaint a stretch of frames of one shot, all with a face."""
+    """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
+    gives those from `lead` on."""
     held: deque[tuple[np.ndarray, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:
-        for each in part:
+        for position, each in enumerate(part[lead:], lead):
             frame = next(frames)
             matrix = job.scan.matrices[each.source]
             assert matrix is not None
-            held.append((frame, matrix))
+            if position >= skip:
+                held.append((frame, matrix))
             yield job.aligned(frame, each.source)
 
     times = np.array([each.time_s for each in part])
-    painted = job.generator.stream(faces(), times, speech, references)
-    for each, face in zip(part, painted, strict=True):
+    painted = job.generator.stream(faces(), times, speech, references, skip)
+    for each, face in zip(part[skip:], painted, strict=True):
         frame, matrix = held.popleft()
         yield paste_back(frame, face, matrix, job.generator.region), each.time_s, True

@@ -65,10 +65,14 @@ class MouthAudioScorer:
             landmarks: (t, 478, 2) at 25 fps.
             audio: (n,) at 16 kHz, beginning with the first frame.
         """
-        frames = len(landmarks)
+        return self.measure_spans(mouth_spans(landmarks), audio)
+
+    def measure_spans(self, spans: np.ndarray, audio: np.ndarray) -> OffsetScore:
+        """The same from what `mouth_spans` gave of each frame, (t, distances)."""
+        frames = len(spans)
         if frames < MAX_LAG:
             return OffsetScore(0.0, 0.0)
-        mouths = mouth_signals(landmarks) @ self.weights.mouth
+        mouths = _without_trend(spans, MOUTH_BLUR) @ self.weights.mouth
         sounds = band_signals(audio, frames) @ self.weights.sound
         curve, variance, total = np.zeros(frames), 0.0, 0.0
         for share, mouth, sound in zip(self.weights.shares, mouths.T, sounds.T, strict=True):
@@ -84,12 +88,17 @@ class MouthAudioScorer:
         return _peak(curve / total, variance / total**2)
 
 
-def mouth_signals(landmarks: np.ndarray) -> np.ndarray:
-    """`DISTANCES` at each frame (t, distances), in sizes of the face, without their trend."""
+def mouth_spans(landmarks: np.ndarray) -> np.ndarray:
+    """`DISTANCES` at each frame (t, distances), in sizes of the face."""
     points = np.asarray(landmarks, np.float64)
     first, second = np.array(DISTANCES).T
     spans = np.linalg.norm(points[:, first] - points[:, second], axis=-1)
-    return _without_trend(spans / face_size(points)[:, None], MOUTH_BLUR)
+    return spans / face_size(points)[:, None]
+
+
+def mouth_signals(landmarks: np.ndarray) -> np.ndarray:
+    """`mouth_spans` (t, distances) without their trend."""
+    return _without_trend(mouth_spans(landmarks), MOUTH_BLUR)
 
 
 def band_signals(audio: np.ndarray, frames: int) -> np.ndarray:

@@ -119,7 +119,7 @@ def test_what_was_odd_about_the_inputs_is_said(
     result = said(bundle, portrait, silence, tmp_path / "out.mp4")
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     extended, silent = result["notes"]
-    assert extended.startswith("0.6 s of video for 0.9 s of speech: played forth and back")
+    assert extended.startswith("0.6 s of video for 0.9 s of speech: played back and forth")
     assert silent.startswith("the speech is silent throughout (digital silence)")
     assert lines[-2:] == result["notes"]
     assert result["frames"] == 18
@@ -140,4 +140,4 @@ def test_help_says_how_long_the_output_is(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         cli.parse(module.lip_sync, ["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "a shorter one is played forth and back until the speech ends" in text
+    assert "a longer video is cut, a shorter one runs back and forth" in text

@@ -11,6 +11,7 @@ class Brightener(FaceGenerator):
 
     def __init__(self, resolution: int = 8, reference: str = "still") -> None:
         self.resolution, self.num_frames, self.reference = resolution, 16, reference
+        self.bf16 = None
         self.windows = 0
         # Everything but a rim, so that a part of the aligned face is kept.
         self.region = np.zeros((resolution, resolution), np.float32)

@@ -409,3 +409,31 @@ def test_a_window_is_what_the_model_generates_with_these_options(bundle: Path) -
 def test_options_out_of_range_end_in_a_sentence(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         FaceGenerator(Path("nowhere"), **options)
+
+
+class Averaging(Brightener):
+    """What it paints of a frame depends on its whole window."""
+
+    def window(self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor) -> np.ndarray:
+        self.windows += 1
+        return 0.5 * faces.astype(np.float32) + 0.5 * references.astype(np.float32).mean(axis=0)
+
+
+@pytest.mark.parametrize("fps", [25.0, 50.0, 75.0])
+@pytest.mark.parametrize("count", [1, 9, 16, 17, 31, 70])
+def test_a_stream_that_begins_later_gives_the_same(fps: float, count: int) -> None:
+    generator = Averaging(8)
+    times = np.arange(count) / fps
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 255, (count, 8, 8, 3), dtype=np.uint8)
+    speech = generator.speech(np.zeros(16000 * 4, np.float32))
+    whole = list(generator.stream(faces, times, speech))
+    assert len(whole) == count
+    for begin in range(count):
+        first = generator.first_needed(times, begin)
+        assert 0 <= first <= begin
+        assert begin - first <= 48 * round(fps / 25)
+        taken = iter(faces[first:])
+        later = list(generator.stream(taken, times, speech, None, begin))
+        assert np.array_equal(later, whole[begin:])
+        assert next(taken, None) is None

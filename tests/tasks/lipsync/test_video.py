@@ -12,22 +12,24 @@ from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.face_scan import FaceScan
-from tasks.lipsync.playback import Shown, frames_in_order, timeline
+from tasks.lipsync.playback import BACK_AND_FORTH, Plan, Shown, frames_in_order, timeline
 from tasks.lipsync.video import lip_sync_video
 from tests.support.fake_generator import Brightener
+from tests.support.fake_scan import give_scan
 
 RATE = 44100
 
 
-def test_a_timeline_runs_forth_and_back() -> None:
-    shown = timeline(np.array([0.0, 0.1, 0.2]), 0.3, 0.75)
+def test_a_timeline_runs_back_and_forth() -> None:
+    shown = timeline(np.array([0.0, 0.1, 0.2]), 0.3, Plan(0.75, BACK_AND_FORTH))
     assert [each.source for each in shown] == [0, 1, 2, 2, 1, 0, 0, 1]
     assert [each.time_s for each in shown] == pytest.approx(np.arange(8) / 10)
-    assert [each.source for each in timeline(np.array([0.0, 0.1, 0.2]), 0.3, 0.2)] == [0, 1]
+    cut = timeline(np.array([0.0, 0.1, 0.2]), 0.3, Plan(0.2, BACK_AND_FORTH))
+    assert [each.source for each in cut] == [0, 1]
 
 
 def test_irregular_times_are_mirrored() -> None:
-    shown = timeline(np.array([0.0, 0.3]), 0.4, 0.8)
+    shown = timeline(np.array([0.0, 0.3]), 0.4, Plan(0.8, BACK_AND_FORTH))
     assert [each.source for each in shown] == [0, 1, 1, 0]
     assert [each.time_s for each in shown] == pytest.approx([0.0, 0.3, 0.4, 0.5])
 
@@ -41,8 +43,8 @@ def test_another_moment_is_one_of_the_video_also_where_it_turns_back(
         times, count / 25, [0] * count, [None] * count, np.zeros(count), np.zeros((count, 4))
     )
     monkeypatch.setattr(lipsync_video._Job, "faces", lambda job, sources: np.array(sources))
-    job = lipsync_video._Job(Path("v.mp4"), None, scan, Brightener(reference="away"))
-    part = timeline(times, count / 25, 5.0)
+    part = timeline(times, count / 25, Plan(5.0, BACK_AND_FORTH))
+    job = lipsync_video._Job(Path("v.mp4"), None, scan, Brightener(reference="away"), part, 5.0)
     references = job.references_of(0)(part)
     assert references is not None
     for start in range(len(part) - 16):
@@ -122,7 +124,8 @@ def test_only_the_face_changes_and_the_rest_stays_bit_for_bit(
     assert about.duration_s == pytest.approx(1.6, abs=0.04)
     assert result.frames == len(frames) == 48
     originals = [frame.rgb for frame in read_frames(portrait, fps=None)]
-    order = timeline(np.arange(30) * 1001 / 30000, 30 * 1001 / 30000, 1.6)
+    plan = Plan(1.6, BACK_AND_FORTH)
+    order = timeline(np.arange(30) * 1001 / 30000, 30 * 1001 / 30000, plan)
     changed = []
     for shown, frame in zip(order, frames, strict=True):
         different = (frame != originals[shown.source]).any(-1)
@@ -152,8 +155,11 @@ def test_the_sound_is_the_driving_sound(
 def test_the_result_says_how_the_video_was_extended(
     portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
 ) -> None:
-    (note,) = lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path).notes
-    assert note.startswith("1.0 s of video for 1.6 s of speech: played forth and back")
+    gap, note = lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path).notes
+    assert gap.startswith("the face cannot be seen for 0.4 s of the output (0.4 to 0.6 s, 1.4 to ")
+    assert note == (
+        "1.0 s of video for 1.6 s of speech: played back and forth until the speech ends"
+    )
 
 
 @pytest.mark.parametrize(("level", "said"), [(0.0, "digital silence"), (2e-4, "peak -7")])
@@ -169,8 +175,7 @@ def test_silent_speech_is_said_to_be_silent(
     write_flac(quiet, tone.astype(np.float32), RATE)
     result = lip_sync_video(portrait, quiet, tmp_path / "out.mp4", tmp_path)
     assert result.frames == 24
-    (note,) = result.notes
-    assert f"the speech is silent throughout ({said}" in note
+    assert f"the speech is silent throughout ({said}" in result.notes[-1]
 
 
 def test_progress_is_told(
@@ -184,8 +189,15 @@ def test_progress_is_told(
         tmp_path,
         progress=lambda *values: told.append(values),
     )
-    assert {step for step, _, _ in told} == {"finding the face", "repainting faces"}
-    assert told[-1] == ("repainting faces", 48, 48)
+    assert list(dict.fromkeys(step for step, _, _ in told)) == [
+        "reading the speech",
+        "loading the model",
+        "finding faces",
+        "repainting faces",
+        "writing the video",
+    ]
+    assert ("finding faces", 30, 30) in told
+    assert told[-2] == ("repainting faces", 48, 48)
 
 
 @pytest.mark.parametrize("fps", [25, 25.0])
@@ -197,7 +209,7 @@ def test_the_video_is_converted_to_the_rate_that_was_asked_for(
     assert result.frames == 40
     assert result.times_s == pytest.approx(np.arange(40) / 25)
     assert probe(output).fps == 25
-    assert result.notes[0] == "the video was converted from 29.97 to 25 fps"
+    assert "the video was converted from 29.97 to 25 fps" in result.notes
 
 
 @pytest.mark.parametrize("fps", [0, -25.0, 0.5, 1000.0, float("nan"), float("inf")])
@@ -274,7 +286,7 @@ def test_every_window_is_shown_the_calmest_face_of_its_own_shot(
     )
     watching = Watching()
     monkeypatch.setattr(lipsync_video, "FaceGenerator", lambda *_: watching)
-    monkeypatch.setattr(lipsync_video, "scan_faces", lambda *_: scan)
+    give_scan(monkeypatch, scan)
     result = lip_sync_video(video, speech, tmp_path / "out.mp4", tmp_path)
     assert (result.frames, result.faces_found) == (10, 9)
     first, second = watching.seen
@@ -295,7 +307,7 @@ def test_where_the_video_runs_back_the_speech_goes_on(
     scan = FaceScan(np.arange(4) / 25, 0.16, [0] * 4, [matrix] * 4, openings, poses)
     watching = Watching()
     monkeypatch.setattr(lipsync_video, "FaceGenerator", lambda *_: watching)
-    monkeypatch.setattr(lipsync_video, "scan_faces", lambda *_: scan)
+    give_scan(monkeypatch, scan)
     result = lip_sync_video(video, speech, tmp_path / "out.mp4", tmp_path)
     assert result.extended
     assert result.times_s == pytest.approx(np.arange(10) / 25)

@@ -1,0 +1,159 @@
+"""Whose lips are repainted: `--face`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import SourceError, UserError
+from datasets.media import read_audio
+from tasks.lipsync.face_scan import VideoScan
+from tasks.lipsync.speaker import find_speech, seconds_spoken
+
+AUTO, LARGEST = "auto", "largest"
+POINT = re.compile(r"(-?[\d.]+),(-?[\d.]+)@([\d.]+)")
+WAYS = "auto, largest, a point such as 320,180@2.5 (pixels, seconds) or a number from --preview"
+NEAR = 0.5
+"""A point that lies outside of every box means one that is so many widths away at most."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """What `--face` asks for."""
+
+    how: str
+    """`auto`, `largest`, `point` or `number`."""
+    number: int = 0
+    """From 1, as `--preview` counts."""
+    x: float = 0.0
+    y: float = 0.0
+    at_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Who was chosen."""
+
+    person: int
+    """Position in `VideoScan.people`."""
+    among: int
+    """How many people were seen."""
+    why: str
+    """In words: the person, who ..."""
+
+    @property
+    def note(self) -> str:
+        """A sentence where there was a choice; empty where one person alone was seen."""
+        if self.among < 2:
+            return ""
+        return (
+            f"{self.among} people were seen: number {self.person + 1} was repainted, {self.why} "
+            "(--preview shows them all, --face chooses another)"
+        )
+
+
+def parse_face(text: str) -> Face:
+    """What was asked for.
+
+    Raises:
+        UserError: it is none of the forms.
+    """
+    if text in (AUTO, LARGEST):
+        return Face(text)
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return Face("number", number=int(text))
+    if point := POINT.fullmatch(text.replace(" ", "")):
+        try:
+            x, y, at_s = (float(each) for each in point.groups())
+            return Face("point", x=x, y=y, at_s=at_s)
+        except ValueError:
+            pass
+    raise UserError(f"--face must be {WAYS}, got {text!r}")
+
+
+def choose_person(scan: VideoScan, face: Face, video: Path) -> Choice:
+    """The person who is repainted.
+
+    Args:
+        scan: with at least one person.
+        face: what was asked for.
+        video: the file, for its sound.
+
+    Raises:
+        UserError: there is no such person.
+    """
+    if face.how == "number":
+        return _numbered(scan, face.number)
+    if face.how == "point":
+        return _pointed_at(scan, face)
+    among = len(scan.people)
+    largest = max(range(among), key=lambda person: scan.weight(scan.people[person]))
+    if face.how == LARGEST or among == 1:
+        return Choice(largest, among, "who fills most of the picture")
+    try:
+        wave = read_audio(video, duration_s=scan.duration_s)
+    except SourceError:
+        return Choice(
+            largest, among, "the largest, since the video has no sound to tell who speaks"
+        )
+    spoken = seconds_spoken(find_speech(scan, wave), among)
+    if not spoken.any():
+        return Choice(
+            largest, among, "the largest, since nobody's lips follow the video's own sound for sure"
+        )
+    speaker = int(spoken.argmax())
+    return Choice(speaker, among, f"who speaks for {spoken[speaker]:.1f} s of it")
+
+
+def _numbered(scan: VideoScan, number: int) -> Choice:
+    among = len(scan.people)
+    if number > among:
+        people = "1 person was" if among == 1 else f"{among} people were"
+        raise UserError(
+            f"--face {number}: only {people} seen in the part of the video that is shown; "
+            "--preview numbers them"
+        )
+    return Choice(number - 1, among, "as --face says")
+
+
+def _pointed_at(scan: VideoScan, face: Face) -> Choice:
+    end = scan.duration_s
+    if face.at_s > end:
+        raise UserError(
+            f"--face {face.x:g},{face.y:g}@{face.at_s:g}: {end:.2f} s of the video are shown, give "
+            "an earlier moment"
+        )
+    frame = int(np.abs(scan.times_s - face.at_s).argmin())
+    here = _boxes_in(scan, frame)
+    distances = {person: _distance(box, face.x, face.y) for person, box in here.items()}
+    best = min(distances, key=lambda person: distances[person], default=None)
+    if best is None or distances[best] > NEAR:
+        places = ", ".join(
+            f"number {person + 1} at {(box[0] + box[2]) / 2:.0f},{(box[1] + box[3]) / 2:.0f}"
+            for person, box in here.items()
+        )
+        raise UserError(
+            f"--face {face.x:g},{face.y:g}@{face.at_s:g}: no face is there; at that moment there "
+            f"{'is ' + places if places else 'is none at all, --preview shows when they are seen'}"
+        )
+    return Choice(best, len(scan.people), "as --face says")
+
+
+def _boxes_in(scan: VideoScan, frame: int) -> dict[int, np.ndarray]:
+    """The box of everybody who is seen in a frame."""
+    found = {}
+    for person, numbers in enumerate(scan.people):
+        for number in numbers:
+            track = scan.tracks[number]
+            place = int(np.searchsorted(track.frames, frame))
+            if place < len(track.frames) and track.frames[place] == frame:
+                found[person] = track.boxes[place]
+    return found
+
+
+def _distance(box: np.ndarray, x: float, y: float) -> float:
+    """From a point to a box, in widths of the box; 0 inside."""
+    across = max(box[0] - x, 0.0, x - box[2])
+    down = max(box[1] - y, 0.0, y - box[3])
+    return float(np.hypot(across, down) / max(box[2] - box[0], 1e-6))
