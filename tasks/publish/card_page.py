@@ -1,9 +1,8 @@
 """A data card as files: one web page with plots, and the same in Markdown without them."""
 
 from collections.abc import Sequence
-from html import escape
 
-from tasks.pages.html import bars, cards, data_uri, page, section, table
+from tasks.pages import html
 from tasks.publish.card import Change, DataCard, hours
 from tasks.publish.card_plots import histogram
 from tasks.publish.card_scores import Distribution
@@ -27,33 +26,28 @@ def card_files(card: DataCard, folder: str = FOLDER) -> dict[str, bytes]:
 
 def card_page(card: DataCard) -> str:
     """The card as a web page that needs nothing else."""
-    parts = [
-        f"<h1>Data card</h1><p class='lead'>{_lead(card)} <code>{escape(card.digest)}</code></p>",
-        cards(_numbers(card)),
-        section("Splits", _disjoint(card), table(*_splits(card))),
-        section(
-            "What became of the input",
-            "Every clip that is not in the dataset has a reason. A reason may hold for a whole "
-            "file or for a stretch without a clip, too.",
-            bars(_funnel(card)) + ("<p></p>" + table(*_reasons(card)) if card.reasons else ""),
-        ),
-        section("What changed", "", _change_list(card)),
-        section(
-            "Scores",
-            "As measured, before thresholds; clips that were refused for another reason count as "
-            "refused everywhere.",
-            _figures(card.distributions),
-        ),
-        section(
-            "Speakers",
-            f"{len(card.top_speakers)} of {card.speakers:,}, those with the most accepted hours.",
-            bars(_speaker_bars(card)),
-        ),
-        section("Thresholds", "A clip must meet all of them.", table((), _pairs(card.thresholds))),
-        section("Format", "", table((), _pairs(card.facts))),
-        section("Sources and licences", "", table((), card.sources)),
-    ]
-    return page(f"Data card {card.digest[:12]}", "".join(parts))
+    since, previous = _since(card)
+    return html.render(
+        "publish/card.html",
+        title=f"Data card {card.digest[:12]}",
+        card=card,
+        lead=_lead(card),
+        numbers=_numbers(card),
+        disjoint=_disjoint(card),
+        splits=_splits(card),
+        funnel=_funnel(card),
+        reasons=_reasons(card),
+        since=since,
+        previous=previous,
+        changes=[
+            (change.what, f"{change.count:,}", change.names, _more(change))
+            for change in card.changes
+        ],
+        figures=[(each.title, histogram(each), _caption(each)) for each in card.distributions],
+        speakers_note=f"{len(card.top_speakers)} of {card.speakers:,}, those with the most "
+        "accepted hours.",
+        speakers=_speaker_bars(card),
+    )
 
 
 def card_markdown(card: DataCard) -> str:
@@ -182,23 +176,6 @@ def _since(card: DataCard) -> tuple[str, str]:
     return ("Since version" if card.changes else "Nothing since version"), card.previous
 
 
-def _change_list(card: DataCard) -> str:
-    items = "".join(
-        f"<li>{escape(change.what)}: {change.count:,}{_names(change)}</li>"
-        for change in card.changes
-    )
-    before, version = _since(card)
-    since = f"{before} <code>{escape(version)}</code>" if version else before
-    return f"<p>{since}</p>" + (f"<ul>{items}</ul>" if items else "")
-
-
-def _names(change: Change) -> str:
-    if not change.names:
-        return ""
-    shown = ", ".join(f"<code>{escape(name)}</code>" for name in change.names)
-    return f" ({shown}{_more(change)})"
-
-
 def _more(change: Change) -> str:
     rest = change.count - len(change.names)
     return f" and {rest:,} more" if rest else ""
@@ -207,15 +184,6 @@ def _more(change: Change) -> str:
 def _change_cells(change: Change) -> Sequence[str]:
     names = ", ".join(change.names) + _more(change) if change.names else ""
     return change.what, f"{change.count:,}", names
-
-
-def _figures(found: Sequence[Distribution]) -> str:
-    figures = "".join(
-        f"<figure><img alt='{escape(each.title)}' src='{data_uri(histogram(each), 'image/png')}'>"
-        f"<figcaption>{escape(_caption(each))}</figcaption></figure>"
-        for each in found
-    )
-    return f"<div class='pair'>{figures}</div>" if figures else ""
 
 
 def _caption(each: Distribution) -> str:
