@@ -16,6 +16,7 @@ from datasets.errors import Reason, UserError
 from datasets.shards.records import ClipRow
 from datasets.shards.writer import Shard
 from datasets.sources.items import How, SourceItem
+from datasets.store.local import LocalStore
 from datasets.store.lock import STAGING
 from datasets.store.manifest import Manifest, config_digest
 from datasets.store.protocol import Store
@@ -92,7 +93,7 @@ class Journal:
         self._finished: set[str] = set()
         for name, value in sorted(self._groups.items()):
             entry = GroupEntry.from_dict(value)
-            if all(self.shard_name(shard) in there for shard in entry.shards):
+            if all(self._is_whole(shard, there) for shard in entry.shards):
                 self._finished.add(name)
                 self._remember(entry)
 
@@ -114,6 +115,16 @@ class Journal:
             if before and before.group == entry.number and each.confirmed < before.tried_in:
                 known.tried, known.tried_in = before.tried, before.tried_in
             self._known[each.key] = known
+
+    def _is_whole(self, shard: Shard, there: set[str]) -> bool:
+        """Whether a finished shard is as it was; objects are whole or not there.
+
+        A published shard is the same file under a second name: cut there, it is cut here.
+        """
+        name = self.shard_name(shard)
+        if name not in there:
+            return False
+        return not isinstance(self.store, LocalStore) or self.store.size(name) == shard.info.bytes
 
     def shard_name(self, shard: Shard) -> str:
         """Where a finished shard is in the store."""

@@ -1,6 +1,7 @@
 """Packing gives the same bytes for the same clips, and takes nothing that is not its own."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -43,9 +44,9 @@ def items(folder: Path) -> list[SourceItem]:
 
 
 def ingest(out: Path, sources: list[SourceItem], thresholds: Thresholds | None = None) -> None:
-    """Three clips of each source, of confidence 2, 4 and 6 or 5, 7 and 3."""
+    """Three clips of each new source, of confidence 2, 4 and 6 or 5, 7 and 3."""
     journal = Journal(LocalStore(out), IngestConfig(), 0.0)
-    for group in journal.plan(sources):
+    for group in journal.plan(journal.changes(sources).todo):
         rows = {
             item.key: [
                 clip_row(item, number, 2 + (sources.index(item) * 3 + 2 * number) % 6)
@@ -236,6 +237,19 @@ def test_nothing_is_written_where_nothing_has_changed(out: Path) -> None:
             shard.write_bytes(left)
         assert issue(out).digest == first.digest
         assert verify(out) == []
+
+
+def test_a_shard_that_was_cut_in_place_is_made_anew(out: Path, sources: list[SourceItem]) -> None:
+    """It is cut in staging, too: both names are of one file."""
+    first = issue(out)
+    before = content(out)
+    os.truncate(out / "shards" / read_index(out)["shards"][0]["name"], 512)
+    assert Journal(LocalStore(out), IngestConfig(), 0.0).changes(sources).todo
+    ingest(out, sources)
+    again = issue(out)
+    assert verify(out) == []
+    assert (len(again.rows), again.inputs) == (len(first.rows), first.inputs)
+    assert content(out)["ledger.parquet"] == before["ledger.parquet"]
 
 
 def test_the_receipt_says_how_it_was_made(tmp_path: Path, out: Path) -> None:
