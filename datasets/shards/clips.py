@@ -114,10 +114,6 @@ class ClipStore:
             file.seek(member.offset)
             return file.read(member.size)
 
-    def video_bytes(self, clip_id: str) -> bytes:
-        """The clip's mp4 as stored."""
-        return self._bytes(clip_id, "mp4")
-
     def frames(self, clip_id: str) -> NDArray[np.uint8]:
         """(t, R, R, 3) aligned face. The array is shared: do not write into it."""
         if clip_id not in self._kept:

@@ -19,7 +19,7 @@ from models.audio.encoders import build_audio_encoder
 from models.autoencoder import KLAutoencoder, build_autoencoder
 from models.files.errors import ModelFileError
 from models.latentsync.config import LatentSyncConfig
-from models.latentsync.diffusion import MAX_STEPS, make_scheduler, one_step_x0
+from models.latentsync.diffusion import MAX_STEPS, make_scheduler
 from models.latentsync.folder import CONFIG, read_config, read_part, write_model
 from models.latentsync.mask import face_mask, latent_mask, soft_edge, whole_cells
 from models.latentsync.sampling import bf16_pays, guided, shared_noise
@@ -165,24 +165,6 @@ class LatentSync(nn.Module):
         batch, _, frames, height, width = noisy.shape
         keep = keep.to(noisy.dtype).expand(batch, 1, frames, height, width)
         return self.unet(torch.cat([noisy, keep, masked, reference], dim=1), timesteps, tokens)
-
-    def predict_x0(
-        self,
-        noisy: torch.Tensor,
-        timesteps: torch.Tensor,
-        tokens: torch.Tensor,
-        masked: torch.Tensor,
-        reference: torch.Tensor,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The clean latents in one step; arguments as for `predict`."""
-        output = self.predict(noisy, timesteps, tokens, masked, reference, mask)
-        return one_step_x0(noisy, output, timesteps, self.scheduler)
-
-    def guess(self, masked: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """What a residual U-Net starts from: the reference's latents where the mask covers."""
-        keep = self.latent_mask[:, :, None].to(masked.dtype)
-        return keep * masked + (1 - keep) * reference
 
     def blend(self, pixels: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
         """The generated part in the given picture, with a soft edge inside the mask.

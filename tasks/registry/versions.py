@@ -135,10 +135,6 @@ class Registry:
                 "another process changed it at the same moment; look at both and run again"
             )
 
-    def delete_alias(self, name: str, alias: str) -> None:
-        """Let an alias stand for nothing."""
-        self._client.delete_registered_model_alias(name, alias)
-
     def set_tags(self, name: str, version: int, tags: dict[str, str]) -> None:
         """Set tags of a version."""
         for key, value in tags.items():
@@ -351,11 +347,6 @@ def register(
 ) -> int:
     """`Registry.register` for callers that have no registry at hand."""
     return Registry(uri).register(Path(bundle_dir), model_name, run_id, tags)
-
-
-def get_alias(model_name: str, alias: str, uri: str) -> int | None:
-    """`Registry.alias` for callers that have no registry at hand."""
-    return Registry(uri).alias(model_name, alias)
 
 
 def set_alias(model_name: str, alias: str, version: int, uri: str) -> None:

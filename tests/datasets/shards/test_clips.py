@@ -10,6 +10,7 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.shards.clips import ClipStore
+from datasets.shards.index import FOLDER, read_index, read_samples
 from datasets.store.local import LocalStore
 from tests.support.shard_files import write_index, write_shards
 from tests.support.small_dataset import write_small_dataset
@@ -88,7 +89,12 @@ def sample(clip_id: str, video: bytes, num_frames: int) -> tuple[str, dict[str, 
 
 def test_a_damaged_clip_is_named(dataset: Path, tmp_path: Path) -> None:
     whole = ClipStore(dataset)
-    video = whole.video_bytes(whole.clips[0].clip_id)
+    video = next(
+        members["mp4"]
+        for entry in read_index(dataset)["shards"]
+        for key, members in read_samples(LocalStore(dataset), f"{FOLDER}/{entry['name']}")
+        if key == whole.clips[0].clip_id
+    )
     samples = [sample("noise", bytes(3000), 40), sample("short", video, 41)]
     write_index(LocalStore(tmp_path), write_shards(samples, tmp_path, "train"), {})
     store = ClipStore(tmp_path)

@@ -23,7 +23,7 @@ from tasks.lipsync.generator import FaceGenerator
 from tasks.lipsync.video import lip_sync_video
 from tasks.registry.import_weights import build_bundle, register_bundle
 from tasks.registry.third_party import Files
-from tasks.registry.versions import CANDIDATE, get_alias, resolve
+from tasks.registry.versions import CANDIDATE, Registry, resolve
 from tasks.weights.store import sha256_of
 from tests.models.audio.test_whisper_tokens import openai_weights
 from tests.models.autoencoder.test_kl import old_names
@@ -154,7 +154,7 @@ def test_it_says_where_it_is_from_and_that_nothing_was_trained(bundle: Path, fol
 def test_it_can_be_registered_once(bundle: Path, store_uri: str) -> None:
     version = register_bundle(bundle, "published", store_uri)
     assert register_bundle(bundle, "published", store_uri) == version
-    assert get_alias("published", CANDIDATE, store_uri) == version
+    assert Registry(store_uri).alias("published", CANDIDATE) == version
     assert FaceGenerator(resolve("models:/published@candidate", store_uri)).resolution == 256
 
 

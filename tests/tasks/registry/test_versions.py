@@ -10,7 +10,6 @@ from tasks.registry.versions import (
     CANDIDATE,
     EVALUATION_TAG,
     Registry,
-    get_alias,
     record_evaluation,
     register,
     resolve,
@@ -23,7 +22,7 @@ __all__ = ["store_uri"]
 
 def test_a_registered_bundle_comes_back_as_it_was(store_uri: str, tmp_path: Path) -> None:
     version = registered(store_uri, "roundtrip", tmp_path / "bundle", b"these")
-    assert get_alias("roundtrip", CANDIDATE, store_uri) == version
+    assert Registry(store_uri).alias("roundtrip", CANDIDATE) == version
     set_alias("roundtrip", "champion", version, store_uri)
     for reference in ("models:/roundtrip@champion", f"models:/roundtrip/{version}"):
         folder = resolve(reference, store_uri)
