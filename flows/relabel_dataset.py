@@ -72,7 +72,7 @@ def relabel_dataset(
         if test_fraction is not None:
             packing = pack.with_fraction(packing, test_fraction)
         thresholds = changed_thresholds(settings.thresholds, asked)
-        before = ledger.read_ledger(store, ("clip_id", "verdict"))
+        before = ledger.previous_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
         journal.must_hold({row["clip_id"] for row in ledger.accepted(before)})
         made = publish(

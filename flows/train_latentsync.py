@@ -66,7 +66,7 @@ def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> str:
         Address of the model whose sync network judged; empty for the bundle's own.
     """
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
-    output = job.output / mlflow_runs.EVALUATION
+    output = job.output / mlflow_runs.EVALUATION_FOLDER
     metrics = evaluate(folder, job.dataset, output, config, job.device, say)
     show_table("train-latentsync-evaluation", table(dict(metrics)), f"`{output}`")
     return judge
@@ -79,7 +79,7 @@ def register_version(
     """Register the bundle with its evaluation; returns the version, now called candidate."""
     tags = {"recipe": job.recipe.name}
     version = register_bundle(folder, model_name, job.tracking_uri, run_id, tags)
-    content = read_evaluation(job.output / mlflow_runs.EVALUATION)
+    content = read_evaluation(job.output / mlflow_runs.EVALUATION_FOLDER)
     record_evaluation(model_name, version, job.tracking_uri, content, judge)
     return version
 
@@ -126,7 +126,9 @@ def train_latentsync(
         else:
             result = _train(job, model_name, register_candidate, workers, ray_address)
             mlflow_runs.keep_result(job, model_name, result)
-    for line in result_lines(job.output, job.output / mlflow_runs.EVALUATION, model_name, result):
+    for line in result_lines(
+        job.output, job.output / mlflow_runs.EVALUATION_FOLDER, model_name, result
+    ):
         say(line)
     return result
 
@@ -147,7 +149,8 @@ def _train(
         before = time.monotonic()
         judge = evaluate_bundle(job, folder, model_name)
         seconds["evaluation"] = time.monotonic() - before
-        metrics["evaluation"] = read_evaluation(job.output / mlflow_runs.EVALUATION)["metrics"]
+        measured = read_evaluation(job.output / mlflow_runs.EVALUATION_FOLDER)
+        metrics["evaluation"] = measured["metrics"]
         mlflow_runs.log_results(tracked, metrics)
         version = None
         if register:

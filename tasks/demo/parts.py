@@ -13,10 +13,12 @@ from datasets.media import SAMPLE_RATE, write_flac
 from datasets.sample.make import make_driving_speech
 from datasets.shards.clips import Clip, ClipStore
 from datasets.store.atomic import content_digest
+from datasets.store.local import LocalStore
 from tasks.demo.lipsync_score import LipSyncScore, score_lip_sync
-from tasks.demo.report import RunFiles, read_ledger
+from tasks.demo.report import RunFiles
 from tasks.demo.summary import build
 from tasks.demo.truth_check import TruthCheck, check_truth, read_truths
+from tasks.publish.ledger import read_ledger
 from tasks.recipes.config import Recipe
 from tasks.registry.versions import CANDIDATE, CHAMPION, Registry
 from tasks.weights.bundle import bundle_digest
@@ -96,7 +98,7 @@ def choose_material(
 def _source_clip(dataset: Path, clips: Sequence[Clip], videos: Path) -> Clip:
     """The longest test clip of a video that shows nobody else and has no cuts, if any."""
     rows: dict[str, int] = {}
-    for row in read_ledger(dataset):
+    for row in read_ledger(LocalStore(dataset)):
         rows[row["path"]] = rows.get(row["path"], 0) + 1
     there = [clip for clip in clips if (videos / clip.path).is_file()]
     if not there:
@@ -120,7 +122,7 @@ def measure(videos: Path, files: RunFiles) -> dict[str, Any]:
     """The truth check, where there is a truth, and the score of the output, as JSON."""
     truths = read_truths(videos)
     splits = {clip.clip_id: clip.split for clip in ClipStore(files.dataset, memory_bytes=0).clips}
-    truth = check_truth(read_ledger(files.dataset), truths, splits) if truths else None
+    truth = check_truth(read_ledger(LocalStore(files.dataset)), truths, splits) if truths else None
     score = score_lip_sync(files.output_video, files.driving_audio, files.source_video)
     openings = ("output_opening", "input_opening")
     return {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from datasets.errors import UserError
 from datasets.shards.records import COLUMNS, ClipRow, Verdict
 from datasets.store.protocol import Store
 
@@ -29,15 +30,30 @@ def ledger_order(row: Row) -> tuple[Any, ...]:
     return row["path"], row["start_s"], row["track"], row["clip_id"]
 
 
-def read_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Columns of the published ledger; empty when there is none."""
+def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Rows of the published ledger, with some columns or with all.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
     import pyarrow
     import pyarrow.parquet
 
     try:
         content = pyarrow.BufferReader(store.read(LEDGER))
-        return list(pyarrow.parquet.read_table(content, columns=list(columns)).to_pylist())
-    except (FileNotFoundError, pyarrow.ArrowInvalid):
+        table = pyarrow.parquet.read_table(content, columns=columns and list(columns))
+    except (FileNotFoundError, pyarrow.ArrowInvalid) as error:
+        raise UserError(
+            f"{store.url} has no {LEDGER} that can be read ({error}): refresh the dataset again"
+        ) from error
+    return list(table.to_pylist())
+
+
+def previous_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of what an earlier version's ledger says; empty where none can be read."""
+    try:
+        return read_ledger(store, columns)
+    except UserError:
         return []
 
 

@@ -15,7 +15,7 @@ from tasks.ingest.verdicts import Thresholds, apply_thresholds, in_force
 from tasks.publish import pack
 from tasks.publish.card import Changes, data_card
 from tasks.publish.card_page import card_files
-from tasks.publish.ledger import accepted, ledger_order, read_ledger, reasons
+from tasks.publish.ledger import accepted, ledger_order, previous_ledger, reasons
 from tasks.publish.pack import PackConfig
 from tasks.publish.receipt import current_index, previous_shards, read_receipt
 from tasks.publish.relabel import RelabelReport, relabel_report
@@ -182,7 +182,7 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
         UserError: files whose clips are published are neither listed nor finished by that
             configuration.
     """
-    ledger = read_ledger(store, ("path", "verdict"))
+    ledger = previous_ledger(store, ("path", "verdict"))
     paths = {row["path"] for row in accepted(ledger)}
     lost = paths - {plain(item.relative) for item in items}
     if lost:
@@ -210,7 +210,7 @@ def _relabelled(
         return None
     columns = ("clip_id", "verdict", "reason")
     now = {row["clip_id"]: row for row in rows if row["clip_id"]}
-    before = [row for row in read_ledger(store, columns) if row["clip_id"] in now]
+    before = [row for row in previous_ledger(store, columns) if row["clip_id"] in now]
     return relabel_report(before, [now[row["clip_id"]] for row in before])
 
 

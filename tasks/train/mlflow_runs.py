@@ -19,7 +19,7 @@ from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digest
 
 RUN = "run.json"
 RESULT = "result.json"
-EVALUATION = "evaluation"
+EVALUATION_FOLDER = "evaluation"
 """Folder of the run's evaluation."""
 
 
@@ -122,7 +122,9 @@ def log_results(tracked: TrackedRun, metrics: dict[str, dict[str, Any]]) -> None
     }
     tracker.log(numbers)
     tracker.log_json(metrics, "metrics.json")
-    tracker.log_artifact(tracked.job.output / EVALUATION / "evaluation.json", EVALUATION)
+    tracker.log_artifact(
+        tracked.job.output / EVALUATION_FOLDER / "evaluation.json", EVALUATION_FOLDER
+    )
     tracker.flush()
 
 
