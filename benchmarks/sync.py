@@ -23,10 +23,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.audio.mel import SAMPLES_PER_FRAME
 from models.audio.mfcc import mfcc
 from models.syncnet.distance import MAX_SHIFT, SyncDistance, sync_distance
 from models.syncnet.syncnet_v2 import (
-    SAMPLES_PER_FRAME,
     SIZE,
     STEPS_PER_FRAME,
     WINDOW_FRAMES,

@@ -80,6 +80,7 @@ MAY_IMPORT = {
     },
     "tasks/lipsync": {
         "tasks/faces",
+        "models/audio/windows.py",
         "tasks/runtime",
         "tasks/weights",
         "datasets/faces",
@@ -133,6 +134,7 @@ MAY_IMPORT = {
         "tasks/runtime",
         "tasks/sync",
         "tasks/weights",
+        "datasets/faces/points.py",
         "datasets/media",
         "datasets/shards",
         "datasets/store",

@@ -100,13 +100,13 @@ def _why_not_opened(path: Path, error: Exception) -> SourceError:
         with path.open("rb") as file:
             head = file.read(12)
     except OSError as denied:
-        return SourceError(Reason.UNREADABLE, one_line(denied))
+        return SourceError(Reason.UNREADABLE, problem_text(denied))
     if head[4:8] == b"ftyp" or head.startswith(BEGINNINGS):
-        return SourceError(Reason.UNREADABLE, f"the container is damaged: {one_line(error)}")
+        return SourceError(Reason.UNREADABLE, f"the container is damaged: {problem_text(error)}")
     return SourceError(Reason.NOT_MEDIA, f"no video or audio format, begins with {head[:8]!r}")
 
 
-def one_line(error: BaseException) -> str:
+def problem_text(error: BaseException) -> str:
     """An exception's text for a column of a table."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())[:200]
@@ -173,7 +173,7 @@ def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
         try:
             packet = next(packets, None)
         except BROKEN as error:
-            problem = one_line(error)
+            problem = problem_text(error)
             packet = None
         if packet is None:
             break

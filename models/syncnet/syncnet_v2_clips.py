@@ -3,10 +3,9 @@
 import torch
 from torch.nn import functional as F
 
-from models.audio.mel import Audio
+from models.audio.mel import SAMPLES_PER_FRAME, Audio
 from models.audio.mfcc import mfcc
 from models.syncnet.syncnet_v2 import (
-    SAMPLES_PER_FRAME,
     SIZE,
     STEPS_PER_FRAME,
     WINDOW_FRAMES,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-FPS = 25
+from datasets.media import FPS
+
 EDGE = 2.0
 """Frames at 25 fps that a track may reach beyond a cut before it counts as spanning it."""
 

@@ -6,12 +6,9 @@ import cv2
 import numpy as np
 
 from datasets.faces.landmarks import FaceDetector
+from datasets.faces.points import INNER_LIPS, OUTER_LIPS
 
-LIPS = (
-    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
-    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
-)  # fmt: skip
-"""FaceMesh points of the outer and inner lip lines."""
+LIPS = OUTER_LIPS + INNER_LIPS
 STILL = (33, 133, 362, 263, 168, 6, 197, 195)
 """FaceMesh points that speech does not move: corners of the eyes and ridge of the nose."""
 BORDER = 0.35

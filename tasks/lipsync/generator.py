@@ -17,6 +17,7 @@ from torch import Tensor
 
 from datasets.errors import UserError
 from datasets.media import FPS, SAMPLES_PER_FRAME
+from models.audio.windows import window_starts
 from models.latentsync.diffusion import MAX_STEPS
 from models.latentsync.model import LatentSync
 from tasks.lipsync.references import References, check_reference
@@ -37,13 +38,6 @@ FADE = 4
 """Frames over which one block fades into the next, in the middle of what they share. An encoder
 that knows the position in its block says something else of the same frame in each, and a mean of
 two is a token that no network has seen: no more of them than are needed to hide the jump."""
-
-
-def window_starts(count: int, length: int, overlap: int = OVERLAP) -> list[int]:
-    """Where windows begin that cover `count` frames, the last one ending with them."""
-    last = max(0, count - length)
-    starts = list(range(0, last, length - overlap))
-    return [*starts, last]
 
 
 def interleaved(times_s: np.ndarray) -> int:
@@ -241,7 +235,7 @@ class FaceGenerator:
     ) -> Iterator[np.ndarray]:
         """Repaint the faces at `positions` of a shot; the other arguments are those of `stream`."""
         count, length = len(positions), self.num_frames
-        starts = window_starts(count, length)
+        starts = window_starts(count, length, OVERLAP)
         held: deque[np.ndarray] = deque()
         first_held = 0
         before = np.empty(0)

@@ -16,6 +16,7 @@ from models.syncnet.stable import StableSyncNet, config_by_name
 from tasks.recipes.config import SyncNetConfig
 
 PAPER_THRESHOLD = 0.5
+"""Cosine above which StableSyncNet calls a window in sync (LatentSync, section 3.3)."""
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 

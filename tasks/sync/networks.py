@@ -27,7 +27,7 @@ from models.syncnet.stable import load_stable_syncnet, pixel_config
 from models.syncnet.syncnet_v2 import WINDOW_FRAMES
 from models.syncnet.syncnet_v2 import load_syncnet as load_syncnet_v2
 from models.syncnet.syncnet_v2_clips import ClipFeatures
-from tasks.sync.network_files import load_syncnet
+from tasks.sync.network_files import PAPER_THRESHOLD, load_syncnet
 from tasks.sync.signals import ClipSignals, OffsetScore
 from tasks.weights.bundle import ABOUT, read_bundle
 from tasks.weights.by_name import weight_file
@@ -35,8 +35,6 @@ from tasks.weights.by_name import weight_file
 MAX_SHIFT = 15
 BATCH = 32
 """Windows of a clip that go through a network at once; memory grows with it."""
-PAPER_THRESHOLD = 0.5
-"""Cosine above which StableSyncNet calls a window in sync (LatentSync, section 3.3)."""
 
 
 @dataclass(frozen=True)

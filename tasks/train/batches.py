@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.errors import UserError
+from datasets.faces.points import OUTER_LIPS
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import Clip, ClipStore
 from models.audio.encoders import AudioEncoder
@@ -23,8 +24,6 @@ from tasks.recipes.config import AutoencoderConfig, SyncNetConfig, UNetConfig
 from tasks.train.augment import change_sound, draw_colours, draw_shift, shifted
 from tasks.train.windows import rng_for, two_starts
 
-LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
-"""FaceMesh points of the outer lip line."""
 MOUTH_MARGIN = 0.35
 """Added to each side of the lips' box, as a share of its width: the skin that moves along."""
 CONTEXT = 6
@@ -289,7 +288,7 @@ def _window_sound(
 
 def mouth_boxes(landmarks: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Boxes (t, 4) around the mouths of landmarks (t, 478, 2), as shares of the side."""
-    lips = landmarks[:, LIPS].astype(np.float32) / side
+    lips = landmarks[:, OUTER_LIPS].astype(np.float32) / side
     low, high = lips.min(1), lips.max(1)
     margin = MOUTH_MARGIN * (high[:, :1] - low[:, :1])
     return np.concatenate([low - margin, high + margin], axis=1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
+from datasets.faces.points import OUTER_LIPS
 from datasets.shards.clips import ClipStore
 from models.audio.mel import mel_spectrogram, mel_window
 from models.audio.mel_tokens import MelTokens
@@ -24,7 +25,7 @@ from tasks.train.batches import (
     unet_batch,
 )
 from tests.support.counting_store import CountingStore, LevelTokens, shown
-from tests.support.talking_boxes import LIPS, SIDE, make_dataset
+from tests.support.talking_boxes import SIDE, make_dataset
 
 DEBUG = recipe("debug")
 
@@ -152,7 +153,7 @@ def test_columns_are_interpolated() -> None:
 
 def test_mouth_boxes_hold_the_lips() -> None:
     landmarks = np.zeros((1, 478, 2), np.float32)
-    landmarks[:, LIPS] = (30, 44)
+    landmarks[:, OUTER_LIPS] = (30, 44)
     landmarks[:, 61], landmarks[:, 291] = (20, 40), (40, 50)
     left, top, right, bottom = mouth_boxes(landmarks, 64)[0]
     assert (left, right) == pytest.approx((13 / 64, 47 / 64))
