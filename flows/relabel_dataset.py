@@ -19,7 +19,7 @@ from prefect import flow  # noqa: E402
 from datasets.errors import UserError  # noqa: E402
 from datasets.store.lock import only_writer  # noqa: E402
 from datasets.store.open import open_store  # noqa: E402
-from flows.support.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
+from flows.support.artifacts import ProgressReport, funnel_rows, say, show_table  # noqa: E402
 from tasks.ingest.journal import Journal  # noqa: E402
 from tasks.publish import ledger, pack  # noqa: E402
 from tasks.publish.settings import changed_thresholds, settings_of  # noqa: E402
@@ -88,7 +88,7 @@ def relabel_dataset(
         result["newly_accepted"] = sum(made.relabelled.newly_accepted.values())
         result["newly_refused"] = sum(made.relabelled.newly_refused.values())
         show_table("relabel-dataset", made.relabelled.table(), f"`{result['dataset']}`")
-    rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
+    rows = funnel_rows(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
     say(
         f"dataset {result['dataset']}: {result['newly_accepted']} clips newly accepted, "

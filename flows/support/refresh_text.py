@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets.errors import UserError
-from flows.support.artifacts import ProgressReport, StageBoard, funnel, say, show_table
+from flows.support.artifacts import ProgressReport, StageBoard, funnel_rows, say, show_table
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.verdicts import Thresholds, apply_thresholds
 from tasks.publish import ledger as publish_ledger
@@ -131,7 +131,7 @@ def conclude(result: dict[str, Any], test_fraction: float = 0.0) -> None:
     Raises:
         UserError: no clip was accepted, so there is nothing to train on.
     """
-    rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
+    rows = funnel_rows(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
     ledger = f"{result['dataset']}/{publish_ledger.LEDGER}"
     if not result["clips_accepted"]:

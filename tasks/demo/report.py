@@ -15,7 +15,8 @@ from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_c
 from tasks.demo.report_page import Report, number_text, render
 from tasks.demo.truth_check import TruthCheck
 from tasks.evaluate.run import CONTACT_SHEET, PLOTS
-from tasks.publish.ledger import read_ledger
+from tasks.pages.funnel import funnel
+from tasks.publish.ledger import read_ledger, reasons
 from tasks.recipes.config import STAGES
 from tasks.train.curves import METRICS
 from tasks.train.mlflow_runs import EVALUATION_FOLDER
@@ -54,6 +55,7 @@ def write_report(
         files: where everything else is.
     """
     rows = read_ledger(LocalStore(files.dataset))
+    ingest = summary["ingest"]
     seconds = {name: value for name, value in summary["seconds"].items() if name != "total"}
     evaluation = files.train / EVALUATION_FOLDER
     report = Report(
@@ -63,7 +65,11 @@ def write_report(
         cards=_cards(summary),
         videos=_videos(files),
         mouth_plot=_mouths(score, files.driving_audio),
-        funnel=_funnel(summary["ingest"], rows),
+        funnel=funnel(
+            [("input files", ingest["inputs"]), ("clips and shots looked at", len(rows))],
+            ingest["clips_accepted"],
+            reasons(rows),
+        ),
         offsets=_offsets(rows, truth),
         curves=loss_curves(_curves(files.train)),
         metrics=dict(summary["evaluation"]),
@@ -115,22 +121,6 @@ def _mouths(score: LipSyncScore, driving: Path) -> bytes:
             "opening of the input's mouth": score.input_opening[:length],
         },
     )
-
-
-def _funnel(
-    ingest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, int, str]]:
-    reasons: dict[str, int] = {}
-    for row in rows:
-        if row["reason"]:
-            reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
-    refused = [(name, count, "bad") for name, count in sorted(reasons.items())]
-    return [
-        ("input files", int(ingest["inputs"]), ""),
-        ("clips and shots looked at", len(rows), ""),
-        ("clips accepted", int(ingest["clips_accepted"]), "good"),
-        *refused,
-    ]
 
 
 def _offsets(rows: Sequence[Mapping[str, Any]], truth: TruthCheck | None) -> bytes:

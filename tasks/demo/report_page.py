@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.pages import html
+from tasks.pages.funnel import Step
 from tasks.registry.metric import Metric
 
 
@@ -23,8 +24,7 @@ class Report:
     videos: list[tuple[str, Path]] = field(default_factory=list)
     """(caption, mp4)."""
     mouth_plot: bytes = b""
-    funnel: list[tuple[str, int, str]] = field(default_factory=list)
-    """(name, count, class of the bar: good, bad or empty)."""
+    funnel: list[Step] = field(default_factory=list)
     offsets: bytes = b""
     curves: bytes = b""
     metrics: dict[str, Metric] = field(default_factory=dict)
@@ -43,7 +43,7 @@ def render(report: Report) -> str:
         title=report.title,
         report=report,
         videos=[(caption, path.read_bytes()) for caption, path in report.videos],
-        funnel=[(name, count, str(count), kind) for name, count, kind in report.funnel],
+        funnel=[(each.name, each.count, str(each.count), each.kind) for each in report.funnel],
         metrics=[
             (name, number_text(entry["value"]), entry["n"], measured_by(entry))
             for name, entry in report.metrics.items()

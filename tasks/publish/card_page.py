@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from tasks.pages import html
+from tasks.pages import html, markdown
+from tasks.pages.funnel import Step, funnel
 from tasks.publish.card import Change, DataCard, hours
 from tasks.publish.card_plots import histogram
 from tasks.publish.card_scores import Distribution
@@ -35,7 +36,7 @@ def card_page(card: DataCard) -> str:
         numbers=_numbers(card),
         disjoint=_disjoint(card),
         splits=_splits(card),
-        funnel=_funnel(card),
+        funnel=[(each.name, each.count, f"{each.count:,}", each.kind) for each in _funnel(card)],
         reasons=_reasons(card),
         since=since,
         previous=previous,
@@ -61,7 +62,7 @@ def card_markdown(card: DataCard) -> str:
         _disjoint(card),
         _markdown(
             "What became of the input",
-            (("step", "count"), [(name, text) for name, _, text, _ in _funnel(card)], (1,)),
+            (("step", "count"), [(step.name, f"{step.count:,}") for step in _funnel(card)], (1,)),
         ),
         _markdown("Reasons", _reasons(card)),
         f"## What changed\n\n{before} `{version}`".removesuffix(" ``"),
@@ -147,18 +148,12 @@ def _splits(card: DataCard) -> Table:
     return ("split", "clips", "hours", "speakers", "shards", "size"), rows, range(1, 6)
 
 
-def _funnel(card: DataCard) -> list[tuple[str, float, str, str]]:
-    steps = [
-        ("input files", card.inputs, ""),
-        ("clips found", card.clips_found, ""),
-        ("clips accepted", card.clips_accepted, "good"),
-    ]
+def _funnel(card: DataCard) -> list[Step]:
     reasons: dict[str, int] = {}
     for line in card.reasons:
         reasons[line.reason] = reasons.get(line.reason, 0) + line.rows
-    ranked = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
-    steps += [(f"refused: {reason}", count, "bad") for reason, count in ranked]
-    return [(name, float(count), f"{count:,}", kind) for name, count, kind in steps]
+    came = [("input files", card.inputs), ("clips found", card.clips_found)]
+    return funnel(came, card.clips_accepted, reasons)
 
 
 def _reasons(card: DataCard) -> Table:
@@ -241,18 +236,5 @@ def _pairs(values: dict[str, str]) -> list[Sequence[str]]:
 
 
 def _markdown(title: str, content: Table) -> str:
-    head, rows, numbers = content
-    if not rows:
-        return ""
-    rule = ["---:" if place in numbers else "---" for place in range(len(head))]
-    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## {title}\n\n{text}" if title else text
-
-
-def _cell(text: str) -> str:
-    """Text that Markdown leaves as it is."""
-    plain = " ".join(text.split())
-    for mark in "\\`*_[]<>|":
-        plain = plain.replace(mark, f"\\{mark}")
-    return plain
+    text = markdown.table(*content)
+    return f"## {title}\n\n{text}" if title and text else text
