@@ -18,7 +18,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.support.artifacts import say  # noqa: E402
-from flows.support.frame_progress import Progress  # noqa: E402
+from flows.support.frame_progress import FrameLines  # noqa: E402
 from tasks.lipsync.video import LipSyncResult, lip_sync_video  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 from tasks.registry.versions import resolve  # noqa: E402
@@ -51,7 +51,7 @@ def repaint(
         bf16=bf16,
         reference=reference,
         fps=fps,
-        progress=Progress(say),
+        progress=FrameLines(say),
     )
 
 

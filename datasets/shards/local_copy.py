@@ -11,13 +11,14 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
+from datasets.progress import Progress
 from datasets.shards.index import FOLDER, INDEX, VERSION, read_index
 from datasets.store.atomic import content_digest, link_atomic, replacing, write_atomic
 from datasets.store.local import LocalStore
@@ -30,9 +31,6 @@ SHARDS_AT_ONCE = 4
 DIGEST = re.compile("[0-9a-f]{64}")
 SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
 
-Progress = Callable[[int, int], None]
-"""Called with bytes that are here and bytes in all, from any thread, one call at a time."""
-
 
 def local_dataset(
     url: str | Path, cache: Path, progress: Progress | None = None, store: Store | None = None
@@ -42,7 +40,7 @@ def local_dataset(
     Args:
         url: a folder, or an `s3://` or `gs://` URL of one.
         cache: where copies lie, in folders named by the dataset's digest; they are kept.
-        progress: told how far the copy is.
+        progress: told how many bytes are here; called from any thread, one call at a time.
         store: what to read through, instead of what `url` gives.
 
     Raises:

@@ -6,10 +6,10 @@ milliseconds each: size, and the ETag or time of change that a fetch would be re
 """
 
 import urllib.request
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from datasets.progress import Progress
 from datasets.sources.items import How, SourceItem
 from datasets.sources.locations import (
     AGENT,
@@ -26,7 +26,7 @@ TIMEOUT_S = 10.0
 
 def with_versions(
     items: list[SourceItem],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> list[SourceItem]:
     """The items, those behind an address with size and version as their servers say now.

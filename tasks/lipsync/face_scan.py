@@ -4,7 +4,7 @@ In each shot the face that fills most of it is followed. What is kept per frame 
 small matrix, so hours of video fit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from datasets.faces.alignment import Aligner, three_points
 from datasets.faces.landmarks import Face, FaceMeshDetector, head_pose, mouth_opening
 from datasets.media import probe, read_frames
+from datasets.progress import Progress
 from tasks.faces.shots import ShotDetector
 from tasks.faces.tracks import Tracker
 
@@ -70,7 +71,7 @@ def _weight(points: dict[int, np.ndarray]) -> float:
 def scan_faces(
     path: Path,
     resolution: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress | None = None,
     fps: float | None = None,
 ) -> FaceScan:
     """Read a video once and find its main face.
@@ -95,7 +96,8 @@ def scan_faces(
             times.append(frame.time_s)
             shots.add(frame.picture)
             found.append([_small(face) for face in detector.detect(frame.picture)])
-            progress(len(times), max(expected, len(times) + 1))
+            if progress:
+                progress(len(times), max(expected, len(times) + 1), "finding the face")
     cuts = [0, *shots.cuts(), len(times)]
     scan = FaceScan(
         times_s=np.array(times),

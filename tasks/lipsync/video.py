@@ -27,6 +27,7 @@ from datasets.media import (
     probe,
     read_audio,
 )
+from datasets.progress import Progress
 from tasks.lipsync.face_scan import FaceScan, scan_faces
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
 from tasks.lipsync.playback import Shown, frames_between, frames_in_order, timeline
@@ -41,7 +42,6 @@ SILENCE_DB = -60.0
 """Peak against full scale under which a sound is no speech; what ffmpeg calls silent, zeros of
 16 bits, it reports as -91 dB."""
 
-Progress = Callable[[str, int, int], None]
 """Told the step's name, how many frames are done, and how many there are."""
 
 
@@ -135,14 +135,13 @@ def lip_sync_video(
             bundle says.
         fps: convert the video to this constant rate first, 25 as the published program does;
             None: the video's own.
-        progress: told how far it is.
+        progress: told how many frames are done of a step, which is the note.
 
     Raises:
         UserError: a file cannot be used, no face is in the video, or the device is missing.
         ModelFileError: the bundle is damaged.
     """
     began = time.monotonic()
-    tell = progress or (lambda step, done, total: None)
     for given in (video, audio):
         if output.exists() and given.exists() and output.samefile(given):
             raise UserError(f"the output {output} is one of the inputs: choose another name")
@@ -150,7 +149,7 @@ def lip_sync_video(
     wave = _sound(audio)
     info = _about(video)
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
-    scan = _scan(video, generator.resolution, fps, tell)
+    scan = _scan(video, generator.resolution, fps, progress)
     order = timeline(scan.times_s, scan.duration_s, len(wave) / SAMPLE_RATE)
     output.parent.mkdir(parents=True, exist_ok=True)
     frames = frames_in_order(video, order, scan.times_s, fps)
@@ -162,7 +161,8 @@ def lip_sync_video(
             writer.write(frame, at)
             written += 1
             found += repainted
-            tell("repainting faces", written, len(order))
+            if progress:
+                progress(written, len(order), "repainting faces")
     peak = float(np.abs(wave).max())
     return LipSyncResult(
         output,
@@ -209,11 +209,9 @@ def _checked_fps(fps: float | None) -> float | None:
     return float(fps)
 
 
-def _scan(video: Path, resolution: int, fps: float | None, tell: Progress) -> FaceScan:
+def _scan(video: Path, resolution: int, fps: float | None, progress: Progress | None) -> FaceScan:
     try:
-        scan = scan_faces(
-            video, resolution, lambda done, total: tell("finding the face", done, total), fps
-        )
+        scan = scan_faces(video, resolution, progress, fps)
     except SourceError as error:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
     if not scan.faces:

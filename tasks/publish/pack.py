@@ -17,6 +17,7 @@ from typing import Any
 from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE
+from datasets.progress import Progress
 from datasets.shards.index import FOLDER, INDEX, make_index, publish_index, read_index, read_samples
 from datasets.shards.splits import assign_splits
 from datasets.shards.writer import MAX_BYTES, Shard, ShardWriter
@@ -115,7 +116,7 @@ def pack(
     config: PackConfig,
     notes: Mapping[str, Any],
     extras: Extras,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> str:
     """Publish the dataset.
 

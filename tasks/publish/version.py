@@ -1,10 +1,11 @@
 """Judge everything that is finished and publish it as a new version, if anything is new."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 from datasets.errors import UserError
+from datasets.progress import Progress
 from datasets.shards.index import remove_replaced
 from datasets.sources.items import SourceItem
 from datasets.store.protocol import Store
@@ -69,7 +70,7 @@ def publish(
     packing: PackConfig,
     notes: Mapping[str, Any],
     forget: Iterable[str] = (),
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Published:
     """Publish what a journal holds.
 

@@ -176,16 +176,14 @@ def test_silent_speech_is_said_to_be_silent(
 def test_progress_is_told(
     portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
 ) -> None:
-    told: list[tuple[str, int, int]] = []
-    lip_sync_video(
-        portrait,
-        speech,
-        tmp_path / "out.mp4",
-        tmp_path,
-        progress=lambda *values: told.append(values),
-    )
-    assert {step for step, _, _ in told} == {"finding the face", "repainting faces"}
-    assert told[-1] == ("repainting faces", 48, 48)
+    told: list[tuple[int, int | None, str]] = []
+
+    def progress(done: int, total: int | None, note: str = "") -> None:
+        told.append((done, total, note))
+
+    lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path, progress=progress)
+    assert {step for _, _, step in told} == {"finding the face", "repainting faces"}
+    assert told[-1] == (48, 48, "repainting faces")
 
 
 @pytest.mark.parametrize("fps", [25, 25.0])

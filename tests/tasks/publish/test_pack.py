@@ -352,7 +352,7 @@ def test_only_shards_whose_clips_change_are_written_anew(
         return original(store, name)
 
     monkeypatch.setattr(pack, "read_samples", watched)
-    done: list[tuple[int, int]] = []
+    done: list[tuple[object, ...]] = []
     made = publish(
         LocalStore(out),
         Journal(LocalStore(out), IngestConfig(), 0.0),
