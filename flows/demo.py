@@ -18,6 +18,7 @@ local_environment(None)
 from prefect import flow  # noqa: E402
 
 from datasets.errors import UserError  # noqa: E402
+from datasets.store.atomic import content_digest  # noqa: E402
 from flows.evaluate_latentsync import evaluate_latentsync  # noqa: E402
 from flows.lip_sync import lip_sync  # noqa: E402
 from flows.promote_model import promote_model  # noqa: E402
@@ -182,8 +183,8 @@ class _Demo:
             "lip_sync",
             f"{self.material.source.name} with other words, about a minute",
             {
-                "source": parts.file_digest(self.material.source),
-                "driving": parts.file_digest(self.material.driving),
+                "source": content_digest(self.material.source),
+                "driving": content_digest(self.material.driving),
                 "model": [model, parts.digest_of(self.trained)],
             },
             lambda: lip_sync(
@@ -209,8 +210,8 @@ class _Demo:
             "how well all this worked",
             {
                 "dataset": self.ingested["digest"],
-                "output": parts.file_digest(self.result),
-                "driving": parts.file_digest(self.material.driving),
+                "output": content_digest(self.result),
+                "driving": content_digest(self.material.driving),
             },
             lambda: parts.measure(self.videos, files),
         )

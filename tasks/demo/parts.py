@@ -12,7 +12,6 @@ from datasets.errors import UserError
 from datasets.media import SAMPLE_RATE, write_flac
 from datasets.sample.make import make_driving_speech
 from datasets.shards.clips import Clip, ClipStore
-from datasets.store.atomic import content_digest
 from datasets.store.local import LocalStore
 from tasks.demo.lipsync_score import LipSyncScore, score_lip_sync
 from tasks.demo.report import RunFiles
@@ -59,11 +58,6 @@ def reuse_stages(source: Path, target: Path, stages: Sequence[str]) -> None:
 def digest_of(trained: Path) -> str:
     """Of the bundle that a training left."""
     return bundle_digest(trained / "bundle")
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    return content_digest(path)
 
 
 def choose_material(

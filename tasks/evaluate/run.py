@@ -5,7 +5,6 @@ clip's own speech back to it, *cross* gives it the speech of another test clip. 
 frames are kept until all numbers are there, so an interrupted evaluation goes on.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -40,7 +39,7 @@ from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
 from tasks.registry.metric import Metric
 from tasks.runtime.device import resolve_device
 from tasks.weights.bundle import bundle_digest, read_bundle
-from tasks.weights.by_name import weight_file
+from tasks.weights.by_name import weights_digest
 
 EVALUATION = "evaluation.json"
 DETAILS = "details.json"
@@ -156,7 +155,8 @@ def _settings(config: EvaluationConfig) -> dict[str, Any]:
 def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     """Digest of everything that must be equal for two models' numbers to be compared."""
     files = ("syncnet", "stable_syncnet", "inception", "i3d", "lpips")
-    used = {name: _weights_digest(getattr(config, f"{name}_weights")) for name in files}
+    given = {name: getattr(config, f"{name}_weights") for name in files}
+    used = {name: weights_digest(weights) if weights else "" for name, weights in given.items()}
     if not config.syncnet_weights:
         folder = judge_bundle / "syncnet"
         used["judge"] = bundle_digest(folder) if folder.is_dir() else ""
@@ -164,18 +164,6 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     return config_digest(
         {"version": PROTOCOL, "tests": tests, **_settings(config), **limits, **used}
     )
-
-
-def _weights_digest(given: str) -> str:
-    """sha256 of a file or name of the weights table, or over a folder; empty for none."""
-
-    if not given:
-        return ""
-    path = weight_file(given)
-    if path.is_dir():
-        return bundle_digest(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _finished(output: Path, protocol: str, model: str) -> dict[str, Metric] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
+from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
 from models.files.new_output import check_free, new_folder
 from models.files.state_dict import check_archive
@@ -26,7 +27,6 @@ from tasks.registry.versions import Registry
 from tasks.weights.bundle import ABOUT, bundle_digest, code_version, read_bundle
 from tasks.weights.by_name import weight_file
 from tasks.weights.download import free_bytes
-from tasks.weights.store import sha256_of
 
 RESOLUTIONS = {"latentsync-1.5-unet": 256, "latentsync-1.6-unet": 512}
 """What the shapes of a U-Net do not tell."""
@@ -138,7 +138,7 @@ def _about(
                 "name": getattr(files, part),
                 "file": path.name,
                 "bytes": path.stat().st_size,
-                "sha256": sha256_of(path),
+                "sha256": content_digest(path),
             }
             for part, path in paths.items()
         },

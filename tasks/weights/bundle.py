@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
 from models.latentsync.config import CROP, MASK, check_inputs
 
@@ -35,8 +36,7 @@ def bundle_digest(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        total.update(bytes.fromhex(content_digest(path)))
     return total.hexdigest()
 
 

@@ -10,13 +10,13 @@ folder or an address with the same layout; `WEIGHTS_OFFLINE=1` or `HF_HUB_OFFLIN
 forbids the network.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
 from tasks.weights.addresses import mirrored
 from tasks.weights.containers import container_fault
@@ -52,12 +52,6 @@ def find(name: str, table: Sequence[Weight] = WEIGHTS) -> Weight:
     raise ModelFileError(f"no weights are called {name!r}: choose one of {known}")
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _unchanged(weight: Weight, path: Path, folder: Path) -> bool:
     """Whether the file is in its place and is the one that was checked and recorded."""
     known = recorded(folder, weight.name)
@@ -73,7 +67,7 @@ def _mismatch(weight: Weight, path: Path, digest: str | None) -> str | None:
     """How a file differs from what is known of it beforehand, or None."""
     if weight.size is not None and path.stat().st_size != weight.size:
         return f"it has {path.stat().st_size} bytes where {weight.size} were expected"
-    if digest and (found := sha256_of(path)) != digest:
+    if digest and (found := content_digest(path)) != digest:
         return f"its sha256 is {found} where {digest} was expected"
     return None
 
@@ -124,7 +118,7 @@ def _remember(weight: Weight, path: Path, folder: Path) -> None:
     if not _unchanged(weight, path, folder):
         known = weight.sha256 or recorded(folder, weight.name).get("sha256")
         state = path.stat()
-        record(folder, weight.name, weight.file, known or sha256_of(path), state)
+        record(folder, weight.name, weight.file, known or content_digest(path), state)
 
 
 def verified(name: str, folder: Path | None = None, *, table: Sequence[Weight] = WEIGHTS) -> Path:
@@ -227,7 +221,7 @@ def _bring(
             f"weights {weight.name} came damaged from {url}: {wrong}; try again or use another "
             "WEIGHTS_MIRROR"
         )
-    digest = weight.sha256 or sha256_of(part)
+    digest = weight.sha256 or content_digest(part)
     before = recorded(folder, weight.name).get("sha256", digest)
     if before != digest:
         _log.warning(

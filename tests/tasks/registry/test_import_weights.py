@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from datasets.media import VideoWriter, probe, write_flac
+from datasets.store.atomic import content_digest
 from flows.import_weights import main
 from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder import KLAutoencoder
@@ -24,7 +25,6 @@ from tasks.lipsync.video import lip_sync_video
 from tasks.registry.import_weights import build_bundle, register_bundle
 from tasks.registry.third_party import Files
 from tasks.registry.versions import CANDIDATE, Registry, resolve
-from tasks.weights.store import sha256_of
 from tests.models.audio.test_whisper_tokens import openai_weights
 from tests.models.autoencoder.test_kl import old_names
 from tests.support.fake_bundle import store_uri
@@ -148,7 +148,7 @@ def test_it_says_where_it_is_from_and_that_nothing_was_trained(bundle: Path, fol
     assert about["resolution"] == 256
     for part, name in {"unet": "unet.pt", "vae": "vae.safetensors", "whisper": "tiny.pt"}.items():
         assert about["files"][part]["file"] == name
-        assert about["files"][part]["sha256"] == sha256_of(folder / name)
+        assert about["files"][part]["sha256"] == content_digest(folder / name)
 
 
 def test_it_can_be_registered_once(bundle: Path, store_uri: str) -> None:

@@ -234,7 +234,7 @@ def test_a_verified_file_is_read_once_and_never_fetched(
         read.append(path)
         return DIGEST
 
-    monkeypatch.setattr(store, "sha256_of", watched)
+    monkeypatch.setattr(store, "content_digest", watched)
     for row in (weight, replace(weight, name="other", file="kind/o.pt", size=None, sha256=None)):
         path = tmp_path / row.file
         path.parent.mkdir(exist_ok=True)
