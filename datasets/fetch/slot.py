@@ -6,7 +6,6 @@ watch-ID-0123456789abcdef.part    as much as has come so far (for pages a folder
 """
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -16,9 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from datasets.errors import Reason, SourceError
 from datasets.fetch.policy import Deadline
 from datasets.store.atomic import content_digest, sync_folder, write_atomic
+from datasets.store.lock import file_lock
 
 POLL_S = 0.5
 
@@ -59,30 +61,17 @@ class Slot:
             SourceError: TIMED_OUT when another process does so until the deadline.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = self._take()
-        while handle is None:
-            deadline.check()
-            deadline.clock.sleep(POLL_S)
-            handle = self._take()
+        lock = file_lock(self._lock)
+        while not lock.is_locked:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                deadline.check()
+                deadline.clock.sleep(POLL_S)
         try:
             yield
         finally:
-            os.close(handle)
-
-    def _take(self) -> int | None:
-        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one who held it may have removed the file that this process had opened.
-            if os.fstat(handle).st_ino == os.stat(self._lock).st_ino:
-                return handle
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-        return None
+            lock.release()
 
     def kept(self) -> Fetched | None:
         """The file, if it has been fetched and is still whole."""

@@ -6,14 +6,11 @@ complete. What an interrupted run has finished is not fetched again, and neither
 that the copy of another version holds.
 """
 
-import fcntl
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from datasets.progress import Progress
 from datasets.shards.index import FOLDER, INDEX, VERSION, read_index
 from datasets.store.atomic import content_digest, link_atomic, replacing, write_atomic
 from datasets.store.local import LocalStore
+from datasets.store.lock import file_lock
 from datasets.store.open import open_store
 from datasets.store.protocol import Store
 
@@ -53,7 +51,9 @@ def local_dataset(
         return store.folder
     text, index = _index(store)
     folder = cache / index["digest"]
-    with _alone(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    # Others wait, and then find it filled.
+    with file_lock(folder / ".lock"):
         if not (folder / INDEX).is_file():
             _Copy(store, folder, index["shards"], progress).run()
             write_atomic(folder / INDEX, text)
@@ -87,15 +87,6 @@ def _index(store: Store) -> tuple[bytes, dict[str, Any]]:
             f"{store.url}/{INDEX} is no dataset index of version {VERSION}: refresh the dataset"
         )
     return text, index
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time fill a folder; the others wait, and then find it filled."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class _Copy:

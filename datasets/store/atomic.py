@@ -5,7 +5,6 @@ killing a process at any moment leaves old or new content. A writer holds a lock
 temporary file, so that `sweep` can tell those of killed writers from those still written.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import lock_descriptor
 
 BLOCK = 1 << 20
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -104,7 +105,8 @@ def sweep(folder: Path) -> list[Path]:
         if TEMPORARY.fullmatch(path.name) and path.is_file():
             try:
                 with path.open("r+b") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if not lock_descriptor(file.fileno(), blocking=False):
+                        continue
                     path.unlink()
             except OSError:
                 continue
@@ -122,13 +124,10 @@ def _locked(path: Path) -> tuple[Path, BinaryIO]:
         temporary = _temporary(path)
         file = temporary.open("xb")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
+            ours = lock_descriptor(file.fileno(), blocking=False)
         except OSError:
             return temporary, file  # No locks on this file system, so no sweep either.
-        if temporary.exists():
+        if ours and temporary.exists():
             return temporary, file
         file.close()
 

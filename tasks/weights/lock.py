@@ -1,6 +1,5 @@
 """What is known of the weights in a folder: `weights.lock.json`, and who may write there."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from datasets.store.lock import file_lock
 from models.files.errors import ModelFileError
 
 LOCK_FILE = "weights.lock.json"
@@ -22,15 +22,17 @@ def exclusive(path: Path) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        lock = file_lock(path)
+        lock.acquire()
     except OSError as problem:
         raise ModelFileError(
             f"weights cannot be put into {path.parent} ({problem.strerror or problem}): make it a "
             "folder that can be written to, or give another one as --folder or WEIGHTS_DIR"
         ) from problem
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def can_lock(folder: Path, path: Path) -> bool:
