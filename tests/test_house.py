@@ -42,7 +42,7 @@ WORK = {
     "tasks/train",
 }
 MAY_IMPORT = {
-    "datasets/media": set(),
+    "datasets/media": {"datasets/store"},
     "datasets/store": set(),
     "datasets/sources": set(),
     "datasets/faces": {"datasets/media"},
@@ -140,7 +140,7 @@ MAY_IMPORT = {
         "datasets/store",
         *MODELS,
     },
-    "tasks/demo": {*WORK, *DATASETS},
+    "tasks/demo": {"models/files", *WORK, *DATASETS},
     "flows/support": {*WORK, *DATASETS, *MODELS},
     "flows": {"flows/support", "tasks/demo", *WORK, *DATASETS, *MODELS},
     # The folders themselves: `EVERYWHERE` and empty `__init__.py`.

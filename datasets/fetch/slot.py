@@ -7,7 +7,6 @@ watch-ID-0123456789abcdef.part    as much as has come so far (for pages a folder
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from filelock import Timeout
 
 from datasets.errors import Reason, SourceError
 from datasets.fetch.policy import Deadline
-from datasets.store.atomic import content_digest, sync_folder, write_atomic
+from datasets.store.atomic import content_digest, move_atomic, write_atomic
 from datasets.store.lock import file_lock
 
 POLL_S = 0.5
@@ -86,8 +85,6 @@ class Slot:
 
     def publish(self, whole: Path, suffix: str, version: str, sha256: str = "") -> Fetched:
         """Put a whole file into its place, for good; the rest of the attempt is removed."""
-        with whole.open("rb") as file:
-            os.fsync(file.fileno())
         done = Fetched(
             self.folder / f"{self.name}{suffix}",
             whole.stat().st_size,
@@ -96,8 +93,7 @@ class Slot:
         )
         # Without a record the file counts as not there, whatever it is replaced by.
         self.record.unlink(missing_ok=True)
-        whole.replace(done.path)
-        sync_folder(self.folder)
+        move_atomic(whole, done.path)
         write_atomic(self.record, json.dumps(asdict(done) | {"path": "", "file": done.path.name}))
         self.forget_part()
         return done

@@ -25,6 +25,7 @@ from datasets.media.container import (
     video_zero,
 )
 from datasets.media.joins import Joined, joins
+from datasets.store.atomic import write_atomic
 
 TOLERANCE_S = 0.02
 """Audio whose timestamps are further from the end of what came before is placed anew."""
@@ -297,10 +298,4 @@ def flac_bytes(audio: NDArray[np.float32], rate: int) -> bytes:
 
 def write_flac(path: Path, audio: NDArray[np.float32], rate: int) -> None:
     """`flac_bytes` as a file, which appears once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(flac_bytes(audio, rate))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, flac_bytes(audio, rate))

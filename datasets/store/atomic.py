@@ -75,7 +75,7 @@ def link_atomic(source: Path, target: Path) -> None:
     """
     make_folder(target.parent)
     while True:
-        temporary = _temporary(target)
+        temporary = unfinished_name(target)
         try:
             os.link(source, temporary)
             temporary.replace(target)
@@ -114,14 +114,15 @@ def sweep(folder: Path) -> list[Path]:
     return removed
 
 
-def _temporary(path: Path) -> Path:
+def unfinished_name(path: Path) -> Path:
+    """A new name beside `path` for what is to become it; `sweep` knows it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _locked(path: Path) -> tuple[Path, BinaryIO]:
     """A temporary file of ours for `path`, locked before a sweep could take it away."""
     while True:
-        temporary = _temporary(path)
+        temporary = unfinished_name(path)
         file = temporary.open("xb")
         try:
             ours = lock_descriptor(file.fileno(), blocking=False)

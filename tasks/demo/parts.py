@@ -13,6 +13,7 @@ from datasets.media import SAMPLE_RATE, write_flac
 from datasets.sample.make import make_driving_speech
 from datasets.shards.clips import Clip, ClipStore
 from datasets.store.local import LocalStore
+from models.files.new_output import new_folder
 from tasks.demo.lipsync_score import LipSyncScore, score_lip_sync
 from tasks.demo.report import RunFiles
 from tasks.demo.summary import build
@@ -49,10 +50,8 @@ def reuse_stages(source: Path, target: Path, stages: Sequence[str]) -> None:
     """Give a second training what the first one has finished; it checks whether that fits."""
     for stage in stages:
         if (source / stage).is_dir() and not (target / stage).exists():
-            unfinished = target / f"{stage}.copy"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(source / stage, unfinished)
-            unfinished.rename(target / stage)
+            with new_folder(target / stage) as folder:
+                shutil.copytree(source / stage, folder, dirs_exist_ok=True)
 
 
 def digest_of(trained: Path) -> str:

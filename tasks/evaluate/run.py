@@ -6,7 +6,6 @@ frames are kept until all numbers are there, so an interrupted evaluation goes o
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import numpy as np
 from datasets.errors import UserError
 from datasets.faces.landmarks import FaceMeshDetector, head_pose, mouth_opening
 from datasets.media import FPS, SAMPLE_RATE, VideoWriter, write_flac
-from datasets.store.atomic import write_atomic
+from datasets.store.atomic import replacing, write_atomic
 from datasets.store.manifest import config_digest
 from models.latentsync.sampling import bf16_pays
 from tasks.evaluate.clips import (
@@ -217,7 +216,8 @@ def _generate_all(
             audio = store.audio(clip.clip_id) if own else driving_audio(store, clip)
             landmarks = store.landmarks(clip.clip_id)[: len(frames)]
             painted = generate(generator, frames, audio, landmarks)
-            _save_array(path, painted)
+            with replacing(path) as file:
+                np.save(file, painted)
             done = f"{number + 1}/{len(tests.clips)}"
             say(f"{tests.title}: {kind} {done}, {len(painted)} frames")
 
@@ -243,13 +243,6 @@ def generate(
     times = np.arange(len(frames)) / FPS
     stream = generator.stream(iter(frames), times, generator.speech(audio), references)
     return np.stack(list(stream))
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
 
 
 def _measure_all(

@@ -17,6 +17,7 @@ from typing import Any
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
+from models.files.new_output import new_folder
 from tasks.registry.tracking import RunTracker, checked_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
 from tasks.weights.bundle import bundle_digest, read_bundle
@@ -232,16 +233,17 @@ class Registry:
         if not version.source.startswith(("file:", "/")):
             folder = cache / expected[:32]
         if not folder.is_dir() and folder.parent == cache:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as temporary, quiet():
+            with new_folder(folder) as unfinished, quiet():
                 import mlflow.artifacts
 
                 got = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{version.source}/artifacts",
-                    dst_path=temporary,
+                    dst_path=str(unfinished),
                     tracking_uri=self.uri,
                 )
-                Path(got).rename(folder)
+                for each in Path(got).iterdir():
+                    each.rename(unfinished / each.name)
+                Path(got).rmdir()
         bundles = [path.parent for path in folder.glob("*/bundle.json")]
         if len(bundles) != 1:
             raise ModelFileError(

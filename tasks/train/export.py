@@ -1,12 +1,13 @@
 """From the checkpoints of a finished run to the one folder that everything else uses."""
 
 import json
-import shutil
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
+from models.files.new_output import replacing_folder
 from tasks.sync.network_files import save_syncnet
 from tasks.train.assemble import trained_model, trained_syncnet
 from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
@@ -34,10 +35,11 @@ def check_place(output: Path) -> None:
     """Whether a bundle can be put there, before the days of training.
 
     Raises:
-        UserError: a folder of the user's has its name.
+        UserError: a file or folder of the user's has its name.
     """
     folder = output / BUNDLE
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ABOUT).is_file():
+    taken = any(folder.iterdir()) if folder.is_dir() else os.path.lexists(folder)
+    if taken and not (folder / ABOUT).is_file():
         raise UserError(
             f"{folder} holds something other than a bundle and would be replaced: give another "
             "output folder, or move it"
@@ -57,14 +59,8 @@ def save_bundle(job: TrainingJob) -> Path:
     description = about(job)
     if _is_of(folder, description):
         return folder
-    temporary = job.output / f"{BUNDLE}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        _write(job, temporary, description)
-        _swap(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with replacing_folder(folder) as unfinished:
+        _write(job, unfinished, description)
     return folder
 
 
@@ -72,22 +68,11 @@ def _write(job: TrainingJob, folder: Path, description: dict[str, Any]) -> None:
     import torch
 
     model = trained_model(job.recipe, job.output)
-    folder.mkdir(parents=True)
     model.save(folder)
     judge = trained_syncnet(job.recipe, job.output, torch.device("cpu"))
     save_syncnet(folder / "syncnet", judge.network, judge.config, judge.threshold)
     text = json.dumps(description, indent=1, sort_keys=True)
     (folder / ABOUT).write_text(text, encoding="utf-8")
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put a folder in the place of another; a crash in between leaves one of them whole."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_of(folder: Path, description: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from datasets.store.atomic import write_atomic
 from datasets.store.lock import file_lock
 from models.files.errors import ModelFileError
 
@@ -96,6 +97,4 @@ def record(folder: Path, name: str, file: str, digest: str, state: os.stat_resul
             "size": state.st_size,
             "mtime_ns": state.st_mtime_ns,
         }
-        temporary = folder / f"{LOCK_FILE}.tmp"
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(folder / LOCK_FILE)
+        write_atomic(folder / LOCK_FILE, json.dumps(content, indent=1, sort_keys=True))

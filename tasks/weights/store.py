@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.store.atomic import content_digest
+from datasets.store.atomic import content_digest, move_atomic
 from models.files.errors import ModelFileError
 from tasks.weights.addresses import mirrored
 from tasks.weights.containers import container_fault
@@ -233,7 +233,7 @@ def _bring(
         )
     # In this order a crash in between leaves no file that contradicts its record.
     record(folder, weight.name, weight.file, digest, part.stat())
-    part.replace(path)
+    move_atomic(part, path)
 
 
 @dataclass(frozen=True)

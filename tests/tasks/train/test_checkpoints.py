@@ -3,6 +3,7 @@
 import errno
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,17 +37,29 @@ def test_a_failed_write_keeps_the_previous_file(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
     path = tmp_path / "checkpoint.pt"
     save_state(path, {"step": 1})
-    (tmp_path / "checkpoint.pt.tmp").symlink_to(full)
+    honest = Path.open
+
+    def on_the_full_one(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        file = honest(self, mode, *rest, **more)
+        return honest(full, "wb") if mode == "xb" else file
+
+    monkeypatch.setattr(Path, "open", on_the_full_one)
     with pytest.raises(OSError, match="No space") as caught:
         save_state(path, {"step": 2, "network": {"w": torch.zeros(1 << 20)}})
     assert caught.value.errno == errno.ENOSPC
     assert load_state(path)["step"] == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
+    (tmp_path / ".checkpoint.pt.0123abcd.tmp").write_bytes(b"half")
+    save_state(tmp_path / "checkpoint.pt", {"step": 1})
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 

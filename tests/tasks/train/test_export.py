@@ -87,3 +87,8 @@ def test_a_folder_of_the_users_is_not_replaced(job: TrainingJob, tmp_path: Path)
     (tmp_path / "bundle" / "thesis.txt").touch()
     with pytest.raises(UserError, match="something other than a bundle"):
         check_place(tmp_path)
+    (tmp_path / "bundle" / "thesis.txt").rename(tmp_path / "thesis.txt")
+    (tmp_path / "bundle").rmdir()
+    (tmp_path / "thesis.txt").rename(tmp_path / "bundle")
+    with pytest.raises(UserError, match="something other than a bundle"):
+        check_place(tmp_path)
