@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "tasks/faces": {"datasets/faces", "datasets/media"},
     # The package `models` itself: a bundle names the version of the networks' source.
     "tasks/weights": {
+        "datasets/fetch",
         "datasets/store",
         "models/__init__.py",
         "models/files",
