@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,34 @@ def test_a_registered_bundle_comes_back_as_it_was(store_uri: str, tmp_path: Path
     tags = Registry(store_uri).version("roundtrip", version).tags
     assert tags["resolution"] == "64"
     assert tags["dataset_digest"] == ABOUT["dataset_digest"]
+
+
+def test_a_version_in_a_remote_store_is_fetched_whole_and_once(
+    store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = registered(store_uri, "remote", tmp_path / "bundle", b"far")
+    version = Registry(store_uri).version("remote", number)
+    there = Path(version.source.removeprefix("file://")) / "artifacts"
+    version = replace(version, source="s3://bucket/model")
+    asked: list[str] = []
+
+    def bring(artifact_uri: str, dst_path: str, tracking_uri: str) -> str:
+        asked.append(artifact_uri)
+        came = shutil.copytree(there, Path(dst_path) / "artifacts")
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return str(came)
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", bring)
+    cache = tmp_path / "cache"
+    with pytest.raises(KeyboardInterrupt):
+        Registry(store_uri).fetch(version, cache)
+    assert not list(tmp_path.glob("cache/*"))
+    for _ in range(2):
+        folder = Registry(store_uri).fetch(version, cache)
+        assert (folder / "weights.bin").read_bytes() == b"far"
+        assert folder.parent.parent == cache
+    assert asked == ["s3://bucket/model/artifacts"] * 2
 
 
 def test_the_same_bundle_of_the_same_run_is_one_version(store_uri: str, tmp_path: Path) -> None:
