@@ -27,7 +27,7 @@ demo: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy flows tasks models datasets tests benchmarks
+	$(BIN)/mypy flows tasks models datasets tests benchmarks latentsync_flows.py build_backend.py
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -7,6 +7,7 @@ About 15 minutes on 2 cores. Interrupted, the same command goes on; with nothing
 only says so again.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,5 +235,7 @@ class _Demo:
         return summary
 
 
+main = partial(run, demo)
+
 if __name__ == "__main__":
-    raise SystemExit(run(demo))
+    raise SystemExit(main())

@@ -7,6 +7,7 @@ the numbers and where everything is. The numbers become tags of the registered v
 promote-model decides by them.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,5 +141,7 @@ def evaluate_latentsync(
     }
 
 
+main = partial(run, evaluate_latentsync)
+
 if __name__ == "__main__":
-    raise SystemExit(run(evaluate_latentsync))
+    raise SystemExit(main())

@@ -6,6 +6,7 @@ The output has the input's size, frame rate and surroundings and lasts as long a
 audio; a shorter video runs forth and back. Frames without a face stay as they are.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,5 +127,7 @@ def lip_sync(
     }
 
 
+main = partial(run, lip_sync)
+
 if __name__ == "__main__":
-    raise SystemExit(run(lip_sync))
+    raise SystemExit(main())

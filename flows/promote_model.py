@@ -9,6 +9,7 @@ kept. Asking again about the same numbers gives the same answer. The command's e
 was promoted.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,5 +75,7 @@ def exit_code(decision: dict[str, Any]) -> int:
     return 0 if decision["promoted"] else REFUSED
 
 
+main = partial(run, promote_model, exit_code=exit_code)
+
 if __name__ == "__main__":
-    raise SystemExit(run(promote_model, exit_code=exit_code))
+    raise SystemExit(main())

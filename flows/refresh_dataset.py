@@ -10,6 +10,7 @@ stays in the dataset.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -365,5 +366,7 @@ def _ingest_config(resolution: int, scorer: str, weights: str, face_choice: str)
     return IngestConfig(resolution, scorer, weights, digest, face_choice=face_choice)
 
 
+main = partial(run, refresh_dataset, hello="refresh: starting Prefect, some seconds")
+
 if __name__ == "__main__":
-    raise SystemExit(run(refresh_dataset, hello="refresh: starting Prefect, some seconds"))
+    raise SystemExit(main())

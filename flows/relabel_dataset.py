@@ -7,6 +7,7 @@ shards, so clips can be refused and admitted either way.
 """
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from flows.support.cli import run
@@ -98,5 +99,7 @@ def relabel_dataset(
     return result
 
 
+main = partial(run, relabel_dataset)
+
 if __name__ == "__main__":
-    raise SystemExit(run(relabel_dataset))
+    raise SystemExit(main())

@@ -8,6 +8,7 @@ numbers and the places of bundle and output.
 """
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,5 +166,7 @@ def _train(
     }
 
 
+main = partial(run, train_latentsync)
+
 if __name__ == "__main__":
-    raise SystemExit(run(train_latentsync))
+    raise SystemExit(main())

@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets.errors import UserError
-from tasks.runtime.processes import ROOT
 
 HOME = Path("runs/prefect")
 """Kept across runs: making Prefect's SQLite file takes longer than starting its server."""
@@ -97,10 +96,9 @@ def prefect_server() -> Iterator[str | None]:
     log = home / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(port)],
+            [sys.executable, "-c", _SERVE, str(port), *sys.path],
             stdout=output,
             stderr=output,
-            cwd=ROOT,
             env=os.environ | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"},
             start_new_session=True,
         )
@@ -121,8 +119,11 @@ def prefect_server() -> Iterator[str | None]:
             server.wait()
 
 
+# It runs where the flow was called and finds what the flow finds, since relative paths among the
+# settings of Prefect and of Python are of that folder.
 _SERVE = """
 import sys
+sys.path[:] = sys.argv[2:]
 from tasks.runtime.processes import die_with_parent
 die_with_parent()
 import uvicorn

@@ -210,9 +210,10 @@ def _check_numbers(values: Any, folder: Path) -> None:
             )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m models.convert") -> int:
+    """Run the command line; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m models.convert",
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
