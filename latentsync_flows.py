@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         print(f"{NAME}: there is no {kind} {first!r}: {hint}--help lists all", file=sys.stderr)
         return MISTAKE
+    refuse_foreign_packages()
     module = importlib.import_module(COMMANDS[first].module)
     return int(module.main(given[1:], prog=f"{NAME} {first}"))
 
@@ -77,14 +78,37 @@ def usage() -> str:
         [
             f"usage: {NAME} COMMAND ...",
             "",
-            "LatentSync lip-sync as a workflow. Relative paths are those of the folder it is called",
-            "in, where `runs` takes what no place was named for.",
+            "LatentSync lip-sync as a workflow. Relative paths are those of the folder it is",
+            "called in, where `runs` takes what no place was named for.",
             "",
             *lines,
             "",
             f"`{NAME} COMMAND --help` explains a command.",
         ]
     )
+
+
+def refuse_foreign_packages() -> None:
+    """Look which packages Python would import under our names, without importing them.
+
+    Raises:
+        SystemExit: 2, after a sentence, where one of them is somebody else's.
+    """
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        expected = ROOT / name / "__init__.py"
+        if spec and spec.origin and Path(spec.origin).resolve() == expected:
+            continue
+        found = "nothing"
+        if spec:
+            found = spec.origin or ", ".join(spec.submodule_search_locations or [])
+        print(
+            f"the package {name!r} of {NAME} is {expected}, but Python finds {found} first: take "
+            "that off PYTHONPATH, run from another folder, uninstall it, or install "
+            f"{NAME} into an environment of its own",
+            file=sys.stderr,
+        )
+        raise SystemExit(MISTAKE)
 
 
 def version() -> str:

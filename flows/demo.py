@@ -11,27 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prefect import flow
+
+from datasets.errors import UserError
+from datasets.store.atomic import content_digest
+from flows.evaluate_latentsync import evaluate_latentsync
+from flows.lip_sync import lip_sync
+from flows.promote_model import promote_model
+from flows.refresh_dataset import refresh_dataset
+from flows.support.artifacts import say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow  # noqa: E402
-
-from datasets.errors import UserError  # noqa: E402
-from datasets.store.atomic import content_digest  # noqa: E402
-from flows.evaluate_latentsync import evaluate_latentsync  # noqa: E402
-from flows.lip_sync import lip_sync  # noqa: E402
-from flows.promote_model import promote_model  # noqa: E402
-from flows.refresh_dataset import refresh_dataset  # noqa: E402
-from flows.support.artifacts import say  # noqa: E402
-from flows.train_latentsync import train_latentsync  # noqa: E402
-from tasks.demo import parts  # noqa: E402
-from tasks.demo.report import RunFiles, write_report  # noqa: E402
-from tasks.demo.steps import Steps, folder_digest  # noqa: E402
-from tasks.demo.summary import as_text, write_summary  # noqa: E402
-from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
-from tasks.registry.tracking import default_uri  # noqa: E402
+from flows.train_latentsync import train_latentsync
+from tasks.demo import parts
+from tasks.demo.report import RunFiles, write_report
+from tasks.demo.steps import Steps, folder_digest
+from tasks.demo.summary import as_text, write_summary
+from tasks.recipes.recipe import recipe as make_recipe
+from tasks.registry.tracking import default_uri
 
 MODEL = "latentsync"
 CHAMPION = f"models:/{MODEL}@champion"

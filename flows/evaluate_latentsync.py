@@ -11,23 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.support.artifacts import say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_table_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.support.artifacts import say  # noqa: E402
-from flows.support.dataset_copy import local_copy  # noqa: E402
-from flows.support.evaluation_text import evaluation_lines  # noqa: E402
-from tasks.evaluate.record import log_evaluation, table, with_judge  # noqa: E402
-from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
-from tasks.recipes.evaluation import EvaluationConfig  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
-from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve  # noqa: E402
+from flows.support.dataset_copy import local_copy
+from flows.support.evaluation_text import evaluation_lines
+from tasks.evaluate.record import log_evaluation, table, with_judge
+from tasks.evaluate.run import evaluate, read_evaluation
+from tasks.recipes.evaluation import EvaluationConfig
+from tasks.registry.tracking import checked_uri, default_uri
+from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve
 
 
 @task(name="generate-and-measure", cache_policy=NO_CACHE)

@@ -10,19 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.support.artifacts import say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.support.artifacts import say  # noqa: E402
-from flows.support.frame_progress import FrameLines  # noqa: E402
-from tasks.lipsync.video import LipSyncResult, lip_sync_video  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
-from tasks.registry.versions import resolve  # noqa: E402
+from flows.support.frame_progress import FrameLines
+from tasks.lipsync.video import LipSyncResult, lip_sync_video
+from tasks.registry.tracking import checked_uri, default_uri
+from tasks.registry.versions import resolve
 
 
 @task(name="repaint", cache_policy=NO_CACHE)

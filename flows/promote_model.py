@@ -13,18 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.support.artifacts import say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.support.artifacts import say  # noqa: E402
-from tasks.registry.promotion import Decision, promote  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.promotion import Decision, promote
+from tasks.registry.tracking import checked_uri, default_uri
 
 REFUSED = 1
 

@@ -14,50 +14,46 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from datasets.errors import UserError
+from datasets.fetch.policy import DownloadSettings
+from datasets.sample.make import make_sample
+from datasets.shards.splits import assign_splits
+from datasets.sources.items import How, SourceItem, list_folder
+from datasets.sources.lists import SOURCES as LISTED
+from datasets.sources.lists import ListOptions, list_source
+from datasets.store.local import LocalStore
+from datasets.store.lock import only_writer
+from datasets.store.open import open_store
+from datasets.store.protocol import Store
+from flows.support.artifacts import ProgressReport, say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from datasets.errors import UserError  # noqa: E402
-from datasets.fetch.policy import DownloadSettings  # noqa: E402
-from datasets.sample.make import make_sample  # noqa: E402
-from datasets.shards.splits import assign_splits  # noqa: E402
-from datasets.sources.items import How, SourceItem, list_folder  # noqa: E402
-from datasets.sources.lists import SOURCES as LISTED  # noqa: E402
-from datasets.sources.lists import ListOptions, list_source  # noqa: E402
-from datasets.store.local import LocalStore  # noqa: E402
-from datasets.store.lock import only_writer  # noqa: E402
-from datasets.store.open import open_store  # noqa: E402
-from datasets.store.protocol import Store  # noqa: E402
-from flows.support.artifacts import ProgressReport, say  # noqa: E402
-from flows.support.refresh_text import (  # noqa: E402
+from flows.support.refresh_text import (
     RefreshProgress,
     changes_in_words,
     conclude,
     say_notes,
     say_set_aside,
 )
-from tasks.ingest.config import IngestConfig  # noqa: E402
-from tasks.ingest.download_stage import DownloadStage  # noqa: E402
-from tasks.ingest.journal import Journal  # noqa: E402
-from tasks.ingest.journal_entries import Changes  # noqa: E402
-from tasks.ingest.run import Crew, RefreshRun  # noqa: E402
-from tasks.ingest.source_state import plain  # noqa: E402
-from tasks.ingest.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
-from tasks.ingest.stage import IngestStage  # noqa: E402
-from tasks.publish import pack, receipt  # noqa: E402
-from tasks.publish import version as publishing  # noqa: E402
-from tasks.publish.card import SHOWN_NAMES  # noqa: E402
-from tasks.publish.settings import Settings, differences, next_settings, settings_before  # noqa: E402
-from tasks.runtime.device import resolve_device  # noqa: E402
-from tasks.runtime.ray_session import ray_session  # noqa: E402
-from tasks.runtime.room import gpu_share_of_core  # noqa: E402
-from tasks.runtime.stage import Resources  # noqa: E402
-from tasks.sync.scorers import get_scorer, scorer_weights_digest  # noqa: E402
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.download_stage import DownloadStage
+from tasks.ingest.journal import Journal
+from tasks.ingest.journal_entries import Changes
+from tasks.ingest.run import Crew, RefreshRun
+from tasks.ingest.source_state import plain
+from tasks.ingest.speaker_choice import IN_SYNC, POLICIES
+from tasks.ingest.stage import IngestStage
+from tasks.publish import pack, receipt
+from tasks.publish import version as publishing
+from tasks.publish.card import SHOWN_NAMES
+from tasks.publish.settings import Settings, differences, next_settings, settings_before
+from tasks.runtime.device import resolve_device
+from tasks.runtime.ray_session import ray_session
+from tasks.runtime.room import gpu_share_of_core
+from tasks.runtime.stage import Resources
+from tasks.sync.scorers import get_scorer, scorer_weights_digest
 
 SOURCES = ("sample", *LISTED)
 

@@ -10,21 +10,17 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from prefect import flow
+
+from datasets.errors import UserError
+from datasets.store.lock import only_writer
+from datasets.store.open import open_store
+from flows.support.artifacts import ProgressReport, funnel_rows, say, show_table
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow  # noqa: E402
-
-from datasets.errors import UserError  # noqa: E402
-from datasets.store.lock import only_writer  # noqa: E402
-from datasets.store.open import open_store  # noqa: E402
-from flows.support.artifacts import ProgressReport, funnel_rows, say, show_table  # noqa: E402
-from tasks.ingest.journal import Journal  # noqa: E402
-from tasks.publish import ledger, pack  # noqa: E402
-from tasks.publish.settings import changed_thresholds, settings_of  # noqa: E402
-from tasks.publish.version import publish  # noqa: E402
+from tasks.ingest.journal import Journal
+from tasks.publish import ledger, pack
+from tasks.publish.settings import changed_thresholds, settings_of
+from tasks.publish.version import publish
 
 
 @flow(name="relabel-dataset")

@@ -12,29 +12,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from datasets.store.lock import only_run
+from flows.support.artifacts import say, show_table
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from datasets.store.lock import only_run  # noqa: E402
-from flows.support.artifacts import say, show_table  # noqa: E402
-from flows.support.dataset_copy import local_copy  # noqa: E402
-from flows.support.train_text import dataset_line, result_lines  # noqa: E402
-from tasks.evaluate.record import table, with_judge  # noqa: E402
-from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
-from tasks.recipes.recipe import parse_overrides  # noqa: E402
-from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
-from tasks.registry.versions import record_evaluation  # noqa: E402
-from tasks.registry.versions import register as register_bundle  # noqa: E402
-from tasks.train import mlflow_runs  # noqa: E402
-from tasks.train.export import check_place, run_metrics, save_bundle  # noqa: E402
-from tasks.train.ray_group import train_with_ray  # noqa: E402
-from tasks.train.stages import TrainingJob, check, remaining  # noqa: E402
+from flows.support.dataset_copy import local_copy
+from flows.support.train_text import dataset_line, result_lines
+from tasks.evaluate.record import table, with_judge
+from tasks.evaluate.run import evaluate, read_evaluation
+from tasks.recipes.recipe import parse_overrides
+from tasks.recipes.recipe import recipe as make_recipe
+from tasks.registry.tracking import checked_uri, default_uri
+from tasks.registry.versions import record_evaluation
+from tasks.registry.versions import register as register_bundle
+from tasks.train import mlflow_runs
+from tasks.train.export import check_place, run_metrics, save_bundle
+from tasks.train.ray_group import train_with_ray
+from tasks.train.stages import TrainingJob, check, remaining
 
 
 @task(name="train-stages", cache_policy=NO_CACHE)

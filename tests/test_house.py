@@ -180,6 +180,8 @@ TABLES_OF_NAMES = {
     ("tasks/train/stages.py", "tasks/train/unet.py"),
 }
 """Imports of own modules inside functions: a name decides what is loaded, and torch with it."""
+SETS_UP = "flows/__init__.py"
+"""The one package that holds code: what must happen before prefect is imported."""
 MAX_LINES = 600
 MOST_SHOWN = 10
 """Names that an `__init__.py` may re-export."""
@@ -279,7 +281,7 @@ def test_rooms_have_files() -> None:
 
 def test_packages_hold_no_code() -> None:
     for path, tree in FILES.items():
-        if not path.endswith("/__init__.py"):
+        if not path.endswith("/__init__.py") or path == SETS_UP:
             continue
         shown = 0
         for node in tree.body:

@@ -1,5 +1,6 @@
 """The command `latentsync-flows`: its list, its refusals, and that it works from any folder."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -12,11 +13,17 @@ import latentsync_flows
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def python(code: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+def bare_environment() -> dict[str, str]:
+    """Of somebody who has set nothing up; importing `flows` here has set up Prefect."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+
+
+def python(code: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
     """Run code in a process that finds the repository as an editable install lets it."""
     return subprocess.run(
         [sys.executable, "-P", "-c", f"import sys; sys.path.append({str(ROOT)!r}); {code}"],
         cwd=cwd,
+        env=bare_environment() | env,
         capture_output=True,
         text=True,
         check=False,
@@ -89,6 +96,50 @@ def test_nothing_is_loaded_or_written_before_a_command_is_chosen(tmp_path: Path)
     done = python(code, tmp_path)
     assert done.stdout.endswith("loaded []\n"), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["flows", "tasks", "models", "datasets"])
+@pytest.mark.parametrize("command", ["weights", "lip-sync", "refresh-dataset"])
+def test_a_foreign_package_is_named_in_one_sentence(
+    tmp_path: Path, name: str, command: str
+) -> None:
+    foreign = tmp_path / "site" / name / "__init__.py"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("raise AssertionError('imported')\n", encoding="utf-8")
+    code = f"import latentsync_flows as it; it.main([{command!r}, '--help'])"
+    done = python(code, tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert f"is {ROOT / name / '__init__.py'}, but Python finds {foreign} first" in done.stderr
+    assert "environment of its own" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["tasks", "models", "datasets"])
+def test_a_flow_as_a_module_names_it_too(tmp_path: Path, name: str) -> None:
+    # A file will do: whoever has a `models.py` in the folder has it before all packages.
+    foreign = tmp_path / f"{name}.py"
+    foreign.write_text("", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.refresh_dataset", "--help"],
+        cwd=tmp_path,
+        env=bare_environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert f"Python finds {foreign} first" in done.stderr
+
+
+def test_a_folder_that_is_no_package_is_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    code = "import latentsync_flows as it; it.refuse_foreign_packages(); print('ours')"
+    assert python(code, tmp_path, PYTHONPATH=str(tmp_path)).stdout == "ours\n"
+
+
+def test_prefect_is_set_up_before_it_is_imported(tmp_path: Path) -> None:
+    code = "import flows.lip_sync; from prefect.settings import PREFECT_HOME as home; "
+    done = python(code + "print(home.value())", tmp_path)
+    assert done.stdout == f"{tmp_path / 'runs' / 'prefect'}\n", done.stderr
 
 
 def test_paths_are_those_of_the_caller(tmp_path: Path) -> None:
