@@ -8,7 +8,7 @@ JOBS ?= 2
 
 .PHONY: setup demo test lint weights clean
 
-setup: .venv/.installed
+setup: .venv/.installed .venv/.command
 
 # The lock is complete, so nothing is resolved again: --no-deps keeps the windowless OpenCV
 # that the lock names instead of the two that mediapipe and scenedetect would pull in.
@@ -19,6 +19,11 @@ setup: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@touch $@
+
+# The command latentsync-flows, which runs what is in this folder.
+.venv/.command: .venv/.installed pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 demo: setup

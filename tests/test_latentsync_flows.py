@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import latentsync_flows
 
@@ -148,6 +151,30 @@ def test_paths_are_those_of_the_caller(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "none" in done.stderr
     assert (tmp_path / "runs" / "prefect" / "prefect.db").is_file()
+
+
+def test_what_an_install_takes_fits_the_lock() -> None:
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert about["scripts"] == {"latentsync-flows": "latentsync_flows:main"}
+    assert callable(latentsync_flows.main)
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    locked: dict[str, str] = {
+        canonicalize_name(name): version for name, version in (x.split("==") for x in lines)
+    }
+    # The lock is installed without looking at what packages ask for.
+    headless = locked.pop("opencv-contrib-python-headless")
+    locked |= {"opencv-python": headless, "opencv-contrib-python": headless}
+    named = set()
+    for text in chain(about["dependencies"], *about["optional-dependencies"].values()):
+        wanted = Requirement(text)
+        named.add(canonicalize_name(wanted.name))
+        if wanted.name != about["name"]:
+            assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), text
+    asked = (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines()
+    asked_names = {canonicalize_name(Requirement(text).name) for text in asked}
+    assert named - {about["name"], "opencv-python", "opencv-contrib-python"} == asked_names - {
+        "opencv-contrib-python-headless"
+    }
 
 
 def test_no_wheel_is_made() -> None:
