@@ -30,6 +30,7 @@ from datasets.store.open import open_store
 from datasets.store.protocol import Store
 from flows.support.artifacts import ProgressReport, say
 from flows.support.cli import run
+from flows.support.parcel import Parcel
 from flows.support.refresh_text import (
     RefreshProgress,
     changes_in_words,
@@ -89,26 +90,27 @@ class Refresh:
 
 
 @task(name="list-sources", cache_policy=NO_CACHE)
-def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
+def list_sources(refresh: Refresh, sample_clips: int) -> Parcel[list[SourceItem]]:
     """All sources; the sample is made first where it is not there."""
     if refresh.source != "sample":
         report = ProgressReport(f"listing {refresh.source}")
-        return list_source(refresh.source, refresh.input, options=ListOptions(report))
+        return Parcel(list_source(refresh.source, refresh.input, options=ListOptions(report)))
 
     videos = refresh.work / "sample_videos"
     report = ProgressReport("making sample videos")
     made = make_sample(videos, sample_clips, workers=refresh.crew.workers, progress=report)
     wanted = set(made)
-    return [item for item in list_folder(videos) if item.path in wanted]
+    return Parcel([item for item in list_folder(videos) if item.path in wanted])
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
-def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
+def ingest(sources: Parcel[list[SourceItem]], refresh: Refresh) -> dict[str, Any]:
     """Fetch and ingest the sources that need it on Ray.
 
     Returns:
         `changes`, how many are new and so on, and `first_names` of these.
     """
+    items = sources.content
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
@@ -173,7 +175,9 @@ def _run_ingest(
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> dict[str, Any]:
+def publish(
+    sources: Parcel[list[SourceItem]], refresh: Refresh, told: dict[str, Any]
+) -> dict[str, Any]:
     """Judge all clips and write shards, ledger and index, unless these are there already; `told`
     is what `ingest` returned."""
     journal = refresh.journal()
@@ -183,7 +187,7 @@ def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> 
         refresh.settings.thresholds,
         refresh.settings.packing,
         told | {"source": refresh.source},
-        journal.gone(items) if refresh.forget_missing else (),
+        journal.gone(sources.content) if refresh.forget_missing else (),
         ProgressReport("publish: groups"),
     )
     if made.changed:
@@ -324,8 +328,8 @@ def refresh_dataset(
         refresh = replace(refresh, settings=settings(before))
         if before and (other := differences(before.thresholds, refresh.settings.thresholds)):
             say(f"thresholds change: {', '.join(other)}")
-        items = list_sources(refresh, sample_clips)
-        result = publish(items, refresh, ingest(items, refresh))
+        sources = list_sources(refresh, sample_clips)
+        result = publish(sources, refresh, ingest(sources, refresh))
     conclude(result, refresh.settings.packing.test_fraction)
     return result
 

@@ -23,6 +23,7 @@ from flows import relabel_dataset as relabel_module
 from flows.refresh_dataset import Refresh, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
 from flows.support import refresh_text as module
+from flows.support.parcel import Parcel
 from models.latentsync.config import MASK
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.run import Crew
@@ -104,7 +105,7 @@ def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
 
 
 def issue(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
-    return publish.fn(items, refresh, pretend_ingest(refresh, items))
+    return publish.fn(Parcel(items), refresh, pretend_ingest(refresh, items))
 
 
 def clips_of(out: Path) -> set[str]:
