@@ -9,7 +9,7 @@ changed it ends at once. New and changed sources are added; what has gone from t
 stays in the dataset.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from datasets.store.open import open_store
 from datasets.store.protocol import Store
 from flows.support.artifacts import ProgressReport, say
 from flows.support.cli import run
+from flows.support.parameters import Limits, split, taking
 from flows.support.parcel import Parcel
 from flows.support.refresh_text import (
     RefreshProgress,
@@ -199,41 +200,120 @@ def publish(
     return made.summary() | {"changes": told["changes"]}
 
 
+@dataclass(frozen=True)
+class ClipOptions:
+    """What the clips of a dataset are.
+
+    Args:
+        resolution: side of the aligned faces in pixels.
+        scorer: what measures the offset of the audio: mouth-audio, syncnet-v2 or
+            stable-syncnet.
+        scorer_weights: of the two networks: a file, a trained bundle, or a name of the
+            weights table.
+        face_choice: which of several faces is taken at a time: in-sync (the active speaker) or
+            largest.
+        quality: measure image quality with HyperIQA; by default as the dataset has it, and for
+            a new one where its weights are there.
+    """
+
+    resolution: int = 256
+    scorer: str = "mouth-audio"
+    scorer_weights: str = ""
+    face_choice: str = IN_SYNC
+    quality: bool | None = None
+
+    def config(self) -> IngestConfig:
+        """Checked; without the image quality, which depends on the dataset."""
+        if not 32 <= self.resolution <= 1024 or self.resolution % 8:
+            raise UserError(
+                f"a resolution of {self.resolution} is not possible: give a multiple of 8 from 32 "
+                "to 1024"
+            )
+        if self.face_choice not in POLICIES:
+            raise UserError(
+                f"there is no face choice {self.face_choice!r}: give {' or '.join(POLICIES)}"
+            )
+        get_scorer(self.scorer, self.scorer_weights)
+        digest = scorer_weights_digest(self.scorer, self.scorer_weights)
+        return IngestConfig(
+            self.resolution,
+            self.scorer,
+            self.scorer_weights,
+            digest,
+            face_choice=self.face_choice,
+        )
+
+
+@dataclass(frozen=True)
+class WorkOptions:
+    """Who does the work, and where.
+
+    Args:
+        device: where the scorer's network runs: cpu, cuda or mps.
+        gpu_share: part of a GPU that one worker takes, with device cuda; by default so much
+            that all cores have work, but at least a sixteenth.
+        workers: processes; by default one per core.
+        ray_address: of a running Ray cluster; by default one is started here.
+        deadline_s: seconds that ingesting one file may take; long videos have more.
+        work: folder of this machine for sample videos and downloads; by default the output,
+            or runs/work where that is no local folder.
+    """
+
+    device: str = "cpu"
+    gpu_share: float | None = None
+    workers: int | None = None
+    ray_address: str | None = None
+    deadline_s: float = 600.0
+    work: str | None = None
+
+    def folder(self, store: Store) -> Path:
+        """That of this machine."""
+        if self.work:
+            return Path(self.work)
+        return store.folder if isinstance(store, LocalStore) else Path("runs/work")
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """How files are fetched.
+
+    Args:
+        downloads: files that are fetched at once.
+        download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
+        download_deadline_s: seconds that fetching one file may take.
+        max_height: of videos from pages such as YouTube's: the best one not above it is taken.
+        cookies: a cookies.txt for pages that want a login.
+        keep_downloads: keep fetched files after they were ingested.
+    """
+
+    downloads: int = DownloadSettings.connections
+    download_mb_per_s: float = 0.0
+    download_deadline_s: float = DownloadSettings.deadline_s
+    max_height: int = DownloadSettings.max_height
+    cookies: str = ""
+    keep_downloads: bool = True
+
+    def settings(self) -> DownloadSettings:
+        """Checked."""
+        return DownloadSettings(
+            max_height=self.max_height,
+            connections=self.downloads,
+            rate=self.download_mb_per_s * 1e6,
+            deadline_s=self.download_deadline_s,
+            cookies=self.cookies,
+        )
+
+
 @flow(name="refresh-dataset")
+@taking(ClipOptions, Limits, WorkOptions, DownloadOptions)
 def refresh_dataset(
     source: str = "sample",
     input: str | None = None,
     output: str = "runs/dataset",
-    resolution: int = 256,
-    scorer: str = "mouth-audio",
-    scorer_weights: str = "",
-    device: str = "cpu",
-    face_choice: str = IN_SYNC,
-    gpu_share: float | None = None,
-    min_confidence: float | None = None,
-    max_offset_frames: float | None = None,
-    min_face_px: float | None = None,
-    min_coverage: float | None = None,
-    min_sharpness: float | None = None,
-    max_yaw_deg: float | None = None,
-    min_brightness: float | None = None,
-    max_brightness: float | None = None,
-    min_quality: float | None = None,
-    quality: bool | None = None,
-    test_fraction: float | None = None,
     sample_clips: int = 48,
-    workers: int | None = None,
-    ray_address: str | None = None,
-    deadline_s: float = 600.0,
-    downloads: int = DownloadSettings.connections,
-    download_mb_per_s: float = 0.0,
-    download_deadline_s: float = DownloadSettings.deadline_s,
-    max_height: int = DownloadSettings.max_height,
-    cookies: str = "",
-    keep_downloads: bool = True,
     forget_missing: bool = False,
     retry_failed: bool = False,
-    work: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Make or refresh a dataset of talking faces from videos.
 
@@ -244,78 +324,38 @@ def refresh_dataset(
             folders names the speakers; a file with one address per line; the folder of the
             data set. Addresses (s3://, gs://, http) will do, too.
         output: folder, or s3:// or gs:// address, for index.json, ledger.parquet and shards.
-        resolution: side of the aligned faces in pixels.
-        scorer: what measures the offset of the audio: mouth-audio, syncnet-v2 or
-            stable-syncnet.
-        scorer_weights: of the two networks: a file, a trained bundle, or a name of the
-            weights table.
-        device: where the scorer's network runs: cpu, cuda or mps.
-        face_choice: which of several faces is taken at a time: in-sync (the active speaker) or
-            largest.
-        gpu_share: part of a GPU that one worker takes, with device cuda; by default so much
-            that all cores have work, but at least a sixteenth.
-        min_confidence: smallest confidence in the offset, in the scorer's units; by default the
-            scorer's own. Thresholds that are not given stay as the dataset has them.
-        max_offset_frames: largest offset of the audio, frames at 25 fps.
-        min_face_px: smallest face in the source, pixels.
-        min_coverage: smallest share of frames on which the face was found.
-        min_sharpness: smallest variance of the Laplacian.
-        max_yaw_deg: furthest turn of the head, degrees.
-        min_brightness: darkest face, mean grey level.
-        max_brightness: brightest face, mean grey level.
-        min_quality: smallest image quality, where it is measured.
-        quality: measure image quality with HyperIQA; by default as the dataset has it, and for
-            a new one where its weights are there.
-        test_fraction: share of the speakers that are kept for testing; by default as the
-            dataset has it, or 0.2.
         sample_clips: how many videos the sample has.
-        workers: processes; by default one per core.
-        ray_address: of a running Ray cluster; by default one is started here.
-        deadline_s: seconds that ingesting one file may take; long videos have more.
-        downloads: files that are fetched at once.
-        download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
-        download_deadline_s: seconds that fetching one file may take.
-        max_height: of videos from pages such as YouTube's: the best one not above it is taken.
-        cookies: a cookies.txt for pages that want a login.
-        keep_downloads: keep fetched files after they were ingested.
         forget_missing: drop the clips of files that are no longer in the source.
         retry_failed: try all files again that failed or were unavailable, however often that
             was.
-        work: folder of this machine for sample videos and downloads; by default the output,
-            or runs/work where that is no local folder.
 
     Returns:
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons, reasons_without_clip,
         splits, speakers, loose_files and changes.
     """
-    # All parameters, of which the settings pick the thresholds.
-    asked = locals()
+    clips, limits, work, downloads = split(
+        options, ClipOptions, Limits, WorkOptions, DownloadOptions
+    )
     store = open_store(output)
-    local = store.folder if isinstance(store, LocalStore) else Path("runs/work")
-    config = _ingest_config(resolution, scorer, scorer_weights, face_choice)
+    config = clips.config()
 
     def settings(before: Settings | None) -> Settings:
-        return next_settings(before, config, asked, test_fraction, quality, source)
+        asked = asdict(limits)
+        return next_settings(before, config, asked, limits.test_fraction, clips.quality, source)
 
     refresh = _checked(
         Refresh(
             source,
             input or "",
             store,
-            Path(work) if work else local,
+            work.folder(store),
             settings(settings_before(store)),
-            Crew(workers=workers, deadline_s=deadline_s),
-            device,
-            gpu_share,
-            DownloadSettings(
-                max_height=max_height,
-                connections=downloads,
-                rate=download_mb_per_s * 1e6,
-                deadline_s=download_deadline_s,
-                cookies=cookies,
-            ),
-            keep_downloads,
-            ray_address,
+            Crew(workers=work.workers, deadline_s=work.deadline_s),
+            work.device,
+            work.gpu_share,
+            downloads.settings(),
+            downloads.keep_downloads,
+            work.ray_address,
             forget_missing,
             retry_failed,
         )
@@ -352,18 +392,6 @@ def _checked(refresh: Refresh) -> Refresh:
     inside = Path(given) if given and "://" not in given else None
     pack.check_output(refresh.store, inside)
     return refresh
-
-
-def _ingest_config(resolution: int, scorer: str, weights: str, face_choice: str) -> IngestConfig:
-    if not 32 <= resolution <= 1024 or resolution % 8:
-        raise UserError(
-            f"a resolution of {resolution} is not possible: give a multiple of 8 from 32 to 1024"
-        )
-    if face_choice not in POLICIES:
-        raise UserError(f"there is no face choice {face_choice!r}: give {' or '.join(POLICIES)}")
-    get_scorer(scorer, weights)
-    digest = scorer_weights_digest(scorer, weights)
-    return IngestConfig(resolution, scorer, weights, digest, face_choice=face_choice)
 
 
 main = partial(run, refresh_dataset, hello="refresh: starting Prefect, some seconds")

@@ -17,6 +17,7 @@ from datasets.store.lock import only_writer
 from datasets.store.open import open_store
 from flows.support.artifacts import ProgressReport, funnel_rows, say, show_table
 from flows.support.cli import run
+from flows.support.parameters import Limits, split, taking
 from tasks.ingest.journal import Journal
 from tasks.publish import ledger, pack
 from tasks.publish.settings import changed_thresholds, settings_of
@@ -24,51 +25,29 @@ from tasks.publish.version import publish
 
 
 @flow(name="relabel-dataset")
-def relabel_dataset(
-    dataset: str,
-    min_confidence: float | None = None,
-    max_offset_frames: float | None = None,
-    min_face_px: float | None = None,
-    min_coverage: float | None = None,
-    min_sharpness: float | None = None,
-    max_yaw_deg: float | None = None,
-    min_brightness: float | None = None,
-    max_brightness: float | None = None,
-    min_quality: float | None = None,
-    test_fraction: float | None = None,
-) -> dict[str, Any]:
+@taking(Limits)
+def relabel_dataset(dataset: str, **options: Any) -> dict[str, Any]:
     """Judge the clips of a dataset by other thresholds and publish the result.
 
     Args:
         dataset: folder or address of the dataset.
-        min_confidence: smallest confidence in the offset; what is not given stays as it was.
-        max_offset_frames: largest offset of the audio, frames at 25 fps.
-        min_face_px: smallest face in the source, pixels.
-        min_coverage: smallest share of frames on which the face was found.
-        min_sharpness: smallest variance of the Laplacian.
-        max_yaw_deg: furthest turn of the head, degrees.
-        min_brightness: darkest face, mean grey level.
-        max_brightness: brightest face, mean grey level.
-        min_quality: smallest image quality, where it was measured.
-        test_fraction: share of the speakers that are kept for testing.
 
     Returns:
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons, and how many clips
         were newly_accepted and newly_refused.
     """
-    # All parameters, of which the thresholds are picked.
-    asked = locals()
+    (limits,) = split(options, Limits)
     store = open_store(dataset)
-    if all(value is None for name, value in asked.items() if name != "dataset"):
+    if limits == Limits():
         raise UserError("no threshold is given: --help lists them")
     # Where there is no dataset, nothing is made to lock it.
     settings_of(store)
     with only_writer(store):
         settings = settings_of(store)
         packing = settings.packing
-        if test_fraction is not None:
-            packing = pack.with_fraction(packing, test_fraction)
-        thresholds = changed_thresholds(settings.thresholds, asked)
+        if limits.test_fraction is not None:
+            packing = pack.with_fraction(packing, limits.test_fraction)
+        thresholds = changed_thresholds(settings.thresholds, asdict(limits))
         before = ledger.previous_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
         journal.must_hold({row["clip_id"] for row in ledger.accepted(before)})
