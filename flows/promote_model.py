@@ -10,7 +10,6 @@ was promoted.
 """
 
 from pathlib import Path
-from typing import Any
 
 from flows.support.cli import run
 from flows.support.prefect_local import local_environment
@@ -22,7 +21,7 @@ from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.support.artifacts import say  # noqa: E402
-from tasks.registry.promotion import Decision, promote  # noqa: E402
+from tasks.registry.promotion import Decision, DecisionRecord, promote  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 
 REFUSED = 1
@@ -40,7 +39,7 @@ def promote_model(
     tracking_uri: str | None = None,
     output: str = "runs/promotion",
     version: int | None = None,
-) -> dict[str, Any]:
+) -> DecisionRecord:
     """Compare the candidate with the champion and promote or refuse it.
 
     The command's exit code is 0 when it was promoted, 1 when it was refused. The flow run
@@ -61,7 +60,7 @@ def promote_model(
     for reason in decision.reasons:
         say(f"  {reason}")
     create_markdown_artifact(key="latentsync-decision", markdown=_markdown(decision))
-    return decision.as_dict()
+    return decision.as_record()
 
 
 def _markdown(decision: Decision) -> str:
@@ -69,7 +68,7 @@ def _markdown(decision: Decision) -> str:
     return f"**{decision.model} version {decision.candidate}: {decision.verdict}**\n\n{reasons}\n"
 
 
-def exit_code(decision: dict[str, Any]) -> int:
+def exit_code(decision: DecisionRecord) -> int:
     """0 for a promotion, REFUSED otherwise."""
     return 0 if decision["promoted"] else REFUSED
 

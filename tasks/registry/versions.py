@@ -13,10 +13,11 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
+from tasks.registry.metric import Measured, RecordedEvaluation
 from tasks.registry.tracking import RunTracker, checked_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
 from tasks.weights.bundle import bundle_digest, read_bundle
@@ -45,6 +46,11 @@ class ModelVersion:
         """A tag that holds a JSON object; None when it is not set."""
         text = self.tags.get(name)
         return json.loads(text) if text else None
+
+    @property
+    def evaluation(self) -> RecordedEvaluation | None:
+        """What `record_evaluation` kept; None when the version was not evaluated."""
+        return cast(RecordedEvaluation | None, self.json_tag(EVALUATION_TAG))
 
 
 class Registry:
@@ -355,7 +361,7 @@ def set_alias(model_name: str, alias: str, version: int, uri: str) -> None:
 
 
 def record_evaluation(
-    model_name: str, version: int, uri: str, evaluation: dict[str, Any], judge: str = ""
+    model_name: str, version: int, uri: str, evaluation: Measured, judge: str = ""
 ) -> None:
     """Keep an evaluation as tags of a version, for `promotion`.
 
@@ -366,10 +372,13 @@ def record_evaluation(
         evaluation: content of the `evaluation.json` that `evaluate` wrote.
         judge: address of the model whose sync network judged, if not its own.
     """
-    metrics: dict[str, Any] = evaluation["metrics"]
+    metrics = evaluation["metrics"]
     values = {name: entry["value"] for name, entry in metrics.items()}
     tags = {f"metric.{name}": f"{value:.6g}" for name, value in values.items() if value is not None}
-    kept = {name: evaluation[name] for name in ("protocol_digest", "metrics")}
+    kept: RecordedEvaluation = {
+        "protocol_digest": evaluation["protocol_digest"],
+        "metrics": metrics,
+    }
     if judge:
         kept["judge"] = judge
     tags[EVALUATION_TAG] = json.dumps(kept, sort_keys=True)

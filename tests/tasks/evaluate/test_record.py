@@ -8,7 +8,7 @@ from tasks.evaluate.record import judge_reference, log_evaluation, table, with_j
 from tasks.evaluate.run import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.versions import Registry, record_evaluation, resolve
-from tests.support.fake_bundle import evaluation, registered, store_uri
+from tests.support.fake_bundle import evaluation, registered, store_uri, whole_evaluation
 
 __all__ = ["store_uri"]
 
@@ -48,7 +48,8 @@ def test_the_numbers_become_a_run_with_pictures(store_uri: str, tmp_path: Path) 
     version = Registry(store_uri).version(name, number)
     for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS):
         (tmp_path / file).write_text("content")
-    content = evaluation(fid=1.25, ssim=0.5) | {"config": {"steps": 4}, "clips": ["a", "b"]}
+    metrics = evaluation(fid=1.25, ssim=0.5)["metrics"]
+    content = whole_evaluation(metrics, config={"steps": 4}, clips=["a", "b"])
     content["metrics"]["lmd"] = {"value": None, "label": "none", "n": 0}
     run_id = log_evaluation(content, tmp_path, store_uri, name, version)
     client = MlflowClient(store_uri)
