@@ -8,7 +8,7 @@ promote-model decides by them.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from flows.support.cli import run
 from flows.support.prefect_local import local_environment
@@ -23,24 +23,35 @@ from flows.support.artifacts import say  # noqa: E402
 from flows.support.dataset_copy import local_copy  # noqa: E402
 from flows.support.evaluation_text import evaluation_lines  # noqa: E402
 from tasks.evaluate.record import log_evaluation, table, with_judge  # noqa: E402
-from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
+from tasks.evaluate.run import evaluate  # noqa: E402
 from tasks.recipes.evaluation import EvaluationConfig  # noqa: E402
+from tasks.registry.metric import Evaluation, Metric  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve  # noqa: E402
+
+
+class EvaluationResult(TypedDict):
+    """What the flow returns."""
+
+    metrics: dict[str, Metric]
+    clips: list[str]
+    output: str
+    run_id: str
+    version: int | None
+    """Of the registered model; None where a folder was evaluated."""
 
 
 @task(name="generate-and-measure", cache_policy=NO_CACHE)
 def generate_and_measure(
     bundle: Path, dataset: Path, output: Path, config: EvaluationConfig, device: str
-) -> dict[str, Any]:
+) -> Evaluation:
     """Videos, numbers and pictures in the output folder; returns `evaluation.json`."""
-    evaluate(bundle, dataset, output, config, device, say)
-    return read_evaluation(output)
+    return evaluate(bundle, dataset, output, config, device, say)
 
 
 @task(name="log-evaluation", cache_policy=NO_CACHE)
 def log_results(
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     output: Path,
     uri: str,
     experiment: str,
@@ -78,7 +89,7 @@ def evaluate_latentsync(
     i3d_weights: str = "",
     lpips_weights: str = "",
     tracking_uri: str | None = None,
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Generate videos of unseen speakers and measure them.
 
     Args:

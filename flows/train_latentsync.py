@@ -24,9 +24,10 @@ from flows.support.artifacts import say, show_table  # noqa: E402
 from flows.support.dataset_copy import local_copy  # noqa: E402
 from flows.support.train_text import dataset_line, result_lines  # noqa: E402
 from tasks.evaluate.record import table, with_judge  # noqa: E402
-from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
+from tasks.evaluate.run import evaluate  # noqa: E402
 from tasks.recipes.recipe import parse_overrides  # noqa: E402
 from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
+from tasks.registry.metric import Evaluation  # noqa: E402
 from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
 from tasks.registry.versions import record_evaluation  # noqa: E402
 from tasks.registry.versions import register as register_bundle  # noqa: E402
@@ -59,28 +60,33 @@ def export_bundle(job: TrainingJob) -> Path:
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)
-def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> str:
+def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Evaluation, str]:
     """The recipe's short evaluation of the bundle, into `output/evaluation`.
 
     Returns:
-        Address of the model whose sync network judged; empty for the bundle's own.
+        The evaluation, and the address of the model whose sync network judged; empty for the
+        bundle's own.
     """
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
     output = job.output / mlflow_runs.EVALUATION_FOLDER
-    metrics = evaluate(folder, job.dataset, output, config, job.device, say)
-    show_table("train-latentsync-evaluation", table(dict(metrics)), f"`{output}`")
-    return judge
+    evaluation = evaluate(folder, job.dataset, output, config, job.device, say)
+    show_table("train-latentsync-evaluation", table(evaluation["metrics"]), f"`{output}`")
+    return evaluation, judge
 
 
 @task(name="register-candidate", cache_policy=NO_CACHE)
 def register_version(
-    job: TrainingJob, folder: Path, model_name: str, run_id: str, judge: str
+    job: TrainingJob,
+    folder: Path,
+    model_name: str,
+    run_id: str,
+    evaluation: Evaluation,
+    judge: str,
 ) -> int:
     """Register the bundle with its evaluation; returns the version, now called candidate."""
     tags = {"recipe": job.recipe.name}
     version = register_bundle(folder, model_name, job.tracking_uri, run_id, tags)
-    content = read_evaluation(job.output / mlflow_runs.EVALUATION_FOLDER)
-    record_evaluation(model_name, version, job.tracking_uri, content, judge)
+    record_evaluation(model_name, version, job.tracking_uri, evaluation, judge)
     return version
 
 
@@ -147,14 +153,13 @@ def _train(
         folder = export_bundle(job)
         metrics, seconds = run_metrics(job)
         before = time.monotonic()
-        judge = evaluate_bundle(job, folder, model_name)
+        evaluation, judge = evaluate_bundle(job, folder, model_name)
         seconds["evaluation"] = time.monotonic() - before
-        measured = read_evaluation(job.output / mlflow_runs.EVALUATION_FOLDER)
-        metrics["evaluation"] = measured["metrics"]
+        metrics["evaluation"] = evaluation["metrics"]
         mlflow_runs.log_results(tracked, metrics)
         version = None
         if register:
-            version = register_version(job, folder, model_name, tracked.run_id, judge)
+            version = register_version(job, folder, model_name, tracked.run_id, evaluation, judge)
     seconds["total"] = time.monotonic() - began
     return {
         "run_id": tracked.run_id,
