@@ -11,7 +11,7 @@ stays in the dataset.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from flows.support.cli import run
 from flows.support.prefect_local import local_environment
@@ -61,6 +61,22 @@ from tasks.sync.scorers import get_scorer, scorer_weights_digest  # noqa: E402
 SOURCES = ("sample", *LISTED)
 
 
+class Told(TypedDict):
+    """How a list of sources differs from what is finished."""
+
+    changes: dict[str, int]
+    """How many files are new and so on."""
+    first_names: dict[str, list[str]]
+    """Of the first few of these."""
+
+
+class RefreshResult(publishing.VersionSummary):
+    """What the flow returns."""
+
+    changes: dict[str, int]
+    """How many files are new and so on."""
+
+
 @dataclass(frozen=True)
 class Refresh:
     """One refresh, its parameters checked."""
@@ -106,16 +122,12 @@ def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
-def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
-    """Fetch and ingest the sources that need it on Ray.
-
-    Returns:
-        `changes`, how many are new and so on, and `first_names` of these.
-    """
+def ingest(items: list[SourceItem], refresh: Refresh) -> Told:
+    """Fetch and ingest the sources that need it on Ray."""
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
-    told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
+    told: Told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
     if not refresh.forget_missing:
         publishing.refuse_losses(refresh.store, journal, items)
     if not changes.todo:
@@ -176,7 +188,7 @@ def _run_ingest(
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> dict[str, Any]:
+def publish(items: list[SourceItem], refresh: Refresh, told: Told) -> RefreshResult:
     """Judge all clips and write shards, ledger and index, unless these are there already; `told`
     is what `ingest` returned."""
     journal = refresh.journal()
@@ -185,7 +197,7 @@ def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> 
         journal,
         refresh.settings.thresholds,
         refresh.settings.packing,
-        told | {"source": refresh.source},
+        {**told, "source": refresh.source},
         journal.gone(items) if refresh.forget_missing else (),
         ProgressReport("publish: groups"),
     )
@@ -195,7 +207,7 @@ def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> 
         say("publish: nothing has changed")
     say_notes(made.notes)
     say_set_aside(journal.set_aside())
-    return made.summary() | {"changes": told["changes"]}
+    return {**made.summary(), "changes": told["changes"]}
 
 
 @flow(name="refresh-dataset")
@@ -233,7 +245,7 @@ def refresh_dataset(
     forget_missing: bool = False,
     retry_failed: bool = False,
     work: str | None = None,
-) -> dict[str, Any]:
+) -> RefreshResult:
     """Make or refresh a dataset of talking faces from videos.
 
     Args:

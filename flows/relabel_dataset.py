@@ -7,7 +7,6 @@ shards, so clips can be refused and admitted either way.
 """
 
 from dataclasses import asdict
-from typing import Any
 
 from flows.support.cli import run
 from flows.support.prefect_local import local_environment
@@ -23,7 +22,14 @@ from flows.support.artifacts import ProgressReport, funnel_rows, say, show_table
 from tasks.ingest.journal import Journal  # noqa: E402
 from tasks.publish import ledger, pack  # noqa: E402
 from tasks.publish.settings import changed_thresholds, settings_of  # noqa: E402
-from tasks.publish.version import publish  # noqa: E402
+from tasks.publish.version import VersionSummary, publish  # noqa: E402
+
+
+class RelabelResult(VersionSummary):
+    """What the flow returns."""
+
+    newly_accepted: int
+    newly_refused: int
 
 
 @flow(name="relabel-dataset")
@@ -39,7 +45,7 @@ def relabel_dataset(
     max_brightness: float | None = None,
     min_quality: float | None = None,
     test_fraction: float | None = None,
-) -> dict[str, Any]:
+) -> RelabelResult:
     """Judge the clips of a dataset by other thresholds and publish the result.
 
     Args:
@@ -83,7 +89,7 @@ def relabel_dataset(
             {"source": settings.source},
             on_progress=ProgressReport("relabel: groups"),
         )
-    result = made.summary() | {"newly_accepted": 0, "newly_refused": 0}
+    result: RelabelResult = {**made.summary(), "newly_accepted": 0, "newly_refused": 0}
     if made.relabelled:
         result["newly_accepted"] = sum(made.relabelled.newly_accepted.values())
         result["newly_refused"] = sum(made.relabelled.newly_refused.values())

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from datasets.errors import UserError
-from datasets.shards.records import COLUMNS, ClipRow, Verdict
+from datasets.shards.records import COLUMNS, ClipRow, LedgerRow, Verdict
 from datasets.store.protocol import Store
 
 LEDGER = "ledger.parquet"
@@ -30,7 +30,7 @@ def ledger_order(row: Row) -> tuple[Any, ...]:
     return row["path"], row["start_s"], row["track"], row["clip_id"]
 
 
-def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[LedgerRow]:
     """Rows of the published ledger, with some columns or with all.
 
     Raises:

@@ -32,6 +32,7 @@ from tasks.ingest.layout import SHARDS, SPARE
 from tasks.publish.ledger import LEDGER, Row, accepted, ledger_bytes
 from tasks.publish.receipt import (
     RECEIPT,
+    Receipt,
     current_index,
     previous_shards,
     read_previous_splits,
@@ -164,16 +165,15 @@ def pack(
         older = [shard["name"] for shard in current["shards"]]
     for name, content in extras(index, by_speaker).items():
         store.write(name, content)
-    receipt = {
+    receipt: Receipt = {
         "fingerprint": fingerprint(groups, rows, config),
         "digest": index["digest"],
         "ledger_bytes": len(ledger),
         "packing": asdict(config),
         "splits": {**before, **by_speaker},
         "previous_shards": older,
-        **notes,
     }
-    store.write(RECEIPT, json.dumps(receipt, indent=1) + "\n")
+    store.write(RECEIPT, json.dumps({**receipt, **notes}, indent=1) + "\n")
     publish_index(store, index, older)
     return str(index["digest"])
 

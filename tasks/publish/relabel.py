@@ -29,7 +29,7 @@ class RelabelReport:
         """Whether the dataset has other clips than before."""
         return bool(self.newly_accepted or self.newly_refused)
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[dict[str, str | int]]:
         """One mapping from column to value for each line, for people to read."""
         lines = [
             *((f"newly accepted, was {why}", count) for why, count in self.newly_accepted.items()),

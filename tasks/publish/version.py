@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from datasets.errors import UserError
 from datasets.progress import Progress
 from datasets.shards.index import remove_replaced
+from datasets.shards.records import LedgerRow
 from datasets.sources.items import SourceItem
 from datasets.store.protocol import Store
 from tasks.ingest.journal import Journal
@@ -22,6 +23,25 @@ from tasks.publish.receipt import current_index, previous_shards, read_receipt
 from tasks.publish.relabel import RelabelReport, relabel_report
 
 
+class VersionSummary(TypedDict):
+    """Counts of a version, for a flow's result."""
+
+    dataset: str
+    digest: str
+    inputs: int
+    clips_accepted: int
+    clips_rejected: int
+    reasons: dict[str, int]
+    """Of all rows that were refused."""
+    reasons_without_clip: dict[str, int]
+    """Of those among them that are no clip."""
+    splits: dict[str, int]
+    """Split -> number of clips."""
+    loose_files: int
+    """Files that lie in no folder that names a speaker."""
+    speakers: int
+
+
 @dataclass(frozen=True)
 class Published:
     """A version of a dataset."""
@@ -31,7 +51,7 @@ class Published:
     previous: str
     """Digest of the version before; the same one where nothing has changed."""
     inputs: int
-    rows: list[dict[str, Any]]
+    rows: list[LedgerRow]
     splits: Mapping[str, int]
     """Split -> number of clips."""
     loose_files: int
@@ -45,8 +65,8 @@ class Published:
     def changed(self) -> bool:
         return self.digest != self.previous
 
-    def summary(self) -> dict[str, Any]:
-        """Counts for a flow's result."""
+    def summary(self) -> VersionSummary:
+        """Its counts."""
         good = accepted(self.rows)
         without_clip = [row for row in self.rows if not row["clip_id"]]
         return {
@@ -139,7 +159,7 @@ def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
     )
 
 
-def _noted(row: dict[str, Any], note: str) -> dict[str, Any]:
+def _noted(row: LedgerRow, note: str) -> LedgerRow:
     """A judged row whose detail also tells what is wrong with its file."""
     return row | {"detail": "; ".join(filter(None, (row["detail"], note)))} if note else row
 
@@ -203,11 +223,11 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
 
 
 def _relabelled(
-    store: Store, rows: list[dict[str, Any]], thresholds: Thresholds
+    store: Store, rows: list[LedgerRow], thresholds: Thresholds
 ) -> RelabelReport | None:
     """What became of the clips of the published version; None where thresholds are the same."""
-    receipt = read_receipt(store) or {}
-    if receipt.get("thresholds") in (None, asdict(thresholds)):
+    receipt = read_receipt(store)
+    if receipt is None or receipt.get("thresholds") in (None, asdict(thresholds)):
         return None
     columns = ("clip_id", "verdict", "reason")
     now = {row["clip_id"]: row for row in rows if row["clip_id"]}
@@ -216,7 +236,7 @@ def _relabelled(
 
 
 def _card(
-    rows: list[dict[str, Any]],
+    rows: list[LedgerRow],
     index: Mapping[str, Any],
     splits: Mapping[str, str],
     notes: Mapping[str, Any],
@@ -240,9 +260,9 @@ def _changes(
     """
     kinds = {"new": "new", "changed": "changed", "gone": "forgotten" if forgotten else "gone"}
     counts, names = notes.get("changes", {}), notes.get("first_names", {})
-    changes: dict[str, Any] = {"previous": notes["previous"]}
-    changes |= {told: counts.get(kind, 0) for kind, told in kinds.items()}
-    changes["names"] = {told: names.get(kind, ()) for kind, told in kinds.items()}
+    told = {kind: counts.get(name, 0) for name, kind in kinds.items()}
+    changes = cast(Changes, {"previous": notes["previous"], **told})
+    changes["names"] = {kind: names.get(name, ()) for name, kind in kinds.items()}
     if relabelled:
         changes["relabelled"] = relabelled.changes()
-    return cast(Changes, changes)
+    return changes

@@ -1,5 +1,8 @@
+from typing import cast
+
 import pytest
 
+from datasets.shards.records import LedgerRow
 from tasks.ingest.verdicts import Thresholds, apply_thresholds
 from tasks.publish.relabel import relabel_report
 from tests.support.card_rows import make_rows
@@ -42,7 +45,8 @@ def test_the_same_rows_are_no_change() -> None:
 def test_a_stricter_threshold_takes_what_a_laxer_one_gives_back() -> None:
     rows = make_rows(1000)
     measured = [
-        each | {"reason": "", "stage": ""} if each["stage"] == "verdict" else each for each in rows
+        cast(LedgerRow, each | {"reason": "", "stage": ""} if each["stage"] == "verdict" else each)
+        for each in rows
     ]
     strict = apply_thresholds(measured, Thresholds(min_confidence=6.0))
     there, back = relabel_report(rows, strict), relabel_report(strict, rows)
