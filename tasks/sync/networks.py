@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from models.audio.mel import WINDOW_COLUMNS, mel_spectrogram, mel_window
 from models.files.errors import ModelFileError
 from models.syncnet.distance import mean_distances
 from models.syncnet.loss import sync_accuracy
-from models.syncnet.stable import load_stable_syncnet, pixel_config
+from models.syncnet.stable import Config, load_stable_syncnet, pixel_config
 from models.syncnet.syncnet_v2 import WINDOW_FRAMES
 from models.syncnet.syncnet_v2 import load_syncnet as load_syncnet_v2
 from models.syncnet.syncnet_v2_clips import ClipFeatures
@@ -279,7 +279,7 @@ def stable_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
     return _published_stable(path / "model.safetensors", config, device)
 
 
-def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
+def _converted_config(folder: Path) -> Config | None:
     """The networks' configuration where `models.convert.command` made the folder."""
     try:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -289,12 +289,10 @@ def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
         raise ModelFileError(f"{folder} holds no sync network: config.json is no JSON object")
     if about.pop("kind", None) != "stable_syncnet":
         return None
-    return about
+    return cast(Config, about)
 
 
-def _published_stable(
-    path: Path, config: dict[str, dict[str, object]] | None, device: torch.device
-) -> WindowSyncNet:
+def _published_stable(path: Path, config: Config | None, device: torch.device) -> WindowSyncNet:
     channels = (config or pixel_config())["visual_encoder"]["in_channels"]
     if not isinstance(channels, int) or channels not in (48, 75):
         raise ModelFileError(

@@ -16,7 +16,8 @@ from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder import KLAutoencoder
 from models.convert.unet import unet_to_reference
 from models.latentsync.model import LatentSync
-from models.syncnet.stable import StableSyncNet
+from models.syncnet.stable import Config, EncoderConfig, StableSyncNet
+from models.syncnet.stable_blocks import Factor
 from models.unet import LipSyncUNet
 from tasks.evaluate.judge import sync_judge
 from tasks.lipsync.generator import FaceGenerator
@@ -34,14 +35,14 @@ from tests.support.small_models import PUBLISHED, shaken
 __all__ = ["store_uri"]
 
 CPU = torch.device("cpu")
-AUDIO = [[2, 1], 2, 2, 1, 2, 2, [2, 3]]
-VISUAL = [[1, 2], 2, 2, 2, 2, 2, 2, 2]
+AUDIO: list[Factor] = [[2, 1], 2, 2, 1, 2, 2, [2, 3]]
+VISUAL: list[Factor] = [[1, 2], 2, 2, 2, 2, 2, 2, 2]
 
 
-def syncnet_config(channels: int = 48) -> dict[str, dict[str, Any]]:
+def syncnet_config(channels: int = 48) -> Config:
     """The published strides, so the published windows, with few channels."""
 
-    def encoder(inputs: int, factors: list[Any]) -> dict[str, Any]:
+    def encoder(inputs: int, factors: list[Factor]) -> EncoderConfig:
         widths = [32] * (len(factors) - 1) + [64]
         blocks = [0] * len(factors)
         return {
@@ -49,6 +50,7 @@ def syncnet_config(channels: int = 48) -> dict[str, dict[str, Any]]:
             "block_out_channels": widths,
             "downsample_factors": factors,
             "attn_blocks": blocks,
+            "dropout": 0.0,
         }
 
     return {"audio_encoder": encoder(1, AUDIO), "visual_encoder": encoder(channels, VISUAL)}
@@ -62,7 +64,7 @@ def write_unet(path: Path, **options: Any) -> LipSyncUNet:
     return unet
 
 
-def write_syncnet(path: Path, config: dict[str, dict[str, Any]]) -> StableSyncNet:
+def write_syncnet(path: Path, config: Config) -> StableSyncNet:
     torch.manual_seed(3)
     network = StableSyncNet(config)
     torch.save({"global_step": 5, "state_dict": network.state_dict()}, path)
