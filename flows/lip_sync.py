@@ -7,7 +7,7 @@ audio; a shorter video runs forth and back. Frames without a face stay as they a
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from flows.support.cli import run
 from flows.support.prefect_local import local_environment
@@ -55,6 +55,18 @@ def repaint(
     )
 
 
+class LipSyncSummary(TypedDict):
+    """What the flow returns."""
+
+    output: str
+    frames: int
+    faces_found: int
+    """Frames with a new mouth."""
+    seconds: float
+    notes: list[str]
+    """Sentences about the inputs."""
+
+
 @flow(name="lip-sync")
 def lip_sync(
     video: str,
@@ -69,7 +81,7 @@ def lip_sync(
     reference: str = "",
     fps: float | None = None,
     tracking_uri: str | None = None,
-) -> dict[str, Any]:
+) -> LipSyncSummary:
     """Make the lips of a video follow other speech.
 
     The output is as long as the speech: a longer video is cut, a shorter one is played forth

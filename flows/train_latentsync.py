@@ -9,7 +9,6 @@ numbers and the places of bundle and output.
 
 import time
 from pathlib import Path
-from typing import Any
 
 from flows.support.cli import run
 from flows.support.prefect_local import local_environment
@@ -102,7 +101,7 @@ def train_latentsync(
     register_candidate: bool = True,
     workers: int = 1,
     ray_address: str | None = None,
-) -> dict[str, Any]:
+) -> mlflow_runs.TrainingResult:
     """Train a lip-sync model, evaluate it and register it as candidate.
 
     Args:
@@ -141,7 +140,7 @@ def train_latentsync(
 
 def _train(
     job: TrainingJob, model_name: str, register: bool, workers: int, ray_address: str | None
-) -> dict[str, Any]:
+) -> mlflow_runs.TrainingResult:
     """Everything that remains to be done, under one MLflow run."""
     began = time.monotonic()
     check_place(job.output)
@@ -155,8 +154,8 @@ def _train(
         before = time.monotonic()
         evaluation, judge = evaluate_bundle(job, folder, model_name)
         seconds["evaluation"] = time.monotonic() - before
-        metrics["evaluation"] = evaluation["metrics"]
-        mlflow_runs.log_results(tracked, metrics)
+        everything: mlflow_runs.RunMetrics = {**metrics, "evaluation": evaluation["metrics"]}
+        mlflow_runs.log_results(tracked, everything)
         version = None
         if register:
             version = register_version(job, folder, model_name, tracked.run_id, evaluation, judge)
@@ -165,7 +164,7 @@ def _train(
         "run_id": tracked.run_id,
         "model_version": version,
         "bundle": str(folder),
-        "metrics": metrics,
+        "metrics": everything,
         "seconds": seconds,
     }
 

@@ -4,9 +4,8 @@
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
@@ -23,7 +22,7 @@ from tasks.registry.third_party import (
 )
 from tasks.registry.tracking import RunTracker
 from tasks.registry.versions import Registry
-from tasks.weights.bundle import ABOUT, bundle_digest, code_version, read_bundle
+from tasks.weights.bundle import ABOUT, BundleFacts, bundle_digest, code_version, read_bundle
 from tasks.weights.by_name import weight_file
 from tasks.weights.download import free_bytes
 from tasks.weights.store import sha256_of
@@ -111,7 +110,7 @@ def _file(name: str) -> Path:
     return found[0]
 
 
-def _check_room(folder: Path, paths: Any) -> None:
+def _check_room(folder: Path, paths: Iterable[Path]) -> None:
     needed = sum(path.stat().st_size for path in paths)
     free = free_bytes(folder)
     if needed > free:
@@ -123,13 +122,15 @@ def _check_room(folder: Path, paths: Any) -> None:
 
 def _about(
     config: LatentSyncConfig, files: Files, paths: Mapping[str, Path], notes: list[str]
-) -> dict[str, Any]:
+) -> BundleFacts:
     """What `bundle.json` says."""
     return {
         "recipe": "published",
         "resolution": config.resolution,
         "dataset_digest": "none",
-        **{name: getattr(config, name) for name in ("mask", "crop", "reference")},
+        "mask": config.mask,
+        "crop": config.crop,
+        "reference": config.reference,
         "audio": config.audio,
         "code_version": code_version(),
         "notes": notes,

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +201,7 @@ class RunTracker:
             self._client.log_batch(self.run_id, metrics=[Metric(*point) for point in part])
             del self._points[: len(part)]
 
-    def log_params(self, params: dict[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, object]) -> None:
         """Record the configuration of the run."""
         from mlflow.entities import Param
 
@@ -227,7 +227,7 @@ class RunTracker:
             self.run_id, json.dumps(content, indent=2, ensure_ascii=False) + "\n", name
         )
 
-    def log_table(self, rows: list[dict[str, Any]], name: str) -> None:
+    def log_table(self, rows: Sequence[Mapping[str, object]], name: str) -> None:
         """Store rows as a table that MLflow's page shows; `name` ends in .json."""
         columns = list(dict.fromkeys(column for row in rows for column in row))
         data = {column: [row.get(column) for row in rows] for column in columns}

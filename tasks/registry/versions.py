@@ -20,7 +20,7 @@ from models.files.errors import ModelFileError
 from tasks.registry.metric import Measured, RecordedEvaluation
 from tasks.registry.tracking import RunTracker, checked_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
-from tasks.weights.bundle import bundle_digest, read_bundle
+from tasks.weights.bundle import BundleFacts, bundle_digest, read_bundle
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 EVALUATION_TAG = "evaluation"
@@ -196,7 +196,7 @@ class Registry:
         self.set_alias(name, CANDIDATE, int(made.version))
         return int(made.version)
 
-    def _upload(self, bundle: Path, about: dict[str, Any], digest: str, run_id: str) -> str:
+    def _upload(self, bundle: Path, about: BundleFacts, digest: str, run_id: str) -> str:
         """Write the MLflow model and copy it to the run's artifacts. Returns where it is."""
         with tempfile.TemporaryDirectory(prefix="latentsync-model-") as temporary, quiet():
             import mlflow.pyfunc

@@ -7,6 +7,7 @@ need no place of their own. Files are read without running code that they may co
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class _Writer:
                 raise error
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
+def save_state(path: Path, state: Mapping[str, object]) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) atomically.
 
     Raises:

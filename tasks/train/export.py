@@ -4,18 +4,17 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import UserError
 from tasks.sync.network_files import save_syncnet
 from tasks.train.assemble import trained_model, trained_syncnet
 from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
-from tasks.weights.bundle import ABOUT, code_version
+from tasks.weights.bundle import ABOUT, BundleFacts, code_version
 
 BUNDLE = "bundle"
 
 
-def about(job: TrainingJob) -> dict[str, Any]:
+def about(job: TrainingJob) -> BundleFacts:
     """What `bundle.json` says."""
     digest = dataset_digest(job.dataset)
     return {
@@ -23,7 +22,9 @@ def about(job: TrainingJob) -> dict[str, Any]:
         "configuration": asdict(job.recipe),
         "resolution": job.recipe.resolution,
         "dataset_digest": digest,
-        **{name: getattr(job.recipe.model, name) for name in ("mask", "crop", "reference")},
+        "mask": job.recipe.model.mask,
+        "crop": job.recipe.model.crop,
+        "reference": job.recipe.model.reference,
         "audio": job.recipe.model.audio,
         "code_version": code_version(),
         "stages": stage_digests(job.recipe, digest),
@@ -68,7 +69,7 @@ def save_bundle(job: TrainingJob) -> Path:
     return folder
 
 
-def _write(job: TrainingJob, folder: Path, description: dict[str, Any]) -> None:
+def _write(job: TrainingJob, folder: Path, description: BundleFacts) -> None:
     import torch
 
     model = trained_model(job.recipe, job.output)
@@ -90,7 +91,7 @@ def _swap(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_of(folder: Path, description: dict[str, Any]) -> bool:
+def _is_of(folder: Path, description: BundleFacts) -> bool:
     try:
         found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -98,7 +99,7 @@ def _is_of(folder: Path, description: dict[str, Any]) -> bool:
     return bool(found == json.loads(json.dumps(description)))
 
 
-def run_metrics(job: TrainingJob) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+def run_metrics(job: TrainingJob) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """What each finished stage measured, and how many seconds it took."""
     done = {name: result(job, name) for name in stage_names(job.recipe)}
     finished = {name: each for name, each in done.items() if each is not None}

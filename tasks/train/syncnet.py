@@ -6,7 +6,6 @@ and negatives from the same clip. `FrameSyncNet` learns within minutes on a CPU;
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +107,7 @@ def _scores(cosine: Tensor, labels: Tensor, threshold: float) -> SyncScores:
     return SyncScores(sync_accuracy(cosine, labels, threshold), float(loss))
 
 
-def run(stage: StageContext) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, float]:
     """Train the recipe's sync network and measure it on held-out speakers.
 
     Returns:

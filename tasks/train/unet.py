@@ -186,7 +186,7 @@ def choose_trained(unet: nn.Module, what: str) -> int:
     return count
 
 
-def run(stage: StageContext) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, float]:
     """Train one of the two U-Net stages.
 
     Returns:
