@@ -10,7 +10,7 @@ cannot be used today keeps the clips that it had. What is no longer in the sourc
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypedDict
 
 from datasets.errors import Reason, UserError
 from datasets.shards.records import ClipRow, LedgerRow
@@ -44,6 +44,22 @@ MAX_RUNS = 3
 again."""
 SET_ASIDE = "what the file gave before is kept"
 CHANGED = "the file was written to while it was ingested"
+
+
+class PlannedGroup(TypedDict):
+    """A group as it was planned."""
+
+    number: int
+    keys: list[str]
+    """Of its sources."""
+    weight: float
+    """As `SourceGroup` has it."""
+
+
+class Plan(TypedDict):
+    """The new groups of one run."""
+
+    groups: list[PlannedGroup]
 
 
 @dataclass(slots=True)
@@ -85,22 +101,22 @@ class Journal:
         self.download_deadline_s, self.retry_failed = download_deadline_s, retry_failed
         made_by = config_digest({"code": CODE_VERSION, "config": config.key()})
         self.prefix = f"{STAGING}/{made_by[:12]}"
-        self._plans = Manifest(store, f"{self.prefix}/plans")
-        self._groups = Manifest(store, f"{self.prefix}/groups")
+        self._plans: Manifest[Plan] = Manifest(store, f"{self.prefix}/plans")
+        self._groups: Manifest[GroupRecord] = Manifest(store, f"{self.prefix}/groups")
         self._known: dict[str, _Known] = {}
         self._confirmed: dict[str, list[Any]] = {}
         """Stamps of sources that are in the state again that counts."""
         there = set(store.names(f"{self.prefix}/{SHARDS}"))
         self._finished: set[str] = set()
         for name, value in sorted(self._groups.items()):
-            entry = GroupEntry.from_record(cast(GroupRecord, value))
+            entry = GroupEntry.from_record(value)
             if all(self._is_whole(shard, there) for shard in entry.shards):
                 self._finished.add(name)
                 self._remember(entry)
 
     def _read(self, name: str) -> GroupEntry | None:
         value = self._groups.get(name)
-        return GroupEntry.from_record(cast(GroupRecord, value)) if value else None
+        return GroupEntry.from_record(value) if value else None
 
     def _remember(self, entry: GroupEntry) -> None:
         for each in entry.sources:
@@ -217,7 +233,7 @@ class Journal:
         numbers = [each["number"] for each in planned] + [int(name) for name in self._finished]
         first = max(numbers, default=-1) + 1
         if new := group_sources(list(todo.values()), first):
-            plan = [
+            plan: list[PlannedGroup] = [
                 {
                     "number": group.number,
                     "keys": [plain(item.key) for item in group.items],
@@ -289,7 +305,7 @@ class Journal:
     def keep(self, entry: GroupEntry) -> None:
         """Write a group's entry, or write it again with other shards."""
         name = f"{entry.number:06d}"
-        self._groups.put(name, {**entry.as_record()})
+        self._groups.put(name, entry.as_record())
         self._finished.add(name)
         self._remember(entry)
 
@@ -357,7 +373,7 @@ class Journal:
         for name, value in self._groups.items():
             if name not in self._finished:
                 continue
-            entry = GroupEntry.from_record(cast(GroupRecord, value))
+            entry = GroupEntry.from_record(value)
             entry.sources = [
                 each
                 for each in entry.sources
