@@ -22,11 +22,11 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from flows.support.artifacts import say  # noqa: E402
 from flows.support.dataset_copy import local_copy  # noqa: E402
 from flows.support.evaluation_text import evaluation_lines  # noqa: E402
-from tasks.evaluate.record import log_evaluation, table, with_judge  # noqa: E402
+from tasks.evaluate.record import log_evaluation, make_table, with_judge  # noqa: E402
 from tasks.evaluate.run import evaluate  # noqa: E402
 from tasks.recipes.evaluation import EvaluationConfig  # noqa: E402
 from tasks.registry.metric import Evaluation, Metric  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.tracking import check_uri, default_uri  # noqa: E402
 from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve  # noqa: E402
 
 
@@ -64,7 +64,7 @@ def log_results(
         record_evaluation(version.name, version.version, uri, evaluation, judge)
     create_table_artifact(
         key="latentsync-evaluation",
-        table=table(evaluation["metrics"]),
+        table=make_table(evaluation["metrics"]),
         description=f"{len(evaluation['clips'])} {evaluation.get('split', 'test')} clips, {output}",
     )
     return run_id
@@ -116,7 +116,7 @@ def evaluate_latentsync(
     Returns:
         metrics (name -> value, label, n), clips, output, run_id and version.
     """
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     version = find(model, uri)
     bundle = resolve(model, uri)
     config = EvaluationConfig(

@@ -20,7 +20,7 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from flows.support.artifacts import say  # noqa: E402
 from flows.support.frame_progress import FrameLines  # noqa: E402
 from tasks.lipsync.video import LipSyncResult, lip_sync_video  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.tracking import check_uri, default_uri  # noqa: E402
 from tasks.registry.versions import resolve  # noqa: E402
 
 
@@ -108,7 +108,7 @@ def lip_sync(
     Returns:
         output, frames, faces_found, seconds and notes (sentences about the inputs).
     """
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     bundle = resolve(model, uri)
     result = repaint(
         Path(video),

@@ -22,7 +22,7 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.support.artifacts import say  # noqa: E402
 from tasks.registry.promotion import Decision, DecisionRecord, promote  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.tracking import check_uri, default_uri  # noqa: E402
 
 REFUSED = 1
 
@@ -54,7 +54,7 @@ def promote_model(
     Returns:
         The decision: verdict, candidate, champion_before, reasons and comparisons.
     """
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     decision = decide(model_name, uri, Path(output).resolve(), version)
     say(f"{model_name} version {decision.candidate}: {decision.verdict}")
     for reason in decision.reasons:

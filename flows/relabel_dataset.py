@@ -80,7 +80,7 @@ def relabel_dataset(
         thresholds = changed_thresholds(settings.thresholds, asked)
         before = ledger.previous_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
-        journal.must_hold({row["clip_id"] for row in ledger.accepted(before)})
+        journal.must_hold({row["clip_id"] for row in ledger.select_accepted(before)})
         made = publish(
             store,
             journal,

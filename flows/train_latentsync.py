@@ -22,12 +22,12 @@ from datasets.store.lock import only_run  # noqa: E402
 from flows.support.artifacts import say, show_table  # noqa: E402
 from flows.support.dataset_copy import local_copy  # noqa: E402
 from flows.support.train_text import dataset_line, result_lines  # noqa: E402
-from tasks.evaluate.record import table, with_judge  # noqa: E402
+from tasks.evaluate.record import make_table, with_judge  # noqa: E402
 from tasks.evaluate.run import evaluate  # noqa: E402
 from tasks.recipes.recipe import parse_overrides  # noqa: E402
 from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
 from tasks.registry.metric import Evaluation  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.tracking import check_uri, default_uri  # noqa: E402
 from tasks.registry.versions import record_evaluation  # noqa: E402
 from tasks.registry.versions import register as register_bundle  # noqa: E402
 from tasks.train import mlflow_runs  # noqa: E402
@@ -69,7 +69,7 @@ def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Ev
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
     output = job.output / mlflow_runs.EVALUATION_FOLDER
     evaluation = evaluate(folder, job.dataset, output, config, job.device, say)
-    show_table("train-latentsync-evaluation", table(evaluation["metrics"]), f"`{output}`")
+    show_table("train-latentsync-evaluation", make_table(evaluation["metrics"]), f"`{output}`")
     return evaluation, judge
 
 
@@ -120,7 +120,7 @@ def train_latentsync(
         run_id, model_version, bundle, metrics and seconds by stage.
     """
     chosen = make_recipe(recipe, parse_overrides(overrides or []))
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     folder = local_copy(dataset)
     job = TrainingJob(folder, Path(output).resolve(), chosen, device, uri)
     check(job)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
-from datasets.media.audio import fitted
+from datasets.media.audio import fit_length
 from datasets.media.video import to_rgb
 from datasets.shards.index import FOLDER, read_index
 
@@ -136,7 +136,7 @@ class ClipStore:
                 stream.thread_type = "AUTO"
                 for count, frame in enumerate(container.decode(stream), start=1):
                     if count <= expected:
-                        frames[count - 1] = _scaled(to_rgb(frame), side)
+                        frames[count - 1] = _scale(to_rgb(frame), side)
         except (OSError, ValueError, IndexError) as error:
             raise UserError(
                 f"clip {clip_id} of {self.dataset_dir} cannot be decoded ({error}): refresh the "
@@ -160,7 +160,7 @@ class ClipStore:
     def audio(self, clip_id: str) -> NDArray[np.float32]:
         """(t * 640,) at 16 kHz, corrected for the offset."""
         audio, _ = soundfile.read(io.BytesIO(self._bytes(clip_id, "flac")), dtype="float32")
-        return fitted(audio, self._clips[clip_id].num_frames * SAMPLES_PER_FRAME)
+        return fit_length(audio, self._clips[clip_id].num_frames * SAMPLES_PER_FRAME)
 
     def landmarks(self, clip_id: str) -> NDArray[np.float32]:
         """(t, 478, 2) in pixels of the aligned face at `resolution`."""
@@ -169,7 +169,7 @@ class ClipStore:
         return (points * scale).astype(np.float32)
 
 
-def _scaled(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def _scale(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     if frame.shape[0] == side:
         return frame
     import cv2

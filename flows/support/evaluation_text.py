@@ -22,10 +22,10 @@ def value_text(name: str, value: float | None) -> str:
         return f"{value:.0%}"
     if name.startswith("lmd"):
         return f"{value:.2f}%"
-    return f"{_rounded(value)} {UNITS.get(name, '')}".rstrip()
+    return f"{_round(value)} {UNITS.get(name, '')}".rstrip()
 
 
-def _rounded(value: float) -> str:
+def _round(value: float) -> str:
     """About three digits: distances of seeded networks may be far below 1, others in hundreds."""
     size = abs(value)
     if 0 < size < 0.01:

@@ -49,9 +49,9 @@ class RefreshProgress:
         rows = apply_thresholds(
             [row for each in entry.sources for row in each.rows], self.thresholds
         )
-        self.clips += len(publish_ledger.accepted(rows))
+        self.clips += len(publish_ledger.select_accepted(rows))
         self.refused += sum(bool(row["clip_id"] and row["reason"]) for row in rows)
-        self.reasons.update(publish_ledger.reasons(rows))
+        self.reasons.update(publish_ledger.count_reasons(rows))
 
     def tell(self, states: list[StageProgress]) -> None:
         """Where fetching, if there is any, and ingesting stand."""

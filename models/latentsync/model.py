@@ -22,7 +22,7 @@ from models.latentsync.config import LatentSyncConfig
 from models.latentsync.diffusion import MAX_STEPS, make_scheduler
 from models.latentsync.folder import CONFIG, read_config, read_part, write_model
 from models.latentsync.mask import face_mask, latent_mask, soft_edge, whole_cells
-from models.latentsync.sampling import bf16_pays, guided, shared_noise
+from models.latentsync.sampling import bf16_pays, predict_guided, shared_noise
 from models.unet import LipSyncUNet
 from models.unet.network import UNetOptions
 
@@ -232,7 +232,9 @@ class LatentSync(nn.Module):
             shown = self.encode_window(other).to(dtype)
             latents = shared_noise(masked, generator, noise)
             for done, step in enumerate(scheduler.timesteps, 1):
-                output = guided(self.predict, latents, step, tokens, masked, shown, guidance)
+                output = predict_guided(
+                    self.predict, latents, step, tokens, masked, shown, guidance
+                )
                 stepped = scheduler.step(output, step, latents)
                 latents = stepped.prev_sample
                 if done == steps and self.config.prediction_type == "sample":

@@ -17,7 +17,7 @@ from tasks.registry.versions import CHAMPION, ModelVersion, Registry, resolve
 from tasks.weights.bundle import is_outdated
 
 
-def judge_reference(registry: Registry, model_name: str) -> str:
+def find_judge(registry: Registry, model_name: str) -> str:
     """The model whose sync network judged the champion; empty when there is no champion, or one
     with another mask or crop than this release has."""
     number = registry.alias(model_name, CHAMPION)
@@ -40,13 +40,13 @@ def with_judge(config: EvaluationConfig, model_name: str, uri: str) -> tuple[Eva
     """
     if config.syncnet_weights or config.judge_bundle:
         return config, ""
-    reference = judge_reference(Registry(uri), model_name)
+    reference = find_judge(Registry(uri), model_name)
     if not reference:
         return config, ""
     return replace(config, judge_bundle=str(resolve(reference, uri))), reference
 
 
-def table(metrics: Mapping[str, Metric]) -> list[dict[str, object]]:
+def make_table(metrics: Mapping[str, Metric]) -> list[dict[str, object]]:
     """The metrics as rows: metric, value, n, measured by, and why there is no value where one
     lacks it."""
     rows: list[dict[str, object]] = [
@@ -93,7 +93,7 @@ def log_evaluation(
     tracker.log_params({**evaluation["config"], "clips_used": len(evaluation["clips"])})
     metrics = evaluation["metrics"]
     tracker.log({key: each["value"] for key, each in metrics.items() if each["value"] is not None})
-    tracker.log_table(table(metrics), "metrics.json")
+    tracker.log_table(make_table(metrics), "metrics.json")
     for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS):
         tracker.log_artifact(output / file)
     tracker.end_run()

@@ -117,14 +117,14 @@ def evaluate(
     model = bundle_digest(bundle_dir)
     for warning in tests.warnings:
         say(f"{tests.title}: {warning}")
-    if (done := _finished(output, protocol, model)) is not None:
+    if (done := _read_finished(output, protocol, model)) is not None:
         say(f"{tests.title}: {len(tests.clips)} clips were done before, nothing has changed")
         return done
     output.mkdir(parents=True, exist_ok=True)
     (output / EVALUATION).unlink(missing_ok=True)
     write_clip_list(output / CLIP_LIST, tests)
     key = config_digest({"tests": tests.digest, "model": model, "config": _settings(config)})
-    work = _work_folder(output, key)
+    work = _make_work_folder(output, key)
     with FaceMeshDetector(max_faces=1) as detector:
         # Before the hours of generating: a file that is no judge is a mistake to hear of now.
         place = resolve_device(device)
@@ -198,7 +198,7 @@ def _weights_digest(given: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _finished(output: Path, protocol: str, model: str) -> Evaluation | None:
+def _read_finished(output: Path, protocol: str, model: str) -> Evaluation | None:
     """The evaluation of the same model by the same protocol."""
     try:
         content = read_evaluation(output)
@@ -208,7 +208,7 @@ def _finished(output: Path, protocol: str, model: str) -> Evaluation | None:
     return content if same else None
 
 
-def _work_folder(output: Path, key: str) -> Path:
+def _make_work_folder(output: Path, key: str) -> Path:
     """Where generated frames are kept; those of another model or setting are removed."""
     folder = output / WORK / key[:16]
     for other in (output / WORK).glob("*"):

@@ -16,13 +16,13 @@ from models.judges.extractors import FeatureExtractor, image_extractor, video_ex
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
 from tasks.evaluate.clips import ClipList, OpenClip
-from tasks.evaluate.judge import sync_judge
+from tasks.evaluate.judge import load_sync_judge
 from tasks.evaluate.metrics import ClipScores, landmark_distance, landmarks_of, psnr
 from tasks.evaluate.ssim import ssim
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.metric import NO_FACE, Metric, mean_metric, median_metric, metric
 from tasks.sync.mouth_audio import MouthAudioScorer
-from tasks.sync.networks import own_syncnet, stable_syncnet
+from tasks.sync.networks import load_own_syncnet, load_window_syncnet
 from tasks.weights.by_name import weight_file
 from tasks.weights.lpips import load_lpips, lpips
 
@@ -83,14 +83,14 @@ class Scores:
         def file(name: str) -> Path | None:
             return weight_file(name) if name else None
 
-        self.judge = sync_judge(config.syncnet_weights, judge_bundle, device)
+        self.judge = load_sync_judge(config.syncnet_weights, judge_bundle, device)
         # syncnet_v2 gives distances only: whether a window is in sync says the bundle's own.
         own = judge_bundle / "syncnet"
         self.classifier = self.judge
         if config.stable_syncnet_weights:
-            self.classifier = stable_syncnet(config.stable_syncnet_weights, device)
+            self.classifier = load_window_syncnet(config.stable_syncnet_weights, device)
         elif config.syncnet_weights and own.is_dir():
-            self.classifier = own_syncnet(own, device)
+            self.classifier = load_own_syncnet(own, device)
         self.fid = _Frechet(
             image_extractor(file(config.inception_weights), device), config.image_frames
         )

@@ -95,10 +95,10 @@ def apply_thresholds(rows: Sequence[LedgerRow], thresholds: Thresholds) -> list[
     Raises:
         UserError: no `min_confidence` is given and a row is by a scorer that has none.
     """
-    return [_judged(row, thresholds) for row in rows]
+    return [_apply(row, thresholds) for row in rows]
 
 
-def _judged(row: LedgerRow, thresholds: Thresholds) -> LedgerRow:
+def _apply(row: LedgerRow, thresholds: Thresholds) -> LedgerRow:
     judged, columns = row.copy(), cast(Mapping[str, Any], row)
     judged["verdict"] = Verdict.REJECTED.value
     if row["reason"]:
@@ -108,20 +108,20 @@ def _judged(row: LedgerRow, thresholds: Thresholds) -> LedgerRow:
         # NaN fails every comparison, as it should.
         value = float(columns[column])
         if not low <= value <= high:
-            return judged | _refused(reason, column, value, (low, high))
+            return judged | _refuse(reason, column, value, (low, high))
     detail = ""
     if thresholds.min_quality is not None:
         # Ledgers of before this score have no such column.
         quality = float(row.get("quality", nan))
         if quality < thresholds.min_quality:
-            return judged | _refused(
+            return judged | _refuse(
                 Reason.LOW_QUALITY, "quality", quality, (thresholds.min_quality, inf)
             )
         detail = NO_QUALITY if isnan(quality) else ""
     return judged | {"verdict": Verdict.ACCEPTED.value, "stage": STAGE, "detail": detail}
 
 
-def _refused(reason: Reason, column: str, value: float, span: Span) -> LedgerRow:
+def _refuse(reason: Reason, column: str, value: float, span: Span) -> LedgerRow:
     low, high = span
     if high == inf:
         wanted = f"at least {low:g}"

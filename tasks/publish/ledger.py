@@ -14,12 +14,12 @@ LEDGER = "ledger.parquet"
 Row = Mapping[str, Any]
 
 
-def accepted(rows: Sequence[Row]) -> list[Row]:
+def select_accepted(rows: Sequence[Row]) -> list[Row]:
     """The rows whose clips belong in shards."""
     return [row for row in rows if row["verdict"] == Verdict.ACCEPTED.value]
 
 
-def reasons(rows: Sequence[Row]) -> dict[str, int]:
+def count_reasons(rows: Sequence[Row]) -> dict[str, int]:
     """How many rows were refused for each reason, the most frequent first."""
     counts = Counter(row["reason"] for row in rows if row["verdict"] != Verdict.ACCEPTED.value)
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))

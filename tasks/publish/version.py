@@ -17,10 +17,10 @@ from tasks.ingest.verdicts import Thresholds, apply_thresholds, in_force
 from tasks.publish import pack
 from tasks.publish.card import Changes, data_card
 from tasks.publish.card_page import card_files
-from tasks.publish.ledger import accepted, ledger_order, previous_ledger, reasons
+from tasks.publish.ledger import count_reasons, ledger_order, previous_ledger, select_accepted
 from tasks.publish.pack import PackConfig
 from tasks.publish.receipt import current_index, previous_shards, read_receipt
-from tasks.publish.relabel import RelabelReport, relabel_report
+from tasks.publish.relabel import RelabelReport, compare_verdicts
 
 
 class VersionSummary(TypedDict):
@@ -67,7 +67,7 @@ class Published:
 
     def summary(self) -> VersionSummary:
         """Its counts."""
-        good = accepted(self.rows)
+        good = select_accepted(self.rows)
         without_clip = [row for row in self.rows if not row["clip_id"]]
         return {
             "dataset": self.dataset,
@@ -75,8 +75,8 @@ class Published:
             "inputs": self.inputs,
             "clips_accepted": len(good),
             "clips_rejected": len(self.rows) - len(good),
-            "reasons": reasons(self.rows),
-            "reasons_without_clip": reasons(without_clip),
+            "reasons": count_reasons(self.rows),
+            "reasons_without_clip": count_reasons(without_clip),
             "splits": dict(self.splits),
             "loose_files": self.loose_files,
             "speakers": len({row["speaker"] for row in good}),
@@ -115,7 +115,7 @@ def publish(
     _refuse_twins(groups)
     sources = [source for group in groups for source in group.sources]
     rows = [
-        _noted(row, source.note)
+        _add_note(row, source.note)
         for source in sources
         for row in apply_thresholds(source.rows, thresholds)
     ]
@@ -126,7 +126,7 @@ def publish(
     journal.forget(forgotten)
     loose = _loose_files(rows, notes.get("source"))
     previous, relabelled = str(index["digest"]) if index else "", None
-    digest = pack.published(store, pack.fingerprint(groups, rows, packing))
+    digest = pack.find_published(store, pack.fingerprint(groups, rows, packing))
     if digest is not None and index:
         # A run that was killed may have left the shards that its new index replaced.
         remove_replaced(store, index, previous_shards(store))
@@ -135,7 +135,7 @@ def publish(
         kept["previous"] = previous
         # What is not given stays so for the next refresh, which may have another scorer.
         kept["thresholds_in_force"] = in_force(thresholds, journal.config.scorer)
-        relabelled = _relabelled(store, rows, thresholds)
+        relabelled = _compare_with_published(store, rows, thresholds)
 
         def card(index: Mapping[str, Any], splits: Mapping[str, str]) -> Mapping[str, bytes]:
             changes = _changes(kept, bool(forgotten), relabelled)
@@ -159,7 +159,7 @@ def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
     )
 
 
-def _noted(row: LedgerRow, note: str) -> LedgerRow:
+def _add_note(row: LedgerRow, note: str) -> LedgerRow:
     """A judged row whose detail also tells what is wrong with its file."""
     return row | {"detail": "; ".join(filter(None, (row["detail"], note)))} if note else row
 
@@ -182,8 +182,8 @@ def _refuse_empty(
 ) -> None:
     """A version without clips in the place of one that has some: a mistyped threshold."""
     clips = sum(index["counts"].values()) if index else 0
-    if clips and not accepted(rows):
-        counts = reasons(rows)
+    if clips and not select_accepted(rows):
+        counts = count_reasons(rows)
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no file left"
         raise UserError(
             f"no clip would be left ({why}), so {store.url} keeps the version with {clips} clips: "
@@ -204,7 +204,7 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
             configuration.
     """
     ledger = previous_ledger(store, ("path", "verdict"))
-    paths = {row["path"] for row in accepted(ledger)}
+    paths = {row["path"] for row in select_accepted(ledger)}
     lost = paths - {plain(item.relative) for item in items}
     if lost:
         lost -= {
@@ -222,7 +222,7 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
         )
 
 
-def _relabelled(
+def _compare_with_published(
     store: Store, rows: list[LedgerRow], thresholds: Thresholds
 ) -> RelabelReport | None:
     """What became of the clips of the published version; None where thresholds are the same."""
@@ -232,7 +232,7 @@ def _relabelled(
     columns = ("clip_id", "verdict", "reason")
     now = {row["clip_id"]: row for row in rows if row["clip_id"]}
     before = [row for row in previous_ledger(store, columns) if row["clip_id"] in now]
-    return relabel_report(before, [now[row["clip_id"]] for row in before])
+    return compare_verdicts(before, [now[row["clip_id"]] for row in before])
 
 
 def _card(

@@ -64,7 +64,9 @@ def build_bundle(output: Path, files: Files, resolution: int, say: Say = print) 
         model.save(folder)
         write_judge(folder / "syncnet", paths["syncnet"], judge, files, resolution)
         say("reading the files' sha256")
-        text = json.dumps(_about(model.config, files, paths, notes), indent=1, sort_keys=True)
+        text = json.dumps(
+            _describe_bundle(model.config, files, paths, notes), indent=1, sort_keys=True
+        )
         (folder / ABOUT).write_text(text, encoding="utf-8")
     return notes
 
@@ -120,7 +122,7 @@ def _check_room(folder: Path, paths: Iterable[Path]) -> None:
         )
 
 
-def _about(
+def _describe_bundle(
     config: LatentSyncConfig, files: Files, paths: Mapping[str, Path], notes: list[str]
 ) -> BundleFacts:
     """What `bundle.json` says."""

@@ -124,7 +124,7 @@ def promote(
             f"{model_name} version {candidate.version} has no evaluation: run "
             f"python -m flows.evaluate_latentsync --model models:/{model_name}/{candidate.version}"
         )
-    decision = _repeated(recorded, champion_number, candidate, registry, policy)
+    decision = _find_repeated(recorded, champion_number, candidate, registry, policy)
     if decision is not None:
         on_line(f"version {candidate.version} was {decision.verdict} before, nothing has changed")
     else:
@@ -157,7 +157,7 @@ def _inputs(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     )
 
 
-def _repeated(
+def _find_repeated(
     recorded: DecisionRecord | None,
     champion_number: int | None,
     candidate: ModelVersion,

@@ -18,7 +18,7 @@ from typing import Any, cast
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
 from tasks.registry.metric import Measured, RecordedEvaluation
-from tasks.registry.tracking import RunTracker, checked_uri, client, quiet, sqlite_path
+from tasks.registry.tracking import RunTracker, check_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
 from tasks.weights.bundle import BundleFacts, bundle_digest, read_bundle
 
@@ -65,7 +65,7 @@ class Registry:
     """
 
     def __init__(self, uri: str, must_exist: bool = False) -> None:
-        self.uri = checked_uri(uri)
+        self.uri = check_uri(uri)
         path = sqlite_path(self.uri)
         if must_exist and path and not path.is_file():
             raise UserError(

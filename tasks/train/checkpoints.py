@@ -109,7 +109,7 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def trained_weights(path: Path) -> dict[str, Tensor]:
+def load_trained_weights(path: Path) -> dict[str, Tensor]:
     """The weights that a finished stage hands on: the averaged ones where there are any."""
     state = load_state(path)
     weights: dict[str, Tensor] = dict(state["network"])

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from datasets.errors import UserError
 from tasks.sync.network_files import save_syncnet
-from tasks.train.assemble import trained_model, trained_syncnet
-from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
+from tasks.train.assemble import load_trained_model, load_trained_syncnet
+from tasks.train.stages import TrainingJob, dataset_digest, read_result, stage_digests, stage_names
 from tasks.weights.bundle import ABOUT, BundleFacts, code_version
 
 BUNDLE = "bundle"
 
 
-def about(job: TrainingJob) -> BundleFacts:
+def describe_bundle(job: TrainingJob) -> BundleFacts:
     """What `bundle.json` says."""
     digest = dataset_digest(job.dataset)
     return {
@@ -55,7 +55,7 @@ def save_bundle(job: TrainingJob) -> Path:
         OSError: the disk is full; a previous bundle is untouched.
     """
     folder = job.output / BUNDLE
-    description = about(job)
+    description = describe_bundle(job)
     if _is_of(folder, description):
         return folder
     temporary = job.output / f"{BUNDLE}.tmp"
@@ -72,10 +72,10 @@ def save_bundle(job: TrainingJob) -> Path:
 def _write(job: TrainingJob, folder: Path, description: BundleFacts) -> None:
     import torch
 
-    model = trained_model(job.recipe, job.output)
+    model = load_trained_model(job.recipe, job.output)
     folder.mkdir(parents=True)
     model.save(folder)
-    judge = trained_syncnet(job.recipe, job.output, torch.device("cpu"))
+    judge = load_trained_syncnet(job.recipe, job.output, torch.device("cpu"))
     save_syncnet(folder / "syncnet", judge.network, judge.config, judge.threshold)
     text = json.dumps(description, indent=1, sort_keys=True)
     (folder / ABOUT).write_text(text, encoding="utf-8")
@@ -101,7 +101,7 @@ def _is_of(folder: Path, description: BundleFacts) -> bool:
 
 def run_metrics(job: TrainingJob) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """What each finished stage measured, and how many seconds it took."""
-    done = {name: result(job, name) for name in stage_names(job.recipe)}
+    done = {name: read_result(job, name) for name in stage_names(job.recipe)}
     finished = {name: each for name, each in done.items() if each is not None}
     metrics = {name: dict(each["metrics"]) for name, each in finished.items()}
     return metrics, {name: float(each["seconds"]) for name, each in finished.items()}

@@ -16,7 +16,7 @@ from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.registry.metric import Metric
 from tasks.registry.tracking import RunTracker
-from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
+from tasks.train.stages import TrainingJob, dataset_digest, read_result, stage_digests, stage_names
 
 RUN = "run.json"
 RESULT = "result.json"
@@ -133,7 +133,7 @@ def closing_runs(tracked: TrackedRun) -> Iterator[None]:
 
 def _close(tracked: TrackedRun, status: str) -> None:
     for name, run in tracked.job.runs:
-        done = result(tracked.job, name) is not None
+        done = read_result(tracked.job, name) is not None
         RunTracker.attach(tracked.job.tracking_uri, run).end_run("FINISHED" if done else status)
     RunTracker.attach(tracked.job.tracking_uri, tracked.run_id).end_run(status)
 

@@ -133,7 +133,7 @@ def check(job: TrainingJob) -> None:
             check_trepa(stage.trepa_weights)
 
 
-def result(job: TrainingJob, stage: str) -> StageResult | None:
+def read_result(job: TrainingJob, stage: str) -> StageResult | None:
     """What a finished stage measured and how long it took; None when it is not finished."""
     digest = stage_digests(job.recipe, dataset_digest(job.dataset))[stage]
     try:
@@ -147,7 +147,9 @@ def result(job: TrainingJob, stage: str) -> StageResult | None:
 def remaining(job: TrainingJob, stages: Sequence[str] | None = None) -> list[str]:
     """The stages that are still to be trained, in order."""
     wanted = stage_names(job.recipe) if stages is None else stages
-    return [name for name in stage_names(job.recipe) if name in wanted and not result(job, name)]
+    return [
+        name for name in stage_names(job.recipe) if name in wanted and not read_result(job, name)
+    ]
 
 
 def run_stages(
@@ -213,6 +215,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     worker = Rank(resolve_device(options.device))
     run_stages(job, worker, PrintReporter(), options.stages.split(","))
     for name in stage_names(chosen):
-        if done := result(job, name):
+        if done := read_result(job, name):
             print(f"{name}: {json.dumps(done['metrics'])} in {done['seconds']:.0f} s")
     return 0

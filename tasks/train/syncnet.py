@@ -118,7 +118,7 @@ def run(stage: StageContext) -> dict[str, float]:
     torch.manual_seed(stage.seed)
     network = build_syncnet(config.network, config.options)
     if config.weights:
-        _load_published(network, config.weights)
+        _load_third_party(network, config.weights)
     network.to(worker.device)
     store = stage.stores.train(config.resolution)
     held_out, speakers = stage.stores.held_out(config.resolution)
@@ -152,6 +152,6 @@ def run(stage: StageContext) -> dict[str, float]:
     }
 
 
-def _load_published(network: nn.Module, weights: str) -> None:
+def _load_third_party(network: nn.Module, weights: str) -> None:
     path = weight_file(weights)
     load_weights(network, read_state_dict(path), path)

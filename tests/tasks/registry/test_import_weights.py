@@ -19,7 +19,7 @@ from models.latentsync.model import LatentSync
 from models.syncnet.stable import Config, EncoderConfig, StableSyncNet
 from models.syncnet.stable_blocks import Factor
 from models.unet import LipSyncUNet
-from tasks.evaluate.judge import sync_judge
+from tasks.evaluate.judge import load_sync_judge
 from tasks.lipsync.generator import FaceGenerator
 from tasks.lipsync.video import lip_sync_video
 from tasks.registry.import_weights import build_bundle, register_bundle
@@ -137,7 +137,7 @@ def test_the_networks_are_those_of_the_files(bundle: Path, folder: Path) -> None
 
 
 def test_its_sync_network_judges(bundle: Path, folder: Path) -> None:
-    judge: Any = sync_judge("", bundle, CPU)
+    judge: Any = load_sync_judge("", bundle, CPU)
     state = torch.load(folder / "syncnet.pt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, state[key]) for key, value in judge.network.state_dict().items())
     curve = judge.curve(np.zeros((33, 64, 64, 3), np.uint8), np.zeros(33 * 640, np.float32))
