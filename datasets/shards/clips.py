@@ -103,7 +103,12 @@ class ClipStore:
                             facts["path"],
                             facts["resolution"],
                         )
-        except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            raise UserError(
+                f"the shard {shard} cannot be read (its clip {key} does not say its "
+                f"{error.args[0]}): refresh the dataset again"
+            ) from error
+        except (OSError, tarfile.TarError, ValueError) as error:
             raise UserError(
                 f"the shard {shard} cannot be read ({error}): refresh the dataset again"
             ) from error

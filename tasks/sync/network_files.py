@@ -34,7 +34,7 @@ def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
 
     rest = {name: value for name, value in options.items() if name != "config"}
     config = options.get("config", "16_pixel_attn")
-    chosen = config_by_name(config) if isinstance(config, str) else cast(Config, config)
+    chosen = cast(Config, config) if isinstance(config, dict) else config_by_name(config)
     return StableSyncNet(chosen, **rest)
 
 

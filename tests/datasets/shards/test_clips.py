@@ -70,6 +70,8 @@ def test_mistakes_are_said(dataset: Path, tmp_path: Path) -> None:
         ClipStore(tmp_path)
     shards = write_shards([("a", {"json": b"{}"})], tmp_path, "train")
     write_index(LocalStore(tmp_path), shards, {})
+    with pytest.raises(UserError, match="its clip a does not say its speaker"):
+        ClipStore(tmp_path)
     (tmp_path / "shards" / shards[0].name).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         ClipStore(tmp_path)
