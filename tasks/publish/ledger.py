@@ -49,7 +49,7 @@ def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[Ledg
     return list(table.to_pylist())
 
 
-def previous_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
+def previous_ledger(store: Store, columns: Sequence[str]) -> list[LedgerRow]:
     """Columns of what an earlier version's ledger says; empty where none can be read."""
     try:
         return read_ledger(store, columns)
