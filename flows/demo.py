@@ -9,7 +9,6 @@ only says so again.
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
@@ -25,9 +24,12 @@ from flows.train_latentsync import train_latentsync
 from tasks.demo import parts
 from tasks.demo.report import RunFiles, write_report
 from tasks.demo.steps import Steps, folder_digest
-from tasks.demo.summary import as_text, write_summary
+from tasks.demo.summary import Summary, as_text, write_summary
 from tasks.recipes.recipe import recipe as make_recipe
+from tasks.registry.metric import Metric
+from tasks.registry.promotion import DecisionRecord
 from tasks.registry.tracking import default_uri
+from tasks.train.mlflow_runs import TrainingResult
 
 MODEL = "latentsync"
 CHAMPION = f"models:/{MODEL}@champion"
@@ -39,7 +41,7 @@ MINUTES = {"ingest": "3 minutes", "train": "9 minutes", "train_worse": "2 minute
 @flow(name="demo")
 def demo(
     data: str | None = None, output: str = "runs/demo", recipe: str = "tiny", clips: int = 48
-) -> dict[str, Any]:
+) -> Summary:
     """Run the whole workflow and show what it did.
 
     Args:
@@ -60,6 +62,12 @@ def demo(
     work.train_worse()
     second = work.promote("promote_worse")
     return work.conclude([first, second])
+
+
+class DemoTraining(TrainingResult):
+    """A trained model with the evaluation that the demo shows."""
+
+    evaluation: dict[str, Metric]
 
 
 class _Demo:
@@ -122,8 +130,8 @@ class _Demo:
             [self.worse / "bundle" / "bundle.json", self.worse / "evaluation"],
         )
 
-    def _train(self, output: Path, overrides: list[str]) -> dict[str, Any]:
-        trained: dict[str, Any] = train_latentsync(
+    def _train(self, output: Path, overrides: list[str]) -> DemoTraining:
+        trained: TrainingResult = train_latentsync(
             dataset=str(self.dataset),
             output=str(output),
             recipe=self.recipe,
@@ -145,14 +153,14 @@ class _Demo:
         )
         return {**trained, "evaluation": evaluation["metrics"]}
 
-    def promote(self, step: str) -> dict[str, Any]:
+    def promote(self, step: str) -> DecisionRecord:
         """Decide about a trained version."""
         first = step == "promote"
         version = (self.candidate if first else self.refused)["model_version"]
         bundles = [parts.digest_of(self.trained)]
         if not first:
             bundles.append(parts.digest_of(self.worse))
-        decision: dict[str, Any] = self.steps.run(
+        decision: DecisionRecord = self.steps.run(
             step,
             f"is version {version} good enough to be champion?",
             {"version": version, "bundles": bundles},
@@ -165,7 +173,7 @@ class _Demo:
         )
         return decision
 
-    def lip_sync(self, decision: dict[str, Any]) -> None:
+    def lip_sync(self, decision: DecisionRecord) -> None:
         """The first model at work on a video of a speaker it has never seen."""
         model = CHAMPION
         if not decision["promoted"]:
@@ -197,7 +205,7 @@ class _Demo:
             [self.result],
         )
 
-    def conclude(self, decisions: list[dict[str, Any]]) -> dict[str, Any]:
+    def conclude(self, decisions: list[DecisionRecord]) -> Summary:
         """Check against the truth, score the output, write summary and report."""
         files = RunFiles(
             self.dataset, self.trained, self.material.source, self.material.driving, self.result
@@ -212,7 +220,7 @@ class _Demo:
             },
             lambda: parts.measure(self.videos, files),
         )
-        truth, score = parts.measured(measured)
+        truth, score = parts.restore_measurement(measured)
         summary = parts.summarise(
             self.ingested, self.candidate, decisions, truth, score, self.steps.seconds, self.uri
         )

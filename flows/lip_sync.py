@@ -8,7 +8,7 @@ audio; a shorter video runs forth and back. Frames without a face stay as they a
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -17,7 +17,7 @@ from flows.support.artifacts import say
 from flows.support.cli import run
 from flows.support.frame_progress import FrameLines
 from tasks.lipsync.video import LipSyncResult, lip_sync_video
-from tasks.registry.tracking import checked_uri, default_uri
+from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import resolve
 
 
@@ -52,6 +52,18 @@ def repaint(
     )
 
 
+class LipSyncSummary(TypedDict):
+    """What the flow returns."""
+
+    output: str
+    frames: int
+    faces_found: int
+    """Frames with a new mouth."""
+    seconds: float
+    notes: list[str]
+    """Sentences about the inputs."""
+
+
 @flow(name="lip-sync")
 def lip_sync(
     video: str,
@@ -66,7 +78,7 @@ def lip_sync(
     reference: str = "",
     fps: float | None = None,
     tracking_uri: str | None = None,
-) -> dict[str, Any]:
+) -> LipSyncSummary:
     """Make the lips of a video follow other speech.
 
     The output is as long as the speech: a longer video is cut, a shorter one is played forth
@@ -93,7 +105,7 @@ def lip_sync(
     Returns:
         output, frames, faces_found, seconds and notes (sentences about the inputs).
     """
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     bundle = resolve(model, uri)
     result = repaint(
         Path(video),

@@ -12,7 +12,7 @@ stays in the dataset.
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -60,6 +60,22 @@ from tasks.sync.scorers import get_scorer, scorer_weights_digest
 SOURCES = ("sample", *LISTED)
 
 
+class Told(TypedDict):
+    """How a list of sources differs from what is finished."""
+
+    changes: dict[str, int]
+    """How many files are new and so on."""
+    first_names: dict[str, list[str]]
+    """Of the first few of these."""
+
+
+class RefreshResult(publishing.VersionSummary):
+    """What the flow returns."""
+
+    changes: dict[str, int]
+    """How many files are new and so on."""
+
+
 @dataclass(frozen=True)
 class Refresh:
     """One refresh, its parameters checked."""
@@ -105,17 +121,13 @@ def list_sources(refresh: Refresh, sample_clips: int) -> Parcel[list[SourceItem]
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
-def ingest(sources: Parcel[list[SourceItem]], refresh: Refresh) -> dict[str, Any]:
-    """Fetch and ingest the sources that need it on Ray.
-
-    Returns:
-        `changes`, how many are new and so on, and `first_names` of these.
-    """
+def ingest(sources: Parcel[list[SourceItem]], refresh: Refresh) -> Told:
+    """Fetch and ingest the sources that need it on Ray."""
     items = sources.content
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
-    told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
+    told: Told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
     if not refresh.forget_missing:
         publishing.refuse_losses(refresh.store, journal, items)
     if not changes.todo:
@@ -176,9 +188,7 @@ def _run_ingest(
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish(
-    sources: Parcel[list[SourceItem]], refresh: Refresh, told: dict[str, Any]
-) -> dict[str, Any]:
+def publish(sources: Parcel[list[SourceItem]], refresh: Refresh, told: Told) -> RefreshResult:
     """Judge all clips and write shards, ledger and index, unless these are there already; `told`
     is what `ingest` returned."""
     journal = refresh.journal()
@@ -187,7 +197,7 @@ def publish(
         journal,
         refresh.settings.thresholds,
         refresh.settings.packing,
-        told | {"source": refresh.source},
+        {**told, "source": refresh.source},
         journal.gone(sources.content) if refresh.forget_missing else (),
         ProgressReport("publish: groups"),
     )
@@ -197,7 +207,7 @@ def publish(
         say("publish: nothing has changed")
     say_notes(made.notes)
     say_set_aside(journal.set_aside())
-    return made.summary() | {"changes": told["changes"]}
+    return {**made.summary(), "changes": told["changes"]}
 
 
 @dataclass(frozen=True)
@@ -314,7 +324,7 @@ def refresh_dataset(
     forget_missing: bool = False,
     retry_failed: bool = False,
     **options: Any,
-) -> dict[str, Any]:
+) -> RefreshResult:
     """Make or refresh a dataset of talking faces from videos.
 
     Args:

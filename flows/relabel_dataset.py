@@ -21,12 +21,19 @@ from flows.support.parameters import Limits, split, taking
 from tasks.ingest.journal import Journal
 from tasks.publish import ledger, pack
 from tasks.publish.settings import changed_thresholds, settings_of
-from tasks.publish.version import publish
+from tasks.publish.version import VersionSummary, publish
+
+
+class RelabelResult(VersionSummary):
+    """What the flow returns."""
+
+    newly_accepted: int
+    newly_refused: int
 
 
 @flow(name="relabel-dataset")
 @taking(Limits)
-def relabel_dataset(dataset: str, **options: Any) -> dict[str, Any]:
+def relabel_dataset(dataset: str, **options: Any) -> RelabelResult:
     """Judge the clips of a dataset by other thresholds and publish the result.
 
     Args:
@@ -50,7 +57,7 @@ def relabel_dataset(dataset: str, **options: Any) -> dict[str, Any]:
         thresholds = changed_thresholds(settings.thresholds, asdict(limits))
         before = ledger.previous_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
-        journal.must_hold({row["clip_id"] for row in ledger.accepted(before)})
+        journal.must_hold({row["clip_id"] for row in ledger.select_accepted(before)})
         made = publish(
             store,
             journal,
@@ -59,7 +66,7 @@ def relabel_dataset(dataset: str, **options: Any) -> dict[str, Any]:
             {"source": settings.source},
             on_progress=ProgressReport("relabel: groups"),
         )
-    result = made.summary() | {"newly_accepted": 0, "newly_refused": 0}
+    result: RelabelResult = {**made.summary(), "newly_accepted": 0, "newly_refused": 0}
     if made.relabelled:
         result["newly_accepted"] = sum(made.relabelled.newly_accepted.values())
         result["newly_refused"] = sum(made.relabelled.newly_refused.values())

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from filelock import Timeout
 
@@ -34,6 +34,15 @@ class Fetched:
     """Of the file's bytes; empty for files that were here and not fetched."""
     version: str = ""
     """What the server calls this content (ETag and the like); empty when it has no name for it."""
+
+
+class PartState(TypedDict, total=False):
+    """What is known of a partial file; empty where nothing is."""
+
+    version: str
+    """What the server calls the content."""
+    total: int | None
+    """Its bytes; None where the server does not say."""
 
 
 class Slot:
@@ -129,12 +138,13 @@ class Slot:
         """How much has come so far."""
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def part_state(self) -> dict[str, Any]:
+    def part_state(self) -> PartState:
         """What is known of the partial file; empty where nothing is."""
-        return self._load(self.state)
+        return cast(PartState, self._load(self.state))
 
-    def set_part_state(self, **known: Any) -> None:
+    def set_part_state(self, version: str, total: int | None) -> None:
         """Note what the partial file is a part of, before its first byte."""
+        known: PartState = {"version": version, "total": total}
         write_atomic(self.state, json.dumps(known))
 
     def need(self, count: int, keep_free: int) -> None:

@@ -12,11 +12,11 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import UserError
 from datasets.progress import Progress
-from datasets.shards.index import FOLDER, INDEX, VERSION, read_index
+from datasets.shards.index import FOLDER, INDEX, VERSION, DatasetIndex, read_index
+from datasets.shards.writer import ShardEntry
 from datasets.store.atomic import content_digest, link_atomic, replacing, write_atomic
 from datasets.store.local import LocalStore
 from datasets.store.lock import file_lock
@@ -61,7 +61,7 @@ def local_dataset(
     return folder
 
 
-def _index(store: Store) -> tuple[bytes, dict[str, Any]]:
+def _index(store: Store) -> tuple[bytes, DatasetIndex]:
     """The index as it is and as a value, with names that are safe to use as file names."""
     try:
         text = store.read(INDEX)
@@ -93,7 +93,7 @@ class _Copy:
     """The fetching of one version's shards."""
 
     def __init__(
-        self, store: Store, folder: Path, shards: list[dict[str, Any]], progress: Progress | None
+        self, store: Store, folder: Path, shards: list[ShardEntry], progress: Progress | None
     ) -> None:
         self.store = store
         self.folder = folder
@@ -123,14 +123,14 @@ class _Copy:
             if self.progress:
                 self.progress(self.here, self.all)
 
-    def _shard(self, shard: dict[str, Any]) -> None:
+    def _shard(self, shard: ShardEntry) -> None:
         target = self.folder / FOLDER / shard["name"]
         if target.is_file() and target.stat().st_size == shard["bytes"]:
             self._advance(shard["bytes"])
         elif not self._from_another_version(shard, target):
             self._fetch(shard, target)
 
-    def _from_another_version(self, shard: dict[str, Any], target: Path) -> bool:
+    def _from_another_version(self, shard: ShardEntry, target: Path) -> bool:
         for other in sorted(self.folder.parent.glob(f"*/{FOLDER}/{shard['name']}")):
             if content_digest(other) == shard["sha256"]:
                 link_atomic(other, target)
@@ -138,7 +138,7 @@ class _Copy:
                 return True
         return False
 
-    def _fetch(self, shard: dict[str, Any], target: Path) -> None:
+    def _fetch(self, shard: ShardEntry, target: Path) -> None:
         name = f"{FOLDER}/{shard['name']}"
         digest = hashlib.sha256()
         try:

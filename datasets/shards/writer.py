@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from datasets.store.atomic import unfinished_name
 from datasets.store.protocol import Store
@@ -29,6 +29,23 @@ class ShardInfo:
     samples: int
     bytes: int
     sha256: str
+
+
+class ShardEntry(TypedDict):
+    """A `ShardInfo` as an index holds it."""
+
+    name: str
+    split: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class ShardRecord(TypedDict):
+    """A `Shard` as a journal holds it."""
+
+    info: ShardEntry
+    keys: list[str]
 
 
 @dataclass(frozen=True)

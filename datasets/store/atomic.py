@@ -33,7 +33,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which becomes `path` when the block ends without an exception."""
     make_folder(path.parent)
-    temporary, file = _locked(path)
+    temporary, file = _lock(path)
     try:
         with file:
             yield file
@@ -119,7 +119,7 @@ def unfinished_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def _locked(path: Path) -> tuple[Path, BinaryIO]:
+def _lock(path: Path) -> tuple[Path, BinaryIO]:
     """A temporary file of ours for `path`, locked before a sweep could take it away."""
     while True:
         temporary = unfinished_name(path)

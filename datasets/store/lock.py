@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from datasets.errors import UserError
-from datasets.store.lease import Lease, leased
+from datasets.store.lease import Lease, hold_lease
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
 
@@ -42,7 +42,7 @@ def only_writer(store: Store) -> Iterator[None]:
             yield
         return
     here = ELSEWHERE / hashlib.sha256(store.url.encode()).hexdigest()[:16]
-    with only_run(here), leased(Lease(store, RUNS)):
+    with only_run(here), hold_lease(Lease(store, RUNS)):
         yield
 
 

@@ -270,7 +270,9 @@ def span(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def funnel_rows(inputs: int, accepted: int, reasons: Mapping[str, int]) -> list[dict[str, Any]]:
+def funnel_rows(
+    inputs: int, accepted: int, reasons: Mapping[str, int]
+) -> list[dict[str, str | int]]:
     """The funnel from input files to clips, for `show_table`."""
     steps = funnel([("input files", inputs)], accepted, reasons)
     return [{"step": each.name, "count": each.count} for each in steps]

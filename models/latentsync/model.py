@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, cast
 
 import torch
 from torch import nn
@@ -22,8 +22,9 @@ from models.latentsync.config import LatentSyncConfig
 from models.latentsync.diffusion import MAX_STEPS, make_scheduler
 from models.latentsync.folder import CONFIG, read_config, read_part, write_model
 from models.latentsync.mask import face_mask, latent_mask, soft_edge, whole_cells
-from models.latentsync.sampling import bf16_pays, guided, shared_noise
+from models.latentsync.sampling import bf16_pays, predict_guided, shared_noise
 from models.unet import LipSyncUNet
+from models.unet.network import UNetOptions
 
 PARTS = ("unet", "autoencoder", "audio_encoder")
 """The networks of a bundle, each a safetensors file of its name."""
@@ -89,14 +90,14 @@ class LatentSync(nn.Module):
             self.autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return self
 
-    def unet_options(self) -> dict[str, Any]:
+    def unet_options(self) -> UNetOptions:
         """All arguments of the U-Net: the configuration's, and what the other parts imply."""
-        return {
+        implied: UNetOptions = {
             "in_channels": 3 * self.config.latent_channels + 1,
             "out_channels": self.config.latent_channels,
             "cross_attention_dim": self.audio_encoder.width,
-            **self.config.unet,
         }
+        return cast(UNetOptions, {**implied, **self.config.unet})
 
     @property
     def device(self) -> torch.device:
@@ -231,7 +232,9 @@ class LatentSync(nn.Module):
             shown = self.encode_window(other).to(dtype)
             latents = shared_noise(masked, generator, noise)
             for done, step in enumerate(scheduler.timesteps, 1):
-                output = guided(self.predict, latents, step, tokens, masked, shown, guidance)
+                output = predict_guided(
+                    self.predict, latents, step, tokens, masked, shown, guidance
+                )
                 stepped = scheduler.step(output, step, latents)
                 latents = stepped.prev_sample
                 if done == steps and self.config.prediction_type == "sample":

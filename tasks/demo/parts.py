@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from datasets.store.local import LocalStore
 from models.files.new_output import new_folder
 from tasks.demo.lipsync_score import LipSyncScore, score_lip_sync
 from tasks.demo.report import RunFiles
-from tasks.demo.summary import build
+from tasks.demo.summary import Summary, build
 from tasks.demo.truth_check import TruthCheck, check_truth, read_truths
 from tasks.publish.ledger import read_ledger
 from tasks.recipes.config import Recipe
@@ -111,7 +111,16 @@ def _foreign_speech(dataset: Path, clips: Sequence[Clip], clip: Clip) -> np.ndar
     return ClipStore(dataset, memory_bytes=0).audio(longest.clip_id)
 
 
-def measure(videos: Path, files: RunFiles) -> dict[str, Any]:
+class Measurement(TypedDict):
+    """How well it worked, as JSON."""
+
+    truth: dict[str, Any] | None
+    """Of `TruthCheck`; None where no truth is known."""
+    score: dict[str, Any]
+    """Of `LipSyncScore`, arrays as lists."""
+
+
+def measure(videos: Path, files: RunFiles) -> Measurement:
     """The truth check, where there is a truth, and the score of the output, as JSON."""
     truths = read_truths(videos)
     splits = {clip.clip_id: clip.split for clip in ClipStore(files.dataset, memory_bytes=0).clips}
@@ -127,7 +136,7 @@ def measure(videos: Path, files: RunFiles) -> dict[str, Any]:
     }
 
 
-def measured(content: Mapping[str, Any]) -> tuple[TruthCheck | None, LipSyncScore]:
+def restore_measurement(content: Measurement) -> tuple[TruthCheck | None, LipSyncScore]:
     """What `measure` returned, as objects again."""
     truth = content["truth"]
     score: dict[str, Any] = {
@@ -145,7 +154,7 @@ def summarise(
     score: LipSyncScore,
     seconds: Mapping[str, float],
     uri: str,
-) -> dict[str, Any]:
+) -> Summary:
     """The summary.
 
     Args:

@@ -16,7 +16,7 @@ from tasks.demo.report_page import Report, number_text, render
 from tasks.demo.truth_check import TruthCheck
 from tasks.evaluate.run import CONTACT_SHEET, PLOTS
 from tasks.pages.funnel import funnel
-from tasks.publish.ledger import read_ledger, reasons
+from tasks.publish.ledger import count_reasons, read_ledger
 from tasks.recipes.config import STAGES
 from tasks.train.curves import METRICS
 from tasks.train.mlflow_runs import EVALUATION_FOLDER
@@ -68,7 +68,7 @@ def write_report(
         funnel=funnel(
             [("input files", ingest["inputs"]), ("clips and shots looked at", len(rows))],
             ingest["clips_accepted"],
-            reasons(rows),
+            count_reasons(rows),
         ),
         offsets=_offsets(rows, truth),
         curves=loss_curves(_curves(files.train)),

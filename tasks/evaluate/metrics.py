@@ -1,6 +1,7 @@
 """Numbers about generated faces, each with a label and how many things it is a mean of."""
 
 import math
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -16,6 +17,16 @@ BORDER = 0.35
 detectors expect some room around a head."""
 DETECTION_SIDE = 320
 """Side of the picture in which the face is looked for."""
+
+
+class ClipScores(TypedDict):
+    """What was measured of one clip, as `details.json` has it."""
+
+    clip_id: str
+    values: dict[str, float | None]
+    """None where a number could not be measured."""
+    distances: dict[str, list[float]]
+    """Kind of video -> distance of lips and sound at each of 31 shifts."""
 
 
 def psnr(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> float:

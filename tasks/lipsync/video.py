@@ -145,7 +145,7 @@ def lip_sync_video(
     for given in (video, audio):
         if output.exists() and given.exists() and output.samefile(given):
             raise UserError(f"the output {output} is one of the inputs: choose another name")
-    fps = _checked_fps(fps)
+    fps = _check_fps(fps)
     wave = _sound(audio)
     info = _about(video)
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
@@ -157,7 +157,7 @@ def lip_sync_video(
     found = written = 0
     rate = fps or info.fps
     with VideoWriter(output, info.width, info.height, rate, crf=CRF, audio=audio) as writer:
-        for frame, at, repainted in _repainted(job, frames, order, wave):
+        for frame, at, repainted in _repaint(job, frames, order, wave):
             writer.write(frame, at)
             written += 1
             found += repainted
@@ -197,7 +197,7 @@ def _about(video: Path) -> MediaInfo:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
 
 
-def _checked_fps(fps: float | None) -> float | None:
+def _check_fps(fps: float | None) -> float | None:
     if fps is None:
         return None
     if not MIN_FPS <= fps <= MAX_FPS:
@@ -290,7 +290,7 @@ class _Job:
         return of_stretch
 
 
-def _repainted(
+def _repaint(
     job: _Job, frames: Iterator[np.ndarray], order: list[Shown], wave: np.ndarray
 ) -> Iterator[tuple[np.ndarray, float, bool]]:
     """Frames of the output, when they are shown, and whether a face was repainted."""

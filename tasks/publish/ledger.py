@@ -7,19 +7,19 @@ from dataclasses import fields
 from typing import Any
 
 from datasets.errors import UserError
-from datasets.shards.records import COLUMNS, ClipRow, Verdict
+from datasets.shards.records import COLUMNS, ClipRow, LedgerRow, Verdict
 from datasets.store.protocol import Store
 
 LEDGER = "ledger.parquet"
 Row = Mapping[str, Any]
 
 
-def accepted(rows: Sequence[Row]) -> list[Row]:
+def select_accepted(rows: Sequence[Row]) -> list[Row]:
     """The rows whose clips belong in shards."""
     return [row for row in rows if row["verdict"] == Verdict.ACCEPTED.value]
 
 
-def reasons(rows: Sequence[Row]) -> dict[str, int]:
+def count_reasons(rows: Sequence[Row]) -> dict[str, int]:
     """How many rows were refused for each reason, the most frequent first."""
     counts = Counter(row["reason"] for row in rows if row["verdict"] != Verdict.ACCEPTED.value)
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
@@ -30,7 +30,7 @@ def ledger_order(row: Row) -> tuple[Any, ...]:
     return row["path"], row["start_s"], row["track"], row["clip_id"]
 
 
-def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[LedgerRow]:
     """Rows of the published ledger, with some columns or with all.
 
     Raises:
@@ -49,7 +49,7 @@ def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[dict
     return list(table.to_pylist())
 
 
-def previous_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
+def previous_ledger(store: Store, columns: Sequence[str]) -> list[LedgerRow]:
     """Columns of what an earlier version's ledger says; empty where none can be read."""
     try:
         return read_ledger(store, columns)

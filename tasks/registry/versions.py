@@ -13,14 +13,15 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
 from models.files.new_output import new_folder
-from tasks.registry.tracking import RunTracker, checked_uri, client, quiet, sqlite_path
+from tasks.registry.metric import Measured, RecordedEvaluation
+from tasks.registry.tracking import RunTracker, check_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
-from tasks.weights.bundle import bundle_digest, read_bundle
+from tasks.weights.bundle import BundleFacts, bundle_digest, read_bundle
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 EVALUATION_TAG = "evaluation"
@@ -47,6 +48,11 @@ class ModelVersion:
         text = self.tags.get(name)
         return json.loads(text) if text else None
 
+    @property
+    def evaluation(self) -> RecordedEvaluation | None:
+        """What `record_evaluation` kept; None when the version was not evaluated."""
+        return cast(RecordedEvaluation | None, self.json_tag(EVALUATION_TAG))
+
 
 class Registry:
     """The models of one MLflow store.
@@ -60,7 +66,7 @@ class Registry:
     """
 
     def __init__(self, uri: str, must_exist: bool = False) -> None:
-        self.uri = checked_uri(uri)
+        self.uri = check_uri(uri)
         path = sqlite_path(self.uri)
         if must_exist and path and not path.is_file():
             raise UserError(
@@ -191,7 +197,7 @@ class Registry:
         self.set_alias(name, CANDIDATE, int(made.version))
         return int(made.version)
 
-    def _upload(self, bundle: Path, about: dict[str, Any], digest: str, run_id: str) -> str:
+    def _upload(self, bundle: Path, about: BundleFacts, digest: str, run_id: str) -> str:
         """Write the MLflow model and copy it to the run's artifacts. Returns where it is."""
         with tempfile.TemporaryDirectory(prefix="latentsync-model-") as temporary, quiet():
             import mlflow.pyfunc
@@ -357,7 +363,7 @@ def set_alias(model_name: str, alias: str, version: int, uri: str) -> None:
 
 
 def record_evaluation(
-    model_name: str, version: int, uri: str, evaluation: dict[str, Any], judge: str = ""
+    model_name: str, version: int, uri: str, evaluation: Measured, judge: str = ""
 ) -> None:
     """Keep an evaluation as tags of a version, for `promotion`.
 
@@ -368,10 +374,13 @@ def record_evaluation(
         evaluation: content of the `evaluation.json` that `evaluate` wrote.
         judge: address of the model whose sync network judged, if not its own.
     """
-    metrics: dict[str, Any] = evaluation["metrics"]
+    metrics = evaluation["metrics"]
     values = {name: entry["value"] for name, entry in metrics.items()}
     tags = {f"metric.{name}": f"{value:.6g}" for name, value in values.items() if value is not None}
-    kept = {name: evaluation[name] for name in ("protocol_digest", "metrics")}
+    kept: RecordedEvaluation = {
+        "protocol_digest": evaluation["protocol_digest"],
+        "metrics": metrics,
+    }
     if judge:
         kept["judge"] = judge
     tags[EVALUATION_TAG] = json.dumps(kept, sort_keys=True)

@@ -71,7 +71,7 @@ def coding_psnr(network: Any, pixels: Tensor, device: torch.device) -> float:
     return 10 * math.log10(255**2 / max(1e-12, total / pixels.numel()))
 
 
-def run(stage: StageContext) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, float]:
     """Train the autoencoder and measure it on clips not trained on.
 
     Returns:

@@ -6,6 +6,7 @@ random numbers and the position in the data are functions of (seed, step, rank),
 need no place of their own. Files are read without running code that they may contain.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,7 +52,7 @@ class _Writer:
             raise self.error
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
+def save_state(path: Path, state: Mapping[str, object]) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) atomically.
 
     Raises:
@@ -87,7 +88,7 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def trained_weights(path: Path) -> dict[str, Tensor]:
+def load_trained_weights(path: Path) -> dict[str, Tensor]:
     """The weights that a finished stage hands on: the averaged ones where there are any."""
     state = load_state(path)
     weights: dict[str, Tensor] = dict(state["network"])

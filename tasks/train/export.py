@@ -4,19 +4,18 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import UserError
 from models.files.new_output import replacing_folder
 from tasks.sync.network_files import save_syncnet
-from tasks.train.assemble import trained_model, trained_syncnet
-from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
-from tasks.weights.bundle import ABOUT, code_version
+from tasks.train.assemble import load_trained_model, load_trained_syncnet
+from tasks.train.stages import TrainingJob, dataset_digest, read_result, stage_digests, stage_names
+from tasks.weights.bundle import ABOUT, BundleFacts, code_version
 
 BUNDLE = "bundle"
 
 
-def about(job: TrainingJob) -> dict[str, Any]:
+def describe_bundle(job: TrainingJob) -> BundleFacts:
     """What `bundle.json` says."""
     digest = dataset_digest(job.dataset)
     return {
@@ -24,7 +23,9 @@ def about(job: TrainingJob) -> dict[str, Any]:
         "configuration": asdict(job.recipe),
         "resolution": job.recipe.resolution,
         "dataset_digest": digest,
-        **{name: getattr(job.recipe.model, name) for name in ("mask", "crop", "reference")},
+        "mask": job.recipe.model.mask,
+        "crop": job.recipe.model.crop,
+        "reference": job.recipe.model.reference,
         "audio": job.recipe.model.audio,
         "code_version": code_version(),
         "stages": stage_digests(job.recipe, digest),
@@ -56,7 +57,7 @@ def save_bundle(job: TrainingJob) -> Path:
         OSError: the disk is full; a previous bundle is untouched.
     """
     folder = job.output / BUNDLE
-    description = about(job)
+    description = describe_bundle(job)
     if _is_of(folder, description):
         return folder
     with replacing_folder(folder) as unfinished:
@@ -64,18 +65,18 @@ def save_bundle(job: TrainingJob) -> Path:
     return folder
 
 
-def _write(job: TrainingJob, folder: Path, description: dict[str, Any]) -> None:
+def _write(job: TrainingJob, folder: Path, description: BundleFacts) -> None:
     import torch
 
-    model = trained_model(job.recipe, job.output)
+    model = load_trained_model(job.recipe, job.output)
     model.save(folder)
-    judge = trained_syncnet(job.recipe, job.output, torch.device("cpu"))
+    judge = load_trained_syncnet(job.recipe, job.output, torch.device("cpu"))
     save_syncnet(folder / "syncnet", judge.network, judge.config, judge.threshold)
     text = json.dumps(description, indent=1, sort_keys=True)
     (folder / ABOUT).write_text(text, encoding="utf-8")
 
 
-def _is_of(folder: Path, description: dict[str, Any]) -> bool:
+def _is_of(folder: Path, description: BundleFacts) -> bool:
     try:
         found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -83,9 +84,9 @@ def _is_of(folder: Path, description: dict[str, Any]) -> bool:
     return bool(found == json.loads(json.dumps(description)))
 
 
-def run_metrics(job: TrainingJob) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+def run_metrics(job: TrainingJob) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """What each finished stage measured, and how many seconds it took."""
-    done = {name: result(job, name) for name in stage_names(job.recipe)}
+    done = {name: read_result(job, name) for name in stage_names(job.recipe)}
     finished = {name: each for name, each in done.items() if each is not None}
     metrics = {name: dict(each["metrics"]) for name, each in finished.items()}
     return metrics, {name: float(each["seconds"]) for name, each in finished.items()}

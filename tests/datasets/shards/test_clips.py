@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,8 @@ def test_mistakes_are_said(dataset: Path, tmp_path: Path) -> None:
         ClipStore(tmp_path)
     shards = write_shards([("a", {"json": b"{}"})], tmp_path, "train")
     write_index(LocalStore(tmp_path), shards, {})
+    with pytest.raises(UserError, match="its clip a does not say its speaker"):
+        ClipStore(tmp_path)
     (tmp_path / "shards" / shards[0].name).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         ClipStore(tmp_path)
@@ -133,7 +136,8 @@ def test_sound_and_lips_move_together(dataset: Path) -> None:
 def test_sound_is_as_long_as_the_pictures_whatever_is_stored(dataset: Path, frames: int) -> None:
     store = ClipStore(dataset)
     stored = store.audio("speaker_00-0")
-    store._metas["speaker_00-0"]["num_frames"] = frames
+    clip = store._clips["speaker_00-0"]
+    store._clips["speaker_00-0"] = replace(clip, num_frames=frames)
     sound = store.audio("speaker_00-0")
     assert len(sound) == frames * 640
     inside = min(len(sound), len(stored))

@@ -101,7 +101,7 @@ def test_shards_hold_the_accepted_clips_split_by_speaker(out: Path) -> None:
             assert members["mp4"].startswith(f"mp4 of {key} ".encode())
             speakers[entry["split"]].add(owner[key])
             found.append(key)
-    good = [row["clip_id"] for row in ledger.accepted(made.rows)]
+    good = [row["clip_id"] for row in ledger.select_accepted(made.rows)]
     assert sorted(found) == sorted(good)
     assert len(good) == 30
     assert speakers["train"]
@@ -268,11 +268,11 @@ def test_the_receipt_says_how_it_was_made(tmp_path: Path, out: Path) -> None:
 
 def test_nothing_accepted_is_still_a_dataset_with_a_ledger(out: Path) -> None:
     made = issue(out, Thresholds(min_confidence=99))
-    assert ledger.accepted(made.rows) == []
+    assert ledger.select_accepted(made.rows) == []
     assert json.loads((out / "index.json").read_text())["shards"] == []
     assert made.summary()["reasons"] == {"low_confidence": 36}
     refused = [{"verdict": "rejected", "reason": each} for each in "accbb"]
-    assert [*ledger.reasons(refused).items()] == [("b", 2), ("c", 2), ("a", 1)]
+    assert [*ledger.count_reasons(refused).items()] == [("b", 2), ("c", 2), ("a", 1)]
 
 
 def test_a_version_with_clips_is_not_replaced_by_one_without(out: Path) -> None:
@@ -361,7 +361,7 @@ def test_only_shards_whose_clips_change_are_written_anew(
         {},
         on_progress=lambda *counts: done.append(counts),
     )
-    assert len(ledger.accepted(made.rows)) == 11
+    assert len(ledger.select_accepted(made.rows)) == 11
     assert read == ["test"]
     assert done == [(0, 1), (1, 1)]
     assert verify(out) == []

@@ -1,13 +1,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from datasets.errors import UserError
 from tasks.registry.metric import NO_FACE
 from tasks.registry.policy import Policy, Rule, apply_policy
-from tasks.registry.promotion import Decision, _move, promote
+from tasks.registry.promotion import Decision, DecisionRecord, _move, promote
 from tasks.registry.versions import (
     CHAMPION,
     DECISION_TAG,
@@ -163,7 +164,8 @@ def test_a_run_killed_before_the_alias_moved_is_finished(
     assert registry.alias(name, CHAMPION) is None
     recorded = registry.version(name, version).json_tag(DECISION_TAG)
     assert recorded is not None
-    assert promote(name, store_uri, policy=RULES) == Decision.from_dict(recorded)
+    decision = Decision.from_record(cast(DecisionRecord, recorded))
+    assert promote(name, store_uri, policy=RULES) == decision
     assert registry.alias(name, CHAMPION) == version
 
 

@@ -17,7 +17,14 @@ from tasks.registry.versions import (
     resolve,
     set_alias,
 )
-from tests.support.fake_bundle import ABOUT, evaluation, make_bundle, registered, store_uri
+from tests.support.fake_bundle import (
+    ABOUT,
+    evaluation,
+    make_bundle,
+    registered,
+    store_uri,
+    whole_evaluation,
+)
 
 __all__ = ["store_uri"]
 
@@ -120,7 +127,8 @@ def test_bundles_that_contradict_themselves_are_refused(store_uri: str, tmp_path
 
 def test_an_evaluation_is_kept_with_its_protocol_and_judge(store_uri: str, tmp_path: Path) -> None:
     version = registered(store_uri, "measured", tmp_path / "bundle", b"m")
-    content = evaluation(fid=1234567.0, ssim=0.5) | {"protocol_digest": "clips", "seconds": 3.0}
+    metrics = evaluation(fid=1234567.0, ssim=0.5)["metrics"]
+    content = whole_evaluation(metrics, protocol_digest="clips")
     content["metrics"]["lmd"] = {"value": None, "label": "x", "n": 0, "reason": "no face"}
     record_evaluation("measured", version, store_uri, content, "models:/measured/1")
     kept = Registry(store_uri).version("measured", version)

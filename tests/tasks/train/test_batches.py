@@ -20,7 +20,7 @@ from tasks.train.batches import (
     UNetBatch,
     autoencoder_batch,
     mouth_boxes,
-    sampled_columns,
+    sample_columns,
     sync_batch,
     unet_batch,
 )
@@ -147,7 +147,7 @@ def test_the_mel_of_a_window_is_that_of_the_clip(store: ClipStore) -> None:
 
 def test_columns_are_interpolated() -> None:
     mel = np.array([[0.0, 1.0, 3.0]], np.float32)
-    found = sampled_columns(mel, np.array([-1.0, 0.5, 1.5, 2.0, 9.0]))
+    found = sample_columns(mel, np.array([-1.0, 0.5, 1.5, 2.0, 9.0]))
     np.testing.assert_allclose(found, [[0.0, 0.5, 2.0, 3.0, 3.0]])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.files.errors import ModelFileError
-from tasks.train.checkpoints import load_state, save_state, trained_weights
+from tasks.train.checkpoints import load_state, load_trained_weights, save_state
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_the_averaged_weights_are_handed_on(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     network = {"w": torch.zeros(2), "buffer": torch.ones(2)}
     save_state(path, {"network": network, "average": {"w": torch.full((2,), 5.0)}})
-    weights = trained_weights(path)
+    weights = load_trained_weights(path)
     assert weights["w"].tolist() == [5, 5]
     assert weights["buffer"].tolist() == [1, 1]
     save_state(path, {"network": network, "average": {}})
-    assert trained_weights(path)["w"].tolist() == [0, 0]
+    assert load_trained_weights(path)["w"].tolist() == [0, 0]
