@@ -8,7 +8,7 @@ JOBS ?= 2
 
 .PHONY: setup demo test lint weights clean
 
-setup: .venv/.installed
+setup: .venv/.installed .venv/.command
 
 # The lock is complete, so nothing is resolved again: --no-deps keeps the windowless OpenCV
 # that the lock names instead of the two that mediapipe and scenedetect would pull in.
@@ -21,13 +21,18 @@ setup: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	@touch $@
 
+# The command latentsync-flows, which runs what is in this folder.
+.venv/.command: .venv/.installed pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
 demo: setup
 	$(BIN)/python -m flows.demo --output "$(OUTPUT)" $(if $(DATA),--data "$(DATA)")
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy flows tasks models datasets tests benchmarks
+	$(BIN)/mypy flows tasks models datasets tests benchmarks latentsync_flows.py build_backend.py
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -27,6 +27,7 @@ from tasks.ingest.groups import group_sources
 from tasks.ingest.layout import SPARE
 from tasks.ingest.stage import IngestStage, IngestWork
 from tasks.ingest.verdicts import Thresholds
+from tasks.publish.ledger import read_ledger
 from tasks.runtime.executor import run_groups
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.stage import GroupOutcome, ItemGroup, Limits, Stage
@@ -105,12 +106,8 @@ def run_flow(folder: Path, output: Path, workers: int, prefect_home: Path) -> Fl
 
 def accepted_clips(output: Path) -> dict[str, list[int]]:
     """Frames of each accepted clip, by source, from the ledger."""
-    import pyarrow.parquet
-
-    columns = ["path", "num_frames", "verdict"]
-    table = pyarrow.parquet.read_table(output / "ledger.parquet", columns=columns)
     clips: dict[str, list[int]] = defaultdict(list)
-    for row in table.to_pylist():
+    for row in read_ledger(LocalStore(output), ("path", "num_frames", "verdict")):
         if row["verdict"] == "accepted":
             clips[row["path"]].append(row["num_frames"])
     return dict(clips)

@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -31,7 +30,7 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.run import Crew, RefreshRun
-from tasks.ingest.stage import IngestStage, IngestWork
+from tasks.ingest.stage import FileResult, IngestStage, IngestWork
 from tasks.ingest.verdicts import Thresholds
 from tasks.publish.pack import PackConfig
 from tasks.publish.version import publish
@@ -55,7 +54,7 @@ class FakeIngest(IngestStage):
     def setup(self) -> None:
         return
 
-    def process(self, item: IngestWork) -> dict[str, Any]:
+    def process(self, item: IngestWork) -> FileResult:
         name = item.item.key.removesuffix(".mp4").replace("/", "-")
         row = ClipRow(
             path=item.item.relative,
@@ -81,7 +80,8 @@ class FakeIngest(IngestStage):
             "seconds": 0.0,
             "video_seconds": 4.0,
             "cuts_s": [],
-            "rows": [row.as_dict()],
+            "note": "",
+            "rows": [row.as_row()],
         }
 
 

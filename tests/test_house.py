@@ -42,7 +42,7 @@ WORK = {
     "tasks/train",
 }
 MAY_IMPORT = {
-    "datasets/media": set(),
+    "datasets/media": {"datasets/store"},
     "datasets/store": set(),
     "datasets/sources": set(),
     "datasets/faces": {"datasets/media"},
@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "tasks/faces": {"datasets/faces", "datasets/media"},
     # The package `models` itself: a bundle names the version of the networks' source.
     "tasks/weights": {
+        "datasets/fetch",
         "datasets/store",
         "models/__init__.py",
         "models/files",
@@ -81,6 +82,7 @@ MAY_IMPORT = {
     "tasks/lipsync": {
         "tasks/faces",
         "tasks/pages",
+        "models/audio/windows.py",
         "tasks/runtime",
         "tasks/sync",
         "tasks/weights",
@@ -135,21 +137,22 @@ MAY_IMPORT = {
         "tasks/runtime",
         "tasks/sync",
         "tasks/weights",
+        "datasets/faces/points.py",
         "datasets/media",
         "datasets/shards",
         "datasets/store",
         *MODELS,
     },
-    "tasks/demo": {*WORK, *DATASETS},
+    "tasks/demo": {"models/files", *WORK, *DATASETS},
     "flows/support": {*WORK, *DATASETS, *MODELS},
     "flows": {"flows/support", "tasks/demo", *WORK, *DATASETS, *MODELS},
-    # The folders themselves: `datasets/errors.py` and empty `__init__.py`.
+    # The folders themselves: `EVERYWHERE` and empty `__init__.py`.
     "datasets": set(),
     "models": set(),
     "tasks": set(),
 }
 """A room, or one file of it, that the files of a room may import besides their own."""
-EVERYWHERE = "datasets/errors.py"
+EVERYWHERE = ("datasets/errors.py", "datasets/progress.py")
 """What all of flows, tasks and datasets may import."""
 LIBRARIES = {
     "prefect": ("flows",),
@@ -179,6 +182,8 @@ TABLES_OF_NAMES = {
     ("tasks/train/stages.py", "tasks/train/unet.py"),
 }
 """Imports of own modules inside functions: a name decides what is loaded, and torch with it."""
+SETS_UP = "flows/__init__.py"
+"""The one package that holds code: what must happen before prefect is imported."""
 MAX_LINES = 600
 MOST_SHOWN = 10
 """Names that an `__init__.py` may re-export."""
@@ -229,7 +234,7 @@ def test_rooms_import_what_the_table_says(path: str) -> None:
     home = room(path)
     assert home in MAY_IMPORT, f"{home} is no room"
     for other in own(FILES[path]) - {path}:
-        if room(other) == home or (other == EVERYWHERE and not home.startswith("models")):
+        if room(other) == home or (other in EVERYWHERE and not home.startswith("models")):
             continue
         assert other in MAY_IMPORT[home] or room(other) in MAY_IMPORT[home], (
             f"{path} must not import {other}"
@@ -271,14 +276,14 @@ def test_rooms_have_files() -> None:
         assert home.count("/") <= 1, f"{home} is a room within a room"
         if "/" in home:
             assert len(members) >= 2, members
-    assert files.get("datasets") == [EVERYWHERE]
+    assert files.get("datasets") == [*EVERYWHERE]
     assert "models" not in files
     assert "tasks" not in files
 
 
 def test_packages_hold_no_code() -> None:
     for path, tree in FILES.items():
-        if not path.endswith("/__init__.py"):
+        if not path.endswith("/__init__.py") or path == SETS_UP:
             continue
         shown = 0
         for node in tree.body:

@@ -15,8 +15,6 @@ from datasets.faces.mediapipe_models import LandmarkModel, Region, region_of
 from datasets.faces.search import FaceSearch
 from datasets.media import Picture
 
-POINTS = 478
-"""Landmarks of a face: 468 of the mesh and 5 of each iris."""
 SAME_FACE = 0.5
 """Two boxes of one frame that overlap more are one face."""
 LARGER = 1.5

@@ -43,7 +43,7 @@ class FaceSearch:
     def whole(self, picture: Picture) -> list[Region]:
         """Faces that are large enough to be seen in a small copy."""
         small = picture.small()
-        return [_moved(each, picture.width / small.shape[1]) for each in self._short.regions(small)]
+        return [_move(each, picture.width / small.shape[1]) for each in self._short.regions(small)]
 
     def sweep(self, picture: Picture, smallest: float = SMALLEST_FACE) -> list[Region]:
         """Faces in all tiles that are made for faces of `smallest` pixels and more."""
@@ -68,7 +68,7 @@ class FaceSearch:
         size = tuple(max(1, round(side / scale)) for side in part.shape[1::-1])
         shrunk = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         found = self._full.regions(np.ascontiguousarray(shrunk))
-        return [_moved(each, part.shape[1] / size[0], left, top) for each in found]
+        return [_move(each, part.shape[1] / size[0], left, top) for each in found]
 
     def close(self) -> None:
         """Free the models."""
@@ -104,5 +104,5 @@ def _starts(length: float, side: float, overlap: float) -> list[float]:
     return [index * (length - side) / (count - 1) for index in range(count)]
 
 
-def _moved(region: Region, scale: float, left: float = 0.0, top: float = 0.0) -> Region:
+def _move(region: Region, scale: float, left: float = 0.0, top: float = 0.0) -> Region:
     return Region(region.x * scale + left, region.y * scale + top, region.side * scale, region.roll)

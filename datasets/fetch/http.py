@@ -5,12 +5,15 @@ import re
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from datasets.errors import Reason, SourceError
 from datasets.fetch.policy import (
     DISK_FULL,
     Deadline,
+    DiskError,
     DownloadSettings,
     PassingError,
     Throttle,
@@ -20,36 +23,63 @@ from datasets.fetch.slot import Slot
 from datasets.sources.locations import AGENT, content_version
 
 CHUNK = 1 << 18
+Progress = Callable[[int, int | None], None]
+"""Called with bytes so far and bytes in all (None when not known)."""
 
 
 def fetch_http(
-    url: str, slot: Slot, settings: DownloadSettings, deadline: Deadline, throttle: Throttle
+    url: str,
+    slot: Slot,
+    settings: DownloadSettings,
+    deadline: Deadline,
+    throttle: Throttle,
+    *,
+    checked: bool = False,
+    secrets: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Bring the rest of `url` into `slot.part`; returns what the server calls this content.
 
     A partial file is gone on with only when the server says, by its ETag or time of change,
     that it still is the same file; otherwise it is begun anew.
 
+    Args:
+        url: http or https.
+        slot: the place of the file.
+        settings: how patient.
+        deadline: of all attempts.
+        throttle: how fast.
+        checked: whether the whole is compared with a published digest afterwards. Then a partial
+            file of which nobody knows the version is gone on with, too.
+        secrets: headers for this server alone, not for those that it redirects to.
+        progress: told how far it is.
+
     Raises:
         PassingError: another attempt may help; what came so far is kept.
-        SourceError: no attempt will.
+        DiskError: the partial file cannot be written.
+        SourceError: no attempt will help.
         OSError: the disk is full.
     """
     have, known = slot.part_bytes(), slot.part_state()
     if have and have == known.get("total"):
         return str(known.get("version", ""))
-    if have and not known.get("version"):
+    if have and not known.get("version") and not checked:
         # Nothing would tell whether the rest belongs to the same file.
         slot.forget_part()
         have = 0
+    # Bytes that were compressed on the way would be neither gone on with nor checked as the file's.
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
     if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": known["version"]}
+        headers["Range"] = f"bytes={have}-"
+        if known.get("version"):
+            headers["If-Range"] = known["version"]
     try:
         request = urllib.request.Request(url, headers=headers)
+        for name, value in (secrets or {}).items():
+            request.add_unredirected_header(name, value)
         timeout = max(min(settings.timeout_s, deadline.left_s), 0.001)
         with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return _receive(answer, have, slot, settings, deadline, throttle)
+            return _receive(answer, have, slot, settings, deadline, throttle, progress)
     except urllib.error.HTTPError as problem:
         with problem:
             if problem.code == 416:
@@ -57,7 +87,8 @@ def fetch_http(
                 raise PassingError("the file has become shorter since it was begun") from problem
             wait = problem.headers.get("Retry-After")
             raise http_problem(problem.code, wait, problem.reason) from problem
-    except http.client.InvalidURL as problem:
+    # Of a redirect, too; urllib has several errors for what is no address.
+    except (http.client.InvalidURL, ValueError) as problem:
         raise SourceError(Reason.DOWNLOAD_FAILED, f"not an address: {problem}") from problem
     except (http.client.HTTPException, OSError) as problem:
         cause = getattr(problem, "reason", problem)
@@ -77,34 +108,71 @@ def _receive(
     settings: DownloadSettings,
     deadline: Deadline,
     throttle: Throttle,
+    progress: Progress | None,
 ) -> str:
     headers = answer.headers
-    if "text/html" in (headers.get("Content-Type") or ""):
-        raise SourceError(Reason.DOWNLOAD_FAILED, "a web page came instead of a file")
-    if headers.get("Content-Encoding", "identity") != "identity":
-        raise PassingError(f"came packed as {headers['Content-Encoding']}, unasked")
+    if fault := _no_file(answer, have):
+        raise SourceError(Reason.DOWNLOAD_FAILED, fault)
     version = content_version(headers)
     total = _total(headers, answer.status)
     known = slot.part_state()
-    if answer.status == 206:
-        same = version == known.get("version") and total == known.get("total", total)
+    if have and answer.status == 206:
+        same = known.get("version") in (version, "", None)
+        same = same and known.get("total") in (total, None)
         if not same or _begin(headers) != have:
             slot.forget_part()
             raise PassingError("the file has changed since it was begun")
     start = have if answer.status == 206 else 0
     slot.need((total or 0) - start, settings.keep_free_bytes)
-    slot.set_part_state(version=version, total=total)
     count = start
-    with slot.part.open("ab" if start else "wb") as file:
+    with _disk(slot):
+        slot.set_part_state(version=version, total=total)
+        file: Any = slot.part.open("ab" if start else "wb")
+    with file:
         while chunk := answer.read1(CHUNK):
-            file.write(chunk)
+            with _disk(slot):
+                file.write(chunk)
+                file.flush()
             count += len(chunk)
+            if progress:
+                progress(count, total)
             throttle.took(len(chunk))
             deadline.check()
     if total is not None and count < total:
         text = f"the connection ended after {count:,} of {total:,} bytes"
         raise PassingError(text, progress=count > have)
     return version
+
+
+@contextmanager
+def _disk(slot: Slot) -> Iterator[None]:
+    """Tell faults of this machine's disk from those of the connection."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in DISK_FULL:
+            raise
+        text = f"{slot.part} could not be written ({problem.strerror or problem})"
+        raise DiskError(Reason.DOWNLOAD_FAILED, text) from problem
+
+
+def _no_file(answer: Any, have: int) -> str:
+    """Why an answer that is no error to HTTP brings no bytes of the file; empty when it does."""
+    headers = answer.headers
+    if answer.status not in (200, 206):
+        return f"HTTP {answer.status} and no file came"
+    if "text/html" in (headers.get("Content-Type") or ""):
+        return "a web page came instead of a file"
+    encoding = (headers.get("Content-Encoding") or "identity").strip()
+    if encoding.lower() != "identity":
+        return f"it came with Content-Encoding {encoding!r}, although asked for as it is"
+    length = headers.get("Content-Length")
+    if length is not None and not re.fullmatch(r"\s*[0-9]{1,18}\s*", length):
+        return f"Content-Length {length!r} came where a number of bytes was expected"
+    if answer.status == 206 and not have and _begin(headers) != 0:
+        came = headers.get("Content-Range")
+        return f"asked for all bytes, it answered with Content-Range {came!r}"
+    return ""
 
 
 def _total(headers: Any, status: int) -> int | None:
@@ -115,7 +183,7 @@ def _total(headers: Any, status: int) -> int | None:
             return None
         return int(found[1]) + 1 if found[2] == "*" else int(found[2])
     length = headers.get("Content-Length")
-    return int(length) if length and length.isdigit() else None
+    return int(length) if length else None
 
 
 def _begin(headers: Any) -> int | None:

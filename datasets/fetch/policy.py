@@ -111,11 +111,24 @@ class PassingError(Exception):
         detail: what was seen, in one line.
         retry_after_s: how long the other side asked to be left alone.
         progress: whether bytes arrived that the next attempt need not fetch again.
+        status: of HTTP; 0 where it was no answer.
     """
 
-    def __init__(self, detail: str, *, retry_after_s: float = 0.0, progress: bool = False) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_s: float = 0.0,
+        progress: bool = False,
+        status: int = 0,
+    ) -> None:
         super().__init__(detail)
         self.detail, self.retry_after_s, self.progress = detail, retry_after_s, progress
+        self.status = status
+
+
+class DiskError(SourceError):
+    """What this machine's disk refuses: neither the network nor another attempt cures it."""
 
 
 def persist(
@@ -157,7 +170,8 @@ def http_problem(
     if status in GONE:
         return SourceError(Reason.UNAVAILABLE, text)
     if status in PASSING or status >= 500:
-        return PassingError(text, retry_after_s=retry_after_seconds(retry_after))
+        pause = retry_after_seconds(retry_after)
+        return PassingError(text, retry_after_s=pause, status=status)
     return SourceError(Reason.DOWNLOAD_FAILED, text)
 
 

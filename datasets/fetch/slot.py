@@ -6,19 +6,20 @@ watch-ID-0123456789abcdef.part    as much as has come so far (for pages a folder
 """
 
 import errno
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
+
+from filelock import Timeout
 
 from datasets.errors import Reason, SourceError
 from datasets.fetch.policy import Deadline
-from datasets.store.atomic import content_digest, sync_folder, write_atomic
+from datasets.store.atomic import content_digest, move_atomic, write_atomic
+from datasets.store.lock import file_lock
 
 POLL_S = 0.5
 
@@ -33,6 +34,15 @@ class Fetched:
     """Of the file's bytes; empty for files that were here and not fetched."""
     version: str = ""
     """What the server calls this content (ETag and the like); empty when it has no name for it."""
+
+
+class PartState(TypedDict, total=False):
+    """What is known of a partial file; empty where nothing is."""
+
+    version: str
+    """What the server calls the content."""
+    total: int | None
+    """Its bytes; None where the server does not say."""
 
 
 class Slot:
@@ -59,30 +69,17 @@ class Slot:
             SourceError: TIMED_OUT when another process does so until the deadline.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = self._take()
-        while handle is None:
-            deadline.check()
-            deadline.clock.sleep(POLL_S)
-            handle = self._take()
+        lock = file_lock(self._lock)
+        while not lock.is_locked:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                deadline.check()
+                deadline.clock.sleep(POLL_S)
         try:
             yield
         finally:
-            os.close(handle)
-
-    def _take(self) -> int | None:
-        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one who held it may have removed the file that this process had opened.
-            if os.fstat(handle).st_ino == os.stat(self._lock).st_ino:
-                return handle
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-        return None
+            lock.release()
 
     def kept(self) -> Fetched | None:
         """The file, if it has been fetched and is still whole."""
@@ -97,8 +94,6 @@ class Slot:
 
     def publish(self, whole: Path, suffix: str, version: str, sha256: str = "") -> Fetched:
         """Put a whole file into its place, for good; the rest of the attempt is removed."""
-        with whole.open("rb") as file:
-            os.fsync(file.fileno())
         done = Fetched(
             self.folder / f"{self.name}{suffix}",
             whole.stat().st_size,
@@ -107,8 +102,7 @@ class Slot:
         )
         # Without a record the file counts as not there, whatever it is replaced by.
         self.record.unlink(missing_ok=True)
-        whole.replace(done.path)
-        sync_folder(self.folder)
+        move_atomic(whole, done.path)
         write_atomic(self.record, json.dumps(asdict(done) | {"path": "", "file": done.path.name}))
         self.forget_part()
         return done
@@ -144,12 +138,13 @@ class Slot:
         """How much has come so far."""
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def part_state(self) -> dict[str, Any]:
+    def part_state(self) -> PartState:
         """What is known of the partial file; empty where nothing is."""
-        return self._load(self.state)
+        return cast(PartState, self._load(self.state))
 
-    def set_part_state(self, **known: Any) -> None:
+    def set_part_state(self, version: str, total: int | None) -> None:
         """Note what the partial file is a part of, before its first byte."""
+        known: PartState = {"version": version, "total": total}
         write_atomic(self.state, json.dumps(known))
 
     def need(self, count: int, keep_free: int) -> None:

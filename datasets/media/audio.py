@@ -19,12 +19,13 @@ from datasets.media.container import (
     SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     audio_stream,
-    decoded,
+    decode,
     is_sound,
-    opened,
+    open_container,
     video_zero,
 )
 from datasets.media.joins import Joined, joins
+from datasets.store.atomic import write_atomic
 
 TOLERANCE_S = 0.02
 """Audio whose timestamps are further from the end of what came before is placed anew."""
@@ -53,7 +54,7 @@ def read_audio(
         SourceError: NO_AUDIO where there is none or none of it can be decoded.
     """
     wanted = None if duration_s is None else round(duration_s * rate)
-    with opened(path) as container:
+    with open_container(path) as container:
         stream = audio_stream(container)
         zero = video_zero(path) if container.streams.video else None
         pieces: list[Piece] = []
@@ -66,7 +67,7 @@ def read_audio(
     length = wanted
     if length is None:
         length = max(0, *(position + len(sound) for position, sound in pieces))
-    return np.clip(_laid_out(pieces, length), -1, 1)
+    return np.clip(_lay_out(pieces, length), -1, 1)
 
 
 class AudioWindow:
@@ -84,7 +85,7 @@ class AudioWindow:
 
     def __init__(self, path: Path, rate: int = SAMPLE_RATE) -> None:
         self._stack = ExitStack()
-        container = self._stack.enter_context(opened(path))
+        container = self._stack.enter_context(open_container(path))
         try:
             stream = audio_stream(container)
             zero = video_zero(path) if container.streams.video else None
@@ -170,7 +171,7 @@ def loud_frames(path: Path, level: float, enough: int) -> int:
     """
     loud = heard = 0
     rest = np.zeros(0, np.float32)
-    with opened(path) as container:
+    with open_container(path) as container:
         for _, sound in pcm(container, audio_stream(container), SAMPLE_RATE, None):
             heard += sound.shape[1]
             rest = np.concatenate([rest, sound.mean(axis=0)])
@@ -186,7 +187,7 @@ def loud_frames(path: Path, level: float, enough: int) -> int:
     return loud
 
 
-def _laid_out(pieces: list[Piece], length: int) -> NDArray[np.float32]:
+def _lay_out(pieces: list[Piece], length: int) -> NDArray[np.float32]:
     audio = np.zeros(length, np.float32)
     for position, sound in pieces:
         begin = max(0, -position)
@@ -212,7 +213,7 @@ def pcm(
     run: _Run | None = None
     shift = 0.0
     joined = Joined(joins(container) if zero is not None else ())
-    for frame in decoded(container, stream):
+    for frame in decode(container, stream):
         if not frame.samples or not is_sound(frame.sample_rate, frame.layout.nb_channels):
             continue
         time = frame.time
@@ -276,7 +277,7 @@ def _format(frame: Any) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
-def fitted(audio: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+def fit_length(audio: NDArray[np.float32], length: int) -> NDArray[np.float32]:
     """Cut to `length` samples, or filled with silence."""
     if len(audio) >= length:
         return audio[:length]
@@ -297,10 +298,4 @@ def flac_bytes(audio: NDArray[np.float32], rate: int) -> bytes:
 
 def write_flac(path: Path, audio: NDArray[np.float32], rate: int) -> None:
     """`flac_bytes` as a file, which appears once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(flac_bytes(audio, rate))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, flac_bytes(audio, rate))

@@ -69,7 +69,7 @@ class MediaInfo:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[InputContainer]:
+def open_container(path: Path) -> Iterator[InputContainer]:
     """A container for reading. Nothing but this one file is touched.
 
     Raises:
@@ -100,13 +100,13 @@ def _why_not_opened(path: Path, error: Exception) -> SourceError:
         with path.open("rb") as file:
             head = file.read(12)
     except OSError as denied:
-        return SourceError(Reason.UNREADABLE, one_line(denied))
+        return SourceError(Reason.UNREADABLE, problem_text(denied))
     if head[4:8] == b"ftyp" or head.startswith(BEGINNINGS):
-        return SourceError(Reason.UNREADABLE, f"the container is damaged: {one_line(error)}")
+        return SourceError(Reason.UNREADABLE, f"the container is damaged: {problem_text(error)}")
     return SourceError(Reason.NOT_MEDIA, f"no video or audio format, begins with {head[:8]!r}")
 
 
-def one_line(error: BaseException) -> str:
+def problem_text(error: BaseException) -> str:
     """An exception's text for a column of a table."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())[:200]
@@ -161,7 +161,7 @@ def is_sound(rate: int, channels: int) -> bool:
     return (not rate or low <= rate <= high) and channels <= MAX_CHANNELS
 
 
-def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
+def decode(container: InputContainer, stream: Any) -> Iterator[Any]:
     """Frames of a stream in order of presentation, as far as they can be decoded.
 
     What is damaged is left out and logged.
@@ -173,7 +173,7 @@ def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
         try:
             packet = next(packets, None)
         except BROKEN as error:
-            problem = one_line(error)
+            problem = problem_text(error)
             packet = None
         if packet is None:
             break
@@ -203,7 +203,7 @@ def _kept_back(stream: Any) -> list[Any]:
         return []
 
 
-def timed(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
+def with_times(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
     """(container time, frame) with times that strictly increase.
 
     MPEG streams and old AVI files may lack timestamps: such a frame follows the one before
@@ -259,12 +259,12 @@ def first_of(frames: Iterator[tuple[float, Any]]) -> tuple[float, Any]:
 def first_frame(container: InputContainer) -> tuple[float, Any]:
     """`first_of` the container's video stream."""
     stream = video_stream(container)
-    return first_of(timed(decoded(container, stream), frame_rate(stream)))
+    return first_of(with_times(decode(container, stream), frame_rate(stream)))
 
 
 def video_zero(path: Path) -> float | None:
     """Container time of the first video frame; None for a file with sound alone."""
-    with opened(path) as container:
+    with open_container(path) as container:
         try:
             return first_frame(container)[0]
         except SourceError:
@@ -277,7 +277,7 @@ def probe(path: Path) -> MediaInfo:
     Raises:
         SourceError: EMPTY_FILE, NOT_MEDIA, NO_VIDEO or UNREADABLE.
     """
-    with opened(path) as container:
+    with open_container(path) as container:
         stream = video_stream(container)
         start, frame = first_frame(container)
         width, height = size_of(frame, pixel_shape(stream))

@@ -19,7 +19,7 @@ from datasets.media.container import (
     LONGEST_GAP_S,
     LONGEST_REPEAT_S,
     frame_rate,
-    opened,
+    open_container,
     video_stream,
 )
 
@@ -46,7 +46,7 @@ def joins(container: InputContainer) -> list[Join]:
     if not RESTARTING & set(container.format.name.split(",")):
         return []
     try:
-        with opened(Path(container.name)) as again:
+        with open_container(Path(container.name)) as again:
             stream = video_stream(again)
             return _between(list(_spans(again, stream)), 1 / frame_rate(stream))
     except SourceError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from datasets.media.container import opened, video_stream
+from datasets.media.container import open_container, video_stream
 from datasets.media.sound_track import SoundTrack
 
 
@@ -32,7 +32,7 @@ def join_segments(
     )
     sound: SoundTrack | None = None
     with container:
-        with opened(segments[0][0]) as first:
+        with open_container(segments[0][0]) as first:
             stream = container.add_stream_from_template(video_stream(first))
         try:
             sound = SoundTrack(audio, container) if audio else None
@@ -73,7 +73,7 @@ def _delay(path: Path) -> Fraction:
 
 
 def _packets(path: Path) -> Iterator[Any]:
-    with opened(path) as container:
+    with open_container(path) as container:
         for packet in container.demux(video_stream(container)):
             if packet.size:
                 yield packet

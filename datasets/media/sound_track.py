@@ -11,7 +11,7 @@ from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from datasets.media.audio import Piece, pcm
-from datasets.media.container import audio_stream, opened, video_zero
+from datasets.media.container import audio_stream, open_container, video_zero
 
 COPIED = ("aac", "mp3", "mp3float", "alac", "ac3", "eac3")
 """Codecs that an mp4 holds as they are."""
@@ -40,7 +40,7 @@ class SoundTrack:
 
     def __init__(self, path: Path, output: OutputContainer) -> None:
         self.output = output
-        self.opening = opened(path)
+        self.opening = open_container(path)
         self.container = self.opening.__enter__()
         try:
             self.source = audio_stream(self.container)

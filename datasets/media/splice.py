@@ -8,7 +8,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from datasets.media.audio import pcm
-from datasets.media.container import audio_stream, opened, video_zero
+from datasets.media.container import audio_stream, open_container, video_zero
 from datasets.media.sound_track import gapless
 
 RATE = 48000
@@ -43,7 +43,7 @@ def splice_sound(target: Path, first: Path, second: Path | None, at_s: float, en
 def _samples(path: Path, begin: int, end: int) -> Iterator[NDArray[np.float32]]:
     """Sound (2, n) of a file from one position to another."""
     position = 0
-    with opened(path) as container:
+    with open_container(path) as container:
         zero = video_zero(path) if container.streams.video else None
         source = pcm(container, audio_stream(container), RATE, zero)
         for part in gapless(source, RATE):

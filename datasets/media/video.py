@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from datasets.media.container import (
     FPS,
-    decoded,
+    decode,
     first_of,
     frame_rate,
-    opened,
+    open_container,
     pixel_shape,
-    timed,
     video_stream,
+    with_times,
 )
 from datasets.media.picture import Converter, OneShape, Picture
 
@@ -90,11 +90,11 @@ def read_frames(
         SourceError: the file cannot be opened, or none of its frames decoded. A damaged
             end only ends the stream, and is logged.
     """
-    with opened(path) as container:
+    with open_container(path) as container:
         stream = video_stream(container, threads)
         step = 1 / frame_rate(stream)
         source = _from(path, container, stream, start_s, threads)
-        shown = source if fps is None else _resampled(source, fps, step)
+        shown = source if fps is None else _resample(source, fps, step)
         last: Any = None
         converter, shape = Converter(), OneShape(pixel_shape(stream))
         count, end = 0, start_s
@@ -146,7 +146,7 @@ def _from(
 ) -> Iterator[Timed]:
     """Frames from the first one on, or from a little before `start_s`."""
     rate = frame_rate(stream)
-    frames = timed(decoded(container, stream), rate)
+    frames = with_times(decode(container, stream), rate)
     zero, frame = first_of(frames)
     # Two frames early, since the nearest frame may lie before the start.
     target = zero + start_s - 2 / rate
@@ -156,14 +156,14 @@ def _from(
         return
     if frame.time is not None:
         container.seek(int(target / stream.time_base), stream=stream)
-        frames = timed(decoded(container, stream), rate)
+        frames = with_times(decode(container, stream), rate)
         first = next(frames, None)
         if first and first[0] <= target and first[1].time is not None:
             yield from _since(zero, chain([first], frames))
             return
     # Some containers cannot be entered in the middle, or only behind the target.
-    with opened(path) as again:
-        yield from _since(zero, timed(decoded(again, video_stream(again, threads)), rate))
+    with open_container(path) as again:
+        yield from _since(zero, with_times(decode(again, video_stream(again, threads)), rate))
 
 
 def _since(zero: float, frames: Iterable[Timed]) -> Iterator[Timed]:
@@ -171,7 +171,7 @@ def _since(zero: float, frames: Iterable[Timed]) -> Iterator[Timed]:
         yield time - zero, frame
 
 
-def _resampled(source: Iterator[Timed], fps: float, step: float) -> Iterator[Timed]:
+def _resample(source: Iterator[Timed], fps: float, step: float) -> Iterator[Timed]:
     """For each k the source frame nearest to k / fps; the last one lasts its own duration,
     or one `step`."""
     index = 0

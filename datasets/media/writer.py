@@ -2,8 +2,6 @@
 
 import io
 import logging
-import os
-import uuid
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +13,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from datasets.media.sound_track import SoundTrack
+from datasets.store.atomic import make_folder, move_atomic, unfinished_name
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +65,8 @@ class VideoWriter:
         self._reformatter = VideoReformatter()
         self._temporary: Path | None = None
         if isinstance(target, Path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+            make_folder(target.parent)
+            self._temporary = unfinished_name(target)
         self._sound: SoundTrack | None = None
         # The sound's start is stored in the movie's clock, whose milliseconds are too coarse.
         options = {"fflags": "+bitexact", "movie_timescale": str(CLOCK)}
@@ -158,12 +157,7 @@ class VideoWriter:
             self._container.close()
             if self._temporary is not None:
                 assert isinstance(self.target, Path)
-                handle = os.open(self._temporary, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
-                self._temporary.replace(self.target)
+                move_atomic(self._temporary, self.target)
         except BaseException:
             self._abandon()
             raise

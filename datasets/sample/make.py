@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from multiprocessing.connection import wait
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from datasets.progress import Progress
 from datasets.sample.looks import DRIVING_VOICE, LOOKS
 from datasets.sample.plan import ClipPlan, plan_clip
 from datasets.sample.render import write_clip
@@ -32,7 +33,6 @@ from datasets.store.atomic import write_atomic
 RECIPE = 1
 """Raised when the same plan would look or sound different: older clips are made anew."""
 TRUTH_FPS = 25
-Progress = Callable[[int, int], None]
 
 
 def make_sample(
@@ -65,13 +65,14 @@ def make_sample(
         if not _is_finished(plan, path)
     ]
     done = clips - len(jobs)
-    report = progress or (lambda finished, total: None)
-    report(done, clips)
+    if progress:
+        progress(done, clips)
     workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
     making = _in_processes(jobs, workers) if workers > 1 else (_make_clip(job) for job in jobs)
     with closing(making):
         for count, _ in enumerate(making, start=done + 1):
-            report(count, clips)
+            if progress:
+                progress(count, clips)
     return paths
 
 
@@ -207,7 +208,9 @@ def main() -> None:
             arguments.clips,
             arguments.seed,
             arguments.workers,
-            progress=lambda done, total: print(f"\r{done}/{total} clips", end="", flush=True),
+            progress=lambda done, total, note="": print(
+                f"\r{done}/{total} clips", end="", flush=True
+            ),
         )
     except KeyboardInterrupt:
         raise SystemExit("\ninterrupted: the same command goes on where it stopped") from None

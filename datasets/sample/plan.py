@@ -122,7 +122,7 @@ def _shots(
         bounds = [round(frames * k / count) for k in range(count + 1)]
         close = int(rng.integers(2))
         return [
-            _framed(first, last, size, rng, (k + close) % 2)
+            _frame(first, last, size, rng, (k + close) % 2)
             for k, (first, last) in enumerate(pairwise(bounds))
         ]
     if kind == "faceless":
@@ -130,18 +130,18 @@ def _shots(
         start = 0 if index // 16 % 3 == 1 else (frames - away) // 2
         shots = [
             Shot(start, start + away, 0, 0, 0, 1.0, 0.0, cutaway=int(rng.integers(4))),
-            _framed(start + away, frames, size, rng, 1),
+            _frame(start + away, frames, size, rng, 1),
         ]
-        return [_framed(0, start, size, rng, 0), *shots] if start else shots
+        return [_frame(0, start, size, rng, 0), *shots] if start else shots
     if kind == "two_faces":
         face = float(rng.uniform(95, 120))
         x = 0.27 if rng.random() < 0.5 else 0.73
         y = 0.06 + 110 / FACE_WIDTH * face / size[1]
         return [Shot(0, frames, face, x, y, 1.0, 0.0)]
-    return [_framed(0, frames, size, rng, -1)]
+    return [_frame(0, frames, size, rng, -1)]
 
 
-def _framed(
+def _frame(
     first: int, last: int, size: tuple[int, int], rng: np.random.Generator, close: int
 ) -> Shot:
     """A shot of one person: `close` 1 near, 0 far, -1 any. Measures of the portrait: hair

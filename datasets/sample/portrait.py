@@ -64,7 +64,7 @@ _NECK = _points(186, 145, 186, 178, 200, 187, 222, 190, 252, 186, 256, 160)
 
 
 @lru_cache(maxsize=1)
-def _cutout() -> tuple[np.ndarray, np.ndarray]:
+def _cut_out() -> tuple[np.ndarray, np.ndarray]:
     """The astronaut, uint8 (512, 512, 3) RGB, and who is in front of the wall, 0..1."""
     from skimage.data import astronaut
 
@@ -93,9 +93,9 @@ def lips_outline() -> np.ndarray:
     return np.concatenate([OUTER_TOP, OUTER_BOTTOM[::-1]])
 
 
-def _recoloured(look: Look) -> np.ndarray:
+def _recolour(look: Look) -> np.ndarray:
     """float32 (512, 512, 3) RGB 0..1 with the look's skin, hair, lips and suit."""
-    image, alpha = _cutout()
+    image, alpha = _cut_out()
     rgb = image.astype(np.float32) / 255
     skin = np.maximum(_soft(np.concatenate([JAW, _FOREHEAD])), _soft(_NECK))
     gap = _soft(np.concatenate([INNER_TOP, INNER_BOTTOM[::-1]]), 0.6)
@@ -199,7 +199,7 @@ def portrait(look: Look) -> Portrait:
     y, x = np.mgrid[0:side, 0:side].astype(np.float32)
     x, y = (x + 0.5) / ZOOM - 0.5, (y + 0.5) / ZOOM - 0.5
     dx, dy = _displacement(look, x, y)
-    source = np.dstack([_recoloured(look) * 255, _cutout()[1] * 255]).astype(np.float32)
+    source = np.dstack([_recolour(look) * 255, _cut_out()[1] * 255]).astype(np.float32)
     big = cv2.remap(source, x + dx, y + dy, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     alpha = np.clip(big[..., 3:] / 255, 0, 1)
     rgb = big[..., :3]
@@ -210,7 +210,7 @@ def portrait(look: Look) -> Portrait:
     rgb = np.clip(cv2.transform(rgb, colours), 0, 255)
     bare = np.dstack([rgb * alpha, alpha * 255]).round().astype(np.uint8)
 
-    def moved(points: np.ndarray) -> np.ndarray:
+    def move(points: np.ndarray) -> np.ndarray:
         at = points.astype(np.float64)
         for _ in range(12):
             at = points - np.stack(_displacement(look, at[:, 0], at[:, 1]), axis=1)
@@ -222,13 +222,13 @@ def portrait(look: Look) -> Portrait:
 
     if look.mirror:
         bare = np.ascontiguousarray(bare[:, ::-1])
-    lids = [(moved(top), moved(low)) for top, low in zip(LIDS_TOP, LIDS_BOTTOM, strict=True)]
+    lids = [(move(top), move(low)) for top, low in zip(LIDS_TOP, LIDS_BOTTOM, strict=True)]
     lids.sort(key=lambda pair: float(pair[0][0, 0]))
-    jaw, glasses, rgba = moved(JAW), None, bare
+    jaw, glasses, rgba = move(JAW), None, bare
     if look.glasses:
         glasses = _draw_glasses(look.glasses, lids, jaw, side)
         rgba = over(glasses, bare)
-    lips = (moved(OUTER_TOP), moved(INNER_TOP), moved(INNER_BOTTOM), moved(OUTER_BOTTOM))
+    lips = (move(OUTER_TOP), move(INNER_TOP), move(INNER_BOTTOM), move(OUTER_BOTTOM))
     return Portrait(rgba, bare, glasses, lips, (lids[0], lids[1]), jaw, colours)
 
 

@@ -10,7 +10,6 @@ import tarfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
-from datasets.media.audio import fitted
+from datasets.media.audio import fit_length
 from datasets.media.video import to_rgb
 from datasets.shards.index import FOLDER, read_index
 
@@ -34,8 +33,8 @@ class Clip:
     num_frames: int
     path: str
     """The source video, relative to the input folder."""
-    meta: dict[str, Any]
-    """Everything in the sample's JSON."""
+    resolution: int
+    """Side of the stored frames, pixels."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +69,18 @@ class ClipStore:
         self.digest: str = index["digest"]
         self.index = index
         self._members: dict[str, dict[str, _Member]] = {}
-        self._metas: dict[str, dict[str, Any]] = {}
+        self._clips: dict[str, Clip] = {}
         for entry in index["shards"]:
             if split is None or entry["split"] == split:
                 self._scan(self.dataset_dir / FOLDER / entry["name"], entry["split"])
-        self.clips = [
-            Clip(key, meta["speaker"], meta["split"], meta["num_frames"], meta["path"], meta)
-            for key, meta in sorted(self._metas.items())
-        ]
+        self.clips = [clip for _, clip in sorted(self._clips.items())]
         if not self.clips:
             which = f"the {split} split of " if split else ""
             raise UserError(
                 f"there is no clip in {which}{self.dataset_dir}: look into its ledger for the "
                 "reasons of refusals, or add videos"
             )
-        self.resolution: int = resolution or self.clips[0].meta["resolution"]
+        self.resolution: int = resolution or self.clips[0].resolution
         self.memory_bytes = memory_bytes
         self._kept: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
 
@@ -99,7 +95,19 @@ class ClipStore:
                     if extension == "json":
                         content = tar.extractfile(member)
                         facts = json.load(content) if content else {}
-                        self._metas[key] = {**facts, "split": split}
+                        self._clips[key] = Clip(
+                            key,
+                            facts["speaker"],
+                            split,
+                            facts["num_frames"],
+                            facts["path"],
+                            facts["resolution"],
+                        )
+        except KeyError as error:
+            raise UserError(
+                f"the shard {shard} cannot be read (its clip {key} does not say its "
+                f"{error.args[0]}): refresh the dataset again"
+            ) from error
         except (OSError, tarfile.TarError, ValueError) as error:
             raise UserError(
                 f"the shard {shard} cannot be read ({error}): refresh the dataset again"
@@ -114,10 +122,6 @@ class ClipStore:
             file.seek(member.offset)
             return file.read(member.size)
 
-    def video_bytes(self, clip_id: str) -> bytes:
-        """The clip's mp4 as stored."""
-        return self._bytes(clip_id, "mp4")
-
     def frames(self, clip_id: str) -> NDArray[np.uint8]:
         """(t, R, R, 3) aligned face. The array is shared: do not write into it."""
         if clip_id not in self._kept:
@@ -127,7 +131,7 @@ class ClipStore:
 
     def _decode(self, clip_id: str) -> NDArray[np.uint8]:
         content = io.BytesIO(self._bytes(clip_id, "mp4"))
-        expected = self._metas[clip_id]["num_frames"]
+        expected = self._clips[clip_id].num_frames
         side = self.resolution
         frames = np.empty((expected, side, side, 3), np.uint8)
         count = 0
@@ -137,7 +141,7 @@ class ClipStore:
                 stream.thread_type = "AUTO"
                 for count, frame in enumerate(container.decode(stream), start=1):
                     if count <= expected:
-                        frames[count - 1] = _scaled(to_rgb(frame), side)
+                        frames[count - 1] = _scale(to_rgb(frame), side)
         except (OSError, ValueError, IndexError) as error:
             raise UserError(
                 f"clip {clip_id} of {self.dataset_dir} cannot be decoded ({error}): refresh the "
@@ -161,16 +165,16 @@ class ClipStore:
     def audio(self, clip_id: str) -> NDArray[np.float32]:
         """(t * 640,) at 16 kHz, corrected for the offset."""
         audio, _ = soundfile.read(io.BytesIO(self._bytes(clip_id, "flac")), dtype="float32")
-        return fitted(audio, self._metas[clip_id]["num_frames"] * SAMPLES_PER_FRAME)
+        return fit_length(audio, self._clips[clip_id].num_frames * SAMPLES_PER_FRAME)
 
     def landmarks(self, clip_id: str) -> NDArray[np.float32]:
         """(t, 478, 2) in pixels of the aligned face at `resolution`."""
         points = np.load(io.BytesIO(self._bytes(clip_id, "npy")), allow_pickle=False)
-        scale = self.resolution / self._metas[clip_id]["resolution"]
+        scale = self.resolution / self._clips[clip_id].resolution
         return (points * scale).astype(np.float32)
 
 
-def _scaled(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def _scale(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     if frame.shape[0] == side:
         return frame
     import cv2

@@ -13,10 +13,10 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from datasets.errors import UserError
-from datasets.shards.writer import OUR_NAME, ShardInfo
+from datasets.shards.writer import OUR_NAME, ShardEntry, ShardInfo
 from datasets.store.manifest import config_digest
 from datasets.store.open import open_store
 from datasets.store.protocol import Store
@@ -24,6 +24,25 @@ from datasets.store.protocol import Store
 INDEX = "index.json"
 FOLDER = "shards"
 VERSION = 1
+
+
+class DatasetIndex(TypedDict):
+    """Content of `index.json`."""
+
+    version: int
+    digest: str
+    counts: dict[str, int]
+    """Split -> number of clips."""
+    shards: list[ShardEntry]
+    resolution: int
+    """Side of the aligned faces, pixels."""
+    fps: float
+    sample_rate: NotRequired[int]
+    """Of the sound, Hz; older datasets do not say it."""
+    crop: NotRequired[str]
+    """Name of the alignment; datasets with the larger crop of before have none."""
+    mask: NotRequired[str]
+    """Name of the shape that the alignment is for."""
 
 
 def read_samples(store: Store, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -50,7 +69,7 @@ def read_samples(store: Store, name: str) -> Iterator[tuple[str, dict[str, bytes
         yield key, members
 
 
-def make_index(shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> dict[str, Any]:
+def make_index(shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> DatasetIndex:
     """The index of a dataset. Its `digest` changes exactly when shards or `meta` do.
 
     Args:
@@ -63,10 +82,10 @@ def make_index(shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> dict[str
         split: sum(shard.samples for shard in shards if shard.split == split) for split in splits
     }
     body = {**meta, "version": VERSION, "counts": counts, "shards": entries}
-    return {**body, "digest": config_digest(body)}
+    return cast(DatasetIndex, {**body, "digest": config_digest(body)})
 
 
-def publish_index(store: Store, index: Mapping[str, Any], keep: Sequence[str] = ()) -> None:
+def publish_index(store: Store, index: DatasetIndex, keep: Sequence[str] = ()) -> None:
     """Make an index the one of the dataset in a store, then remove shards that it replaces.
 
     Args:
@@ -78,7 +97,7 @@ def publish_index(store: Store, index: Mapping[str, Any], keep: Sequence[str] = 
     remove_replaced(store, index, keep)
 
 
-def remove_replaced(store: Store, index: Mapping[str, Any], keep: Sequence[str] = ()) -> None:
+def remove_replaced(store: Store, index: DatasetIndex, keep: Sequence[str] = ()) -> None:
     """Remove shards of ours that neither the published index nor `keep` names."""
     names = [*(shard["name"] for shard in index["shards"]), *keep]
     current = {f"{FOLDER}/{name}" for name in names}
@@ -87,7 +106,7 @@ def remove_replaced(store: Store, index: Mapping[str, Any], keep: Sequence[str] 
             store.delete(name)
 
 
-def read_index(dataset: Path | str) -> dict[str, Any]:
+def read_index(dataset: Path | str) -> DatasetIndex:
     """The index of a dataset in a folder or in object storage.
 
     Raises:
@@ -107,10 +126,10 @@ def read_index(dataset: Path | str) -> dict[str, Any]:
         raise UserError(
             f"{dataset}/{INDEX} is no dataset index of version {VERSION}: refresh the dataset"
         )
-    return index
+    return cast(DatasetIndex, index)
 
 
-def check_crop(dataset: Path | str, index: Mapping[str, Any], wanted: str) -> None:
+def check_crop(dataset: Path | str, index: DatasetIndex, wanted: str) -> None:
     """Whether the faces of a dataset are aligned as somebody needs them.
 
     Args:

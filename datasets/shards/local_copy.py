@@ -6,21 +6,20 @@ complete. What an interrupted run has finished is not fetched again, and neither
 that the copy of another version holds.
 """
 
-import fcntl
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import UserError
-from datasets.shards.index import FOLDER, INDEX, VERSION, read_index
+from datasets.progress import Progress
+from datasets.shards.index import FOLDER, INDEX, VERSION, DatasetIndex, read_index
+from datasets.shards.writer import ShardEntry
 from datasets.store.atomic import content_digest, link_atomic, replacing, write_atomic
 from datasets.store.local import LocalStore
+from datasets.store.lock import file_lock
 from datasets.store.open import open_store
 from datasets.store.protocol import Store
 
@@ -29,9 +28,6 @@ BLOCK = 8 << 20
 SHARDS_AT_ONCE = 4
 DIGEST = re.compile("[0-9a-f]{64}")
 SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
-
-Progress = Callable[[int, int], None]
-"""Called with bytes that are here and bytes in all, from any thread, one call at a time."""
 
 
 def local_dataset(
@@ -42,7 +38,7 @@ def local_dataset(
     Args:
         url: a folder, or an `s3://` or `gs://` URL of one.
         cache: where copies lie, in folders named by the dataset's digest; they are kept.
-        progress: told how far the copy is.
+        progress: told how many bytes are here; called from any thread, one call at a time.
         store: what to read through, instead of what `url` gives.
 
     Raises:
@@ -55,7 +51,9 @@ def local_dataset(
         return store.folder
     text, index = _index(store)
     folder = cache / index["digest"]
-    with _alone(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    # Others wait, and then find it filled.
+    with file_lock(folder / ".lock"):
         if not (folder / INDEX).is_file():
             _Copy(store, folder, index["shards"], progress).run()
             write_atomic(folder / INDEX, text)
@@ -63,7 +61,7 @@ def local_dataset(
     return folder
 
 
-def _index(store: Store) -> tuple[bytes, dict[str, Any]]:
+def _index(store: Store) -> tuple[bytes, DatasetIndex]:
     """The index as it is and as a value, with names that are safe to use as file names."""
     try:
         text = store.read(INDEX)
@@ -91,20 +89,11 @@ def _index(store: Store) -> tuple[bytes, dict[str, Any]]:
     return text, index
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time fill a folder; the others wait, and then find it filled."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 class _Copy:
     """The fetching of one version's shards."""
 
     def __init__(
-        self, store: Store, folder: Path, shards: list[dict[str, Any]], progress: Progress | None
+        self, store: Store, folder: Path, shards: list[ShardEntry], progress: Progress | None
     ) -> None:
         self.store = store
         self.folder = folder
@@ -134,14 +123,14 @@ class _Copy:
             if self.progress:
                 self.progress(self.here, self.all)
 
-    def _shard(self, shard: dict[str, Any]) -> None:
+    def _shard(self, shard: ShardEntry) -> None:
         target = self.folder / FOLDER / shard["name"]
         if target.is_file() and target.stat().st_size == shard["bytes"]:
             self._advance(shard["bytes"])
         elif not self._from_another_version(shard, target):
             self._fetch(shard, target)
 
-    def _from_another_version(self, shard: dict[str, Any], target: Path) -> bool:
+    def _from_another_version(self, shard: ShardEntry, target: Path) -> bool:
         for other in sorted(self.folder.parent.glob(f"*/{FOLDER}/{shard['name']}")):
             if content_digest(other) == shard["sha256"]:
                 link_atomic(other, target)
@@ -149,7 +138,7 @@ class _Copy:
                 return True
         return False
 
-    def _fetch(self, shard: dict[str, Any], target: Path) -> None:
+    def _fetch(self, shard: ShardEntry, target: Path) -> None:
         name = f"{FOLDER}/{shard['name']}"
         digest = hashlib.sha256()
         try:

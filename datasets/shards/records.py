@@ -6,6 +6,7 @@ stored as measured; `verdict` and `reason` are what the thresholds of the day ma
 
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from typing import TypedDict, cast
 
 from datasets.errors import Reason
 
@@ -15,6 +16,34 @@ class Verdict(StrEnum):
     """The clip is in a shard."""
     REJECTED = "rejected"
     """It is not, and `reason` says why."""
+
+
+class LedgerRow(TypedDict, total=False):
+    """A `ClipRow` as a mapping, as the journal and the ledger hold it: all columns, or those
+    that were asked for. Ledgers of earlier releases lack the later ones."""
+
+    path: str
+    clip_id: str
+    shot: int
+    track: int
+    speaker: str
+    start_s: float
+    end_s: float
+    num_frames: int
+    face_px: float
+    av_offset_frames: float
+    sync_confidence: float
+    scorer: str
+    verdict: str
+    reason: str
+    stage: str
+    detail: str
+    coverage: float
+    sharpness: float
+    yaw_deg: float
+    brightness: float
+    sync_distance: float
+    quality: float
 
 
 @dataclass
@@ -67,8 +96,9 @@ class ClipRow:
     """Image quality by HyperIQA, 0 to 100, mean over some frames of the aligned face; NaN where
     its weights were not there."""
 
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+    def as_row(self) -> LedgerRow:
+        """All columns as a mapping."""
+        return cast(LedgerRow, asdict(self))
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(ClipRow))

@@ -4,12 +4,12 @@ import hashlib
 import os
 import re
 import tarfile
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
+from datasets.store.atomic import unfinished_name
 from datasets.store.protocol import Store
 
 BLOCK = tarfile.BLOCKSIZE
@@ -29,6 +29,23 @@ class ShardInfo:
     samples: int
     bytes: int
     sha256: str
+
+
+class ShardEntry(TypedDict):
+    """A `ShardInfo` as an index holds it."""
+
+    name: str
+    split: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class ShardRecord(TypedDict):
+    """A `Shard` as a journal holds it."""
+
+    info: ShardEntry
+    keys: list[str]
 
 
 @dataclass(frozen=True)
@@ -102,7 +119,7 @@ class ShardWriter:
         tars = self._tars.setdefault(split, [])
         if not tars or (tars[-1].keys and tars[-1].size + weight > self.max_bytes):
             self.scratch.mkdir(parents=True, exist_ok=True)
-            path = self.scratch / f".{split}-{self.group:06d}.{uuid.uuid4().hex[:8]}.tmp"
+            path = unfinished_name(self.scratch / f"{split}-{self.group:06d}")
             tars.append(_Tar(path, path.open("w+b")))
         return tars[-1]
 

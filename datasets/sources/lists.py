@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from datasets.errors import UserError
+from datasets.progress import Progress
 from datasets.sources.hdtf import list_hdtf
 from datasets.sources.items import SIDECARS, How, SourceItem, list_folder
 from datasets.sources.locations import (
@@ -29,7 +30,7 @@ from datasets.sources.locations import (
     shown,
 )
 from datasets.sources.versions import with_versions
-from datasets.sources.voxceleb2 import Progress, list_voxceleb2
+from datasets.sources.voxceleb2 import list_voxceleb2
 
 SOURCES = ("folder", "urls", "hdtf", "voxceleb2")
 MEDIA = (

@@ -6,10 +6,10 @@ milliseconds each: size, and the ETag or time of change that a fetch would be re
 """
 
 import urllib.request
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from datasets.progress import Progress
 from datasets.sources.items import How, SourceItem
 from datasets.sources.locations import (
     AGENT,
@@ -26,7 +26,7 @@ TIMEOUT_S = 10.0
 
 def with_versions(
     items: list[SourceItem],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> list[SourceItem]:
     """The items, those behind an address with size and version as their servers say now.
@@ -37,7 +37,7 @@ def with_versions(
     asked = [index for index, item in enumerate(items) if item.how is How.FILE and not item.sha256]
     found = list(items)
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        answers = pool.map(lambda index: _asked(items[index], timeout_s), asked)
+        answers = pool.map(lambda index: _ask(items[index], timeout_s), asked)
         for done, (index, item) in enumerate(zip(asked, answers, strict=True), start=1):
             found[index] = item
             if progress:
@@ -45,7 +45,7 @@ def with_versions(
     return found
 
 
-def _asked(item: SourceItem, timeout_s: float) -> SourceItem:
+def _ask(item: SourceItem, timeout_s: float) -> SourceItem:
     try:
         if scheme(item.location) in HTTP:
             version, size = _head(item.location, timeout_s)

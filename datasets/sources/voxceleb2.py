@@ -10,12 +10,13 @@ from the archive's name, else from `vox2_meta.csv`.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets.errors import Reason, UserError
+from datasets.progress import Progress
 from datasets.sources.items import How, Part, Region, SourceItem
 from datasets.sources.locations import HTTP, exists, file_system, join, scheme, shown
 from datasets.sources.voxceleb2_layout import BoxTrack, Speaker, parse_boxes, parse_speakers
@@ -35,9 +36,6 @@ ARCHIVE = re.compile(r"\.zip$|[._-]part(aa|0*1|0)$|\.zip\.0*1$")
 MARGIN = 0.4
 """How far a region reaches beyond the faces on each side, in widths and heights of a face: what
 the authors' own pipeline cuts around a face (`crop_scale` of SyncNet's run_pipeline.py)."""
-
-Progress = Callable[[int, int], None]
-"""Called with files read so far and in all."""
 
 
 def list_voxceleb2(folder: Path | str, progress: Progress | None = None) -> list[SourceItem]:

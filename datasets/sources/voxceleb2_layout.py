@@ -11,7 +11,6 @@
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
 
 from datasets.errors import UserError
 
@@ -67,15 +66,6 @@ class Speaker:
     """`dev` or `test`, the official split."""
 
 
-def read_boxes(path: Path) -> BoxTrack:
-    """Read a box file of VoxCeleb1 or VoxCeleb2.
-
-    Raises:
-        UserError: when header or rows are not of that format.
-    """
-    return parse_boxes(path.read_text(encoding="utf-8-sig"), str(path))
-
-
 def parse_boxes(text: str, path: str) -> BoxTrack:
     """What a box file says, from its text; `path` is for messages.
 
@@ -113,15 +103,6 @@ def parse_boxes(text: str, path: str) -> BoxTrack:
         )
     except ValueError as error:
         raise UserError(f"the header of {path} cannot be read: {error}") from error
-
-
-def read_speakers(path: Path) -> dict[str, Speaker]:
-    """The speaker table in either spelling, by VoxCeleb2 id.
-
-    Raises:
-        UserError: when the columns are not those of the table.
-    """
-    return parse_speakers(path.read_text(encoding="utf-8-sig"), str(path))
 
 
 def parse_speakers(text: str, path: str) -> dict[str, Speaker]:

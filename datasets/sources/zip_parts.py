@@ -21,7 +21,6 @@ from datasets.sources.locations import HTTP, exists, file_system, scheme, shown
 PART = re.compile(r"(?P<stem>.+?)(?P<mark>[._-]part|\.zip\.)(?P<number>[a-z]{2}|\d{1,3})")
 """Name of a part: `..._partaa`, `....zip.partaa`, `....part1`, `....zip.001`."""
 BLOCK = 1 << 20
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 """Signature, ..., lengths of name and extra field (APPNOTE.TXT, section 4.3.7)."""
 

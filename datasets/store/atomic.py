@@ -5,7 +5,6 @@ killing a process at any moment leaves old or new content. A writer holds a lock
 temporary file, so that `sweep` can tell those of killed writers from those still written.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import lock_descriptor
 
 BLOCK = 1 << 20
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -32,7 +33,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which becomes `path` when the block ends without an exception."""
     make_folder(path.parent)
-    temporary, file = _locked(path)
+    temporary, file = _lock(path)
     try:
         with file:
             yield file
@@ -74,7 +75,7 @@ def link_atomic(source: Path, target: Path) -> None:
     """
     make_folder(target.parent)
     while True:
-        temporary = _temporary(target)
+        temporary = unfinished_name(target)
         try:
             os.link(source, temporary)
             temporary.replace(target)
@@ -104,7 +105,8 @@ def sweep(folder: Path) -> list[Path]:
         if TEMPORARY.fullmatch(path.name) and path.is_file():
             try:
                 with path.open("r+b") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if not lock_descriptor(file.fileno(), blocking=False):
+                        continue
                     path.unlink()
             except OSError:
                 continue
@@ -112,23 +114,21 @@ def sweep(folder: Path) -> list[Path]:
     return removed
 
 
-def _temporary(path: Path) -> Path:
+def unfinished_name(path: Path) -> Path:
+    """A new name beside `path` for what is to become it; `sweep` knows it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def _locked(path: Path) -> tuple[Path, BinaryIO]:
+def _lock(path: Path) -> tuple[Path, BinaryIO]:
     """A temporary file of ours for `path`, locked before a sweep could take it away."""
     while True:
-        temporary = _temporary(path)
+        temporary = unfinished_name(path)
         file = temporary.open("xb")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
+            ours = lock_descriptor(file.fileno(), blocking=False)
         except OSError:
             return temporary, file  # No locks on this file system, so no sweep either.
-        if temporary.exists():
+        if ours and temporary.exists():
             return temporary, file
         file.close()
 
@@ -155,8 +155,5 @@ def sync_folder(folder: Path) -> None:
 
 def content_digest(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -137,8 +137,8 @@ class S3Driver(Driver):
         upload = files.call_s3("create_multipart_upload", **place, timeout=_deadline(0))
         place["UploadId"] = upload["UploadId"]
 
-        def send(start: int) -> dict[str, Any]:
-            part = {"PartNumber": start // PART + 1}
+        def send(start: int) -> dict[str, str | int]:
+            part: dict[str, str | int] = {"PartNumber": start // PART + 1}
             body = _part(content, start)
             limit = _deadline(len(body))
             answer = files.call_s3("upload_part", **place, **part, Body=body, timeout=limit)

@@ -91,7 +91,7 @@ class Lease:
         waited = 0.0
         while others := self._others():
             for name, content in others.items():
-                state = _parsed(content)
+                state = _parse(content)
                 moved = name in seen and seen[name] != content
                 # Of two that begin at once, the one with the smaller name goes on.
                 if moved and (state.get("holds") or name < self.name):
@@ -102,7 +102,7 @@ class Lease:
             alive = any(seen.get(name, content) != content for name, content in others.items())
             if waited >= self.patience_s and not alive:
                 for name, content in others.items():
-                    self.term = max(self.term, _term(_parsed(content)) + 1)
+                    self.term = max(self.term, _term(_parse(content)) + 1)
                     self.store.delete(name)
                 return
             if not seen:
@@ -148,14 +148,14 @@ class Lease:
     def _taken(self) -> bool:
         """Whether another run holds the store while this one believes that it does: it took
         this one for dead, whose file may since have come back with a late beat."""
-        states = {name: _parsed(content) for name, content in self._others().items()}
+        states = {name: _parse(content) for name, content in self._others().items()}
         return self.holds and any(
             state.get("holds") and (_term(state), name) > (self.term, self.name)
             for name, state in states.items()
         )
 
 
-def _parsed(content: bytes) -> dict[str, object]:
+def _parse(content: bytes) -> dict[str, object]:
     try:
         state = json.loads(content)
     except ValueError:
@@ -169,7 +169,7 @@ def _term(state: dict[str, object]) -> int:
 
 
 @contextmanager
-def leased(lease: Lease) -> Iterator[None]:
+def hold_lease(lease: Lease) -> Iterator[None]:
     """Hold a lease for the time of the block.
 
     Raises:

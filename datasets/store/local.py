@@ -12,7 +12,7 @@ from datasets.store.atomic import (
     sync_folder,
     write_atomic,
 )
-from datasets.store.protocol import checked, checked_prefix
+from datasets.store.protocol import check_name, check_prefix
 
 
 class LocalStore:
@@ -34,7 +34,7 @@ class LocalStore:
 
     def path(self, name: str) -> Path:
         """Where a file is."""
-        return self.folder / checked(name)
+        return self.folder / check_name(name)
 
     def read(self, name: str) -> bytes:
         return self.path(name).read_bytes()
@@ -58,7 +58,7 @@ class LocalStore:
     def names(self, prefix: str = "") -> list[str]:
         return sorted(
             path.relative_to(self.folder).as_posix()
-            for path in (self.folder / checked_prefix(prefix)).rglob("*")
+            for path in (self.folder / check_prefix(prefix)).rglob("*")
             if path.is_file() and not TEMPORARY.fullmatch(path.name)
         )
 

@@ -1,14 +1,14 @@
-"""One run at a time on one output folder."""
+"""One process at a time: at a file, and on one output folder."""
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from datasets.errors import UserError
-from datasets.store.lease import Lease, leased
+from datasets.store.lease import Lease, hold_lease
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
 
@@ -18,6 +18,15 @@ RUNS = f"{STAGING}/runs"
 """Where runs on object storage give signs of life."""
 ELSEWHERE = Path("runs/locks")
 """Where outputs that are no local folders are locked, among the runs of this machine."""
+
+
+def file_lock(path: Path) -> BaseFileLock:
+    """A lock of the operating system, which lets go of it if the process dies; the file stays.
+
+    A file system without such locks raises OSError: a file that merely is there would outlive
+    its holder.
+    """
+    return FileLock(path, fallback_to_soft=False)
 
 
 @contextmanager
@@ -33,7 +42,7 @@ def only_writer(store: Store) -> Iterator[None]:
             yield
         return
     here = ELSEWHERE / hashlib.sha256(store.url.encode()).hexdigest()[:16]
-    with only_run(here), leased(Lease(store, RUNS)):
+    with only_run(here), hold_lease(Lease(store, RUNS)):
         yield
 
 
@@ -45,14 +54,14 @@ def only_run(folder: Path) -> Iterator[None]:
         UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = file_lock(folder / ".lock")
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another run is working on {folder}: wait for it, or give another output folder"
-            ) from None
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"another run is working on {folder}: wait for it, or give another output folder"
+        ) from None
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()

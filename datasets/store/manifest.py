@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
@@ -25,7 +25,11 @@ def config_digest(value: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-class Manifest:
+Value = TypeVar("Value", bound=Mapping[str, Any])
+"""A JSON object."""
+
+
+class Manifest(Generic[Value]):
     """Finished work by key, one file each.
 
     Args:
@@ -41,16 +45,16 @@ class Manifest:
         name = f"{hashlib.sha1(key.encode('utf-8')).hexdigest()}.json"
         return f"{self.prefix}/{name}" if self.prefix else name
 
-    def get(self, key: str) -> dict[str, Any] | None:
+    def get(self, key: str) -> Value | None:
         """What was put for a key; None when nothing was, or the file is not ours."""
         entry = self._read(self._name(key))
         return entry["value"] if entry and entry["key"] == key else None
 
-    def put(self, key: str, value: dict[str, Any]) -> None:
+    def put(self, key: str, value: Value) -> None:
         """Remember `value`, a JSON object."""
         self.store.write(self._name(key), json.dumps({"key": key, "value": value}, indent=0))
 
-    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def items(self) -> Iterator[tuple[str, Value]]:
         """All keys, sorted, with their values."""
         above = f"{self.prefix}/" if self.prefix else ""
         names = [

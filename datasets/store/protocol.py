@@ -51,7 +51,7 @@ class Store(Protocol):
         """Remove what killed writers left unfinished; returns what was removed."""
 
 
-def checked(name: str) -> str:
+def check_name(name: str) -> str:
     """The name of a file in a store.
 
     Raises:
@@ -62,6 +62,6 @@ def checked(name: str) -> str:
     return name
 
 
-def checked_prefix(prefix: str) -> str:
+def check_prefix(prefix: str) -> str:
     """The name of a folder in a store, without a slash at its end; empty for the whole store."""
-    return checked(prefix.rstrip("/")) if prefix else ""
+    return check_name(prefix.rstrip("/")) if prefix else ""

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from datasets.errors import StoreError, UserError
 from datasets.store.drivers import DRIVERS, NO_CREDENTIALS, code, is_lasting, is_passing, is_refused
-from datasets.store.protocol import checked, checked_prefix
+from datasets.store.protocol import check_name, check_prefix
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
@@ -54,7 +54,7 @@ class RemoteStore:
     ) -> None:
         scheme, _, rest = url.partition("://")
         self.scheme = scheme.lower()
-        root = checked_prefix(rest.strip("/"))
+        root = check_prefix(rest.strip("/"))
         if self.scheme not in DRIVERS or not (root or self.scheme == "memory"):
             raise ValueError(f"{url!r} is no URL of a place in object storage")
         self._url = f"{self.scheme}://{root}"
@@ -163,7 +163,7 @@ class RemoteStore:
         return int(info["size"]) if info["type"] == "file" else None
 
     def names(self, prefix: str = "") -> list[str]:
-        folder = "/".join(part for part in (self._root, checked_prefix(prefix)) if part)
+        folder = "/".join(part for part in (self._root, check_prefix(prefix)) if part)
         above = f"{self._root}/"
         found = self._try(prefix, "listed", lambda files: files.find(folder))
         # A service's own console makes folders as empty objects whose names end in a slash.
@@ -189,12 +189,12 @@ class RemoteStore:
         return DRIVERS[self.scheme]
 
     def _path(self, name: str) -> str:
-        return f"{self._root}/{checked(name)}"
+        return f"{self._root}/{check_name(name)}"
 
     def _connect(self) -> Any:
         """The file system of this process; those of s3fs and gcsfs do not survive a fork."""
         if self._files is None or self._files[0] != os.getpid():
-            self._files = (os.getpid(), _connected(self.scheme, self._options))
+            self._files = (os.getpid(), _connect(self.scheme, self._options))
         return self._files[1]
 
     def _try(self, name: str, done: str, action: Callable[[Any], Result]) -> Result:
@@ -246,7 +246,7 @@ class RemoteStore:
         )
 
 
-def _connected(scheme: str, options: Mapping[str, Any]) -> Any:
+def _connect(scheme: str, options: Mapping[str, Any]) -> Any:
     """This process's file system for these options and this environment.
 
     To make one of s3fs takes a second, too long for each copy of a store that comes with a task.

@@ -19,6 +19,9 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from tasks.pages.funnel import Step, funnel, refusals
+from tasks.pages.markdown import table
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -36,7 +39,7 @@ def say(line: str) -> None:
 
 
 class ProgressReport:
-    """Lines on the terminal and a bar in Prefect, every few seconds at most.
+    """A `Progress`: lines on the terminal and a bar in Prefect, every few seconds at most.
 
     Args:
         title: what is being done; it begins every line.
@@ -53,35 +56,36 @@ class ProgressReport:
         self._artifact: UUID | None = None
         self._courier = _Courier(clock)
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
+    def __call__(self, done: int, total: int | None, note: str = "") -> None:
         """Report, unless the last report was a moment ago.
 
         Args:
             done: items that are ready.
-            total: all items.
+            total: all items; None: nobody knows.
             note: what else is to be said, such as how many were refused.
         """
         now = self.clock()
         if self._first is None:
             self._first = done
-            if done >= total:
+            if total is not None and done >= total:
                 # All was there before: nothing is in progress.
                 return
-        if now - self._last < EVERY_S and done < total:
+        at_end = total is not None and done >= total
+        if now - self._last < EVERY_S and not at_end:
             return
         self._last = now
         say(self._line(done, total, note, now - self._began))
-        if self.key and (self._courier.ready() or done >= total):
-            percent = 100.0 * done / max(total, 1)
+        if self.key and (self._courier.ready() or at_end):
+            percent = 100.0 * done / max(total, 1) if total is not None else 0.0
             self._courier.send(lambda: self._bar(percent, note))
 
-    def _line(self, done: int, total: int, note: str, seconds: float) -> str:
-        parts = [f"{self.title} {done}/{total}"]
+    def _line(self, done: int, total: int | None, note: str, seconds: float) -> str:
+        parts = [f"{self.title} {done}" if total is None else f"{self.title} {done}/{total}"]
         parts += [note] if note else []
         made = done - (self._first or 0)
         if made > 0 and seconds >= LEAST_S:
             parts.append(f"{60 * made / seconds:.1f} per minute")
-            if done < total:
+            if total is not None and done < total:
                 parts.append(f"about {span(seconds * (total - done) / made)} left")
         return ", ".join(parts)
 
@@ -164,21 +168,14 @@ class StageBoard:
 
     def markdown(self) -> str:
         """The page: a table of stages, then a table of the funnel."""
-        parts = []
-        if self._stages:
-            head = ("stage", "done", "total", "running", "refused", "per minute", "left", "note")
-            rows = [line.cells() for line in self._stages.values()]
-            parts.append(
-                _markdown_table(head, rows, "left right right right right right right left")
-            )
-        counts: list[tuple[str, ...]] = []
+        head = ("stage", "done", "total", "running", "refused", "per minute", "left", "note")
+        stages = [line.cells() for line in self._stages.values()]
+        counts = refusals(self._reasons)
         if self._accepted is not None:
-            counts.append(("accepted", str(self._accepted)))
-        ranked = sorted(self._reasons.items(), key=lambda pair: (-pair[1], pair[0]))
-        counts += [(f"refused: {reason}", str(count)) for reason, count in ranked]
-        if counts:
-            parts.append(_markdown_table(("clips so far", "count"), counts, "left right"))
-        return "\n\n".join(parts) + "\n"
+            counts.insert(0, Step("accepted", self._accepted))
+        clips = [(each.name, str(each.count)) for each in counts]
+        tables = [table(head, stages, range(1, 7)), table(("clips so far", "count"), clips, (1,))]
+        return "\n\n".join(each for each in tables if each) + "\n"
 
     def _show(self) -> None:
         if self._courier.ready():
@@ -263,16 +260,6 @@ class _Courier:
             self._next = now + max(EVERY_S, PATIENCE * (now - began))
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> str:
-    rule = ["---:" if side == "right" else "---" for side in sides.split()]
-    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def span(seconds: float) -> str:
     """A length of time as people say it."""
     whole = round(seconds)
@@ -283,11 +270,12 @@ def span(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def funnel(inputs: int, accepted: int, reasons: Mapping[str, int]) -> list[dict[str, Any]]:
-    """A table from what came in to what is left, with the reasons in between."""
-    rows: list[dict[str, Any]] = [{"step": "input files", "count": inputs}]
-    rows += [{"step": f"refused: {reason}", "count": count} for reason, count in reasons.items()]
-    return [*rows, {"step": "accepted clips", "count": accepted}]
+def funnel_rows(
+    inputs: int, accepted: int, reasons: Mapping[str, int]
+) -> list[dict[str, str | int]]:
+    """The funnel from input files to clips, for `show_table`."""
+    steps = funnel([("input files", inputs)], accepted, reasons)
+    return [{"step": each.name, "count": each.count} for each in steps]
 
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
@@ -298,7 +286,7 @@ def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) ->
         rows: one mapping from column to value each.
         description: Markdown above the table.
     """
-    table = [dict(row) for row in rows]
+    shown = [dict(row) for row in rows]
     _Courier(time.monotonic).send(
-        lambda: create_table_artifact(key=key, table=table, description=description)
+        lambda: create_table_artifact(key=key, table=shown, description=description)
     )

@@ -1,7 +1,9 @@
 """A command line for a flow, made from the flow's own signature and docstring.
 
+    main = partial(run, refresh_dataset)
+
     if __name__ == "__main__":
-        raise SystemExit(run(refresh_dataset))
+        raise SystemExit(main())
 
 Parameters become options of the same name with dashes. A parameter without a default can
 be given by its place too. What the user can mend ends in one sentence and exit code 2.
@@ -33,6 +35,7 @@ def run(
     argv: Sequence[str] | None = None,
     exit_code: Callable[[Any], int] = lambda result: 0,
     hello: str = "",
+    prog: str = "",
 ) -> int:
     """Run a flow with the command line's parameters.
 
@@ -42,12 +45,13 @@ def run(
         exit_code: of what the flow returned, for flows whose answer may be no. The flow
             itself has succeeded all the same.
         hello: a line to begin with, since servers take seconds to start.
+        prog: what the command is called in its texts; by default `python -m flows.NAME`.
 
     Returns:
         Exit code: that of `exit_code`, by default 0; 2 for what the user can mend, 130 after
         Ctrl-C, 1 for a defect, which shows its traceback.
     """
-    parameters = parse(flow_fn, argv)
+    parameters = parse(flow_fn, argv, prog)
     if hello:
         print(hello, flush=True)
     try:
@@ -67,14 +71,16 @@ def run(
     return exit_code(result)
 
 
-def parse(flow_fn: Callable[..., Any], argv: Sequence[str] | None = None) -> dict[str, Any]:
+def parse(
+    flow_fn: Callable[..., Any], argv: Sequence[str] | None = None, prog: str = ""
+) -> dict[str, Any]:
     """The flow's parameters from the command line; what was not given is left out."""
     inner = getattr(flow_fn, "fn", flow_fn)
     signature = inspect.signature(inner)
     hints = get_type_hints(inner)
     helps = argument_helps(inspect.getdoc(inner) or "")
     parser = _Parser(
-        prog=_program(inner),
+        prog=prog or _program(inner),
         description=(inspect.getdoc(inner) or "").partition("\nArgs:\n")[0].strip(),
         argument_default=argparse.SUPPRESS,
     )

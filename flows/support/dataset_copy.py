@@ -23,5 +23,8 @@ def local_copy(dataset: str) -> Path:
     if not isinstance(open_store(dataset), LocalStore):
         check_crop(dataset, read_index(dataset), CROP)
     report = ProgressReport("fetching the dataset: MiB")
-    folder = local_dataset(dataset, CACHE, lambda here, total: report(here >> 20, total >> 20))
-    return folder.resolve()
+
+    def told(here: int, total: int | None, note: str = "") -> None:
+        report(here >> 20, None if total is None else total >> 20, note)
+
+    return local_dataset(dataset, CACHE, told).resolve()

@@ -1,10 +1,10 @@
 """An evaluation as lines for the person who waited: a table, what to beware of, and files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tasks.evaluate.run import CONTACT_SHEET, EVALUATION, PLOTS
+from tasks.registry.metric import Evaluation, Metric
 
 MAIN = ("sync_c", "sync_d", "mouth_offset", "mouth_z", "fid", "fvd", "ssim_mouth", "lmd")
 """The numbers that promotion looks at: what a training run ends with."""
@@ -22,10 +22,10 @@ def value_text(name: str, value: float | None) -> str:
         return f"{value:.0%}"
     if name.startswith("lmd"):
         return f"{value:.2f}%"
-    return f"{_rounded(value)} {UNITS.get(name, '')}".rstrip()
+    return f"{_round(value)} {UNITS.get(name, '')}".rstrip()
 
 
-def _rounded(value: float) -> str:
+def _round(value: float) -> str:
     """About three digits: distances of seeded networks may be far below 1, others in hundreds."""
     size = abs(value)
     if 0 < size < 0.01:
@@ -39,7 +39,7 @@ def count_text(name: str, n: int) -> str:
     return f"{n} {things.removesuffix('s') if n == 1 else things}"
 
 
-def metric_lines(metrics: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:
+def metric_lines(metrics: Mapping[str, Metric], names: Iterable[str] | None = None) -> list[str]:
     """A table with the columns metric, value, n and measured by, and the reasons of `none`.
 
     Args:
@@ -60,7 +60,7 @@ def metric_lines(metrics: dict[str, Any], names: Iterable[str] | None = None) ->
     return lines + _reasons(metrics, chosen)
 
 
-def _reasons(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:
+def _reasons(metrics: Mapping[str, Metric], names: Sequence[str]) -> list[str]:
     """One line per reason, with the metrics that lack a value for it."""
     lacking: dict[str, list[str]] = {}
     for name in names:
@@ -72,7 +72,7 @@ def _reasons(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def evaluation_lines(
-    evaluation: dict[str, Any], output: Path, names: Iterable[str] | None = None
+    evaluation: Evaluation, output: Path, names: Iterable[str] | None = None
 ) -> list[str]:
     """All that an evaluation ends with.
 

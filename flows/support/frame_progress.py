@@ -7,9 +7,10 @@ SECONDS = 5.0
 """Between two lines of one step."""
 
 
-class Progress:
-    """Turns (step, done, total) into a line every few seconds and one when a step is done; a step
-    without a total is named once.
+class FrameLines:
+    """A `Progress` whose notes are steps: a line every few seconds and one when a step is done.
+
+    A step that counts nothing is named once: 0 of None.
 
     Args:
         say: takes the lines.
@@ -23,17 +24,19 @@ class Progress:
         self._step = ""
         self._began = self._spoke = 0.0
 
-    def __call__(self, step: str, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int | None, note: str = "") -> None:
         now = self._clock()
-        if step != self._step:
-            self._step, self._began, self._spoke = step, now, now
-            if not total:
-                self._say(step)
-        if not total:
-            return
-        if done < total and now - self._spoke < SECONDS:
+        if note != self._step:
+            self._step, self._began, self._spoke = note, now, now
+            if (done, total) == (0, None):
+                self._say(note)
+                return
+        if done != total and now - self._spoke < SECONDS:
             return
         self._spoke = now
+        if total is None:
+            self._say(f"{note}: {done} frames")
+            return
         passed = now - self._began
         left = f", {passed * (total - done) / done:.0f} s left" if 0 < done < total else ""
-        self._say(f"{step}: {done}/{total} frames{left}")
+        self._say(f"{note}: {done}/{total} frames{left}")

@@ -1,14 +1,4 @@
-"""Where Prefect keeps its things when nobody has set up a server, and a server to go with it.
-
-Prefect reads its settings when it is imported, so every flow's file starts with
-
-    from flows.support.prefect_local import local_environment
-
-    local_environment(None)
-
-and only then imports prefect. Someone who has set `PREFECT_API_URL`, or a profile with one,
-keeps their own server and settings.
-"""
+"""A Prefect server for the time of a flow, where the user has none."""
 
 import logging
 import os
@@ -16,61 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from datasets.errors import UserError
-from tasks.runtime.processes import ROOT
-
-HOME = Path("runs/prefect")
-"""Kept across runs: making Prefect's SQLite file takes longer than starting its server."""
-STARTUP_S = 300.0
-"""The first start makes the SQLite file; on a machine that is busy otherwise that takes long."""
-
-_SETTINGS = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(int(STARTUP_S)),
-    "PREFECT_LOGGING_LEVEL": "INFO",
-    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-    "PREFECT_CLI_PROMPT": "false",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-}
-
-
-def local_environment(home: Path | None = None) -> None:
-    """Set what Prefect and Ray read from the environment, unless the user has set it.
-
-    Args:
-        home: folder of Prefect's SQLite file; None: `runs/prefect`.
-    """
-    if has_server():
-        return
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    folder = os.environ.setdefault("PREFECT_HOME", str((home or HOME).absolute()))
-    # Prefect warns instead of making the folders above its own; what else is wrong with the
-    # place it says itself.
-    with suppress(OSError):
-        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
-
-
-def has_server() -> bool:
-    """Whether the user has named a Prefect server, by variable or by active profile."""
-    if os.environ.get("PREFECT_API_URL"):
-        return True
-    folder = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH", folder / "profiles.toml"))
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    active = os.environ.get("PREFECT_PROFILE", content.get("active", ""))
-    return "PREFECT_API_URL" in content.get("profiles", {}).get(active, {})
+from flows.support.environment import STARTUP_S, has_server
 
 
 @contextmanager
@@ -97,10 +40,9 @@ def prefect_server() -> Iterator[str | None]:
     log = home / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(port)],
+            [sys.executable, "-c", _SERVE, str(port), *sys.path],
             stdout=output,
             stderr=output,
-            cwd=ROOT,
             env=os.environ | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"},
             start_new_session=True,
         )
@@ -121,8 +63,11 @@ def prefect_server() -> Iterator[str | None]:
             server.wait()
 
 
+# It runs where the flow was called and finds what the flow finds, since relative paths among the
+# settings of Prefect and of Python are of that folder.
 _SERVE = """
 import sys
+sys.path[:] = sys.argv[2:]
 from tasks.runtime.processes import die_with_parent
 die_with_parent()
 import uvicorn

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 from datasets.errors import UserError
-from flows.support.artifacts import ProgressReport, StageBoard, funnel, say, show_table
+from datasets.shards.records import LedgerRow
+from flows.support.artifacts import ProgressReport, StageBoard, funnel_rows, say, show_table
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.verdicts import Thresholds, apply_thresholds
 from tasks.publish import ledger as publish_ledger
 from tasks.publish.card_page import FOLDER
+from tasks.publish.version import VersionSummary
 from tasks.runtime.stage import StageProgress
 
 SHOWN_REASONS = 4
@@ -48,9 +49,9 @@ class RefreshProgress:
         rows = apply_thresholds(
             [row for each in entry.sources for row in each.rows], self.thresholds
         )
-        self.clips += len(publish_ledger.accepted(rows))
+        self.clips += len(publish_ledger.select_accepted(rows))
         self.refused += sum(bool(row["clip_id"] and row["reason"]) for row in rows)
-        self.reasons.update(publish_ledger.reasons(rows))
+        self.reasons.update(publish_ledger.count_reasons(rows))
 
     def tell(self, states: list[StageProgress]) -> None:
         """Where fetching, if there is any, and ingesting stand."""
@@ -99,7 +100,7 @@ def changes_in_words(changes: dict[str, int], forgotten: bool) -> str:
     return "files: " + ", ".join(parts)
 
 
-def say_set_aside(rows: Sequence[dict[str, Any]]) -> None:
+def say_set_aside(rows: Sequence[LedgerRow]) -> None:
     """Say which files could not be used as they are now, where they gave something before."""
     if rows:
         shown = _some([f"{row['path']} ({row['reason']})" for row in rows])
@@ -121,7 +122,7 @@ def _some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:SHOWN_FILES]) + (f" and {rest} others" if rest > 0 else "")
 
 
-def conclude(result: dict[str, Any], test_fraction: float = 0.0) -> None:
+def conclude(result: VersionSummary, test_fraction: float = 0.0) -> None:
     """Say how it went, in the terminal and as a table in Prefect.
 
     Args:
@@ -131,7 +132,7 @@ def conclude(result: dict[str, Any], test_fraction: float = 0.0) -> None:
     Raises:
         UserError: no clip was accepted, so there is nothing to train on.
     """
-    rows = funnel(result["inputs"], result["clips_accepted"], result["reasons"])
+    rows = funnel_rows(result["inputs"], result["clips_accepted"], result["reasons"])
     show_table("refresh-dataset-funnel", rows, f"`{result['dataset']}`")
     ledger = f"{result['dataset']}/{publish_ledger.LEDGER}"
     if not result["clips_accepted"]:
@@ -145,7 +146,7 @@ def conclude(result: dict[str, Any], test_fraction: float = 0.0) -> None:
     say(f"what is in it: {result['dataset']}/{FOLDER}/card.html, and {ledger} row by row")
 
 
-def _result_in_words(result: dict[str, Any]) -> str:
+def _result_in_words(result: VersionSummary) -> str:
     """Files, clips and rows without a clip, each counted for itself."""
     without = result["reasons_without_clip"]
     clips = {
@@ -164,7 +165,7 @@ def _result_in_words(result: dict[str, Any]) -> str:
     return text
 
 
-def _about_speakers(result: dict[str, Any], test_fraction: float) -> list[str]:
+def _about_speakers(result: VersionSummary, test_fraction: float) -> list[str]:
     """What to know of a dataset's speakers, where not all is as it should be."""
     lines = []
     if loose := result["loose_files"]:

@@ -1,13 +1,15 @@
 """What a training run begins and ends with, as lines for the person who waits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from datasets.errors import UserError
 from datasets.shards.clips import Clip, ClipStore
 from flows.support.evaluation_text import MAIN, evaluation_lines, metric_lines
 from tasks.evaluate.run import read_evaluation
+from tasks.registry.metric import Metric
+from tasks.train.mlflow_runs import TrainingResult
 
 
 def dataset_line(dataset: Path) -> str:
@@ -35,7 +37,7 @@ def _many(count: int, thing: str) -> str:
     return f"{count} {thing}{'s' * (count != 1)}"
 
 
-def result_lines(output: Path, evaluation: Path, model: str, result: dict[str, Any]) -> list[str]:
+def result_lines(output: Path, evaluation: Path, model: str, result: TrainingResult) -> list[str]:
     """The main numbers, what was registered, and where everything is.
 
     Args:
@@ -48,7 +50,8 @@ def result_lines(output: Path, evaluation: Path, model: str, result: dict[str, A
         lines = evaluation_lines(read_evaluation(evaluation), evaluation, MAIN)
     except UserError:
         # A result of before whose evaluation the user has tidied away.
-        lines = metric_lines(result["metrics"].get("evaluation", {}), MAIN)
+        metrics = result["metrics"].get("evaluation", {})
+        lines = metric_lines(cast(Mapping[str, Metric], metrics), MAIN)
     if (version := result["model_version"]) is not None:
         lines.append(f"registered {model} version {version} as candidate")
     return [*lines, f"{'bundle':13s} {result['bundle']}", f"{'output':13s} {output}"]

@@ -16,6 +16,7 @@ MEL_RATE = SAMPLE_RATE // HOP
 NUM_MELS = 80
 N_FFT = 800
 FPS = 25
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 WINDOW_COLUMNS = math.ceil(16 / 5 * 16)
 """Mel columns of a 16-frame window: 52."""
 MAX_VALUE = 4.0

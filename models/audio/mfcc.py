@@ -12,8 +12,6 @@ import torch
 from models.audio.mel import SAMPLE_RATE, Audio, as_wave
 
 COEFFICIENTS = 13
-RATE = 100
-"""Steps per second."""
 
 _WINDOW, _STEP, _N_FFT, _FILTERS, _LIFTER, _PREEMPHASIS = 400, 160, 512, 26, 22, 0.97
 _EPS = torch.finfo(torch.float64).eps

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 
@@ -49,7 +49,25 @@ def convert_openai(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return converted
 
 
-def to_openai(folder: Path) -> dict[str, Any]:
+class EncoderSizes(TypedDict):
+    """Arguments of `WhisperTokens` that a file tells."""
+
+    width: int
+    layers: int
+    heads: int
+    mels: int
+    context: int
+
+
+class OpenAICheckpoint(TypedDict):
+    """Content of a file like OpenAI's."""
+
+    dims: dict[str, int]
+    """Sizes, under OpenAI's names."""
+    model_state_dict: dict[str, torch.Tensor]
+
+
+def to_openai(folder: Path) -> OpenAICheckpoint:
     """A Hugging Face folder's encoder as the content of a file like OpenAI's, without decoder.
 
     Raises:
@@ -72,7 +90,8 @@ def to_openai(folder: Path) -> dict[str, Any]:
                 )
             key = f"blocks.{index}.{theirs[name]}.{kind}"
         converted[f"encoder.{key}"] = value
-    dims = {name: sizes[size] for name, (size, _) in DIMS.items()}
+    known = dict[str, Any](sizes)
+    dims = {name: known[size] for name, (size, _) in DIMS.items()}
     return {"dims": dims, "model_state_dict": converted}
 
 
@@ -112,7 +131,7 @@ def _check_weights(
             )
 
 
-def read_openai(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_openai(path: Path) -> tuple[EncoderSizes, dict[str, torch.Tensor]]:
     """Sizes and encoder weights, under transformers' names, of a file like `tiny.pt`.
 
     Raises:
@@ -134,10 +153,10 @@ def read_openai(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     }
     converted = convert_openai(encoder)
     _check_weights(sizes, converted, path)
-    return sizes, converted
+    return cast(EncoderSizes, sizes), converted
 
 
-def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_folder(path: Path) -> tuple[EncoderSizes, dict[str, torch.Tensor]]:
     """The same of a Hugging Face folder.
 
     Raises:
@@ -158,4 +177,4 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
     }
     _check_weights(sizes, encoder, path)
-    return sizes, encoder
+    return cast(EncoderSizes, sizes), encoder

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.audio.mel import FPS, SAMPLE_RATE, Audio, as_wave, slaney_filters
+from models.audio.mel import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Audio, as_wave, slaney_filters
 from models.audio.whisper_files import read_folder, read_openai
+from models.audio.windows import window_starts
 from models.files.state_dict import load_weights
 
 STEPS_PER_SECOND = 50
 STEPS_PER_FRAME = STEPS_PER_SECOND // FPS
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 OVERLAP_STEPS = 5 * STEPS_PER_SECOND
 """Steps that neighbouring windows share in the default mode, so that each has sound around what is
 used of it."""
@@ -44,16 +44,6 @@ def log_mel(wave: torch.Tensor, num_mels: int) -> torch.Tensor:
     filters = slaney_filters(SAMPLE_RATE, _N_FFT, num_mels).float().to(wave.device)
     level = (filters @ spectrum[:, :-1].abs().square()).clamp_min(1e-10).log10()
     return (torch.maximum(level, level.max() - 8.0) + 4.0) / 4.0
-
-
-def window_starts(total: int, length: int, overlap: int) -> list[int]:
-    """First steps of windows that cover `total` steps, neighbours sharing >= `overlap`.
-
-    The last one ends with the audio, so its last steps have all their past around them.
-    """
-    if total <= length:
-        return [0]
-    return [*range(0, total - length, length - overlap), total - length]
 
 
 class WhisperTokens(nn.Module):

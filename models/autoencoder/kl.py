@@ -36,8 +36,11 @@ SD_VAE = {
 # sd-vae-ft-mse was written by a diffusers that named its attention's layers otherwise.
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
+Size = int | list[int] | list[str]
+"""One of the arguments of a `KLAutoencoder`."""
 
-def sizes_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, dict[str, Any]]:
+
+def sizes_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, dict[str, Size]]:
     """What the shapes of a diffusers file tell of an autoencoder like `SD_VAE`.
 
     Returns:
@@ -54,7 +57,7 @@ def sizes_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, dict[
     layers = 1
     while first.format(0, layers) in shapes:
         layers += 1
-    found: dict[str, Any] = {
+    found: dict[str, Size] = {
         "block_out_channels": widths,
         "layers_per_block": layers,
         "down_block_types": ["DownEncoderBlock2D"] * len(widths),

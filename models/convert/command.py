@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -37,7 +37,7 @@ from models.files.state_dict import (
     read_state_dict,
     unwrap,
 )
-from models.syncnet.stable import load_stable_syncnet
+from models.syncnet.stable import Config, load_stable_syncnet
 from models.syncnet.syncnet_v2 import load_syncnet
 from models.unet import LipSyncUNet
 
@@ -152,7 +152,7 @@ def _back(source: Path, target: Path) -> str:
             f"{source} is no converted model: {CONFIG} holds a {type(config).__name__} where a "
             "JSON object was expected"
         )
-    content: dict[str, Any]
+    content: Mapping[str, object]
     if config.get("_class_name") == "LipSyncUNet":
         kind, weights = "LatentSync U-Net", _read_unet(source, config)
         content = {"global_step": 0, "state_dict": dict(weights)}
@@ -189,7 +189,7 @@ def _read_unet(folder: Path, config: Mapping[str, Any]) -> Weights:
 
 def _read_stable_syncnet(folder: Path, config: Mapping[str, Any]) -> Weights:
     _check_numbers(config, folder)
-    options = {key: value for key, value in config.items() if key != "kind"}
+    options = cast(Config, {key: value for key, value in config.items() if key != "kind"})
     try:
         return load_stable_syncnet(folder / WEIGHTS, options).state_dict()
     except ModelFileError:
@@ -210,9 +210,10 @@ def _check_numbers(values: Any, folder: Path) -> None:
             )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m models.convert") -> int:
+    """Run the command line; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m models.convert",
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -7,13 +7,13 @@ fresh; so do motion modules, whose output is zero.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
 from models.convert.unet import differences, infer_config, shapes_of
 from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
+from models.unet.network import UNetOptions
 
 WHISPER_TINY = 384
 """Width of the audio tokens of the published networks."""
@@ -32,7 +32,7 @@ def is_stable_diffusion(state: Mapping[str, torch.Tensor]) -> bool:
     )
 
 
-def config_for(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def config_for(state: Mapping[str, torch.Tensor]) -> UNetOptions:
     """`LipSyncUNet`'s arguments for a stage 1 network of Stable Diffusion's widths.
 
     Raises:

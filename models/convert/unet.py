@@ -6,12 +6,13 @@ published networks', unless a configuration is passed.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
+from models.unet.network import UNetOptions
 
 StateDict = Mapping[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -22,7 +23,7 @@ _CROSS = "attn2.to_k.weight"
 _TWICE = ["Temporal_Self", "Temporal_Self"]
 
 
-def config_from_reference(reference: Mapping[str, Any]) -> dict[str, Any]:
+def config_from_reference(reference: Mapping[str, Any]) -> UNetOptions:
     """`LipSyncUNet`'s arguments for the `model` section of a LatentSync U-Net configuration.
 
     There `attention_head_dim` is the number of heads, as in Stable Diffusion 1.5.
@@ -81,7 +82,7 @@ def shapes_of(state: StateDict) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def infer_config(shapes: Shapes) -> dict[str, Any]:
+def infer_config(shapes: Shapes) -> UNetOptions:
     """`LipSyncUNet`'s arguments as far as the shapes of a checkpoint tell them.
 
     Heads and norm groups are those of the published networks (8, 8 and 32).
@@ -98,7 +99,7 @@ def infer_config(shapes: Shapes) -> dict[str, Any]:
     down = [f"down_blocks.{level}." for level in range(levels)]
     up = [f"up_blocks.{levels - 1 - level}." for level in range(levels)]
     moving = [level for level in range(levels) if up[level] + _MOTION + "norm.weight" in shapes]
-    config: dict[str, Any] = {
+    config: UNetOptions = {
         "in_channels": shapes["conv_in.weight"][1],
         "out_channels": shapes["conv_out.weight"][0],
         "block_out_channels": [shapes[key + "resnets.0.conv1.weight"][0] for key in down],
@@ -175,6 +176,13 @@ def unet_from_reference(state: StateDict, config: Mapping[str, Any] | None = Non
     return unet
 
 
-def unet_to_reference(unet: LipSyncUNet, global_step: int = 0) -> dict[str, Any]:
-    """The content of a LatentSync checkpoint file, `{"global_step", "state_dict"}`."""
+class ReferenceCheckpoint(TypedDict):
+    """Content of a LatentSync checkpoint file."""
+
+    global_step: int
+    state_dict: dict[str, torch.Tensor]
+
+
+def unet_to_reference(unet: LipSyncUNet, global_step: int = 0) -> ReferenceCheckpoint:
+    """The content of a LatentSync checkpoint file."""
     return {"global_step": global_step, "state_dict": dict(unet.state_dict())}

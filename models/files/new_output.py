@@ -1,9 +1,12 @@
-"""Files and folders that appear whole or not at all, and never where something else lies.
+"""Files and folders that appear whole or not at all.
 
-What is being written has a name of its own beside the target, which nobody else can have.
+What is being written lies in a folder of its own beside the target, with a name that nobody
+else can have. Its writer holds a lock on it, so that what a killed one left is known, and goes
+when the target is written again.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,9 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import lock_descriptor
 from safetensors.torch import save_file
 
 from models.files.errors import ModelFileError, is_disk_full
+
+BEFORE = "before"
+"""Below a workplace: what the target was until it was replaced."""
 
 
 def check_free(target: Path) -> None:
@@ -41,39 +48,109 @@ def new_folder(target: Path) -> Iterator[Path]:
         ModelFileError: the target is taken, or cannot be made.
     """
     check_free(target)
-    with _made_parents(target):
-        with _told(target):
-            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", dir=target.parent))
-        try:
-            yield temporary
-            _open_up(temporary)
-            os.replace(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with _workplace(target) as place:
+        folder = place / target.name
+        folder.mkdir()
+        yield folder
+        _open_up(folder)
+        os.replace(folder, target)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """The same where `target` may be a folder already: it is removed once the new one is whole.
+
+    Raises:
+        ModelFileError: the target is no folder, or cannot be made.
+    """
+    if os.path.lexists(target) and not target.is_dir():
+        raise ModelFileError(f"{target} is no folder: remove it or give another name")
+    with _workplace(target) as place:
+        folder = place / target.name
+        folder.mkdir()
+        yield folder
+        _open_up(folder)
+        if target.exists():
+            os.replace(target, place / BEFORE)
+        os.replace(folder, target)
 
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """The same with a file.
+    """A path to write a file to, which becomes `target` when the block ends without an exception.
 
     Raises:
         ModelFileError: the target is taken, or cannot be made.
     """
     check_free(target)
+    with replacing_file(target) as file:
+        yield file
+
+
+@contextmanager
+def replacing_file(target: Path) -> Iterator[Path]:
+    """The same where `target` may be a file already: it stays until the new one is whole.
+
+    Raises:
+        ModelFileError: the target is a folder, or cannot be made.
+    """
     if target.is_dir():
         raise ModelFileError(f"{target} is a folder: give the name of a new file")
+    with _workplace(target) as place:
+        file = place / target.name
+        yield file
+        _open_up(file)
+        os.replace(file, target)
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """A folder beside the target, which is gone after the block."""
     with _made_parents(target):
+        _sweep(target)
         with _told(target):
-            handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+            place, handle = _claim(target)
         try:
-            yield temporary
-            _open_up(temporary)
-            os.replace(temporary, target)
+            yield place
         finally:
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            os.close(handle)
+
+
+def _claim(target: Path) -> tuple[Path, int]:
+    """A new folder, and what keeps it from being swept."""
+    while True:
+        prefix = f".{target.name[:100]}."
+        place = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=target.parent))
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            ours = lock_descriptor(handle, blocking=False)
+        except OSError:
+            return place, handle  # No locks on this file system, so no sweep either.
+        if ours and place.exists():
+            return place, handle
+        os.close(handle)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed writers of a target left."""
+    name = re.compile(re.escape(f".{target.name[:100]}.") + r"[a-z0-9_]{8}\.tmp")
+    for place in target.parent.iterdir():
+        if not name.fullmatch(place.name):
+            continue
+        if (place / BEFORE).exists() and not os.path.lexists(target):
+            continue  # Killed between the two renames: what it replaced is whole only here.
+        try:
+            handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            if lock_descriptor(handle, blocking=False):
+                shutil.rmtree(place, ignore_errors=True)
+        except OSError:
+            continue
+        finally:
+            os.close(handle)
 
 
 @contextmanager

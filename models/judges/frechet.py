@@ -115,13 +115,3 @@ def few_samples(count: int, dim: int) -> str:
     if count >= ENOUGH * dim:
         return ""
     return f", biased upwards by only {count} samples for {dim} features"
-
-
-def frechet_distance_of(a: Features, b: Features) -> float:
-    """The distance of two whole sets (n, dim) and (m, dim)."""
-    statistics = []
-    for features in (a, b):
-        each = GaussianStatistics(int(features.shape[-1]))
-        each.update(features)
-        statistics.append(each)
-    return frechet_distance(*statistics)

@@ -1,7 +1,6 @@
 """How a `LatentSync` lies on disk: `config.json`, and safetensors of each network."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from models.files.errors import ModelFileError
-from models.files.new_output import save_weights
+from models.files.new_output import replacing_file, save_weights
 from models.files.state_dict import load_weights, read_state_dict
 from models.latentsync.config import LatentSyncConfig, check_inputs
 
@@ -30,13 +29,10 @@ def write_model(folder: Path, config: Mapping[str, Any], networks: Mapping[str, 
             key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
         }
         if state:
-            target = folder / f"{name}.safetensors"
-            temporary = target.with_name(target.name + ".tmp")
-            save_weights(state, temporary)
-            os.replace(temporary, target)
-    temporary = folder / f"{CONFIG}.tmp"
-    temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / CONFIG)
+            with replacing_file(folder / f"{name}.safetensors") as file:
+                save_weights(state, file)
+    with replacing_file(folder / CONFIG) as file:
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_config(folder: Path) -> LatentSyncConfig:

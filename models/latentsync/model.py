@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, cast
 
 import torch
 from torch import nn
@@ -19,11 +19,12 @@ from models.audio.encoders import build_audio_encoder
 from models.autoencoder import KLAutoencoder, build_autoencoder
 from models.files.errors import ModelFileError
 from models.latentsync.config import LatentSyncConfig
-from models.latentsync.diffusion import MAX_STEPS, make_scheduler, one_step_x0
+from models.latentsync.diffusion import MAX_STEPS, make_scheduler
 from models.latentsync.folder import CONFIG, read_config, read_part, write_model
 from models.latentsync.mask import face_mask, latent_mask, soft_edge, whole_cells
-from models.latentsync.sampling import bf16_pays, guided, shared_noise
+from models.latentsync.sampling import bf16_pays, predict_guided, shared_noise
 from models.unet import LipSyncUNet
+from models.unet.network import UNetOptions
 
 PARTS = ("unet", "autoencoder", "audio_encoder")
 """The networks of a bundle, each a safetensors file of its name."""
@@ -89,14 +90,14 @@ class LatentSync(nn.Module):
             self.autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return self
 
-    def unet_options(self) -> dict[str, Any]:
+    def unet_options(self) -> UNetOptions:
         """All arguments of the U-Net: the configuration's, and what the other parts imply."""
-        return {
+        implied: UNetOptions = {
             "in_channels": 3 * self.config.latent_channels + 1,
             "out_channels": self.config.latent_channels,
             "cross_attention_dim": self.audio_encoder.width,
-            **self.config.unet,
         }
+        return cast(UNetOptions, {**implied, **self.config.unet})
 
     @property
     def device(self) -> torch.device:
@@ -166,24 +167,6 @@ class LatentSync(nn.Module):
         keep = keep.to(noisy.dtype).expand(batch, 1, frames, height, width)
         return self.unet(torch.cat([noisy, keep, masked, reference], dim=1), timesteps, tokens)
 
-    def predict_x0(
-        self,
-        noisy: torch.Tensor,
-        timesteps: torch.Tensor,
-        tokens: torch.Tensor,
-        masked: torch.Tensor,
-        reference: torch.Tensor,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The clean latents in one step; arguments as for `predict`."""
-        output = self.predict(noisy, timesteps, tokens, masked, reference, mask)
-        return one_step_x0(noisy, output, timesteps, self.scheduler)
-
-    def guess(self, masked: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """What a residual U-Net starts from: the reference's latents where the mask covers."""
-        keep = self.latent_mask[:, :, None].to(masked.dtype)
-        return keep * masked + (1 - keep) * reference
-
     def blend(self, pixels: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
         """The generated part in the given picture, with a soft edge inside the mask.
 
@@ -249,7 +232,9 @@ class LatentSync(nn.Module):
             shown = self.encode_window(other).to(dtype)
             latents = shared_noise(masked, generator, noise)
             for done, step in enumerate(scheduler.timesteps, 1):
-                output = guided(self.predict, latents, step, tokens, masked, shown, guidance)
+                output = predict_guided(
+                    self.predict, latents, step, tokens, masked, shown, guidance
+                )
                 stepped = scheduler.step(output, step, latents)
                 latents = stepped.prev_sample
                 if done == steps and self.config.prediction_type == "sample":

@@ -37,7 +37,7 @@ def shared_noise(
     return noise.to(like.device, like.dtype).expand(like.shape)
 
 
-def guided(
+def predict_guided(
     predict: Callable[..., torch.Tensor],
     latents: torch.Tensor,
     step: torch.Tensor,

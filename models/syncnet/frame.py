@@ -10,8 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-MEL_COLUMNS = 52
-
 
 def _over_time(features: torch.Tensor, floor: float) -> torch.Tensor:
     """(b, c, t) with zero mean and about unit variance over t; `floor` mutes stillness."""

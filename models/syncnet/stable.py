@@ -5,22 +5,38 @@ same kind. The published checkpoint loads through `load_stable_syncnet`.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from models.files.state_dict import load_weights, read_state_dict
-from models.syncnet.stable_blocks import DownEncoder
+from models.syncnet.stable_blocks import DownEncoder, Factor
 
-Config = dict[str, dict[str, Any]]
+
+class EncoderConfig(TypedDict):
+    """Arguments of a `DownEncoder`."""
+
+    in_channels: int
+    block_out_channels: list[int]
+    downsample_factors: list[Factor]
+    attn_blocks: list[int]
+    """1 for each stage with attention, else 0."""
+    dropout: float
+
+
+class Config(TypedDict):
+    """Both encoders of a `StableSyncNet`."""
+
+    audio_encoder: EncoderConfig
+    visual_encoder: EncoderConfig
 
 
 def _encoder(
-    channels: int, widths: list[int], factors: list[Any], attention: tuple[int, ...] = ()
-) -> dict[str, Any]:
-    """Arguments of a `DownEncoder`; `attention` counts stages from 1."""
+    channels: int, widths: list[int], factors: list[Factor], attention: tuple[int, ...] = ()
+) -> EncoderConfig:
+    """`attention` counts stages from 1."""
     return {
         "in_channels": channels,
         "block_out_channels": widths,
@@ -87,16 +103,19 @@ class StableSyncNet(nn.Module):
     """Two encoders with unit-length, non-negative embeddings.
 
     Args:
-        config: {"audio_encoder": ..., "visual_encoder": ...}, arguments of `DownEncoder`.
+        config: of both encoders.
         gradient_checkpointing: save memory in training.
     """
 
     def __init__(self, config: Config, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.config = config
-        save: dict[str, Any] = {"gradient_checkpointing": gradient_checkpointing}
-        self.audio_encoder = DownEncoder(**config["audio_encoder"], **save)
-        self.visual_encoder = DownEncoder(**config["visual_encoder"], **save)
+        self.audio_encoder = DownEncoder(
+            **config["audio_encoder"], gradient_checkpointing=gradient_checkpointing
+        )
+        self.visual_encoder = DownEncoder(
+            **config["visual_encoder"], gradient_checkpointing=gradient_checkpointing
+        )
 
     def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """(b, 48, h/2, w), or (b, 16, 3, h/2, w), in [-1, 1] -> (b, d)."""

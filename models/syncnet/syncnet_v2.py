@@ -19,7 +19,6 @@ WINDOW_FRAMES = 5
 WINDOW_STEPS = 20
 """MFCC steps per window: 5 frames at 25 fps are 0.2 s at 100 Hz."""
 STEPS_PER_FRAME = 4
-SAMPLES_PER_FRAME = 640
 SIZE = 224
 """Height and width of the frames the network takes."""
 EMBEDDING = 1024

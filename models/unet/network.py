@@ -8,6 +8,7 @@ paper; the tiny recipe is the same class, smaller, with `residual`.
 """
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -19,6 +20,29 @@ from torch.nn import functional as F
 from models.unet.blocks import BlockConfig, ClipGroupNorm, DownLevel, LevelConfig, MidLevel, UpLevel
 
 ATTENTIONS = ("full", "cross", "none")
+
+
+class UNetOptions(TypedDict, total=False):
+    """Arguments of `LipSyncUNet`; what is left out has its default."""
+
+    in_channels: int
+    out_channels: int
+    block_out_channels: Sequence[int]
+    layers_per_block: int
+    attention: Sequence[str]
+    cross_attention_dim: int
+    attention_heads: int
+    norm_num_groups: int
+    norm_eps: float
+    motion_resolutions: Sequence[int]
+    motion_decoder_only: bool
+    motion_mid_block: bool
+    motion_heads: int
+    motion_norm_groups: int
+    motion_layers: int
+    motion_max_frames: int
+    ff_mult: int
+    residual: bool
 
 
 class LipSyncUNet(ModelMixin, ConfigMixin):

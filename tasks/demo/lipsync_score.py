@@ -60,10 +60,10 @@ def score_lip_sync(output: Path, driving: Path, source: Path) -> LipSyncScore:
     scorer = MouthAudioScorer()
     new, old = read_landmarks(output), read_landmarks(source)
     speech, own = read_audio(driving), read_audio(source)
-    follows = scorer.measure(new, _fitted(speech, len(new)))
+    follows = scorer.measure(new, _fit(speech, len(new)))
     # Beyond the input's length its video runs backwards, which its sound does not.
     count = min(len(new), len(old))
-    copies = scorer.measure(new[:count], _fitted(own, count))
+    copies = scorer.measure(new[:count], _fit(own, count))
     return LipSyncScore(
         offset_frames=float(follows.offset_frames),
         z=float(follows.confidence),
@@ -73,7 +73,7 @@ def score_lip_sync(output: Path, driving: Path, source: Path) -> LipSyncScore:
     )
 
 
-def _fitted(audio: np.ndarray, frames: int) -> np.ndarray:
+def _fit(audio: np.ndarray, frames: int) -> np.ndarray:
     """The audio cut or padded to that many frames."""
     wanted = frames * SAMPLES_PER_FRAME
     return np.pad(audio[:wanted], (0, max(0, wanted - len(audio))))

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from datasets.errors import UserError
 from datasets.media import SAMPLE_RATE, write_flac
 from datasets.sample.make import make_driving_speech
 from datasets.shards.clips import Clip, ClipStore
-from datasets.store.atomic import content_digest
+from datasets.store.local import LocalStore
+from models.files.new_output import new_folder
 from tasks.demo.lipsync_score import LipSyncScore, score_lip_sync
-from tasks.demo.report import RunFiles, read_ledger
-from tasks.demo.summary import build
+from tasks.demo.report import RunFiles
+from tasks.demo.summary import Summary, build
 from tasks.demo.truth_check import TruthCheck, check_truth, read_truths
+from tasks.publish.ledger import read_ledger
 from tasks.recipes.config import Recipe
 from tasks.registry.versions import CANDIDATE, CHAMPION, Registry
 from tasks.weights.bundle import bundle_digest
@@ -48,20 +50,13 @@ def reuse_stages(source: Path, target: Path, stages: Sequence[str]) -> None:
     """Give a second training what the first one has finished; it checks whether that fits."""
     for stage in stages:
         if (source / stage).is_dir() and not (target / stage).exists():
-            unfinished = target / f"{stage}.copy"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(source / stage, unfinished)
-            unfinished.rename(target / stage)
+            with new_folder(target / stage) as folder:
+                shutil.copytree(source / stage, folder, dirs_exist_ok=True)
 
 
 def digest_of(trained: Path) -> str:
     """Of the bundle that a training left."""
     return bundle_digest(trained / "bundle")
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    return content_digest(path)
 
 
 def choose_material(
@@ -96,7 +91,7 @@ def choose_material(
 def _source_clip(dataset: Path, clips: Sequence[Clip], videos: Path) -> Clip:
     """The longest test clip of a video that shows nobody else and has no cuts, if any."""
     rows: dict[str, int] = {}
-    for row in read_ledger(dataset):
+    for row in read_ledger(LocalStore(dataset)):
         rows[row["path"]] = rows.get(row["path"], 0) + 1
     there = [clip for clip in clips if (videos / clip.path).is_file()]
     if not there:
@@ -116,11 +111,20 @@ def _foreign_speech(dataset: Path, clips: Sequence[Clip], clip: Clip) -> np.ndar
     return ClipStore(dataset, memory_bytes=0).audio(longest.clip_id)
 
 
-def measure(videos: Path, files: RunFiles) -> dict[str, Any]:
+class Measurement(TypedDict):
+    """How well it worked, as JSON."""
+
+    truth: dict[str, Any] | None
+    """Of `TruthCheck`; None where no truth is known."""
+    score: dict[str, Any]
+    """Of `LipSyncScore`, arrays as lists."""
+
+
+def measure(videos: Path, files: RunFiles) -> Measurement:
     """The truth check, where there is a truth, and the score of the output, as JSON."""
     truths = read_truths(videos)
     splits = {clip.clip_id: clip.split for clip in ClipStore(files.dataset, memory_bytes=0).clips}
-    truth = check_truth(read_ledger(files.dataset), truths, splits) if truths else None
+    truth = check_truth(read_ledger(LocalStore(files.dataset)), truths, splits) if truths else None
     score = score_lip_sync(files.output_video, files.driving_audio, files.source_video)
     openings = ("output_opening", "input_opening")
     return {
@@ -132,7 +136,7 @@ def measure(videos: Path, files: RunFiles) -> dict[str, Any]:
     }
 
 
-def measured(content: Mapping[str, Any]) -> tuple[TruthCheck | None, LipSyncScore]:
+def restore_measurement(content: Measurement) -> tuple[TruthCheck | None, LipSyncScore]:
     """What `measure` returned, as objects again."""
     truth = content["truth"]
     score: dict[str, Any] = {
@@ -150,7 +154,7 @@ def summarise(
     score: LipSyncScore,
     seconds: Mapping[str, float],
     uri: str,
-) -> dict[str, Any]:
+) -> Summary:
     """The summary.
 
     Args:

@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio
 from datasets.store.atomic import write_atomic
+from datasets.store.local import LocalStore
 from tasks.demo.lipsync_score import LipSyncScore
 from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_curve
 from tasks.demo.report_page import Report, number_text, render
 from tasks.demo.truth_check import TruthCheck
 from tasks.evaluate.run import CONTACT_SHEET, PLOTS
+from tasks.pages.funnel import funnel
+from tasks.publish.ledger import count_reasons, read_ledger
 from tasks.recipes.config import STAGES
+from tasks.train.curves import METRICS
+from tasks.train.mlflow_runs import EVALUATION_FOLDER
 
-LEDGER = "ledger.parquet"
-METRICS = "metrics.jsonl"
 BIG_VIDEO = 24 << 20
 """Videos larger than this, bytes, stay out of the page."""
 
@@ -32,12 +34,6 @@ class RunFiles:
     source_video: Path
     driving_audio: Path
     output_video: Path
-
-
-def read_ledger(dataset: Path) -> list[dict[str, Any]]:
-    """The ledger's rows."""
-    frame = pd.read_parquet(dataset / LEDGER)
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def write_report(
@@ -58,9 +54,10 @@ def write_report(
         score: of the lip-synced video.
         files: where everything else is.
     """
-    rows = read_ledger(files.dataset)
+    rows = read_ledger(LocalStore(files.dataset))
+    ingest = summary["ingest"]
     seconds = {name: value for name, value in summary["seconds"].items() if name != "total"}
-    evaluation = files.train / "evaluation"
+    evaluation = files.train / EVALUATION_FOLDER
     report = Report(
         title="LatentSync from videos to a talking face",
         lead=f"What one run of the whole workflow did in {summary['seconds']['total'] / 60:.1f} "
@@ -68,7 +65,11 @@ def write_report(
         cards=_cards(summary),
         videos=_videos(files),
         mouth_plot=_mouths(score, files.driving_audio),
-        funnel=_funnel(summary["ingest"], rows),
+        funnel=funnel(
+            [("input files", ingest["inputs"]), ("clips and shots looked at", len(rows))],
+            ingest["clips_accepted"],
+            count_reasons(rows),
+        ),
         offsets=_offsets(rows, truth),
         curves=loss_curves(_curves(files.train)),
         metrics=dict(summary["evaluation"]),
@@ -120,22 +121,6 @@ def _mouths(score: LipSyncScore, driving: Path) -> bytes:
             "opening of the input's mouth": score.input_opening[:length],
         },
     )
-
-
-def _funnel(
-    ingest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, int, str]]:
-    reasons: dict[str, int] = {}
-    for row in rows:
-        if row["reason"]:
-            reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
-    refused = [(name, count, "bad") for name, count in sorted(reasons.items())]
-    return [
-        ("input files", int(ingest["inputs"]), ""),
-        ("clips and shots looked at", len(rows), ""),
-        ("clips accepted", int(ingest["clips_accepted"]), "good"),
-        *refused,
-    ]
 
 
 def _offsets(rows: Sequence[Mapping[str, Any]], truth: TruthCheck | None) -> bytes:

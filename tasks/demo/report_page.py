@@ -5,11 +5,11 @@ Pictures and videos are inside the page, so it can be sent around. No scripts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from tasks.pages.html import bars, cards, data_uri, image, page, section
+from tasks.pages import html
+from tasks.pages.funnel import Step
 from tasks.registry.metric import Metric
 
 
@@ -24,8 +24,7 @@ class Report:
     videos: list[tuple[str, Path]] = field(default_factory=list)
     """(caption, mp4)."""
     mouth_plot: bytes = b""
-    funnel: list[tuple[str, int, str]] = field(default_factory=list)
-    """(name, count, class of the bar: good, bad or empty)."""
+    funnel: list[Step] = field(default_factory=list)
     offsets: bytes = b""
     curves: bytes = b""
     metrics: dict[str, Metric] = field(default_factory=dict)
@@ -39,52 +38,18 @@ class Report:
 
 def render(report: Report) -> str:
     """The page."""
-    parts = [
-        f"<h1>{escape(report.title)}</h1><p class='lead'>{escape(report.lead)}</p>",
-        cards(report.cards),
-        _videos(report.videos, report.mouth_plot),
-        section(
-            "Ingestion",
-            "What became of the input files. Every clip that is not used has a reason.",
-            bars([(name, count, str(count), kind) for name, count, kind in report.funnel]),
-        ),
-        section(
-            "Audio offset",
-            "How late the audio of each accepted clip was, before it was corrected.",
-            image(report.offsets, "histogram of audio offsets"),
-        ),
-        section(
-            "Training",
-            "Loss of each stage over its steps.",
-            image(report.curves, "loss curves"),
-        ),
-        _metrics(report),
-        _decisions(report.decisions),
-        section(
-            "Time",
-            "",
-            bars([(name, value, f"{value:.0f} s", "") for name, value in report.seconds.items()]),
-        ),
-        _paths(report.paths),
-    ]
-    return page(report.title, "".join(parts))
-
-
-def _videos(videos: Sequence[tuple[str, Path]], plot: bytes) -> str:
-    figures = "".join(
-        "<figure><video controls loop playsinline "
-        f"src='{data_uri(path.read_bytes(), 'video/mp4')}'></video>"
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, path in videos
-    )
-    body = f"<div class='pair'>{figures}</div>" if figures else ""
-    if plot:
-        body += "<p></p>" + image(plot, "mouth opening and loudness over time")
-    return section(
-        "The same person, other words",
-        "The input and what the promoted model made of it, driven by speech that was in no "
-        "training clip.",
-        body,
+    return html.render(
+        "demo/report.html",
+        title=report.title,
+        report=report,
+        videos=[(caption, path.read_bytes()) for caption, path in report.videos],
+        funnel=[(each.name, each.count, str(each.count), each.kind) for each in report.funnel],
+        metrics=[
+            (name, number_text(entry["value"]), entry["n"], measured_by(entry))
+            for name, entry in report.metrics.items()
+        ],
+        decisions=[(each, _comparisons(each["comparisons"])) for each in report.decisions],
+        seconds=[(name, value, f"{value:.0f} s", "") for name, value in report.seconds.items()],
     )
 
 
@@ -99,68 +64,16 @@ def measured_by(entry: Metric) -> str:
     return f"{entry['label']} (no value: {reason})" if reason else entry["label"]
 
 
-def _metrics(report: Report) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td class='number'>{number_text(entry['value'])}</td>"
-        f"<td class='number'>{entry['n']}</td><td class='label'>{escape(measured_by(entry))}</td>"
-        "</tr>"
-        for name, entry in report.metrics.items()
-    )
-    table = (
-        "<div class='wide'><table><tr><th>metric</th><th class='number'>value</th>"
-        f"<th class='number'>n</th><th>measured by</th></tr>{rows}</table></div>"
-        if rows
-        else ""
-    )
-    pictures = "".join(
-        f"<p></p>{picture}"
-        for picture in (
-            image(report.evaluation_plots, "plots of the evaluation"),
-            image(report.contact_sheet, "contact sheet of test clips"),
+def _comparisons(comparisons: Sequence[dict[str, Any]]) -> list[Sequence[str]]:
+    """Metric, both values and what the rule says; nothing where there was no champion."""
+    if all(each["champion"] is None for each in comparisons):
+        return []
+    return [
+        (
+            each["metric"],
+            number_text(each["candidate"]),
+            number_text(each["champion"]),
+            "holds" if each["holds"] else "fails",
         )
-        if picture
-    )
-    return section(
-        "Evaluation",
-        "Clips of speakers that were not trained on. Numbers whose label says that the official "
-        "weights were not used compare runs of this project with each other and nothing else.",
-        table + pictures,
-    )
-
-
-def _decisions(decisions: Sequence[dict[str, Any]]) -> str:
-    parts = []
-    for decision in decisions:
-        against = decision["champion_before"]
-        other = "no champion yet" if against is None else f"against champion version {against}"
-        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in decision["reasons"])
-        parts.append(
-            f"<p><b>{escape(decision['model'])} version {decision['candidate']}</b>, "
-            f"{other}: <span class='verdict {decision['verdict']}'>{decision['verdict']}</span></p>"
-            f"<ul>{reasons}</ul>{_comparisons(decision['comparisons'])}"
-        )
-    return section("Decisions", "Which model is in use, and why.", "".join(parts))
-
-
-def _comparisons(comparisons: Sequence[dict[str, Any]]) -> str:
-    if not comparisons or all(each["champion"] is None for each in comparisons):
-        return ""
-    rows = "".join(
-        f"<tr><td>{escape(each['metric'])}</td>"
-        f"<td class='number'>{number_text(each['candidate'])}</td>"
-        f"<td class='number'>{number_text(each['champion'])}</td>"
-        f"<td>{'holds' if each['holds'] else 'fails'}</td></tr>"
         for each in comparisons
-    )
-    return (
-        "<div class='wide'><table><tr><th>metric</th><th class='number'>candidate</th>"
-        f"<th class='number'>champion</th><th>rule</th></tr>{rows}</table></div>"
-    )
-
-
-def _paths(paths: Sequence[tuple[str, str]]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(what)}</td><td><code>{escape(where)}</code></td></tr>"
-        for what, where in paths
-    )
-    return section("Files", "", f"<div class='wide'><table>{rows}</table></div>" if rows else "")
+    ]

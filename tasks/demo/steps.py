@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
@@ -39,6 +39,18 @@ def folder_digest(folder: Path) -> str:
     return config_digest(entries)
 
 
+class StepRecord(TypedDict):
+    """A step that is done."""
+
+    digest: str
+    """Of everything it depends on, the program's source included."""
+    inputs: str
+    """Digest without the source."""
+    seconds: float
+    result: Any
+    """JSON."""
+
+
 class Steps:
     """Runs steps that are not done yet and remembers their results.
 
@@ -54,7 +66,7 @@ class Steps:
         self._source = source_digest()
         self._state = self._read()
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, StepRecord]:
         try:
             content = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -2,8 +2,9 @@
 
 import json
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from datasets.store.atomic import write_atomic
 from tasks.demo.report_page import measured_by, number_text
@@ -29,7 +30,70 @@ value, label, n and, where it has no value, reason; `seconds` one per stage and 
 WIDTH = 88
 
 
-def build(**parts: dict[str, Any]) -> dict[str, Any]:
+class IngestSummary(TypedDict):
+    """What came of the videos."""
+
+    inputs: int
+    clips_accepted: int
+    clips_rejected: int
+    offset_within_1: float | None
+    """Share of the clips; None where the truth is not known."""
+    cut_error_frames_max: float | None
+
+
+class SyncSummary(TypedDict):
+    """How well the sync network tells pairs apart."""
+
+    accuracy: float
+    loss: float
+    heldout_speakers: int
+
+
+class AutoencoderSummary(TypedDict):
+    """How well the autoencoder gives back what it saw."""
+
+    psnr_db: float | None
+
+
+class LipSyncSummary(TypedDict):
+    """As `LipSyncScore`."""
+
+    offset_frames: float
+    z: float
+    input_offset_z: float
+
+
+class DecisionSummary(TypedDict):
+    """A promotion."""
+
+    candidate: int
+    champion_before: int | None
+    verdict: str
+    reasons: list[str]
+
+
+class RegistrySummary(TypedDict):
+    """What the registry says in the end."""
+
+    candidate: int | None
+    champion: int | None
+    decisions: list[DecisionSummary]
+
+
+class Summary(TypedDict):
+    """Content of `summary.json`."""
+
+    ingest: IngestSummary
+    syncnet: SyncSummary
+    autoencoder: AutoencoderSummary
+    lip_sync: LipSyncSummary
+    evaluation: dict[str, Metric]
+    registry: RegistrySummary
+    seconds: dict[str, float]
+    """By stage, and `total`."""
+
+
+def build(**parts: Mapping[str, object]) -> Summary:
     """The summary from its parts, in the fixed order and with only the fixed keys.
 
     Raises:
@@ -37,23 +101,21 @@ def build(**parts: dict[str, Any]) -> dict[str, Any]:
     """
     if set(parts) != set(KEYS):
         raise ValueError(f"a summary has the parts {sorted(KEYS)}, got {sorted(parts)}")
-    summary: dict[str, Any] = {}
+    summary: dict[str, Mapping[str, object]] = {}
     for name, keys in KEYS.items():
         missing = [key for key in keys if key not in parts[name]]
         if missing:
             raise ValueError(f"the summary's part {name} lacks {', '.join(missing)}")
         summary[name] = {key: parts[name][key] for key in keys} if keys else parts[name]
-    return summary
+    return cast(Summary, summary)
 
 
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
+def write_summary(path: Path, summary: Summary) -> None:
     """Write it as JSON, whole or not at all."""
     write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
 
-def as_text(
-    summary: dict[str, Any], reasons: dict[str, int], outputs: list[tuple[str, str]]
-) -> str:
+def as_text(summary: Summary, reasons: dict[str, int], outputs: list[tuple[str, str]]) -> str:
     """The summary for the terminal.
 
     Args:

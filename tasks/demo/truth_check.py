@@ -4,13 +4,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
-FPS = 25
+from datasets.media import FPS
+
 EDGE = 2.0
 """Frames at 25 fps that a track may reach beyond a cut before it counts as spanning it."""
+
+
+class Truth(TypedDict):
+    """What is known of a generated video; there is more in its file."""
+
+    offset_frames: float
+    """Delay of the audio, frames at 25 fps."""
+    cuts_s: list[float]
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class TruthCheck:
     """(true, found) for every accepted clip."""
 
 
-def read_truths(folder: Path) -> dict[str, dict[str, Any]]:
+def read_truths(folder: Path) -> dict[str, Truth]:
     """Truth of every video below a folder that has one, by its relative path."""
     truths = {}
     for path in sorted(folder.rglob("*.mp4")):
@@ -50,7 +59,7 @@ def read_truths(folder: Path) -> dict[str, dict[str, Any]]:
 
 def check_truth(
     rows: Sequence[Mapping[str, Any]],
-    truths: Mapping[str, Mapping[str, Any]],
+    truths: Mapping[str, Truth],
     splits: Mapping[str, str],
 ) -> TruthCheck:
     """Compare.
@@ -105,7 +114,7 @@ def found_cuts(rows: Sequence[Mapping[str, Any]], path: str) -> list[float]:
     return [starts[shot] for shot in sorted(starts)]
 
 
-def _spans(row: Mapping[str, Any], truth: Mapping[str, Any]) -> bool:
+def _spans(row: Mapping[str, Any], truth: Truth) -> bool:
     """Whether a true cut lies inside the row's time span."""
     return any(
         row["start_s"] + EDGE / FPS < cut < row["end_s"] - EDGE / FPS for cut in truth["cuts_s"]

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from datasets.shards.clips import Clip, ClipStore
 from datasets.shards.index import check_crop
 from datasets.store.atomic import write_atomic
 
+Kind = Literal["reconstruction", "cross"]
+KINDS: tuple[Kind, ...] = ("reconstruction", "cross")
+"""Videos of each clip: with its own speech, and with that of another one."""
 MIN_FRAMES = 48
 """A search over +-15 frames needs windows on either side."""
 CLIP_LIST = "clips.json"
@@ -99,7 +103,8 @@ def open_test_clips(dataset: Path, resolution: int, crop: str) -> tuple[ClipStor
     everything = ClipStore(dataset, memory_bytes=0)
     check_crop(dataset, everything.index, crop)
     split = "test" if any(clip.split == "test" for clip in everything.clips) else "train"
-    return ClipStore(dataset, split=split, resolution=resolution), split
+    # Each clip is decoded once, so none is kept for another time.
+    return ClipStore(dataset, split=split, resolution=resolution, memory_bytes=0), split
 
 
 def freeze(
@@ -151,12 +156,48 @@ def _with_driver(chosen: list[Clip], index: int, frames_per_clip: int) -> Chosen
     )
 
 
-def driving_audio(store: ClipStore, clip: ChosenClip) -> np.ndarray:
-    """The speech of a cross video, float32 (cross_frames * 640,)."""
-    audio = store.audio(clip.driver)
-    if clip.driver == clip.clip_id:
-        audio = np.roll(audio, len(audio) // 2)
-    return audio[: clip.cross_frames * SAMPLES_PER_FRAME]
+@dataclass(frozen=True, eq=False)
+class OpenClip:
+    """A clip of the list with all that is generated from it, compared with it and shown of it."""
+
+    chosen: ChosenClip
+    frames: np.ndarray
+    """uint8 (frames, R, R, 3)."""
+    landmarks: np.ndarray
+    """float32 (frames, 478, 2) in pixels of R."""
+    speech: np.ndarray
+    """Its own, float32 (samples,) at 16 kHz, of the whole clip."""
+    driving: np.ndarray
+    """The speech of its cross video, float32 (cross_frames * 640,)."""
+
+    def heard(self, kind: Kind) -> np.ndarray:
+        """The speech that a kind of video is generated from, judged with and shown with."""
+        return self.driving if kind == "cross" else self.speech
+
+    def length(self, kind: Kind) -> int:
+        """Frames of a kind of video."""
+        return self.chosen.cross_frames if kind == "cross" else self.chosen.frames
+
+
+def open_clip(store: ClipStore, chosen: ChosenClip) -> OpenClip:
+    """Decode a clip and the speech of its driver.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    speech = store.audio(chosen.clip_id)
+    if chosen.driver == chosen.clip_id:
+        driving = np.roll(speech, len(speech) // 2)
+    else:
+        driving = store.audio(chosen.driver)
+    return OpenClip(
+        chosen,
+        # A copy of our own: torch warns about arrays that it may not write to.
+        np.array(store.frames(chosen.clip_id)[: chosen.frames]),
+        store.landmarks(chosen.clip_id)[: chosen.frames],
+        speech,
+        driving[: chosen.cross_frames * SAMPLES_PER_FRAME],
+    )
 
 
 def _digest(store: ClipStore, clips: tuple[ChosenClip, ...]) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from tasks.sync.networks import SyncNetwork, own_syncnet, published_syncnet
+from tasks.sync.networks import SyncNetwork, load_own_syncnet, load_third_party_syncnet
 
 
-def sync_judge(weights: str, bundle: Path, device: torch.device) -> SyncNetwork:
+def load_sync_judge(weights: str, bundle: Path, device: torch.device) -> SyncNetwork:
     """syncnet_v2 where its file is given, else the bundle's own network.
 
     Raises:
@@ -20,5 +20,5 @@ def sync_judge(weights: str, bundle: Path, device: torch.device) -> SyncNetwork:
         ModelFileError: it is damaged or of another network.
     """
     if weights:
-        return published_syncnet(weights, device)
-    return own_syncnet(bundle / "syncnet", device)
+        return load_third_party_syncnet(weights, device)
+    return load_own_syncnet(bundle / "syncnet", device)

@@ -1,17 +1,15 @@
 """Numbers about generated faces, each with a label and how many things it is a mean of."""
 
 import math
+from typing import TypedDict
 
 import cv2
 import numpy as np
 
 from datasets.faces.landmarks import FaceDetector
+from datasets.faces.points import INNER_LIPS, OUTER_LIPS
 
-LIPS = (
-    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
-    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
-)  # fmt: skip
-"""FaceMesh points of the outer and inner lip lines."""
+LIPS = OUTER_LIPS + INNER_LIPS
 STILL = (33, 133, 362, 263, 168, 6, 197, 195)
 """FaceMesh points that speech does not move: corners of the eyes and ridge of the nose."""
 BORDER = 0.35
@@ -19,6 +17,16 @@ BORDER = 0.35
 detectors expect some room around a head."""
 DETECTION_SIDE = 320
 """Side of the picture in which the face is looked for."""
+
+
+class ClipScores(TypedDict):
+    """What was measured of one clip, as `details.json` has it."""
+
+    clip_id: str
+    values: dict[str, float | None]
+    """None where a number could not be measured."""
+    distances: dict[str, list[float]]
+    """Kind of video -> distance of lips and sound at each of 31 shifts."""
 
 
 def psnr(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from datasets.store.atomic import write_atomic
+from tasks.evaluate.metrics import ClipScores
 from tasks.pages.figures import (
     ACCENT,
     COLOURS,
@@ -23,6 +24,8 @@ from tasks.registry.metric import Metric
 
 COLUMNS = 10
 """Frames per row of a contact sheet."""
+SheetRow = tuple[str, str, np.ndarray]
+"""Name of the clip, what the row shows, and uint8 (columns, h, w, 3)."""
 
 
 def sheet_frames(frames: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
@@ -31,12 +34,12 @@ def sheet_frames(frames: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
     return frames[np.linspace(0, len(frames) - 1, columns).astype(int)]
 
 
-def contact_sheet(path: Path, rows: Sequence[tuple[str, str, np.ndarray]]) -> None:
+def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
     """Frames of several videos, one row each.
 
     Args:
         path: of the PNG.
-        rows: name of the clip, what the row shows, uint8 (columns, h, w, 3), equally many each.
+        rows: equally many frames each.
     """
     columns = len(rows[0][2])
     label, cell, gap = 1.1, 1.15, 0.03
@@ -58,7 +61,7 @@ def contact_sheet(path: Path, rows: Sequence[tuple[str, str, np.ndarray]]) -> No
 def evaluation_page(
     path: Path,
     metrics: dict[str, Metric],
-    details: Sequence[dict[str, Any]],
+    details: Sequence[ClipScores],
     heading: str = "",
 ) -> None:
     """Distances over shifts of the sound, and the numbers of each clip.
@@ -81,7 +84,7 @@ def evaluation_page(
     write_atomic(path, png(figure))
 
 
-def _distances(axis: Any, metrics: dict[str, Metric], details: Sequence[dict[str, Any]]) -> None:
+def _distances(axis: Any, metrics: dict[str, Metric], details: Sequence[ClipScores]) -> None:
     """A curve over the shifts for every clip and, strong, their mean."""
     axis.set_title("Distance of lips and sound, by shift of the sound", fontsize=9.5)
     shifts = np.arange(-15, 16)
@@ -115,7 +118,7 @@ def _no_value(axis: Any, entry: Metric | None) -> None:
 def _per_clip(
     axis: Any,
     metrics: dict[str, Metric],
-    details: Sequence[dict[str, Any]],
+    details: Sequence[ClipScores],
     name: str,
     title: str,
 ) -> None:
@@ -141,7 +144,7 @@ def _clip_axis(axis: Any, count: int) -> None:
     axis.set_xticks(range(count) if count <= 12 else [])
 
 
-def _picture_quality(axis: Any, details: Sequence[dict[str, Any]]) -> None:
+def _picture_quality(axis: Any, details: Sequence[ClipScores]) -> None:
     """Dots of SSIM, of the whole face and of what was repainted."""
     axis.set_title("SSIM of the reconstruction, per clip", fontsize=9.5)
     if all(clip["values"]["ssim"] is None for clip in details):

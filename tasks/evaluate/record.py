@@ -4,19 +4,20 @@ Two models' Sync-C compare only when the same network judged both. Without syncn
 is the one that judged the champion; a first model is judged by its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tasks.evaluate.clips import CLIP_LIST
 from tasks.evaluate.run import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.recipes.evaluation import EvaluationConfig
+from tasks.registry.metric import Evaluation, Metric
 from tasks.registry.tracking import RunTracker
-from tasks.registry.versions import CHAMPION, EVALUATION_TAG, ModelVersion, Registry, resolve
+from tasks.registry.versions import CHAMPION, ModelVersion, Registry, resolve
 from tasks.weights.bundle import is_outdated
 
 
-def judge_reference(registry: Registry, model_name: str) -> str:
+def find_judge(registry: Registry, model_name: str) -> str:
     """The model whose sync network judged the champion; empty when there is no champion, or one
     with another mask or crop than this release has."""
     number = registry.alias(model_name, CHAMPION)
@@ -25,8 +26,9 @@ def judge_reference(registry: Registry, model_name: str) -> str:
     champion = registry.version(model_name, number)
     if is_outdated(champion.tags):
         return ""
-    recorded = champion.json_tag(EVALUATION_TAG) or {}
-    return str(recorded.get("judge") or f"models:/{model_name}/{number}")
+    recorded = champion.evaluation
+    judge = recorded.get("judge") if recorded else None
+    return judge or f"models:/{model_name}/{number}"
 
 
 def with_judge(config: EvaluationConfig, model_name: str, uri: str) -> tuple[EvaluationConfig, str]:
@@ -38,16 +40,16 @@ def with_judge(config: EvaluationConfig, model_name: str, uri: str) -> tuple[Eva
     """
     if config.syncnet_weights or config.judge_bundle:
         return config, ""
-    reference = judge_reference(Registry(uri), model_name)
+    reference = find_judge(Registry(uri), model_name)
     if not reference:
         return config, ""
     return replace(config, judge_bundle=str(resolve(reference, uri))), reference
 
 
-def table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def make_table(metrics: Mapping[str, Metric]) -> list[dict[str, object]]:
     """The metrics as rows: metric, value, n, measured by, and why there is no value where one
     lacks it."""
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "metric": name,
             "value": None if entry["value"] is None else round(entry["value"], 4),
@@ -63,7 +65,7 @@ def table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def log_evaluation(
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     output: Path,
     uri: str,
     experiment: str,
@@ -91,7 +93,7 @@ def log_evaluation(
     tracker.log_params({**evaluation["config"], "clips_used": len(evaluation["clips"])})
     metrics = evaluation["metrics"]
     tracker.log({key: each["value"] for key, each in metrics.items() if each["value"] is not None})
-    tracker.log_table(table(metrics), "metrics.json")
+    tracker.log_table(make_table(metrics), "metrics.json")
     for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS):
         tracker.log_artifact(output / file)
     tracker.end_run()

@@ -1,46 +1,50 @@
 """How good a model is: videos of clips it has never seen, and numbers with labels.
 
 Two videos per clip (the protocol of LatentSync, section 4): *reconstruction* gives the
-clip's own speech back to it, *cross* gives it the speech of another test clip. Generated
-frames are kept until all numbers are there, so an interrupted evaluation goes on.
+clip's own speech back to it, *cross* gives it the speech of another test clip. Each clip is
+decoded, generated, measured and drawn before the next one. Generated frames are kept until all
+numbers are there, so an interrupted evaluation goes on.
 """
 
-import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from datasets.errors import UserError
 from datasets.faces.landmarks import FaceMeshDetector, head_pose, mouth_opening
-from datasets.media import FPS, SAMPLE_RATE, VideoWriter, write_flac
-from datasets.store.atomic import write_atomic
+from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
+from datasets.shards.clips import ClipStore
+from datasets.store.atomic import replacing, write_atomic
 from datasets.store.manifest import config_digest
 from models.latentsync.sampling import bf16_pays
 from tasks.evaluate.clips import (
     CLIP_LIST,
+    KINDS,
     ClipList,
-    driving_audio,
+    Kind,
+    OpenClip,
     freeze,
+    open_clip,
     open_test_clips,
     read_clip_list,
     write_clip_list,
 )
-from tasks.evaluate.plots import contact_sheet, evaluation_page, sheet_frames
+from tasks.evaluate.metrics import ClipScores
+from tasks.evaluate.plots import SheetRow, contact_sheet, evaluation_page, sheet_frames
 from tasks.evaluate.scores import Scores
 from tasks.lipsync.generator import FaceGenerator
 from tasks.lipsync.references import check_reference, make_references
 from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
-from tasks.registry.metric import Metric
+from tasks.registry.metric import Evaluation
 from tasks.runtime.device import resolve_device
 from tasks.weights.bundle import bundle_digest, read_bundle
-from tasks.weights.by_name import weight_file
+from tasks.weights.by_name import weights_digest
 
 EVALUATION = "evaluation.json"
 DETAILS = "details.json"
@@ -54,7 +58,7 @@ SHEET_CLIPS = 6
 Line = Callable[[str], None]
 
 
-def read_evaluation(output: Path) -> dict[str, Any]:
+def read_evaluation(output: Path) -> Evaluation:
     """What `evaluate` wrote: metrics, clips, configuration and digests.
 
     Raises:
@@ -66,7 +70,7 @@ def read_evaluation(output: Path) -> dict[str, Any]:
         raise UserError(f"{output} holds no evaluation: run evaluate_latentsync first") from error
     if not isinstance(content, dict) or "metrics" not in content:
         raise UserError(f"{output / EVALUATION} is no evaluation: delete it and run again")
-    return content
+    return cast(Evaluation, content)
 
 
 def evaluate(
@@ -76,10 +80,10 @@ def evaluate(
     config: EvaluationConfig,
     device: str = "cpu",
     progress: Line | None = None,
-) -> dict[str, Metric]:
+) -> Evaluation:
     """Generate, measure, and write videos, plots and `evaluation.json` to `output`.
 
-    When the same was done before, the numbers are read back.
+    When the same was done before, the evaluation is read back.
 
     Args:
         bundle_dir: a trained bundle.
@@ -90,7 +94,7 @@ def evaluate(
         progress: told in lines how far it is.
 
     Returns:
-        name -> value, label, n.
+        What `evaluation.json` holds.
 
     Raises:
         UserError: no usable clip, or a file of weights is missing.
@@ -111,28 +115,42 @@ def evaluate(
     model = bundle_digest(bundle_dir)
     for warning in tests.warnings:
         say(f"{tests.title}: {warning}")
-    if (done := _finished(output, protocol, model)) is not None:
+    if (done := _read_finished(output, protocol, model)) is not None:
         say(f"{tests.title}: {len(tests.clips)} clips were done before, nothing has changed")
         return done
     output.mkdir(parents=True, exist_ok=True)
     (output / EVALUATION).unlink(missing_ok=True)
     write_clip_list(output / CLIP_LIST, tests)
     key = config_digest({"tests": tests.digest, "model": model, "config": _settings(config)})
-    work = _work_folder(output, key)
+    work = _make_work_folder(output, key)
     with FaceMeshDetector(max_faces=1) as detector:
         # Before the hours of generating: a file that is no judge is a mistake to hear of now.
         place = resolve_device(device)
         scores = Scores(judge_bundle, config, place, tests, detector)
-        _generate_all(bundle_dir, store, tests, work, config, device, say)
-        details = _measure_all(store, tests, work, scores, say)
+
+        def load() -> FaceGenerator:
+            return FaceGenerator(
+                bundle_dir,
+                device,
+                config.steps,
+                config.guidance,
+                config.seed,
+                reference=config.reference,
+            )
+
+        generated = GeneratedFrames(work, tests, load, say)
+        details, rows = evaluate_clips(store, tests, generated, scores, output, say)
     metrics = scores.metrics()
-    _write_pictures(output, store, tests, work, metrics, details)
-    content = {
+    contact_sheet(output / CONTACT_SHEET, rows)
+    which = "test" if tests.split == "test" else "TRAINING"
+    heading = f"{len(details)} {which} clip{'s' * (len(details) != 1)}"
+    evaluation_page(output / PLOTS, metrics, details, heading)
+    content: Evaluation = {
         "protocol_digest": protocol,
         "model_digest": model,
         "metrics": metrics,
         "split": tests.split,
-        "warnings": tests.warnings,
+        "warnings": list(tests.warnings),
         "clips": [clip.clip_id for clip in tests.clips],
         "config": asdict(config),
         "device": str(place),
@@ -145,10 +163,10 @@ def evaluate(
     write_atomic(output / DETAILS, json.dumps(details) + "\n")
     write_atomic(output / EVALUATION, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     shutil.rmtree(output / WORK, ignore_errors=True)
-    return metrics
+    return content
 
 
-def _settings(config: EvaluationConfig) -> dict[str, Any]:
+def _settings(config: EvaluationConfig) -> dict[str, object]:
     """The part of a configuration that the generated frames depend on."""
     return {name: getattr(config, name) for name in ("steps", "guidance", "seed", "reference")}
 
@@ -156,7 +174,8 @@ def _settings(config: EvaluationConfig) -> dict[str, Any]:
 def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     """Digest of everything that must be equal for two models' numbers to be compared."""
     files = ("syncnet", "stable_syncnet", "inception", "i3d", "lpips")
-    used = {name: _weights_digest(getattr(config, f"{name}_weights")) for name in files}
+    given = {name: getattr(config, f"{name}_weights") for name in files}
+    used = {name: weights_digest(weights) if weights else "" for name, weights in given.items()}
     if not config.syncnet_weights:
         folder = judge_bundle / "syncnet"
         used["judge"] = bundle_digest(folder) if folder.is_dir() else ""
@@ -166,29 +185,17 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
     )
 
 
-def _weights_digest(given: str) -> str:
-    """sha256 of a file or name of the weights table, or over a folder; empty for none."""
-
-    if not given:
-        return ""
-    path = weight_file(given)
-    if path.is_dir():
-        return bundle_digest(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _finished(output: Path, protocol: str, model: str) -> dict[str, Metric] | None:
-    """The metrics of an evaluation of the same model by the same protocol."""
+def _read_finished(output: Path, protocol: str, model: str) -> Evaluation | None:
+    """The evaluation of the same model by the same protocol."""
     try:
         content = read_evaluation(output)
     except UserError:
         return None
     same = content.get("protocol_digest") == protocol and content.get("model_digest") == model
-    return content["metrics"] if same else None
+    return content if same else None
 
 
-def _work_folder(output: Path, key: str) -> Path:
+def _make_work_folder(output: Path, key: str) -> Path:
     """Where generated frames are kept; those of another model or setting are removed."""
     folder = output / WORK / key[:16]
     for other in (output / WORK).glob("*"):
@@ -198,40 +205,55 @@ def _work_folder(output: Path, key: str) -> Path:
     return folder
 
 
-def _generate_all(
-    bundle: Path,
-    store: Any,
-    tests: ClipList,
-    work: Path,
-    config: EvaluationConfig,
-    device: str,
-    say: Line,
-) -> None:
-    """Write reconstruction and cross frames of every clip that are not there yet."""
+class GeneratedFrames:
+    """The videos of all clips as arrays, kept in a folder until they are judged.
 
-    generator = None
-    for number, clip in enumerate(tests.clips):
-        for kind in ("reconstruction", "cross"):
-            path = work / f"{number:03d}-{kind}.npy"
-            if path.is_file():
-                continue
-            if generator is None:
-                generator = FaceGenerator(
-                    bundle,
-                    device,
-                    config.steps,
-                    config.guidance,
-                    config.seed,
-                    reference=config.reference,
-                )
-            own = kind == "reconstruction"
-            frames = store.frames(clip.clip_id)[: clip.frames if own else clip.cross_frames]
-            audio = store.audio(clip.clip_id) if own else driving_audio(store, clip)
-            landmarks = store.landmarks(clip.clip_id)[: len(frames)]
-            painted = generate(generator, frames, audio, landmarks)
-            _save_array(path, painted)
-            done = f"{number + 1}/{len(tests.clips)}"
-            say(f"{tests.title}: {kind} {done}, {len(painted)} frames")
+    The model is loaded when the first frames are missing and let go with the last ones.
+
+    Args:
+        folder: of this model and these settings; what lies there is taken up.
+        tests: the frozen list.
+        load: gives the model.
+        say: told of what was generated.
+    """
+
+    def __init__(
+        self, folder: Path, tests: ClipList, load: Callable[[], FaceGenerator], say: Line
+    ) -> None:
+        self.folder, self.tests = folder, tests
+        self._load, self._say = load, say
+        self._generator: FaceGenerator | None = None
+        paths = {self._path(number, kind) for number in range(len(tests.clips)) for kind in KINDS}
+        self._missing = {path for path in paths if not path.is_file()}
+
+    def _path(self, number: int, kind: Kind) -> Path:
+        return self.folder / f"{number:03d}-{kind}.npy"
+
+    def video(self, number: int, clip: OpenClip, kind: Kind) -> np.ndarray:
+        """uint8 (t, R, R, 3): read where it is there, else generated.
+
+        Args:
+            number: of the clip in the list.
+            clip: the clip.
+            kind: which of its videos.
+        """
+        path = self._path(number, kind)
+        if path not in self._missing:
+            return np.asarray(np.load(path))
+        if self._generator is None:
+            self._generator = self._load()
+        count = clip.length(kind)
+        painted = generate(
+            self._generator, clip.frames[:count], clip.heard(kind), clip.landmarks[:count]
+        )
+        with replacing(path) as file:
+            np.save(file, painted)
+        self._missing.remove(path)
+        if not self._missing:
+            self._generator = None
+        done = f"{number + 1}/{len(self.tests.clips)}"
+        self._say(f"{self.tests.title}: {kind} {done}, {len(painted)} frames")
+        return painted
 
 
 def generate(
@@ -257,56 +279,57 @@ def generate(
     return np.stack(list(stream))
 
 
-def _save_array(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
-
-
-def _measure_all(
-    store: Any, tests: ClipList, work: Path, scores: Any, say: Line
-) -> list[dict[str, Any]]:
-    """Give the generated frames of every clip to `scores`; what it found for each."""
-    details = []
-    for number, clip in enumerate(tests.clips):
-        reconstruction = np.load(work / f"{number:03d}-reconstruction.npy")
-        cross = np.load(work / f"{number:03d}-cross.npy")
-        details.append(scores.add(store, clip, reconstruction, cross))
-        say(f"{tests.title}: measured {number + 1}/{len(tests.clips)} clips")
-    return details
-
-
-def _write_pictures(
-    output: Path,
-    store: Any,
+def evaluate_clips(
+    store: ClipStore,
     tests: ClipList,
-    work: Path,
-    metrics: dict[str, Metric],
-    details: list[dict[str, Any]],
-) -> None:
-    """Videos of every clip, the contact sheet and the page of plots."""
+    generated: GeneratedFrames,
+    scores: Scores,
+    output: Path,
+    say: Line,
+) -> tuple[list[ClipScores], list[SheetRow]]:
+    """Generate, measure and draw one clip after the other.
 
-    rows = []
-    for number, clip in enumerate(tests.clips):
-        shown = [("input", store.frames(clip.clip_id)[: clip.frames])]
-        for kind in ("reconstruction", "cross"):
-            frames = np.load(work / f"{number:03d}-{kind}.npy")
-            own = kind == "reconstruction"
-            audio = store.audio(clip.clip_id) if own else driving_audio(store, clip)
-            folder = output / kind
-            folder.mkdir(exist_ok=True)
-            sound = work / "sound.flac"
-            write_flac(sound, audio[: len(frames) * SAMPLE_RATE // FPS], SAMPLE_RATE)
-            side = frames.shape[1]
-            path = folder / f"{clip.clip_id}.mp4"
-            with VideoWriter(path, side, side, FPS, crf=16, audio=sound) as writer:
-                for frame in frames:
-                    writer.write(frame)
-            shown.append((kind, frames))
+    Returns:
+        What was measured of each, and rows for the contact sheet.
+    """
+    details: list[ClipScores] = []
+    rows: list[SheetRow] = []
+    for number, chosen in enumerate(tests.clips):
+        found, shown = _evaluate_clip(number, open_clip(store, chosen), generated, scores, output)
+        say(f"{tests.title}: measured {number + 1}/{len(tests.clips)} clips")
+        details.append(found)
         if number < SHEET_CLIPS:
-            rows += [(clip.clip_id, kind, sheet_frames(frames)) for kind, frames in shown]
-    contact_sheet(output / CONTACT_SHEET, rows)
-    kind = "test" if tests.split == "test" else "TRAINING"
-    heading = f"{len(details)} {kind} clip{'s' * (len(details) != 1)}"
-    evaluation_page(output / PLOTS, metrics, details, heading)
+            rows += shown
+    return details, rows
+
+
+def _evaluate_clip(
+    number: int, clip: OpenClip, generated: GeneratedFrames, scores: Scores, output: Path
+) -> tuple[ClipScores, list[SheetRow]]:
+    """One clip; nothing of its frames is held afterwards but what the contact sheet shows."""
+    name = clip.chosen.clip_id
+    videos = {kind: generated.video(number, clip, kind) for kind in KINDS}
+    found = scores.add(clip, videos["reconstruction"], videos["cross"])
+    for kind, frames in videos.items():
+        path = output / kind / f"{name}.mp4"
+        write_video(path, frames, clip.heard(kind), generated.folder)
+    shown = [("input", clip.frames), *videos.items()]
+    return found, [(name, what, sheet_frames(frames)) for what, frames in shown]
+
+
+def write_video(path: Path, frames: np.ndarray, audio: np.ndarray, scratch: Path) -> None:
+    """Write a video with sound.
+
+    Args:
+        path: of the mp4.
+        frames: uint8 (t, R, R, 3) at 25 fps.
+        audio: float32 (samples,) at 16 kHz; what is longer than the frames is left out.
+        scratch: folder for what is needed meanwhile.
+    """
+    path.parent.mkdir(exist_ok=True)
+    sound = scratch / "sound.flac"
+    write_flac(sound, audio[: len(frames) * SAMPLES_PER_FRAME], SAMPLE_RATE)
+    side = frames.shape[1]
+    with VideoWriter(path, side, side, FPS, crf=16, audio=sound) as writer:
+        for frame in frames:
+            writer.write(frame)

@@ -6,25 +6,23 @@ statistics of features of real and of generated faces.
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from datasets.faces.landmarks import FaceDetector
 from datasets.media import SAMPLES_PER_FRAME
-from datasets.shards.clips import ClipStore
 from models.judges.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
-from tasks.evaluate.clips import ChosenClip, ClipList, driving_audio
-from tasks.evaluate.judge import sync_judge
-from tasks.evaluate.metrics import landmark_distance, landmarks_of, psnr
+from tasks.evaluate.clips import ClipList, OpenClip
+from tasks.evaluate.judge import load_sync_judge
+from tasks.evaluate.metrics import ClipScores, landmark_distance, landmarks_of, psnr
 from tasks.evaluate.ssim import ssim
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.metric import NO_FACE, Metric, mean_metric, median_metric, metric
 from tasks.sync.mouth_audio import MouthAudioScorer
-from tasks.sync.networks import own_syncnet, stable_syncnet
+from tasks.sync.networks import load_own_syncnet, load_window_syncnet
 from tasks.weights.by_name import weight_file
 from tasks.weights.lpips import load_lpips, lpips
 
@@ -85,14 +83,14 @@ class Scores:
         def file(name: str) -> Path | None:
             return weight_file(name) if name else None
 
-        self.judge = sync_judge(config.syncnet_weights, judge_bundle, device)
+        self.judge = load_sync_judge(config.syncnet_weights, judge_bundle, device)
         # syncnet_v2 gives distances only: whether a window is in sync says the bundle's own.
         own = judge_bundle / "syncnet"
         self.classifier = self.judge
         if config.stable_syncnet_weights:
-            self.classifier = stable_syncnet(config.stable_syncnet_weights, device)
+            self.classifier = load_window_syncnet(config.stable_syncnet_weights, device)
         elif config.syncnet_weights and own.is_dir():
-            self.classifier = own_syncnet(own, device)
+            self.classifier = load_own_syncnet(own, device)
         self.fid = _Frechet(
             image_extractor(file(config.inception_weights), device), config.image_frames
         )
@@ -106,23 +104,18 @@ class Scores:
         self.reasons: dict[str, str] = {}
         """Of numbers that a clip has not: the last clip's, since all are usually alike."""
 
-    def add(
-        self, store: ClipStore, clip: ChosenClip, reconstruction: np.ndarray, cross: np.ndarray
-    ) -> dict[str, Any]:
+    def add(self, clip: OpenClip, reconstruction: np.ndarray, cross: np.ndarray) -> ClipScores:
         """Measure one clip.
 
         Args:
-            store: for the real frames and sound.
-            clip: which one.
+            clip: the real frames and sound.
             reconstruction: uint8 (frames, R, R, 3), with its own speech.
             cross: uint8 (cross_frames, R, R, 3), with another one's.
 
         Returns:
             What was found for this clip, as JSON.
         """
-        # A copy of our own: torch warns about arrays that it may not write to.
-        real = np.array(store.frames(clip.clip_id)[: clip.frames])
-        own, foreign = store.audio(clip.clip_id), driving_audio(store, clip)
+        real, own, foreign = clip.frames, clip.speech, clip.driving
         row: dict[str, float] = {}
         pairs = {
             "real": (real, own),
@@ -146,7 +139,7 @@ class Scores:
         self.rows.append(row)
         distances = {name: curve.distances.tolist() for name, curve in curves.items()}
         values = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        return {"clip_id": clip.clip_id, "values": values, "distances": distances}
+        return {"clip_id": clip.chosen.clip_id, "values": values, "distances": distances}
 
     def _sync_reasons(self, row: dict[str, float], kind: str, frames: int) -> None:
         """Why the sync networks found nothing for a clip of so many frames."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from datasets.faces.alignment import CROP
 from datasets.faces.landmarks import FaceDetector
@@ -55,7 +55,7 @@ class IngestConfig:
                 "the longest must be at least twice the shortest"
             )
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """What results are kept under: everything but where the weights happen to lie."""
         return {name: value for name, value in asdict(self).items() if name != "scorer_weights"}
 

@@ -48,7 +48,7 @@ class HyperIQAScorer:
         frames: list[np.ndarray] = []
         owner: list[int] = []
         for index, clip in enumerate(clips):
-            for at in chosen_frames(len(clip)):
+            for at in choose_frames(len(clip)):
                 frames.append(clip[at])
                 owner.append(index)
         values = np.full(len(frames), np.nan)
@@ -64,7 +64,7 @@ class HyperIQAScorer:
         ]
 
 
-def chosen_frames(count: int) -> list[int]:
+def choose_frames(count: int) -> list[int]:
     """Indices of the frames of a clip that are looked at: the middles of equal parts."""
     parts = min(FRAMES_PER_CLIP, count)
     return [int((part + 0.5) * count / parts) for part in range(parts)]

@@ -10,12 +10,13 @@ cannot be used today keeps the clips that it had. What is no longer in the sourc
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from datasets.errors import Reason, UserError
-from datasets.shards.records import ClipRow
+from datasets.shards.records import ClipRow, LedgerRow
 from datasets.shards.writer import Shard
 from datasets.sources.items import How, SourceItem
+from datasets.store.local import LocalStore
 from datasets.store.lock import STAGING
 from datasets.store.manifest import Manifest, config_digest
 from datasets.store.protocol import Store
@@ -26,6 +27,7 @@ from tasks.ingest.journal_entries import (
     Begun,
     Changes,
     GroupEntry,
+    GroupRecord,
     SourceEntry,
     Worth,
     shards_from,
@@ -42,6 +44,22 @@ MAX_RUNS = 3
 again."""
 SET_ASIDE = "what the file gave before is kept"
 CHANGED = "the file was written to while it was ingested"
+
+
+class PlannedGroup(TypedDict):
+    """A group as it was planned."""
+
+    number: int
+    keys: list[str]
+    """Of its sources."""
+    weight: float
+    """As `SourceGroup` has it."""
+
+
+class Plan(TypedDict):
+    """The new groups of one run."""
+
+    groups: list[PlannedGroup]
 
 
 @dataclass(slots=True)
@@ -83,22 +101,22 @@ class Journal:
         self.download_deadline_s, self.retry_failed = download_deadline_s, retry_failed
         made_by = config_digest({"code": CODE_VERSION, "config": config.key()})
         self.prefix = f"{STAGING}/{made_by[:12]}"
-        self._plans = Manifest(store, f"{self.prefix}/plans")
-        self._groups = Manifest(store, f"{self.prefix}/groups")
+        self._plans: Manifest[Plan] = Manifest(store, f"{self.prefix}/plans")
+        self._groups: Manifest[GroupRecord] = Manifest(store, f"{self.prefix}/groups")
         self._known: dict[str, _Known] = {}
         self._confirmed: dict[str, list[Any]] = {}
         """Stamps of sources that are in the state again that counts."""
         there = set(store.names(f"{self.prefix}/{SHARDS}"))
         self._finished: set[str] = set()
         for name, value in sorted(self._groups.items()):
-            entry = GroupEntry.from_dict(value)
-            if all(self.shard_name(shard) in there for shard in entry.shards):
+            entry = GroupEntry.from_record(value)
+            if all(self._is_whole(shard, there) for shard in entry.shards):
                 self._finished.add(name)
                 self._remember(entry)
 
     def _read(self, name: str) -> GroupEntry | None:
         value = self._groups.get(name)
-        return GroupEntry.from_dict(value) if value else None
+        return GroupEntry.from_record(value) if value else None
 
     def _remember(self, entry: GroupEntry) -> None:
         for each in entry.sources:
@@ -114,6 +132,16 @@ class Journal:
             if before and before.group == entry.number and each.confirmed < before.tried_in:
                 known.tried, known.tried_in = before.tried, before.tried_in
             self._known[each.key] = known
+
+    def _is_whole(self, shard: Shard, there: set[str]) -> bool:
+        """Whether a finished shard is as it was; objects are whole or not there.
+
+        A published shard is the same file under a second name: cut there, it is cut here.
+        """
+        name = self.shard_name(shard)
+        if name not in there:
+            return False
+        return not isinstance(self.store, LocalStore) or self.store.size(name) == shard.info.bytes
 
     def shard_name(self, shard: Shard) -> str:
         """Where a finished shard is in the store."""
@@ -205,7 +233,7 @@ class Journal:
         numbers = [each["number"] for each in planned] + [int(name) for name in self._finished]
         first = max(numbers, default=-1) + 1
         if new := group_sources(list(todo.values()), first):
-            plan = [
+            plan: list[PlannedGroup] = [
                 {
                     "number": group.number,
                     "keys": [plain(item.key) for item in group.items],
@@ -277,7 +305,7 @@ class Journal:
     def keep(self, entry: GroupEntry) -> None:
         """Write a group's entry, or write it again with other shards."""
         name = f"{entry.number:06d}"
-        self._groups.put(name, entry.as_dict())
+        self._groups.put(name, entry.as_record())
         self._finished.add(name)
         self._remember(entry)
 
@@ -345,7 +373,7 @@ class Journal:
         for name, value in self._groups.items():
             if name not in self._finished:
                 continue
-            entry = GroupEntry.from_dict(value)
+            entry = GroupEntry.from_record(value)
             entry.sources = [
                 each
                 for each in entry.sources
@@ -353,7 +381,7 @@ class Journal:
             ]
             yield entry
 
-    def set_aside(self, without: Iterable[str] = ()) -> list[dict[str, Any]]:
+    def set_aside(self, without: Iterable[str] = ()) -> list[LedgerRow]:
         """A row for each source that is in a state now that gives nothing, while what it gave
         before still counts; `without` has keys of those to leave out."""
         tried = (self._known[key].tried for key in sorted(self._known.keys() - set(without)))
@@ -368,7 +396,7 @@ class Journal:
                 self.store.delete(name)
 
 
-def _refusal(item: SourceItem, outcome: Outcome, rows: Sequence[dict[str, Any]]) -> str:
+def _refusal(item: SourceItem, outcome: Outcome, rows: Sequence[LedgerRow]) -> str:
     """Why a source as a whole gave nothing; empty where it was read to its end.
 
     What the source list itself excludes counts as read: it is meant to have no clips.
@@ -379,7 +407,7 @@ def _refusal(item: SourceItem, outcome: Outcome, rows: Sequence[dict[str, Any]])
     return str(rows[0]["reason"]) if whole else ""
 
 
-def _failed_row(item: SourceItem, reason: Reason, stage: str, detail: str) -> dict[str, Any]:
+def _failed_row(item: SourceItem, reason: Reason, stage: str, detail: str) -> LedgerRow:
     row = ClipRow(path=item.relative, speaker=item.speaker)
     row.reason, row.stage, row.detail = reason.value, stage, detail
-    return dict(row.as_dict())
+    return row.as_row()

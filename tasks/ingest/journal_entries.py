@@ -1,11 +1,13 @@
 """What the journal of ingestion keeps: an entry for each group of sources."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from datasets.errors import Reason
-from datasets.shards.writer import Shard, ShardInfo
+from datasets.shards.records import LedgerRow
+from datasets.shards.writer import Shard, ShardInfo, ShardRecord
 from datasets.sources.items import SourceItem
 
 FAILURES = (
@@ -36,7 +38,7 @@ class SourceEntry:
     """What came of one source."""
 
     key: str
-    rows: list[dict[str, Any]]
+    rows: list[LedgerRow]
     stamp: list[Any]
     """Size and times of a local file, or the version that the listing gave."""
     digest: str = ""
@@ -70,6 +72,15 @@ class SourceEntry:
         return Worth.REFUSED if self.reason else Worth.READ
 
 
+class GroupRecord(TypedDict):
+    """A `GroupEntry` as the journal's file holds it."""
+
+    number: int
+    sources: list[dict[str, Any]]
+    """Of `SourceEntry`."""
+    shards: list[ShardRecord]
+
+
 @dataclass
 class GroupEntry:
     """What came of one group."""
@@ -78,17 +89,18 @@ class GroupEntry:
     sources: list[SourceEntry]
     shards: list[Shard] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def as_record(self) -> GroupRecord:
+        """As JSON holds it."""
+        return cast(GroupRecord, asdict(self))
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> "GroupEntry":
+    def from_record(cls, value: GroupRecord) -> "GroupEntry":
         sources = [SourceEntry(**each) for each in value["sources"]]
         return cls(value["number"], sources, shards_from(value["shards"]))
 
 
-def shards_from(values: list[dict[str, Any]]) -> list[Shard]:
-    """Shards from their JSON form: `info` (of `ShardInfo`) and `keys` each."""
+def shards_from(values: Iterable[ShardRecord]) -> list[Shard]:
+    """Shards from their JSON form."""
     return [Shard(ShardInfo(**each["info"]), tuple(each["keys"])) for each in values]
 
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import cv2
 import psutil
@@ -20,8 +20,8 @@ import psutil
 from datasets.errors import StoreError
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, probe
-from datasets.shards.records import ClipRow, Verdict
-from datasets.shards.writer import MAX_BYTES, ShardWriter
+from datasets.shards.records import ClipRow, LedgerRow, Verdict
+from datasets.shards.writer import MAX_BYTES, ShardEntry, ShardRecord, ShardWriter
 from datasets.sources.items import SourceItem
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
@@ -58,13 +58,26 @@ class IngestWork:
     """Whether a file that ends before its container says is refused."""
 
 
+class FileResult(TypedDict):
+    """What came of one file."""
+
+    digest: str
+    """sha256 of the file; empty where none was read."""
+    seconds: float
+    """That it took."""
+    video_seconds: float
+    cuts_s: list[float]
+    """When shots begin, but the first."""
+    note: str
+    """What is to be said of a file that was used although something is wrong with it."""
+    rows: list[LedgerRow]
+
+
 @dataclass
 class IngestStage(Stage):
     """Turns sources into shards below `prefix` of a store, and rows for the ledger.
 
-    `process` takes an `IngestWork` and returns `digest` (sha256 of the file), `seconds` it
-    took, `video_seconds`, `cuts_s`, `note` and `rows` (of `ClipRow`). `finish` returns the group's
-    shards: `info` (of `ShardInfo`) and `keys` each.
+    `process` takes an `IngestWork`. `finish` returns the group's shards.
     """
 
     config: IngestConfig
@@ -123,7 +136,7 @@ class IngestStage(Stage):
             return self.store.folder / self.prefix / "unfinished"
         return SCRATCH / str(os.getpid())
 
-    def process(self, item: IngestWork) -> dict[str, Any]:
+    def process(self, item: IngestWork) -> FileResult:
         """Ingest one file; wrong input gives rows with a reason, never an exception."""
         began = time.monotonic()
         assert self._tools is not None
@@ -151,13 +164,13 @@ class IngestStage(Stage):
             "video_seconds": run.frames / FPS,
             "cuts_s": run.cuts_s,
             "note": run.note,
-            "rows": [row.as_dict() for row in run.rows],
+            "rows": [row.as_row() for row in run.rows],
         }
 
     def _keep(self, row: ClipRow, members: Members, split: str) -> None:
         assert self._shards is not None
         good = (
-            apply_thresholds([row.as_dict()], self.thresholds)[0]["verdict"]
+            apply_thresholds([row.as_row()], self.thresholds)[0]["verdict"]
             == Verdict.ACCEPTED.value
         )
         try:
@@ -170,9 +183,12 @@ class IngestStage(Stage):
                 f"clips cannot be written to {self._shards.scratch}: {error.strerror or error}"
             ) from error
 
-    def finish(self, group: str) -> list[dict[str, Any]]:
+    def finish(self, group: str) -> list[ShardRecord]:
         """Complete the group's shards and put them into the store."""
         assert self._shards is not None
         made = self._shards.finish(self.store, f"{self.prefix}/{SHARDS}")
         self._shards = None
-        return [{"info": asdict(shard.info), "keys": list(shard.keys)} for shard in made]
+        return [
+            {"info": cast(ShardEntry, asdict(shard.info)), "keys": list(shard.keys)}
+            for shard in made
+        ]

@@ -7,13 +7,12 @@ video to be looked at again.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, isnan, nan
-from typing import Any
+from typing import Any, cast
 
 from datasets.errors import Reason
-from datasets.shards.records import Verdict
+from datasets.shards.records import LedgerRow, Verdict
 from tasks.sync.signals import default_min_confidence
 
-Row = dict[str, Any]
 STAGE = "verdict"
 
 
@@ -88,7 +87,7 @@ def in_force(thresholds: Thresholds, scorer: str) -> dict[str, float | None]:
     return values
 
 
-def apply_thresholds(rows: Sequence[Mapping[str, Any]], thresholds: Thresholds) -> list[Row]:
+def apply_thresholds(rows: Sequence[LedgerRow], thresholds: Thresholds) -> list[LedgerRow]:
     """Rows with `verdict` set, and `reason`, `stage` and `detail` where a threshold decides.
 
     Rows that already have a reason keep it.
@@ -96,32 +95,33 @@ def apply_thresholds(rows: Sequence[Mapping[str, Any]], thresholds: Thresholds) 
     Raises:
         UserError: no `min_confidence` is given and a row is by a scorer that has none.
     """
-    return [_judged(row, thresholds) for row in rows]
+    return [_apply(row, thresholds) for row in rows]
 
 
-def _judged(row: Mapping[str, Any], thresholds: Thresholds) -> Row:
-    judged = dict(row)
+def _apply(row: LedgerRow, thresholds: Thresholds) -> LedgerRow:
+    judged, columns = row.copy(), cast(Mapping[str, Any], row)
     judged["verdict"] = Verdict.REJECTED.value
     if row["reason"]:
         return judged
     for reason, column, span in CHECKS:
-        low, high = span(thresholds, row)
+        low, high = span(thresholds, columns)
         # NaN fails every comparison, as it should.
-        if not low <= float(row[column]) <= high:
-            return judged | _refused(reason, column, float(row[column]), (low, high))
+        value = float(columns[column])
+        if not low <= value <= high:
+            return judged | _refuse(reason, column, value, (low, high))
     detail = ""
     if thresholds.min_quality is not None:
         # Ledgers of before this score have no such column.
         quality = float(row.get("quality", nan))
         if quality < thresholds.min_quality:
-            return judged | _refused(
+            return judged | _refuse(
                 Reason.LOW_QUALITY, "quality", quality, (thresholds.min_quality, inf)
             )
         detail = NO_QUALITY if isnan(quality) else ""
     return judged | {"verdict": Verdict.ACCEPTED.value, "stage": STAGE, "detail": detail}
 
 
-def _refused(reason: Reason, column: str, value: float, span: Span) -> Row:
+def _refuse(reason: Reason, column: str, value: float, span: Span) -> LedgerRow:
     low, high = span
     if high == inf:
         wanted = f"at least {low:g}"

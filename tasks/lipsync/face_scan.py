@@ -5,7 +5,7 @@ and over cuts. What is kept per face and frame is a few dozen numbers, so hours 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from datasets.faces.alignment import Aligner, three_points
 from datasets.faces.landmarks import Face, FaceDetector, FaceMeshDetector, head_pose, mouth_opening
 from datasets.media import Picture, probe, read_frames
+from datasets.progress import Progress
 from tasks.faces.looks import look_of, mean_look
 from tasks.faces.people import Stretch, group_people
 from tasks.faces.shots import LATENCY, ShotDetector
@@ -22,6 +23,8 @@ from tasks.faces.tracks import Sighting, Tracker
 from tasks.sync.mouth_audio import mouth_spans
 from tasks.sync.mouth_audio_weights import DISTANCES
 
+STEP = "finding faces"
+"""What `Progress` is told."""
 MAX_GAP_S = 0.32
 """Seconds for which a face may be missed; it is taken to move evenly between."""
 MOST_FACES = 6
@@ -114,7 +117,7 @@ class FaceScan:
 
 def scan_video(
     path: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress | None = None,
     fps: float | None = None,
     until_s: float | None = None,
 ) -> VideoScan:
@@ -129,7 +132,7 @@ def scan_video(
     Raises:
         SourceError: the video cannot be read.
     """
-    info = probe(path)
+    info, tell = probe(path), progress or _ignore
     rate = fps or info.fps
     seconds = info.duration_s if until_s is None else min(info.duration_s, until_s)
     expected = max(1, round(seconds * rate))
@@ -142,9 +145,9 @@ def scan_video(
                 break
             times.append(frame.time_s)
             reading.add(frame.picture)
-            progress(len(times), max(expected, len(times) + 1))
+            tell(len(times), max(expected, len(times) + 1), STEP)
         reading.finish()
-    progress(len(times), len(times))
+    tell(len(times), len(times), STEP)
     duration = _end(times, rate)
     cuts = [0, *reading.cuts, len(times)]
     shots = [
@@ -289,6 +292,10 @@ def _stretch(track: FaceTrack) -> Stretch:
         look=track.look,
         weight=track.weight,
     )
+
+
+def _ignore(done: int, total: int | None, note: str = "") -> None:
+    """Nobody waits."""
 
 
 def _end(times: list[float], fps: float) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from datasets.errors import UserError
 from datasets.media import FPS, SAMPLES_PER_FRAME
+from models.audio.windows import window_starts
 from models.latentsync.diffusion import MAX_STEPS
 from models.latentsync.model import LatentSync
 from tasks.lipsync.references import References, check_reference
@@ -37,13 +38,6 @@ FADE = 4
 """Frames over which one block fades into the next, in the middle of what they share. An encoder
 that knows the position in its block says something else of the same frame in each, and a mean of
 two is a token that no network has seen: no more of them than are needed to hide the jump."""
-
-
-def window_starts(count: int, length: int, overlap: int = OVERLAP) -> list[int]:
-    """Where windows begin that cover `count` frames, the last one ending with them."""
-    last = max(0, count - length)
-    starts = list(range(0, last, length - overlap))
-    return [*starts, last]
 
 
 def interleaved(times_s: np.ndarray) -> int:
@@ -203,7 +197,7 @@ class FaceGenerator:
         A window depends on the one before where they overlap, and a last window, which may share
         more, also on the one before that.
         """
-        starts = window_starts(_dealt(count, ways, way), self.num_frames)
+        starts = window_starts(_dealt(count, ways, way), self.num_frames, OVERLAP)
         here = int(np.searchsorted(starts, _done(ways, way, begin), side="right")) - 1
         first = max(0, here - 2)
         return first, starts[first]
@@ -278,7 +272,7 @@ class FaceGenerator:
         """Repaint the faces at `positions` of a shot from window `first` on, of which what lies
         before `skip` is not given out; the other arguments are those of `stream`."""
         count, length = len(positions), self.num_frames
-        starts = window_starts(count, length)
+        starts = window_starts(count, length, OVERLAP)
         held: deque[np.ndarray] = deque()
         first_held = starts[first]
         before = np.empty(0)

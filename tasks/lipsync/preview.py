@@ -92,7 +92,8 @@ def preview_people(video: Path, scan: VideoScan) -> Preview:
                 y=round(float(box[1] + box[3]) / 2),
             )
         )
-    return Preview(str(video), round(scan.duration_s, 3), round(scan.video_s, 3), choice.why, people)
+    looked_at, whole = round(scan.duration_s, 3), round(scan.video_s, 3)
+    return Preview(str(video), looked_at, whole, choice.why, people)
 
 
 def write_preview(preview: Preview, video: Path, output: Path) -> tuple[Path, Path]:

@@ -28,6 +28,7 @@ from datasets.media import (
 )
 from datasets.media.segments import join_segments
 from datasets.media.splice import splice_sound
+from datasets.progress import Progress
 from tasks.lipsync.choice import choose_person, parse_face
 from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
@@ -47,10 +48,6 @@ from tasks.lipsync.result import LipSyncResult, describe_people
 
 CRF = 16
 MIN_FPS, MAX_FPS = 1.0, 120.0
-
-Progress = Callable[[str, int, int], None]
-"""Told the step's name, how many frames are done, and how many there are; 0 and 0 where a step
-begins that counts no frames."""
 
 
 def lip_sync_video(
@@ -89,20 +86,21 @@ def lip_sync_video(
             None: the video's own.
         face: whose lips, see `tasks.lipsync.choice`.
         length: of the output, see `tasks.lipsync.playback.LENGTHS`.
-        progress: told how far it is.
+        progress: told how many frames are done of a step, which is the note; a step that counts
+            none is 0 of None.
 
     Raises:
         UserError: a file cannot be used, the face is not in the video, or the device is missing.
         ModelFileError: the bundle is damaged.
     """
     began = time.monotonic()
-    tell = progress or (lambda step, done, total: None)
+    tell = progress or _ignore
     check_inputs(video, audio, output)
-    wanted, fps = parse_face(face), _checked_fps(fps)
+    wanted, fps = parse_face(face), _check_fps(fps)
     check_length(length)
-    tell("reading the speech", 0, 0)
+    tell(0, None, "reading the speech")
     wave, info = _sound(audio), _about(video)
-    tell("loading the model", 0, 0)
+    tell(0, None, "loading the model")
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
     output.parent.mkdir(parents=True, exist_ok=True)
     facts = job_facts((video, audio), bundle_dir)
@@ -121,7 +119,7 @@ def lip_sync_video(
         order = timeline(scan.times_s, scan.duration_s, plan)
         job = _Job(video, fps, faces, generator, order, speech_s)
         _write_parts(job, parts, wave, info, tell)
-        tell("writing the video", 0, 0)
+        tell(0, None, "writing the video")
         rate = fps or info.fps
         sound = audio
         if length == KEEP and speech_s < plan.until_s:
@@ -167,15 +165,19 @@ def preview_video(
     Returns:
         What was found, the page, and the JSON file.
     """
-    tell = progress or (lambda step, done, total: None)
-    fps = _checked_fps(fps)
+    tell = progress or _ignore
+    fps = _check_fps(fps)
     check_length(length)
-    tell("reading the speech", 0, 0)
+    tell(0, None, "reading the speech")
     speech_s = len(_sound(audio)) / SAMPLE_RATE
     _about(video)
     scan = _scan(video, fps, None if length == KEEP else speech_s, tell)
     preview = preview_people(video, scan)
     return preview, *write_preview(preview, video, output)
+
+
+def _ignore(done: int, total: int | None, note: str = "") -> None:
+    """Nobody waits."""
 
 
 def check_inputs(video: Path, audio: Path, output: Path) -> None:
@@ -202,7 +204,7 @@ def _about(video: Path) -> MediaInfo:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
 
 
-def _checked_fps(fps: float | None) -> float | None:
+def _check_fps(fps: float | None) -> float | None:
     if fps is None:
         return None
     if not MIN_FPS <= fps <= MAX_FPS:
@@ -215,11 +217,8 @@ def _checked_fps(fps: float | None) -> float | None:
 
 
 def _scan(video: Path, fps: float | None, until_s: float | None, tell: Progress) -> VideoScan:
-    tell("finding faces", 0, 0)
     try:
-        scan = scan_video(
-            video, lambda done, total: tell("finding faces", done, total), fps, until_s
-        )
+        scan = scan_video(video, tell, fps, until_s)
     except SourceError as error:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
     if not scan.people:
@@ -323,8 +322,8 @@ def _write_parts(
 ) -> None:
     """Repaint what is not finished yet, a part of the output after the other."""
     count, done = len(job.order), parts.frames
-    tell("repainting faces", done, count)
-    frames = _repainted(job, wave, done)
+    tell(done, count, "repainting faces")
+    frames = _repaint(job, wave, done)
     while done < count:
         begin_s, repainted = job.order[done].time_s, 0
         size = min(PART, count - done)
@@ -333,12 +332,12 @@ def _write_parts(
             for number, (frame, at_s, is_new) in enumerate(islice(frames, size), done + 1):
                 writer.write(frame, at_s - begin_s)
                 repainted += is_new
-                tell("repainting faces", number, count)
+                tell(number, count, "repainting faces")
         parts.add(size, repainted)
         done += size
 
 
-def _repainted(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[np.ndarray, float, bool]]:
+def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[np.ndarray, float, bool]]:
     """Frames of the output from one position on, when they are shown, and whether a face was
     repainted."""
     speech, scan, order = job.generator.speech(wave), job.scan, job.order

@@ -1,9 +1,9 @@
 """A data card as files: one web page with plots, and the same in Markdown without them."""
 
 from collections.abc import Sequence
-from html import escape
 
-from tasks.pages.html import bars, cards, data_uri, page, section, table
+from tasks.pages import html, markdown
+from tasks.pages.funnel import Step, funnel
 from tasks.publish.card import Change, DataCard, hours
 from tasks.publish.card_plots import histogram
 from tasks.publish.card_scores import Distribution
@@ -27,33 +27,28 @@ def card_files(card: DataCard, folder: str = FOLDER) -> dict[str, bytes]:
 
 def card_page(card: DataCard) -> str:
     """The card as a web page that needs nothing else."""
-    parts = [
-        f"<h1>Data card</h1><p class='lead'>{_lead(card)} <code>{escape(card.digest)}</code></p>",
-        cards(_numbers(card)),
-        section("Splits", _disjoint(card), table(*_splits(card))),
-        section(
-            "What became of the input",
-            "Every clip that is not in the dataset has a reason. A reason may hold for a whole "
-            "file or for a stretch without a clip, too.",
-            bars(_funnel(card)) + ("<p></p>" + table(*_reasons(card)) if card.reasons else ""),
-        ),
-        section("What changed", "", _change_list(card)),
-        section(
-            "Scores",
-            "As measured, before thresholds; clips that were refused for another reason count as "
-            "refused everywhere.",
-            _figures(card.distributions),
-        ),
-        section(
-            "Speakers",
-            f"{len(card.top_speakers)} of {card.speakers:,}, those with the most accepted hours.",
-            bars(_speaker_bars(card)),
-        ),
-        section("Thresholds", "A clip must meet all of them.", table((), _pairs(card.thresholds))),
-        section("Format", "", table((), _pairs(card.facts))),
-        section("Sources and licences", "", table((), card.sources)),
-    ]
-    return page(f"Data card {card.digest[:12]}", "".join(parts))
+    since, previous = _since(card)
+    return html.render(
+        "publish/card.html",
+        title=f"Data card {card.digest[:12]}",
+        card=card,
+        lead=_lead(card),
+        numbers=_numbers(card),
+        disjoint=_disjoint(card),
+        splits=_splits(card),
+        funnel=[(each.name, each.count, f"{each.count:,}", each.kind) for each in _funnel(card)],
+        reasons=_reasons(card),
+        since=since,
+        previous=previous,
+        changes=[
+            (change.what, f"{change.count:,}", change.names, _more(change))
+            for change in card.changes
+        ],
+        figures=[(each.title, histogram(each), _caption(each)) for each in card.distributions],
+        speakers_note=f"{len(card.top_speakers)} of {card.speakers:,}, those with the most "
+        "accepted hours.",
+        speakers=_speaker_bars(card),
+    )
 
 
 def card_markdown(card: DataCard) -> str:
@@ -67,7 +62,7 @@ def card_markdown(card: DataCard) -> str:
         _disjoint(card),
         _markdown(
             "What became of the input",
-            (("step", "count"), [(name, text) for name, _, text, _ in _funnel(card)], (1,)),
+            (("step", "count"), [(step.name, f"{step.count:,}") for step in _funnel(card)], (1,)),
         ),
         _markdown("Reasons", _reasons(card)),
         f"## What changed\n\n{before} `{version}`".removesuffix(" ``"),
@@ -153,18 +148,12 @@ def _splits(card: DataCard) -> Table:
     return ("split", "clips", "hours", "speakers", "shards", "size"), rows, range(1, 6)
 
 
-def _funnel(card: DataCard) -> list[tuple[str, float, str, str]]:
-    steps = [
-        ("input files", card.inputs, ""),
-        ("clips found", card.clips_found, ""),
-        ("clips accepted", card.clips_accepted, "good"),
-    ]
+def _funnel(card: DataCard) -> list[Step]:
     reasons: dict[str, int] = {}
     for line in card.reasons:
         reasons[line.reason] = reasons.get(line.reason, 0) + line.rows
-    ranked = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
-    steps += [(f"refused: {reason}", count, "bad") for reason, count in ranked]
-    return [(name, float(count), f"{count:,}", kind) for name, count, kind in steps]
+    came = [("input files", card.inputs), ("clips found", card.clips_found)]
+    return funnel(came, card.clips_accepted, reasons)
 
 
 def _reasons(card: DataCard) -> Table:
@@ -182,23 +171,6 @@ def _since(card: DataCard) -> tuple[str, str]:
     return ("Since version" if card.changes else "Nothing since version"), card.previous
 
 
-def _change_list(card: DataCard) -> str:
-    items = "".join(
-        f"<li>{escape(change.what)}: {change.count:,}{_names(change)}</li>"
-        for change in card.changes
-    )
-    before, version = _since(card)
-    since = f"{before} <code>{escape(version)}</code>" if version else before
-    return f"<p>{since}</p>" + (f"<ul>{items}</ul>" if items else "")
-
-
-def _names(change: Change) -> str:
-    if not change.names:
-        return ""
-    shown = ", ".join(f"<code>{escape(name)}</code>" for name in change.names)
-    return f" ({shown}{_more(change)})"
-
-
 def _more(change: Change) -> str:
     rest = change.count - len(change.names)
     return f" and {rest:,} more" if rest else ""
@@ -207,15 +179,6 @@ def _more(change: Change) -> str:
 def _change_cells(change: Change) -> Sequence[str]:
     names = ", ".join(change.names) + _more(change) if change.names else ""
     return change.what, f"{change.count:,}", names
-
-
-def _figures(found: Sequence[Distribution]) -> str:
-    figures = "".join(
-        f"<figure><img alt='{escape(each.title)}' src='{data_uri(histogram(each), 'image/png')}'>"
-        f"<figcaption>{escape(_caption(each))}</figcaption></figure>"
-        for each in found
-    )
-    return f"<div class='pair'>{figures}</div>" if figures else ""
 
 
 def _caption(each: Distribution) -> str:
@@ -273,18 +236,5 @@ def _pairs(values: dict[str, str]) -> list[Sequence[str]]:
 
 
 def _markdown(title: str, content: Table) -> str:
-    head, rows, numbers = content
-    if not rows:
-        return ""
-    rule = ["---:" if place in numbers else "---" for place in range(len(head))]
-    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## {title}\n\n{text}" if title else text
-
-
-def _cell(text: str) -> str:
-    """Text that Markdown leaves as it is."""
-    plain = " ".join(text.split())
-    for mark in "\\`*_[]<>|":
-        plain = plain.replace(mark, f"\\{mark}")
-    return plain
+    text = markdown.table(*content)
+    return f"## {title}\n\n{text}" if title and text else text

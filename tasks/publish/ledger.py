@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from datasets.shards.records import COLUMNS, ClipRow, Verdict
+from datasets.errors import UserError
+from datasets.shards.records import COLUMNS, ClipRow, LedgerRow, Verdict
 from datasets.store.protocol import Store
 
 LEDGER = "ledger.parquet"
 Row = Mapping[str, Any]
 
 
-def accepted(rows: Sequence[Row]) -> list[Row]:
+def select_accepted(rows: Sequence[Row]) -> list[Row]:
     """The rows whose clips belong in shards."""
     return [row for row in rows if row["verdict"] == Verdict.ACCEPTED.value]
 
 
-def reasons(rows: Sequence[Row]) -> dict[str, int]:
+def count_reasons(rows: Sequence[Row]) -> dict[str, int]:
     """How many rows were refused for each reason, the most frequent first."""
     counts = Counter(row["reason"] for row in rows if row["verdict"] != Verdict.ACCEPTED.value)
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
@@ -29,15 +30,30 @@ def ledger_order(row: Row) -> tuple[Any, ...]:
     return row["path"], row["start_s"], row["track"], row["clip_id"]
 
 
-def read_ledger(store: Store, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Columns of the published ledger; empty when there is none."""
+def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[LedgerRow]:
+    """Rows of the published ledger, with some columns or with all.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
     import pyarrow
     import pyarrow.parquet
 
     try:
         content = pyarrow.BufferReader(store.read(LEDGER))
-        return list(pyarrow.parquet.read_table(content, columns=list(columns)).to_pylist())
-    except (FileNotFoundError, pyarrow.ArrowInvalid):
+        table = pyarrow.parquet.read_table(content, columns=columns and list(columns))
+    except (FileNotFoundError, pyarrow.ArrowInvalid) as error:
+        raise UserError(
+            f"{store.url} has no {LEDGER} that can be read ({error}): refresh the dataset again"
+        ) from error
+    return list(table.to_pylist())
+
+
+def previous_ledger(store: Store, columns: Sequence[str]) -> list[LedgerRow]:
+    """Columns of what an earlier version's ledger says; empty where none can be read."""
+    try:
+        return read_ledger(store, columns)
+    except UserError:
         return []
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE
+from datasets.progress import Progress
 from datasets.shards.index import FOLDER, INDEX, make_index, publish_index, read_index, read_samples
 from datasets.shards.splits import assign_splits
 from datasets.shards.writer import MAX_BYTES, Shard, ShardWriter
@@ -28,9 +29,10 @@ from models.latentsync.config import MASK
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry
 from tasks.ingest.layout import SHARDS, SPARE
-from tasks.publish.ledger import LEDGER, Row, accepted, ledger_bytes
+from tasks.publish.ledger import LEDGER, Row, ledger_bytes, select_accepted
 from tasks.publish.receipt import (
     RECEIPT,
+    Receipt,
     current_index,
     previous_shards,
     read_previous_splits,
@@ -70,7 +72,7 @@ def fingerprint(groups: Sequence[GroupEntry], rows: Sequence[Row], config: PackC
     return config_digest(about)
 
 
-def published(store: Store, wanted: str) -> str | None:
+def find_published(store: Store, wanted: str) -> str | None:
     """The dataset's digest, where it is published already and of that fingerprint."""
     receipt = read_receipt(store)
     if receipt is None or receipt.get("fingerprint") != wanted:
@@ -115,7 +117,7 @@ def pack(
     config: PackConfig,
     notes: Mapping[str, Any],
     extras: Extras,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> str:
     """Publish the dataset.
 
@@ -134,7 +136,7 @@ def pack(
     """
     before = read_previous_splits(store, config.test_fraction)
     by_speaker = speaker_splits(groups, rows, config.test_fraction, before)
-    splits = {row["clip_id"]: by_speaker[row["speaker"]] for row in accepted(rows)}
+    splits = {row["clip_id"]: by_speaker[row["speaker"]] for row in select_accepted(rows)}
     there = set(store.names(FOLDER))
     infos = []
     for done, group in enumerate(groups):
@@ -163,16 +165,15 @@ def pack(
         older = [shard["name"] for shard in current["shards"]]
     for name, content in extras(index, by_speaker).items():
         store.write(name, content)
-    receipt = {
+    receipt: Receipt = {
         "fingerprint": fingerprint(groups, rows, config),
         "digest": index["digest"],
         "ledger_bytes": len(ledger),
         "packing": asdict(config),
         "splits": {**before, **by_speaker},
         "previous_shards": older,
-        **notes,
     }
-    store.write(RECEIPT, json.dumps(receipt, indent=1) + "\n")
+    store.write(RECEIPT, json.dumps({**receipt, **notes}, indent=1) + "\n")
     publish_index(store, index, older)
     return str(index["digest"])
 
@@ -203,7 +204,7 @@ def speaker_splits(
         if source.split
         for row in source.rows
     }
-    speakers = {row["speaker"] for row in accepted(rows)}
+    speakers = {row["speaker"] for row in select_accepted(rows)}
     return dict(assign_splits(speakers, test_fraction, fixed={**fixed, **official}))
 
 
@@ -235,7 +236,7 @@ def place_shards(
         )
         writer = ShardWriter(folder, group.number, config.max_shard_bytes)
         try:
-            for key, members in _merged(store, journal, old, ranks):
+            for key, members in _merge(store, journal, old, ranks):
                 writer.add(want[key], key, members)
             made = writer.finish(store, f"{journal.prefix}/{SHARDS}")
         except BaseException:
@@ -269,7 +270,7 @@ def _handed_on(row: Row) -> tuple[Any, ...]:
     return row["shot"], row["end_s"], row["track"], row["start_s"]
 
 
-def _merged(
+def _merge(
     store: Store, journal: Journal, shards: Sequence[Shard], ranks: Mapping[str, int]
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Samples of several shards in the order of their ranks; those without one are left out."""

@@ -29,7 +29,7 @@ class RelabelReport:
         """Whether the dataset has other clips than before."""
         return bool(self.newly_accepted or self.newly_refused)
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[dict[str, str | int]]:
         """One mapping from column to value for each line, for people to read."""
         lines = [
             *((f"newly accepted, was {why}", count) for why, count in self.newly_accepted.items()),
@@ -49,7 +49,7 @@ class RelabelReport:
         }
 
 
-def relabel_report(before: Sequence[Row], after: Sequence[Row]) -> RelabelReport:
+def compare_verdicts(before: Sequence[Row], after: Sequence[Row]) -> RelabelReport:
     """Compare the verdicts of the same clips.
 
     Args:
@@ -74,7 +74,7 @@ def relabel_report(before: Sequence[Row], after: Sequence[Row]) -> RelabelReport
         elif not _good(now) and was["reason"] != now["reason"]:
             other += 1
     accepted = sum(map(_good, new.values()))
-    return RelabelReport(_ranked(came), _ranked(went), other, accepted, len(new) - accepted)
+    return RelabelReport(_rank(came), _rank(went), other, accepted, len(new) - accepted)
 
 
 def _by_clip(rows: Sequence[Row]) -> dict[str, Row]:
@@ -89,5 +89,5 @@ def _good(row: Row) -> bool:
     return bool(row["verdict"] == Verdict.ACCEPTED.value)
 
 
-def _ranked(counts: Counter[str]) -> dict[str, int]:
+def _rank(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))

@@ -47,7 +47,9 @@ def settings_of(store: Store) -> Settings:
 
 def settings_before(store: Store) -> Settings | None:
     """Those of what was published in a store; None where no receipt says them."""
-    receipt = read_receipt(store) or {}
+    receipt = read_receipt(store)
+    if receipt is None:
+        return None
     try:
         return Settings(
             IngestConfig(**{"crop": BEFORE, **receipt["ingest"]}),

@@ -1,11 +1,13 @@
 """Judge everything that is finished and publish it as a new version, if anything is new."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from datasets.errors import UserError
+from datasets.progress import Progress
 from datasets.shards.index import remove_replaced
+from datasets.shards.records import LedgerRow
 from datasets.sources.items import SourceItem
 from datasets.store.protocol import Store
 from tasks.ingest.journal import Journal
@@ -15,10 +17,29 @@ from tasks.ingest.verdicts import Thresholds, apply_thresholds, in_force
 from tasks.publish import pack
 from tasks.publish.card import Changes, data_card
 from tasks.publish.card_page import card_files
-from tasks.publish.ledger import accepted, ledger_order, read_ledger, reasons
+from tasks.publish.ledger import count_reasons, ledger_order, previous_ledger, select_accepted
 from tasks.publish.pack import PackConfig
 from tasks.publish.receipt import current_index, previous_shards, read_receipt
-from tasks.publish.relabel import RelabelReport, relabel_report
+from tasks.publish.relabel import RelabelReport, compare_verdicts
+
+
+class VersionSummary(TypedDict):
+    """Counts of a version, for a flow's result."""
+
+    dataset: str
+    digest: str
+    inputs: int
+    clips_accepted: int
+    clips_rejected: int
+    reasons: dict[str, int]
+    """Of all rows that were refused."""
+    reasons_without_clip: dict[str, int]
+    """Of those among them that are no clip."""
+    splits: dict[str, int]
+    """Split -> number of clips."""
+    loose_files: int
+    """Files that lie in no folder that names a speaker."""
+    speakers: int
 
 
 @dataclass(frozen=True)
@@ -30,7 +51,7 @@ class Published:
     previous: str
     """Digest of the version before; the same one where nothing has changed."""
     inputs: int
-    rows: list[dict[str, Any]]
+    rows: list[LedgerRow]
     splits: Mapping[str, int]
     """Split -> number of clips."""
     loose_files: int
@@ -44,9 +65,9 @@ class Published:
     def changed(self) -> bool:
         return self.digest != self.previous
 
-    def summary(self) -> dict[str, Any]:
-        """Counts for a flow's result."""
-        good = accepted(self.rows)
+    def summary(self) -> VersionSummary:
+        """Its counts."""
+        good = select_accepted(self.rows)
         without_clip = [row for row in self.rows if not row["clip_id"]]
         return {
             "dataset": self.dataset,
@@ -54,8 +75,8 @@ class Published:
             "inputs": self.inputs,
             "clips_accepted": len(good),
             "clips_rejected": len(self.rows) - len(good),
-            "reasons": reasons(self.rows),
-            "reasons_without_clip": reasons(without_clip),
+            "reasons": count_reasons(self.rows),
+            "reasons_without_clip": count_reasons(without_clip),
             "splits": dict(self.splits),
             "loose_files": self.loose_files,
             "speakers": len({row["speaker"] for row in good}),
@@ -69,7 +90,7 @@ def publish(
     packing: PackConfig,
     notes: Mapping[str, Any],
     forget: Iterable[str] = (),
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Published:
     """Publish what a journal holds.
 
@@ -94,7 +115,7 @@ def publish(
     _refuse_twins(groups)
     sources = [source for group in groups for source in group.sources]
     rows = [
-        _noted(row, source.note)
+        _add_note(row, source.note)
         for source in sources
         for row in apply_thresholds(source.rows, thresholds)
     ]
@@ -105,7 +126,7 @@ def publish(
     journal.forget(forgotten)
     loose = _loose_files(rows, notes.get("source"))
     previous, relabelled = str(index["digest"]) if index else "", None
-    digest = pack.published(store, pack.fingerprint(groups, rows, packing))
+    digest = pack.find_published(store, pack.fingerprint(groups, rows, packing))
     if digest is not None and index:
         # A run that was killed may have left the shards that its new index replaced.
         remove_replaced(store, index, previous_shards(store))
@@ -114,7 +135,7 @@ def publish(
         kept["previous"] = previous
         # What is not given stays so for the next refresh, which may have another scorer.
         kept["thresholds_in_force"] = in_force(thresholds, journal.config.scorer)
-        relabelled = _relabelled(store, rows, thresholds)
+        relabelled = _compare_with_published(store, rows, thresholds)
 
         def card(index: Mapping[str, Any], splits: Mapping[str, str]) -> Mapping[str, bytes]:
             changes = _changes(kept, bool(forgotten), relabelled)
@@ -138,7 +159,7 @@ def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
     )
 
 
-def _noted(row: dict[str, Any], note: str) -> dict[str, Any]:
+def _add_note(row: LedgerRow, note: str) -> LedgerRow:
     """A judged row whose detail also tells what is wrong with its file."""
     return row | {"detail": "; ".join(filter(None, (row["detail"], note)))} if note else row
 
@@ -161,8 +182,8 @@ def _refuse_empty(
 ) -> None:
     """A version without clips in the place of one that has some: a mistyped threshold."""
     clips = sum(index["counts"].values()) if index else 0
-    if clips and not accepted(rows):
-        counts = reasons(rows)
+    if clips and not select_accepted(rows):
+        counts = count_reasons(rows)
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no file left"
         raise UserError(
             f"no clip would be left ({why}), so {store.url} keeps the version with {clips} clips: "
@@ -182,8 +203,8 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
         UserError: files whose clips are published are neither listed nor finished by that
             configuration.
     """
-    ledger = read_ledger(store, ("path", "verdict"))
-    paths = {row["path"] for row in accepted(ledger)}
+    ledger = previous_ledger(store, ("path", "verdict"))
+    paths = {row["path"] for row in select_accepted(ledger)}
     lost = paths - {plain(item.relative) for item in items}
     if lost:
         lost -= {
@@ -201,21 +222,21 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
         )
 
 
-def _relabelled(
-    store: Store, rows: list[dict[str, Any]], thresholds: Thresholds
+def _compare_with_published(
+    store: Store, rows: list[LedgerRow], thresholds: Thresholds
 ) -> RelabelReport | None:
     """What became of the clips of the published version; None where thresholds are the same."""
-    receipt = read_receipt(store) or {}
-    if receipt.get("thresholds") in (None, asdict(thresholds)):
+    receipt = read_receipt(store)
+    if receipt is None or receipt.get("thresholds") in (None, asdict(thresholds)):
         return None
     columns = ("clip_id", "verdict", "reason")
     now = {row["clip_id"]: row for row in rows if row["clip_id"]}
-    before = [row for row in read_ledger(store, columns) if row["clip_id"] in now]
-    return relabel_report(before, [now[row["clip_id"]] for row in before])
+    before = [row for row in previous_ledger(store, columns) if row["clip_id"] in now]
+    return compare_verdicts(before, [now[row["clip_id"]] for row in before])
 
 
 def _card(
-    rows: list[dict[str, Any]],
+    rows: list[LedgerRow],
     index: Mapping[str, Any],
     splits: Mapping[str, str],
     notes: Mapping[str, Any],
@@ -239,9 +260,9 @@ def _changes(
     """
     kinds = {"new": "new", "changed": "changed", "gone": "forgotten" if forgotten else "gone"}
     counts, names = notes.get("changes", {}), notes.get("first_names", {})
-    changes: dict[str, Any] = {"previous": notes["previous"]}
-    changes |= {told: counts.get(kind, 0) for kind, told in kinds.items()}
-    changes["names"] = {told: names.get(kind, ()) for kind, told in kinds.items()}
+    told = {kind: counts.get(name, 0) for name, kind in kinds.items()}
+    changes = cast(Changes, {"previous": notes["previous"], **told})
+    changes["names"] = {kind: names.get(name, ()) for name, kind in kinds.items()}
     if relabelled:
         changes["relabelled"] = relabelled.changes()
-    return cast(Changes, changes)
+    return changes

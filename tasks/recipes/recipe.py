@@ -28,7 +28,7 @@ def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
         raise UserError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}")
     chosen = RECIPES[name]()
     for path, text in (overrides or {}).items():
-        chosen = _replaced(chosen, path.split("."), text, path)
+        chosen = _replace(chosen, path.split("."), text, path)
     for stage in STAGES:
         config = chosen.stage(stage)
         if config is not None and (config.batch_size < 1 or config.steps < 0):
@@ -54,20 +54,20 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _replaced(owner: Any, path: list[str], text: str, whole: str) -> Any:
+def _replace(owner: Any, path: list[str], text: str, whole: str) -> Any:
     """`owner` with the value at `path` replaced by what `text` says."""
     name, rest = path[0], path[1:]
     if isinstance(owner, dict):
-        return _replaced_in_dict(owner, path, text, whole)
+        return _replace_in_dict(owner, path, text, whole)
     if not dataclasses.is_dataclass(owner) or isinstance(owner, type):
         raise UserError(f"the override {whole!r} goes deeper than the recipe: {name!r} is no field")
     known = [each.name for each in dataclasses.fields(owner)]
     if name not in known:
         raise _unknown(name, known, len(path), whole)
     if rest:
-        value = _replaced(getattr(owner, name), rest, text, whole)
+        value = _replace(getattr(owner, name), rest, text, whole)
     else:
-        value = _parsed(text, get_type_hints(type(owner))[name], whole)
+        value = _parse(text, get_type_hints(type(owner))[name], whole)
     try:
         return dataclasses.replace(owner, **{name: value})
     except ValueError as error:
@@ -92,7 +92,7 @@ def _unknown(name: str, known: list[str], deep: int, whole: str) -> UserError:
     return UserError(f"{whole!r} is not in the recipe: {hint} of {name!r} it has {fields}")
 
 
-def _replaced_in_dict(
+def _replace_in_dict(
     owner: dict[str, Any], path: list[str], text: str, whole: str
 ) -> dict[str, Any]:
     name, rest = path[0], path[1:]
@@ -100,13 +100,13 @@ def _replaced_in_dict(
         raise _unknown(name, [*owner], len(path), whole)
     old = owner[name]
     if rest:
-        return {**owner, name: _replaced(old, rest, text, whole)}
+        return {**owner, name: _replace(old, rest, text, whole)}
     kind = list if isinstance(old, tuple) else type(old)
-    value = _parsed(text, kind, whole)
+    value = _parse(text, kind, whole)
     return {**owner, name: tuple(value) if isinstance(old, tuple) else value}
 
 
-def _parsed(text: str, kind: Any, whole: str) -> Any:
+def _parse(text: str, kind: Any, whole: str) -> Any:
     """`text` as a value of type `kind`: numbers, bools, texts, choices, lists and None."""
     origin, options = get_origin(kind), get_args(kind)
     if origin is Literal:
@@ -116,7 +116,7 @@ def _parsed(text: str, kind: Any, whole: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if text.lower() in ("none", "null") and type(None) in options:
             return None
-        return _parsed(text, next(each for each in options if each is not type(None)), whole)
+        return _parse(text, next(each for each in options if each is not type(None)), whole)
     if kind is str:
         return text
     if dataclasses.is_dataclass(kind):

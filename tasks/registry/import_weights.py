@@ -4,11 +4,11 @@
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import UserError
+from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
 from models.files.new_output import check_free, new_folder
 from models.files.state_dict import check_archive
@@ -23,10 +23,9 @@ from tasks.registry.third_party import (
 )
 from tasks.registry.tracking import RunTracker
 from tasks.registry.versions import Registry
-from tasks.weights.bundle import ABOUT, bundle_digest, code_version, read_bundle
+from tasks.weights.bundle import ABOUT, BundleFacts, bundle_digest, code_version, read_bundle
 from tasks.weights.by_name import weight_file
 from tasks.weights.download import free_bytes
-from tasks.weights.store import sha256_of
 
 RESOLUTIONS = {"latentsync-1.5-unet": 256, "latentsync-1.6-unet": 512}
 """What the shapes of a U-Net do not tell."""
@@ -65,7 +64,9 @@ def build_bundle(output: Path, files: Files, resolution: int, say: Say = print) 
         model.save(folder)
         write_judge(folder / "syncnet", paths["syncnet"], judge, files, resolution)
         say("reading the files' sha256")
-        text = json.dumps(_about(model.config, files, paths, notes), indent=1, sort_keys=True)
+        text = json.dumps(
+            _describe_bundle(model.config, files, paths, notes), indent=1, sort_keys=True
+        )
         (folder / ABOUT).write_text(text, encoding="utf-8")
     return notes
 
@@ -111,7 +112,7 @@ def _file(name: str) -> Path:
     return found[0]
 
 
-def _check_room(folder: Path, paths: Any) -> None:
+def _check_room(folder: Path, paths: Iterable[Path]) -> None:
     needed = sum(path.stat().st_size for path in paths)
     free = free_bytes(folder)
     if needed > free:
@@ -121,15 +122,17 @@ def _check_room(folder: Path, paths: Any) -> None:
         )
 
 
-def _about(
+def _describe_bundle(
     config: LatentSyncConfig, files: Files, paths: Mapping[str, Path], notes: list[str]
-) -> dict[str, Any]:
+) -> BundleFacts:
     """What `bundle.json` says."""
     return {
         "recipe": "published",
         "resolution": config.resolution,
         "dataset_digest": "none",
-        **{name: getattr(config, name) for name in ("mask", "crop", "reference")},
+        "mask": config.mask,
+        "crop": config.crop,
+        "reference": config.reference,
         "audio": config.audio,
         "code_version": code_version(),
         "notes": notes,
@@ -138,7 +141,7 @@ def _about(
                 "name": getattr(files, part),
                 "file": path.name,
                 "bytes": path.stat().st_size,
-                "sha256": sha256_of(path),
+                "sha256": content_digest(path),
             }
             for part, path in paths.items()
         },

@@ -1,4 +1,5 @@
-"""A measured number: its label, how many things it is taken over, or why there is none."""
+"""What evaluations say: numbers, each with its label and how many things it is taken over, or why
+there is none."""
 
 import math
 from collections.abc import Sequence
@@ -21,6 +22,40 @@ class Metric(TypedDict):
     """How many clips, frames or windows it is taken over."""
     reason: NotRequired[str]
     """Why there is no value; only where there is none, and not in older evaluations."""
+
+
+class Measured(TypedDict):
+    """What of an evaluation decides about a model."""
+
+    protocol_digest: str
+    """Equal where the numbers of two models compare."""
+    metrics: dict[str, Metric]
+
+
+class RecordedEvaluation(Measured):
+    """An evaluation as a version's tag keeps it."""
+
+    judge: NotRequired[str]
+    """Address of the model whose sync network judged, where that was not the model's own."""
+
+
+class Evaluation(Measured):
+    """Content of `evaluation.json`."""
+
+    model_digest: str
+    split: NotRequired[str]
+    """`test`, or `train` where no speaker is held out; older evaluations do not say it."""
+    warnings: NotRequired[list[str]]
+    """What whoever reads the numbers must know; not in older evaluations."""
+    clips: list[str]
+    config: dict[str, object]
+    """Of `EvaluationConfig`."""
+    device: str
+    bf16: bool
+    mask: str
+    crop: str
+    reference: str
+    seconds: float
 
 
 def metric(value: float, label: str, n: int, reason: str = "") -> Metric:

@@ -1,7 +1,9 @@
 """Rules that a candidate must satisfy, and what two evaluations come to by them."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
+
+from tasks.registry.metric import Measured
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,33 @@ class Policy:
     )
 
 
+class Comparison(TypedDict):
+    """What a rule said of two evaluations, as decisions keep it."""
+
+    metric: str
+    label: str
+    """Of the metric; empty where neither has it."""
+    candidate: float | None
+    """None where it was not measured."""
+    champion: float | None
+    holds: bool
+
+
 @dataclass(frozen=True)
 class PolicyResult:
     """Outcome of a policy for two evaluations."""
 
     promoted: bool
     reasons: tuple[str, ...]
-    comparisons: tuple[dict[str, Any], ...]
+    comparisons: tuple[Comparison, ...]
 
 
-def apply_policy(
-    policy: Policy, candidate: dict[str, Any], champion: dict[str, Any] | None
-) -> PolicyResult:
+def apply_policy(policy: Policy, candidate: Measured, champion: Measured | None) -> PolicyResult:
     """Apply the rules.
 
     Args:
         policy: the rules.
-        candidate: an evaluation: `protocol_digest` and `metrics` (name -> value, label, n).
+        candidate: its evaluation.
         champion: the same; None when there is no champion.
     """
     if champion is not None and candidate["protocol_digest"] != champion["protocol_digest"]:
@@ -91,43 +103,52 @@ def apply_policy(
 
 
 def _apply(
-    rule: Rule, candidate: dict[str, Any], champion: dict[str, Any] | None
-) -> tuple[bool, str, dict[str, Any]]:
-    ours = _measured(candidate, rule.metric)
-    theirs = _measured(champion, rule.metric) if champion else None
-    comparison = {
-        "metric": rule.metric,
-        "label": (ours or theirs or {}).get("label", ""),
-        "candidate": ours and ours["value"],
-        "champion": theirs and theirs["value"],
-    }
-    name = f"{rule.metric} ({comparison['label']})" if comparison["label"] else rule.metric
+    rule: Rule, candidate: Measured, champion: Measured | None
+) -> tuple[bool, str, Comparison]:
+    ours = _value(candidate, rule.metric)
+    theirs = _value(champion, rule.metric) if champion else None
+    label = _label(candidate if ours is not None else champion, rule.metric)
+    name = f"{rule.metric} ({label})" if label else rule.metric
     if ours is None:
         holds = rule.bar is None and theirs is None
-        reason = candidate["metrics"].get(rule.metric, {}).get("reason", "")
+        entry = candidate["metrics"].get(rule.metric)
+        reason = entry.get("reason", "") if entry else ""
         sentence = f"{rule.metric} was not measured on the candidate"
         sentence += f": {reason}" if reason else ""
     elif champion is None:
-        holds = rule.meets_bar(ours["value"])
+        holds = rule.meets_bar(ours)
         needed = "" if rule.bar is None else f", {_needed(rule)} {rule.bar:g}"
-        sentence = f"{name} is {ours['value']:.3f}{needed}"
+        sentence = f"{name} is {ours:.3f}{needed}"
     elif theirs is None:
-        holds = rule.meets_bar(ours["value"])
-        sentence = f"{name} is {ours['value']:.3f}, not measured on the champion"
+        holds = rule.meets_bar(ours)
+        sentence = f"{name} is {ours:.3f}, not measured on the champion"
     else:
-        holds = rule.holds(ours["value"], theirs["value"])
+        holds = rule.holds(ours, theirs)
         allowed = f"{rule.tolerance:.0%}" if rule.relative else f"{rule.tolerance:g}"
         sentence = (
-            f"{name} is {ours['value']:.3f}, the champion's {theirs['value']:.3f} "
+            f"{name} is {ours:.3f}, the champion's {theirs:.3f} "
             f"({rule.better.replace('_', ' ')} is better, {allowed} worse is allowed)"
         )
-    return holds, sentence, {**comparison, "holds": holds}
+    comparison: Comparison = {
+        "metric": rule.metric,
+        "label": label,
+        "candidate": ours,
+        "champion": theirs,
+        "holds": holds,
+    }
+    return holds, sentence, comparison
 
 
-def _measured(evaluation: dict[str, Any], metric: str) -> dict[str, Any] | None:
-    """The entry of a metric; None when it is missing or could not be measured."""
-    found: dict[str, Any] | None = evaluation["metrics"].get(metric)
-    return found if found and found["value"] is not None else None
+def _value(evaluation: Measured, metric: str) -> float | None:
+    """The value of a metric; None when it is missing or could not be measured."""
+    found = evaluation["metrics"].get(metric)
+    return found["value"] if found else None
+
+
+def _label(evaluation: Measured | None, metric: str) -> str:
+    """The label of a metric; empty when it is missing or could not be measured."""
+    found = evaluation["metrics"].get(metric) if evaluation else None
+    return found["label"] if found and found["value"] is not None else ""
 
 
 def _needed(rule: Rule) -> str:

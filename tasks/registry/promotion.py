@@ -11,24 +11,37 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.registry.metric import NO_FACE
-from tasks.registry.policy import Policy, apply_policy
+from tasks.registry.policy import Comparison, Policy, apply_policy
 from tasks.registry.tracking import RunTracker
 from tasks.registry.versions import (
     CANDIDATE,
     CHAMPION,
     DECISION_TAG,
-    EVALUATION_TAG,
     PREVIOUS,
     ModelVersion,
     Registry,
 )
 from tasks.weights.bundle import is_outdated
+
+
+class DecisionRecord(TypedDict):
+    """A `Decision` as `decision.json` and the candidate's tag hold it."""
+
+    model: str
+    candidate: int
+    champion_before: int | None
+    promoted: bool
+    verdict: str
+    reasons: Sequence[str]
+    comparisons: Sequence[Comparison]
+    inputs: str
+    decided_at: float
 
 
 @dataclass(frozen=True)
@@ -41,8 +54,8 @@ class Decision:
     promoted: bool
     reasons: tuple[str, ...]
     """Sentences with both numbers; for a refusal only what speaks against the candidate."""
-    comparisons: tuple[dict[str, Any], ...]
-    """One per rule: metric, label, candidate, champion, holds."""
+    comparisons: tuple[Comparison, ...]
+    """One per rule."""
     inputs: str
     """Digest of everything the decision depends on."""
     decided_at: float = 0.0
@@ -52,15 +65,22 @@ class Decision:
     def verdict(self) -> str:
         return "promoted" if self.promoted else "refused"
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "verdict": self.verdict}
+    def as_record(self) -> DecisionRecord:
+        """As JSON holds it."""
+        return cast(DecisionRecord, {**asdict(self), "verdict": self.verdict})
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Decision":
-        known = {name: content[name] for name in cls.__dataclass_fields__}
-        known["reasons"] = tuple(known["reasons"])
-        known["comparisons"] = tuple(known["comparisons"])
-        return cls(**known)
+    def from_record(cls, content: DecisionRecord) -> "Decision":
+        return cls(
+            model=content["model"],
+            candidate=content["candidate"],
+            champion_before=content["champion_before"],
+            promoted=content["promoted"],
+            reasons=tuple(content["reasons"]),
+            comparisons=tuple(content["comparisons"]),
+            inputs=content["inputs"],
+            decided_at=content["decided_at"],
+        )
 
 
 def promote(
@@ -91,20 +111,20 @@ def promote(
     policy = policy or Policy()
     registry = Registry(uri, must_exist=True)
     candidate = _candidate(registry, model_name, version)
-    recorded = candidate.json_tag(DECISION_TAG)
+    recorded = cast(DecisionRecord | None, candidate.json_tag(DECISION_TAG))
     champion_number = registry.alias(model_name, CHAMPION)
     if is_outdated(candidate.tags) and champion_number != candidate.version:
         raise UserError(
             f"{model_name} version {candidate.version} was made with another mask or crop than "
             "this release has and cannot run in it: train or import again"
         )
-    evaluation = candidate.json_tag(EVALUATION_TAG)
+    evaluation = candidate.evaluation
     if evaluation is None:
         raise UserError(
             f"{model_name} version {candidate.version} has no evaluation: run "
             f"python -m flows.evaluate_latentsync --model models:/{model_name}/{candidate.version}"
         )
-    decision = _repeated(recorded, champion_number, candidate, registry, policy)
+    decision = _find_repeated(recorded, champion_number, candidate, registry, policy)
     if decision is not None:
         on_line(f"version {candidate.version} was {decision.verdict} before, nothing has changed")
     else:
@@ -112,7 +132,7 @@ def promote(
         if champion_number is not None:
             champion = registry.version(model_name, champion_number)
         decision = _decide(policy, candidate, champion)
-        text = json.dumps(decision.as_dict(), sort_keys=True)
+        text = json.dumps(decision.as_record(), sort_keys=True)
         registry.set_tags(model_name, candidate.version, {DECISION_TAG: text})
     if decision.promoted:
         _move(registry, decision)
@@ -131,14 +151,14 @@ def _inputs(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     return config_digest(
         {
             "policy": asdict(policy),
-            "candidate": candidate.json_tag(EVALUATION_TAG),
-            "champion": champion and [champion.version, champion.json_tag(EVALUATION_TAG)],
+            "candidate": candidate.evaluation,
+            "champion": champion and [champion.version, champion.evaluation],
         }
     )
 
 
-def _repeated(
-    recorded: dict[str, Any] | None,
+def _find_repeated(
+    recorded: DecisionRecord | None,
     champion_number: int | None,
     candidate: ModelVersion,
     registry: Registry,
@@ -147,7 +167,7 @@ def _repeated(
     """The decision that was made from the same numbers, if there is one."""
     if recorded is None:
         return None
-    decision = Decision.from_dict(recorded)
+    decision = Decision.from_record(recorded)
     then = decision.champion_before
     if champion_number not in (then, candidate.version):
         return None
@@ -162,14 +182,14 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
         champion = None
     if champion is not None:
         outdated = is_outdated(champion.tags)
-        theirs = None if outdated else champion.json_tag(EVALUATION_TAG)
+        theirs = None if outdated else champion.evaluation
         if theirs is None and not outdated:
             raise UserError(
                 f"the champion, {champion.name} version {champion.version}, has no evaluation: run "
                 "python -m flows.evaluate_latentsync --model "
                 f"models:/{champion.name}/{champion.version}"
             )
-    ours = candidate.json_tag(EVALUATION_TAG)
+    ours = candidate.evaluation
     assert ours is not None
     verdict = apply_policy(policy, ours, theirs)
     reasons = verdict.reasons
@@ -179,7 +199,7 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
             "this release has and cannot run in it: the candidate was judged by the bars alone",
         )
     missing = [
-        ours["metrics"].get(each["metric"], {}).get("reason", "")
+        entry.get("reason", "") if (entry := ours["metrics"].get(each["metric"])) else ""
         for each in verdict.comparisons
         if each["candidate"] is None and not each["holds"]
     ]
@@ -234,10 +254,10 @@ def _record(
     """Keep the decision in the candidate's MLflow run and in the output folder."""
     name = f"decision-version-{decision.candidate}.json"
     if candidate.run_id:
-        RunTracker.attach(registry.uri, candidate.run_id).log_json(decision.as_dict(), name)
+        RunTracker.attach(registry.uri, candidate.run_id).log_json(decision.as_record(), name)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         write_atomic(
             output / "decision.json",
-            json.dumps(decision.as_dict(), indent=2, ensure_ascii=False) + "\n",
+            json.dumps(decision.as_record(), indent=2, ensure_ascii=False) + "\n",
         )

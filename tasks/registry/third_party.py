@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -54,7 +54,8 @@ def judge_config(text: str) -> str | Config:
     if path.is_file():
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return {name: dict(content[name]) for name in ("audio_encoder", "visual_encoder")}
+            parts = {name: dict(content[name]) for name in ("audio_encoder", "visual_encoder")}
+            return cast(Config, parts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(
                 f"{path} describes no StableSyncNet: expected a JSON object with audio_encoder "
@@ -108,7 +109,7 @@ def assemble(paths: Mapping[str, Path], resolution: int) -> tuple[LatentSync, li
     return model, notes
 
 
-def _read_unet(path: Path) -> tuple[LipSyncUNet, dict[str, Any]]:
+def _read_unet(path: Path) -> tuple[LipSyncUNet, dict[str, object]]:
     """The network and what of its configuration a bundle has to say."""
     weights = read_state_dict(path)
     if is_stable_diffusion(weights):

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def default_uri(home: Path | str | None = None) -> str:
     return f"sqlite:///{Path(home or 'runs').resolve() / DATABASE}"
 
 
-def checked_uri(uri: str) -> str:
+def check_uri(uri: str) -> str:
     """`uri` with an absolute path, if it is one that MLflow can serve a registry from.
 
     Raises:
@@ -71,7 +71,7 @@ def client(uri: str) -> "MlflowClient":
     Raises:
         UserError: the address is of an unknown kind, or nothing can be written there.
     """
-    uri = checked_uri(uri)
+    uri = check_uri(uri)
     path = sqlite_path(uri)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class RunTracker:
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
-        self.uri = checked_uri(uri)
+        self.uri = check_uri(uri)
         self.experiment = experiment
         self.run_id = ""
         self._client = client(self.uri)
@@ -134,7 +134,7 @@ class RunTracker:
     def attach(cls, uri: str, run_id: str) -> "RunTracker":
         """A tracker for a run that somebody else started, on any machine."""
         tracker = cls.__new__(cls)
-        tracker.uri = checked_uri(uri)
+        tracker.uri = check_uri(uri)
         tracker.run_id = run_id
         tracker._client = client(tracker.uri)
         run = tracker._client.get_run(run_id)
@@ -201,7 +201,7 @@ class RunTracker:
             self._client.log_batch(self.run_id, metrics=[Metric(*point) for point in part])
             del self._points[: len(part)]
 
-    def log_params(self, params: dict[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, object]) -> None:
         """Record the configuration of the run."""
         from mlflow.entities import Param
 
@@ -227,7 +227,7 @@ class RunTracker:
             self.run_id, json.dumps(content, indent=2, ensure_ascii=False) + "\n", name
         )
 
-    def log_table(self, rows: list[dict[str, Any]], name: str) -> None:
+    def log_table(self, rows: Sequence[Mapping[str, object]], name: str) -> None:
         """Store rows as a table that MLflow's page shows; `name` ends in .json."""
         columns = list(dict.fromkeys(column for row in rows for column in row))
         data = {column: [row.get(column) for row in rows] for column in columns}

@@ -13,13 +13,15 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.registry.tracking import RunTracker, checked_uri, client, quiet, sqlite_path
+from models.files.new_output import new_folder
+from tasks.registry.metric import Measured, RecordedEvaluation
+from tasks.registry.tracking import RunTracker, check_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
-from tasks.weights.bundle import bundle_digest, read_bundle
+from tasks.weights.bundle import BundleFacts, bundle_digest, read_bundle
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 EVALUATION_TAG = "evaluation"
@@ -46,6 +48,11 @@ class ModelVersion:
         text = self.tags.get(name)
         return json.loads(text) if text else None
 
+    @property
+    def evaluation(self) -> RecordedEvaluation | None:
+        """What `record_evaluation` kept; None when the version was not evaluated."""
+        return cast(RecordedEvaluation | None, self.json_tag(EVALUATION_TAG))
+
 
 class Registry:
     """The models of one MLflow store.
@@ -59,7 +66,7 @@ class Registry:
     """
 
     def __init__(self, uri: str, must_exist: bool = False) -> None:
-        self.uri = checked_uri(uri)
+        self.uri = check_uri(uri)
         path = sqlite_path(self.uri)
         if must_exist and path and not path.is_file():
             raise UserError(
@@ -135,10 +142,6 @@ class Registry:
                 "another process changed it at the same moment; look at both and run again"
             )
 
-    def delete_alias(self, name: str, alias: str) -> None:
-        """Let an alias stand for nothing."""
-        self._client.delete_registered_model_alias(name, alias)
-
     def set_tags(self, name: str, version: int, tags: dict[str, str]) -> None:
         """Set tags of a version."""
         for key, value in tags.items():
@@ -194,7 +197,7 @@ class Registry:
         self.set_alias(name, CANDIDATE, int(made.version))
         return int(made.version)
 
-    def _upload(self, bundle: Path, about: dict[str, Any], digest: str, run_id: str) -> str:
+    def _upload(self, bundle: Path, about: BundleFacts, digest: str, run_id: str) -> str:
         """Write the MLflow model and copy it to the run's artifacts. Returns where it is."""
         with tempfile.TemporaryDirectory(prefix="latentsync-model-") as temporary, quiet():
             import mlflow.pyfunc
@@ -236,16 +239,17 @@ class Registry:
         if not version.source.startswith(("file:", "/")):
             folder = cache / expected[:32]
         if not folder.is_dir() and folder.parent == cache:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as temporary, quiet():
+            with new_folder(folder) as unfinished, quiet():
                 import mlflow.artifacts
 
                 got = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{version.source}/artifacts",
-                    dst_path=temporary,
+                    dst_path=str(unfinished),
                     tracking_uri=self.uri,
                 )
-                Path(got).rename(folder)
+                for each in Path(got).iterdir():
+                    each.rename(unfinished / each.name)
+                Path(got).rmdir()
         bundles = [path.parent for path in folder.glob("*/bundle.json")]
         if len(bundles) != 1:
             raise ModelFileError(
@@ -353,18 +357,13 @@ def register(
     return Registry(uri).register(Path(bundle_dir), model_name, run_id, tags)
 
 
-def get_alias(model_name: str, alias: str, uri: str) -> int | None:
-    """`Registry.alias` for callers that have no registry at hand."""
-    return Registry(uri).alias(model_name, alias)
-
-
 def set_alias(model_name: str, alias: str, version: int, uri: str) -> None:
     """`Registry.set_alias` for callers that have no registry at hand."""
     Registry(uri).set_alias(model_name, alias, version)
 
 
 def record_evaluation(
-    model_name: str, version: int, uri: str, evaluation: dict[str, Any], judge: str = ""
+    model_name: str, version: int, uri: str, evaluation: Measured, judge: str = ""
 ) -> None:
     """Keep an evaluation as tags of a version, for `promotion`.
 
@@ -375,10 +374,13 @@ def record_evaluation(
         evaluation: content of the `evaluation.json` that `evaluate` wrote.
         judge: address of the model whose sync network judged, if not its own.
     """
-    metrics: dict[str, Any] = evaluation["metrics"]
+    metrics = evaluation["metrics"]
     values = {name: entry["value"] for name, entry in metrics.items()}
     tags = {f"metric.{name}": f"{value:.6g}" for name, value in values.items() if value is not None}
-    kept = {name: evaluation[name] for name in ("protocol_digest", "metrics")}
+    kept: RecordedEvaluation = {
+        "protocol_digest": evaluation["protocol_digest"],
+        "metrics": metrics,
+    }
     if judge:
         kept["judge"] = judge
     tags[EVALUATION_TAG] = json.dumps(kept, sort_keys=True)

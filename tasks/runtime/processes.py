@@ -1,6 +1,6 @@
 """No process outlives the one that needed it, however that one went.
 
-`die_with_parent` is for code that runs in the process itself. `guarded` is for processes
+`die_with_parent` is for code that runs in the process itself. `guard` is for processes
 that a library starts and nobody can tell: Ray's agents, for one, stay for a minute after a
 `kill -9` of the driver. The guard is a small process that waits for the end of a pipe.
 """
@@ -40,7 +40,7 @@ def descendants() -> set[psutil.Process]:
 
 
 @contextmanager
-def guarded(processes: Iterable[psutil.Process]) -> Iterator[None]:
+def guard(processes: Iterable[psutil.Process]) -> Iterator[None]:
     """Kill these processes when the block ends, or this process, whichever comes first."""
     guard = subprocess.Popen(
         [sys.executable, "-S", "-c", "import sys; sys.path[:] = sys.argv[1:]\n" + _MAIN, *sys.path],

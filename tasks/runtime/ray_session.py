@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets.errors import UserError
-from tasks.runtime.processes import ROOT, descendants, guarded
+from tasks.runtime.processes import ROOT, descendants, guard
 
 OBJECT_STORE_BYTES = 200 << 20
 """Shared memory of a local Ray. Items and results are small; frames never enter it."""
@@ -62,7 +62,7 @@ def ray_session(
     before = descendants()
     _init(address, num_cpus, num_gpus, temp_dir)
     try:
-        with guarded(descendants() - before):
+        with guard(descendants() - before):
             try:
                 yield
             finally:

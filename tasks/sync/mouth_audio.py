@@ -72,7 +72,7 @@ class MouthAudioScorer:
         frames = len(spans)
         if frames < MAX_LAG:
             return OffsetScore(0.0, 0.0)
-        mouths = _without_trend(spans, MOUTH_BLUR) @ self.weights.mouth
+        mouths = _remove_trend(spans, MOUTH_BLUR) @ self.weights.mouth
         sounds = band_signals(audio, frames) @ self.weights.sound
         curve, variance, total = np.zeros(frames), 0.0, 0.0
         for share, mouth, sound in zip(self.weights.shares, mouths.T, sounds.T, strict=True):
@@ -98,7 +98,7 @@ def mouth_spans(landmarks: np.ndarray) -> np.ndarray:
 
 def mouth_signals(landmarks: np.ndarray) -> np.ndarray:
     """`mouth_spans` (t, distances) without their trend."""
-    return _without_trend(mouth_spans(landmarks), MOUTH_BLUR)
+    return _remove_trend(mouth_spans(landmarks), MOUTH_BLUR)
 
 
 def band_signals(audio: np.ndarray, frames: int) -> np.ndarray:
@@ -113,15 +113,15 @@ def band_signals(audio: np.ndarray, frames: int) -> np.ndarray:
     edges = np.searchsorted(np.fft.rfftfreq(window, 1 / SAMPLE_RATE), BAND_EDGES_HZ)
     energy = np.add.reduceat(power, edges, axis=1)[:, : len(BAND_EDGES_HZ) - 1]
     loud = np.quantile(energy, 0.95, axis=0)
-    level = _without_trend(np.log(energy / np.maximum(loud, 1e-9) + FLOOR), AUDIO_BLUR)
+    level = _remove_trend(np.log(energy / np.maximum(loud, 1e-9) + FLOOR), AUDIO_BLUR)
     return level / np.maximum(level.std(axis=0), STILL)
 
 
-def _without_trend(signals: np.ndarray, blur: float) -> np.ndarray:
+def _remove_trend(signals: np.ndarray, blur: float) -> np.ndarray:
     """Columns (t, n) smoothed over time, less their slow changes; zero where nothing moves."""
     reach = np.arange(-4, 5)
-    smooth = _filtered(signals, np.exp(-0.5 * (reach / blur) ** 2))
-    rest = smooth - _filtered(smooth, _hanning(TREND_FRAMES))
+    smooth = _filter(signals, np.exp(-0.5 * (reach / blur) ** 2))
+    rest = smooth - _filter(smooth, _hanning(TREND_FRAMES))
     return np.where(rest.std(axis=0) > STILL, rest, 0.0)
 
 
@@ -129,7 +129,7 @@ def _hanning(length: int) -> np.ndarray:
     return np.hanning(length + 2)[1:-1]
 
 
-def _filtered(signals: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+def _filter(signals: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     reach = len(kernel) // 2
     padded = np.pad(signals, ((reach, reach), (0, 0)), mode="reflect")
     kernel = kernel / kernel.sum()
@@ -152,7 +152,7 @@ def _independent_frames(mouth: np.ndarray, sound: np.ndarray) -> float:
     """
     both = _circular_correlation(mouth, mouth) * _circular_correlation(sound, sound)
     count = len(mouth) / max(float(both.sum()), 1.0)
-    power = _filtered(np.stack([mouth, sound], axis=1) ** 2, _hanning(TREND_FRAMES))
+    power = _filter(np.stack([mouth, sound], axis=1) ** 2, _hanning(TREND_FRAMES))
     liveliness = power / np.maximum(power.mean(axis=0), 1e-12) - 1
     spectrum = np.fft.rfft(liveliness, axis=0)
     shared = np.fft.irfft(np.conj(spectrum[:, 0]) * spectrum[:, 1], len(mouth)) / len(mouth)

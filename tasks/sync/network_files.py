@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -12,10 +12,11 @@ from models.files.errors import ModelFileError
 from models.files.new_output import save_weights
 from models.files.state_dict import load_weights, read_state_dict
 from models.syncnet.frame import FrameSyncNet
-from models.syncnet.stable import StableSyncNet, config_by_name
+from models.syncnet.stable import Config, StableSyncNet, config_by_name
 from tasks.recipes.config import SyncNetConfig
 
 PAPER_THRESHOLD = 0.5
+"""Cosine above which StableSyncNet calls a window in sync (LatentSync, section 3.3)."""
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -33,7 +34,8 @@ def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
 
     rest = {name: value for name, value in options.items() if name != "config"}
     config = options.get("config", "16_pixel_attn")
-    return StableSyncNet(config if isinstance(config, dict) else config_by_name(config), **rest)
+    chosen = cast(Config, config) if isinstance(config, dict) else config_by_name(config)
+    return StableSyncNet(chosen, **rest)
 
 
 def save_syncnet(folder: Path, network: nn.Module, config: SyncNetConfig, threshold: float) -> None:

@@ -1,6 +1,6 @@
 """Sync networks that look at whole clips: the distance of lips and sound at every shift.
 
-`PublishedSyncNet` is syncnet_v2.model of Chung & Zisserman, whose numbers the papers give;
+`SyncNetV2` is syncnet_v2.model of Chung & Zisserman, whose numbers the papers give;
 `WindowSyncNet` is a StableSyncNet, published or our own. Evaluation (`tasks.evaluate.judge`) and
 the offset scorers of ingestion (`tasks.sync.scorers`) both read their curves from here.
 """
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -23,11 +23,11 @@ from models.audio.mel import WINDOW_COLUMNS, mel_spectrogram, mel_window
 from models.files.errors import ModelFileError
 from models.syncnet.distance import mean_distances
 from models.syncnet.loss import sync_accuracy
-from models.syncnet.stable import load_stable_syncnet, pixel_config
+from models.syncnet.stable import Config, load_stable_syncnet, pixel_config
 from models.syncnet.syncnet_v2 import WINDOW_FRAMES
 from models.syncnet.syncnet_v2 import load_syncnet as load_syncnet_v2
 from models.syncnet.syncnet_v2_clips import ClipFeatures
-from tasks.sync.network_files import load_syncnet
+from tasks.sync.network_files import PAPER_THRESHOLD, load_syncnet
 from tasks.sync.signals import ClipSignals, OffsetScore
 from tasks.weights.bundle import ABOUT, read_bundle
 from tasks.weights.by_name import weight_file
@@ -35,8 +35,6 @@ from tasks.weights.by_name import weight_file
 MAX_SHIFT = 15
 BATCH = 32
 """Windows of a clip that go through a network at once; memory grows with it."""
-PAPER_THRESHOLD = 0.5
-"""Cosine above which StableSyncNet calls a window in sync (LatentSync, section 3.3)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class SyncNetwork(Protocol):
         ...
 
 
-class PublishedSyncNet:
+class SyncNetV2:
     """Chung & Zisserman's SyncNet.
 
     Args:
@@ -217,7 +215,7 @@ def _accuracy(seen: torch.Tensor, heard: torch.Tensor, apart: int, threshold: fl
     return sync_accuracy(torch.cat(cosine), labels, threshold)
 
 
-def published_syncnet(weights: str, device: torch.device) -> PublishedSyncNet:
+def load_third_party_syncnet(weights: str, device: torch.device) -> SyncNetV2:
     """syncnet_v2.model from a path or a name of the weights table.
 
     Raises:
@@ -225,10 +223,10 @@ def published_syncnet(weights: str, device: torch.device) -> PublishedSyncNet:
         ModelFileError: it is damaged or of another network.
     """
 
-    return PublishedSyncNet(weight_file(weights), device)
+    return SyncNetV2(weight_file(weights), device)
 
 
-def own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
+def load_own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
     """What `tasks.sync.network_files.save_syncnet` wrote.
 
     Raises:
@@ -251,7 +249,7 @@ def own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
     )
 
 
-def stable_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
+def load_window_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
     """A StableSyncNet, or what a bundle has in its place.
 
     Args:
@@ -272,16 +270,16 @@ def stable_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
         )
     path = Path(weights).expanduser()
     if not path.is_dir():
-        return _published_stable(weight_file(weights), None, device)
+        return _load_stable(weight_file(weights), None, device)
     if (path / "syncnet").is_dir():
-        return own_syncnet(path / "syncnet", device)
-    config = _converted_config(path)
+        return load_own_syncnet(path / "syncnet", device)
+    config = _read_converted_config(path)
     if config is None:
-        return own_syncnet(path, device)
-    return _published_stable(path / "model.safetensors", config, device)
+        return load_own_syncnet(path, device)
+    return _load_stable(path / "model.safetensors", config, device)
 
 
-def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
+def _read_converted_config(folder: Path) -> Config | None:
     """The networks' configuration where `models.convert.command` made the folder."""
     try:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -291,12 +289,10 @@ def _converted_config(folder: Path) -> dict[str, dict[str, object]] | None:
         raise ModelFileError(f"{folder} holds no sync network: config.json is no JSON object")
     if about.pop("kind", None) != "stable_syncnet":
         return None
-    return about
+    return cast(Config, about)
 
 
-def _published_stable(
-    path: Path, config: dict[str, dict[str, object]] | None, device: torch.device
-) -> WindowSyncNet:
+def _load_stable(path: Path, config: Config | None, device: torch.device) -> WindowSyncNet:
     channels = (config or pixel_config())["visual_encoder"]["in_channels"]
     if not isinstance(channels, int) or channels not in (48, 75):
         raise ModelFileError(

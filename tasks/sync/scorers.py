@@ -29,14 +29,19 @@ def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScore
         return MouthAudioScorer()
     import torch
 
-    from tasks.sync.networks import NetworkScorer, SyncNetwork, published_syncnet, stable_syncnet
+    from tasks.sync.networks import (
+        NetworkScorer,
+        SyncNetwork,
+        load_third_party_syncnet,
+        load_window_syncnet,
+    )
 
     where = torch.device(device)
     network: SyncNetwork
     if name == SYNCNET_V2:
-        network = published_syncnet(weights or SYNCNET_V2, where)
+        network = load_third_party_syncnet(weights or SYNCNET_V2, where)
     else:
-        network = stable_syncnet(weights, where)
+        network = load_window_syncnet(weights, where)
     return NetworkScorer(name, min_confidence, network)
 
 

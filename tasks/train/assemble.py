@@ -16,7 +16,7 @@ from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import Recipe, UNetConfig
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
-from tasks.train.checkpoints import CHECKPOINT, trained_weights
+from tasks.train.checkpoints import CHECKPOINT, load_trained_weights
 from tasks.train.context import StageContext, stage_metrics
 from tasks.weights.by_name import weight_file
 
@@ -35,15 +35,15 @@ def build_model(recipe: Recipe, stage: str, output: Path) -> LatentSync:
     model = LatentSync(model_config(recipe, stage))
     autoencoder: Any = model.autoencoder
     if recipe.autoencoder is not None:
-        autoencoder.load_state_dict(trained_weights(output / "autoencoder" / CHECKPOINT))
+        autoencoder.load_state_dict(load_trained_weights(output / "autoencoder" / CHECKPOINT))
     elif recipe.autoencoder_weights:
         autoencoder.load_file(weight_file(recipe.autoencoder_weights))
     if recipe.audio_weights:
-        load_published_audio(model, weight_file(recipe.audio_weights))
+        load_third_party_audio(model, weight_file(recipe.audio_weights))
     return model
 
 
-def load_published_audio(model: LatentSync, path: Path) -> None:
+def load_third_party_audio(model: LatentSync, path: Path) -> None:
     """Put the weights of a published Whisper encoder into the model's.
 
     Raises:
@@ -86,9 +86,9 @@ def start_weights(stage: StageContext, config: UNetConfig, model: LatentSync) ->
     """
     if stage.name == "stage2":
         path = stage.output / "stage1" / CHECKPOINT
-        learned = trained_weights(path)
+        learned = load_trained_weights(path)
         load_earlier(model.unet, learned, str(path))
-        return _published_motion(model.unet, learned, stage.recipe.stage1.weights)
+        return _load_third_party_motion(model.unet, learned, stage.recipe.stage1.weights)
     if not config.weights:
         return []
     path = weight_file(config.weights)
@@ -104,7 +104,9 @@ def start_weights(stage: StageContext, config: UNetConfig, model: LatentSync) ->
     return [note] * bool(left)
 
 
-def _published_motion(unet: nn.Module, learned: Mapping[str, Tensor], weights: str) -> list[str]:
+def _load_third_party_motion(
+    unet: nn.Module, learned: Mapping[str, Tensor], weights: str
+) -> list[str]:
     """Fill motion modules that no earlier stage has learned from a published checkpoint.
 
     Args:
@@ -133,19 +135,19 @@ def _published_motion(unet: nn.Module, learned: Mapping[str, Tensor], weights: s
     return notes + [f"{fresh} entries of motion modules are fresh, with output zero"] * bool(fresh)
 
 
-def trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> LoadedSyncNet:
+def load_trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> LoadedSyncNet:
     """The run's own sync network, frozen."""
     config = recipe.syncnet
     network = build_syncnet(config.network, config.options)
-    network.load_state_dict(trained_weights(output / "syncnet" / CHECKPOINT))
+    network.load_state_dict(load_trained_weights(output / "syncnet" / CHECKPOINT))
     network.requires_grad_(False)
     threshold = float(stage_metrics(output, "syncnet")["threshold"])
     return LoadedSyncNet(network.to(device).eval(), config, threshold)
 
 
-def trained_model(recipe: Recipe, output: Path) -> LatentSync:
+def load_trained_model(recipe: Recipe, output: Path) -> LatentSync:
     """The model as the last stage left it, on the CPU."""
     model = build_model(recipe, "stage2", output)
     path = output / "stage2" / CHECKPOINT
-    load_earlier(model.unet, trained_weights(path), str(path))
+    load_earlier(model.unet, load_trained_weights(path), str(path))
     return model.eval()

@@ -85,7 +85,7 @@ def draw_shift(rng: np.random.Generator, side: int, share: float) -> tuple[int, 
     return int(rng.integers(-reach, reach + 1)), int(rng.integers(-reach, reach + 1))
 
 
-def shifted(frames: NDArray[np.uint8], shift: tuple[int, int]) -> NDArray[np.uint8]:
+def shift_frames(frames: NDArray[np.uint8], shift: tuple[int, int]) -> NDArray[np.uint8]:
     """Frames (..., h, w, 3) moved by (down, right) pixels; edges are repeated."""
     down, right = shift
     if not down and not right:

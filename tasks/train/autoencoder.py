@@ -60,7 +60,7 @@ def some_frames(store: ClipStore, count: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def psnr(network: Any, pixels: Tensor, device: torch.device) -> float:
+def coding_psnr(network: Any, pixels: Tensor, device: torch.device) -> float:
     """Peak signal-to-noise ratio in decibels of coded frames (n, 3, R, R), as 8-bit pictures."""
     total = 0.0
     for part in pixels.split(CHUNK):
@@ -71,7 +71,7 @@ def psnr(network: Any, pixels: Tensor, device: torch.device) -> float:
     return 10 * math.log10(255**2 / max(1e-12, total / pixels.numel()))
 
 
-def run(stage: StageContext) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, float]:
     """Train the autoencoder and measure it on clips not trained on.
 
     Returns:
@@ -99,12 +99,12 @@ def run(stage: StageContext) -> dict[str, Any]:
     )
     held_out, speakers = stage.stores.held_out(recipe.resolution)
     seen = some_frames(store, config.test_frames, 0)
-    quality = psnr(network, some_frames(held_out, config.test_frames, 0), worker.device)
+    quality = coding_psnr(network, some_frames(held_out, config.test_frames, 0), worker.device)
     if worker.leads:
         where = f"clips of {speakers} held-out speakers" if speakers else "TRAINING clips"
         stage.reporter.progress(f"{stage.name}: {quality:.1f} dB PSNR on {where}")
     return {
         "psnr_db": quality,
-        "train_psnr_db": psnr(network, seen, worker.device),
+        "train_psnr_db": coding_psnr(network, seen, worker.device),
         "heldout_speakers": speakers,
     }

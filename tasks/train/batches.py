@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.errors import UserError
+from datasets.faces.points import OUTER_LIPS
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import Clip, ClipStore
 from models.audio.encoders import AudioEncoder
 from models.audio.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram, mel_window
 from tasks.recipes.config import AutoencoderConfig, SyncNetConfig, UNetConfig
-from tasks.train.augment import change_sound, draw_colours, draw_shift, shifted
+from tasks.train.augment import change_sound, draw_colours, draw_shift, shift_frames
 from tasks.train.windows import rng_for, two_starts
 
-LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
-"""FaceMesh points of the outer lip line."""
 MOUTH_MARGIN = 0.35
 """Added to each side of the lips' box, as a share of its width: the skin that moves along."""
 CONTEXT = 6
@@ -109,7 +108,7 @@ def autoencoder_batch(
         for index in rng.integers(len(frames), size=config.frames_per_clip):
             shift = draw_shift(rng, frames.shape[1], config.shift)
             colours = draw_colours(rng, config.augment)
-            pixels.append(colours.apply(shifted(frames[index], shift)))
+            pixels.append(colours.apply(shift_frames(frames[index], shift)))
     return torch.from_numpy(np.stack(pixels[: config.batch_size]))
 
 
@@ -158,16 +157,14 @@ def _sync_pair(
     start, other = two_starts(rng, len(frames), length, distance)
     index = start + np.minimum(np.round(np.arange(config.num_frames) * speed), length - 1)
     shift = draw_shift(rng, frames.shape[1], config.shift)
-    chosen = shifted(frames[index.astype(int)], shift)[:, frames.shape[1] // 2 :]
+    chosen = shift_frames(frames[index.astype(int)], shift)[:, frames.shape[1] // 2 :]
     pixels = draw_colours(rng, config.augment).apply(chosen)
     begin = MEL_RATE * (start if is_positive else other) // FPS
-    columns = sampled_columns(mel, begin + np.arange(WINDOW_COLUMNS) * speed)
+    columns = sample_columns(mel, begin + np.arange(WINDOW_COLUMNS) * speed)
     return pixels, columns, float(is_positive)
 
 
-def sampled_columns(
-    mel: NDArray[np.float32], positions: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def sample_columns(mel: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
     """Mel (80, n) at fractional columns, linearly interpolated; the last one is repeated."""
     last = mel.shape[1] - 1
     positions = np.clip(positions, 0, last)
@@ -289,7 +286,7 @@ def _window_sound(
 
 def mouth_boxes(landmarks: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Boxes (t, 4) around the mouths of landmarks (t, 478, 2), as shares of the side."""
-    lips = landmarks[:, LIPS].astype(np.float32) / side
+    lips = landmarks[:, OUTER_LIPS].astype(np.float32) / side
     low, high = lips.min(1), lips.max(1)
     margin = MOUTH_MARGIN * (high[:, :1] - low[:, :1])
     return np.concatenate([low - margin, high + margin], axis=1)

@@ -6,13 +6,14 @@ random numbers and the position in the data are functions of (seed, step, rank),
 need no place of their own. Files are read without running code that they may contain.
 """
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from datasets.store.atomic import replacing, sweep
 from models.files.errors import ModelFileError
 
 CHECKPOINT = "checkpoint.pt"
@@ -25,8 +26,8 @@ class _Writer:
     its zip format; the real error is what the user must see.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("wb")
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
         self.error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:
@@ -45,47 +46,26 @@ class _Writer:
                 self.error = error
 
     def finish(self) -> None:
-        """Bring everything to the disk, or raise what stood in the way."""
+        """Raise what stood in the way."""
         self.flush()
-        try:
-            if self.error is not None:
-                raise self.error
-            os.fsync(self.file.fileno())
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        try:
-            self.file.close()
-        except OSError as error:
-            # Closing flushes once more; the first error is the one to tell.
-            if self.error is None:
-                raise error
+        if self.error is not None:
+            raise self.error
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
+def save_state(path: Path, state: Mapping[str, object]) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) atomically.
 
     Raises:
         OSError: the disk is full or not writable; the previous file is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        writer = _Writer(temporary)
+    # Killed ones would fill the disk with gigabytes that nobody sees.
+    sweep(path.parent)
+    with replacing(path) as file:
+        writer = _Writer(file)
         try:
             torch.save(state, writer)  # type: ignore[arg-type]
         finally:
             writer.finish()
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -108,7 +88,7 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def trained_weights(path: Path) -> dict[str, Tensor]:
+def load_trained_weights(path: Path) -> dict[str, Tensor]:
     """The weights that a finished stage hands on: the averaged ones where there are any."""
     state = load_state(path)
     weights: dict[str, Tensor] = dict(state["network"])

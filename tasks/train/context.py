@@ -4,7 +4,7 @@ import json
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from datasets.shards.clips import ClipStore
 from models.files.errors import ModelFileError
@@ -15,7 +15,16 @@ DONE = "done.json"
 """A finished stage: digest, what was measured, seconds."""
 
 
-def stage_metrics(output: Path, stage: str) -> dict[str, Any]:
+class StageResult(TypedDict):
+    """A finished stage, as its file holds it."""
+
+    digest: str
+    """Of everything that it depends on."""
+    metrics: dict[str, float]
+    seconds: float
+
+
+def stage_metrics(output: Path, stage: str) -> dict[str, float]:
     """What a finished stage of a run measured.
 
     Raises:
@@ -23,7 +32,7 @@ def stage_metrics(output: Path, stage: str) -> dict[str, Any]:
     """
     try:
         done = json.loads((output / stage / DONE).read_text(encoding="utf-8"))
-        metrics: dict[str, Any] = done["metrics"]
+        metrics: dict[str, float] = done["metrics"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
             f"the stage {stage} in {output} is not finished: train it first"

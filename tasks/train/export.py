@@ -1,21 +1,21 @@
 """From the checkpoints of a finished run to the one folder that everything else uses."""
 
 import json
-import shutil
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import UserError
+from models.files.new_output import replacing_folder
 from tasks.sync.network_files import save_syncnet
-from tasks.train.assemble import trained_model, trained_syncnet
-from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
-from tasks.weights.bundle import ABOUT, code_version
+from tasks.train.assemble import load_trained_model, load_trained_syncnet
+from tasks.train.stages import TrainingJob, dataset_digest, read_result, stage_digests, stage_names
+from tasks.weights.bundle import ABOUT, BundleFacts, code_version
 
 BUNDLE = "bundle"
 
 
-def about(job: TrainingJob) -> dict[str, Any]:
+def describe_bundle(job: TrainingJob) -> BundleFacts:
     """What `bundle.json` says."""
     digest = dataset_digest(job.dataset)
     return {
@@ -23,7 +23,9 @@ def about(job: TrainingJob) -> dict[str, Any]:
         "configuration": asdict(job.recipe),
         "resolution": job.recipe.resolution,
         "dataset_digest": digest,
-        **{name: getattr(job.recipe.model, name) for name in ("mask", "crop", "reference")},
+        "mask": job.recipe.model.mask,
+        "crop": job.recipe.model.crop,
+        "reference": job.recipe.model.reference,
         "audio": job.recipe.model.audio,
         "code_version": code_version(),
         "stages": stage_digests(job.recipe, digest),
@@ -34,10 +36,11 @@ def check_place(output: Path) -> None:
     """Whether a bundle can be put there, before the days of training.
 
     Raises:
-        UserError: a folder of the user's has its name.
+        UserError: a file or folder of the user's has its name.
     """
     folder = output / BUNDLE
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ABOUT).is_file():
+    taken = any(folder.iterdir()) if folder.is_dir() else os.path.lexists(folder)
+    if taken and not (folder / ABOUT).is_file():
         raise UserError(
             f"{folder} holds something other than a bundle and would be replaced: give another "
             "output folder, or move it"
@@ -54,43 +57,26 @@ def save_bundle(job: TrainingJob) -> Path:
         OSError: the disk is full; a previous bundle is untouched.
     """
     folder = job.output / BUNDLE
-    description = about(job)
+    description = describe_bundle(job)
     if _is_of(folder, description):
         return folder
-    temporary = job.output / f"{BUNDLE}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        _write(job, temporary, description)
-        _swap(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with replacing_folder(folder) as unfinished:
+        _write(job, unfinished, description)
     return folder
 
 
-def _write(job: TrainingJob, folder: Path, description: dict[str, Any]) -> None:
+def _write(job: TrainingJob, folder: Path, description: BundleFacts) -> None:
     import torch
 
-    model = trained_model(job.recipe, job.output)
-    folder.mkdir(parents=True)
+    model = load_trained_model(job.recipe, job.output)
     model.save(folder)
-    judge = trained_syncnet(job.recipe, job.output, torch.device("cpu"))
+    judge = load_trained_syncnet(job.recipe, job.output, torch.device("cpu"))
     save_syncnet(folder / "syncnet", judge.network, judge.config, judge.threshold)
     text = json.dumps(description, indent=1, sort_keys=True)
     (folder / ABOUT).write_text(text, encoding="utf-8")
 
 
-def _swap(new: Path, folder: Path) -> None:
-    """Put a folder in the place of another; a crash in between leaves one of them whole."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _is_of(folder: Path, description: dict[str, Any]) -> bool:
+def _is_of(folder: Path, description: BundleFacts) -> bool:
     try:
         found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -98,9 +84,9 @@ def _is_of(folder: Path, description: dict[str, Any]) -> bool:
     return bool(found == json.loads(json.dumps(description)))
 
 
-def run_metrics(job: TrainingJob) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+def run_metrics(job: TrainingJob) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """What each finished stage measured, and how many seconds it took."""
-    done = {name: result(job, name) for name in stage_names(job.recipe)}
+    done = {name: read_result(job, name) for name in stage_names(job.recipe)}
     finished = {name: each for name, each in done.items() if each is not None}
     metrics = {name: dict(each["metrics"]) for name, each in finished.items()}
     return metrics, {name: float(each["seconds"]) for name, each in finished.items()}

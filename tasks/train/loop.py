@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,20 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step * 8_191 + rank) % (1 << 63)
 
 
+class TrainingState(TypedDict):
+    """What a checkpoint of a stage holds."""
+
+    version: int
+    digest: str
+    """Of everything that the stage depends on."""
+    seed: int
+    step: int
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    average: dict[str, Tensor]
+
+
 @dataclass
 class _State:
     """Everything that a checkpoint holds besides the network itself."""
@@ -103,7 +117,7 @@ class _State:
     step: int = 0
 
     def save(self, path: Path, digest: str, seed: int) -> None:
-        state = {
+        state: TrainingState = {
             "version": 1,
             "digest": digest,
             "seed": seed,
@@ -119,7 +133,7 @@ class _State:
         """Go on from `path` if it is a checkpoint of the same training; else start anew."""
         if not path.is_file():
             return
-        state = load_state(path)
+        state = cast(TrainingState, load_state(path))
         if state.get("digest") != digest or state.get("seed") != seed:
             return
         self.network.load_state_dict(state["network"])

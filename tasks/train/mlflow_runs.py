@@ -6,21 +6,47 @@ is already done end at once.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
+from tasks.registry.metric import Metric
 from tasks.registry.tracking import RunTracker
-from tasks.train.stages import TrainingJob, dataset_digest, result, stage_digests, stage_names
+from tasks.train.stages import TrainingJob, dataset_digest, read_result, stage_digests, stage_names
 
 RUN = "run.json"
 RESULT = "result.json"
-EVALUATION = "evaluation"
+EVALUATION_FOLDER = "evaluation"
 """Folder of the run's evaluation."""
+RunMetrics = Mapping[str, Mapping[str, float | Metric]]
+"""Stage, or `evaluation` -> what was measured."""
+
+
+class TrainingResult(TypedDict):
+    """What a training run ends with."""
+
+    run_id: str
+    model_version: int | None
+    """None where it was not registered."""
+    bundle: str
+    """Its folder."""
+    metrics: RunMetrics
+    seconds: dict[str, float]
+    """By stage, and `evaluation` and `total`."""
+
+
+class RunRecord(TypedDict):
+    """Content of `run.json`."""
+
+    key: str
+    """What makes the run the same one."""
+    run_id: str
+    stages: dict[str, str]
+    """Stage -> id of its run."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +74,7 @@ def run_key(job: TrainingJob, model_name: str) -> str:
     )
 
 
-def earlier_result(job: TrainingJob, model_name: str, registered: bool) -> dict[str, Any] | None:
+def earlier_result(job: TrainingJob, model_name: str, registered: bool) -> TrainingResult | None:
     """What the same run gave when it was finished before.
 
     Args:
@@ -57,13 +83,13 @@ def earlier_result(job: TrainingJob, model_name: str, registered: bool) -> dict[
     content = _read(job.output / RESULT)
     if content.get("key") != run_key(job, model_name):
         return None
-    found: dict[str, Any] = content["result"]
+    found: TrainingResult = content["result"]
     if registered and found.get("model_version") is None:
         return None
     return found if Path(found["bundle"]).is_dir() else None
 
 
-def keep_result(job: TrainingJob, model_name: str, result: dict[str, Any]) -> None:
+def keep_result(job: TrainingJob, model_name: str, result: TrainingResult) -> None:
     """Remember the result of a finished run."""
     content = {"key": run_key(job, model_name), "result": result}
     write_atomic(job.output / RESULT, json.dumps(content, indent=1))
@@ -72,7 +98,7 @@ def keep_result(job: TrainingJob, model_name: str, result: dict[str, Any]) -> No
 def start_runs(job: TrainingJob, model_name: str) -> TrackedRun:
     """Start the MLflow runs of a job, or find those that it had before it was interrupted."""
     key = run_key(job, model_name)
-    known = _read(job.output / RUN)
+    known = cast(RunRecord, _read(job.output / RUN))
     if known.get("key") != key:
         known = _new_runs(job, model_name, key)
         job.output.mkdir(parents=True, exist_ok=True)
@@ -81,7 +107,7 @@ def start_runs(job: TrainingJob, model_name: str) -> TrackedRun:
     return TrackedRun(str(known["run_id"]), replace(job, runs=runs))
 
 
-def _new_runs(job: TrainingJob, model_name: str, key: str) -> dict[str, Any]:
+def _new_runs(job: TrainingJob, model_name: str, key: str) -> RunRecord:
     tracker = RunTracker(job.tracking_uri, model_name)
     tags = {"recipe": job.recipe.name, "dataset_digest": dataset_digest(job.dataset)}
     parent = tracker.start_run(f"train {job.recipe.name}", tags=tags)
@@ -107,12 +133,12 @@ def closing_runs(tracked: TrackedRun) -> Iterator[None]:
 
 def _close(tracked: TrackedRun, status: str) -> None:
     for name, run in tracked.job.runs:
-        done = result(tracked.job, name) is not None
+        done = read_result(tracked.job, name) is not None
         RunTracker.attach(tracked.job.tracking_uri, run).end_run("FINISHED" if done else status)
     RunTracker.attach(tracked.job.tracking_uri, tracked.run_id).end_run(status)
 
 
-def log_results(tracked: TrackedRun, metrics: dict[str, dict[str, Any]]) -> None:
+def log_results(tracked: TrackedRun, metrics: RunMetrics) -> None:
     """Put the numbers of all stages and of the evaluation on the parent run."""
     tracker = RunTracker.attach(tracked.job.tracking_uri, tracked.run_id)
     numbers = {
@@ -122,11 +148,13 @@ def log_results(tracked: TrackedRun, metrics: dict[str, dict[str, Any]]) -> None
     }
     tracker.log(numbers)
     tracker.log_json(metrics, "metrics.json")
-    tracker.log_artifact(tracked.job.output / EVALUATION / "evaluation.json", EVALUATION)
+    tracker.log_artifact(
+        tracked.job.output / EVALUATION_FOLDER / "evaluation.json", EVALUATION_FOLDER
+    )
     tracker.flush()
 
 
-def _values(values: dict[str, Any]) -> dict[str, float]:
+def _values(values: Mapping[str, float | Metric]) -> dict[str, float]:
     """The numbers of a group: plain ones, and `value` of labelled ones."""
     plain = {
         name: value["value"] if isinstance(value, dict) else value for name, value in values.items()
@@ -138,9 +166,9 @@ def _values(values: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Nested dictionaries with dotted names."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in values.items():
         if isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{name}.")

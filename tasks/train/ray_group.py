@@ -10,7 +10,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class FileReporter:
     def __init__(self, job: TrainingJob) -> None:
         self.path = job.output / PROGRESS
         self.uri, self.runs = job.tracking_uri, dict(job.runs)
-        self.trackers: dict[str, Any] = {}
+        self.trackers: dict[str, RunTracker] = {}
 
     def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
         if not self.uri or stage not in self.runs:
@@ -57,12 +57,12 @@ class FileReporter:
             file.write(line + "\n")
 
 
-def _train_function(config: dict[str, Any]) -> None:
+def _train_function(config: Mapping[str, TrainingJob]) -> None:
     """Runs in every worker."""
     from ray import train
     from ray.train.torch import get_device
 
-    job: TrainingJob = config["job"]
+    job = config["job"]
     context = train.get_context()
     asked = torch.device(job.device)
     device = get_device() if asked.type == "cuda" and asked.index is None else asked

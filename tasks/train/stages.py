@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
@@ -24,7 +24,7 @@ from datasets.store.manifest import config_digest
 from tasks.recipes.config import STAGES, Recipe
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.runtime.device import resolve_device
-from tasks.train.context import DONE, StageContext, Stores
+from tasks.train.context import DONE, StageContext, StageResult, Stores
 from tasks.train.loop import Rank, Reporter
 from tasks.train.pixel_losses import check_trepa
 from tasks.weights.by_name import weight_file
@@ -85,7 +85,7 @@ def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
     return digests
 
 
-def _model_part(chosen: Recipe, stage: str) -> dict[str, Any]:
+def _model_part(chosen: Recipe, stage: str) -> dict[str, object]:
     """What a stage uses of the recipe's model."""
     model = chosen.model
     if stage == "syncnet":
@@ -133,20 +133,23 @@ def check(job: TrainingJob) -> None:
             check_trepa(stage.trepa_weights)
 
 
-def result(job: TrainingJob, stage: str) -> dict[str, Any] | None:
+def read_result(job: TrainingJob, stage: str) -> StageResult | None:
     """What a finished stage measured and how long it took; None when it is not finished."""
     digest = stage_digests(job.recipe, dataset_digest(job.dataset))[stage]
     try:
         done = json.loads((job.output / stage / DONE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return done if isinstance(done, dict) and done.get("digest") == digest else None
+    finished = isinstance(done, dict) and done.get("digest") == digest
+    return cast(StageResult, done) if finished else None
 
 
 def remaining(job: TrainingJob, stages: Sequence[str] | None = None) -> list[str]:
     """The stages that are still to be trained, in order."""
     wanted = stage_names(job.recipe) if stages is None else stages
-    return [name for name in stage_names(job.recipe) if name in wanted and not result(job, name)]
+    return [
+        name for name in stage_names(job.recipe) if name in wanted and not read_result(job, name)
+    ]
 
 
 def run_stages(
@@ -162,7 +165,7 @@ def run_stages(
         metrics = _runner(name)(stage)
         if worker.leads:
             reporter.finished(name)
-            done = {
+            done: StageResult = {
                 "digest": digests[name],
                 "metrics": metrics,
                 "seconds": time.monotonic() - began,
@@ -173,7 +176,7 @@ def run_stages(
             torch.distributed.barrier()
 
 
-def _runner(name: str) -> Callable[[StageContext], dict[str, Any]]:
+def _runner(name: str) -> Callable[[StageContext], dict[str, float]]:
     if name == "autoencoder":
         from tasks.train.autoencoder import run
     elif name == "syncnet":
@@ -212,6 +215,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     worker = Rank(resolve_device(options.device))
     run_stages(job, worker, PrintReporter(), options.stages.split(","))
     for name in stage_names(chosen):
-        if done := result(job, name):
+        if done := read_result(job, name):
             print(f"{name}: {json.dumps(done['metrics'])} in {done['seconds']:.0f} s")
     return 0

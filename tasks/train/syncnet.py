@@ -6,7 +6,6 @@ and negatives from the same clip. `FrameSyncNet` learns within minutes on a CPU;
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +107,7 @@ def _scores(cosine: Tensor, labels: Tensor, threshold: float) -> SyncScores:
     return SyncScores(sync_accuracy(cosine, labels, threshold), float(loss))
 
 
-def run(stage: StageContext) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, float]:
     """Train the recipe's sync network and measure it on held-out speakers.
 
     Returns:
@@ -119,7 +118,7 @@ def run(stage: StageContext) -> dict[str, Any]:
     torch.manual_seed(stage.seed)
     network = build_syncnet(config.network, config.options)
     if config.weights:
-        _load_published(network, config.weights)
+        _load_third_party(network, config.weights)
     network.to(worker.device)
     store = stage.stores.train(config.resolution)
     held_out, speakers = stage.stores.held_out(config.resolution)
@@ -153,6 +152,6 @@ def run(stage: StageContext) -> dict[str, Any]:
     }
 
 
-def _load_published(network: nn.Module, weights: str) -> None:
+def _load_third_party(network: nn.Module, weights: str) -> None:
     path = weight_file(weights)
     load_weights(network, read_state_dict(path), path)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.latentsync.diffusion import mixed_noise, one_step_x0
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, UNetConfig
-from tasks.train.assemble import build_model, start_weights, trained_syncnet
+from tasks.train.assemble import build_model, load_trained_syncnet, start_weights
 from tasks.train.batches import TokenCache, UNetBatch, unet_batch
 from tasks.train.context import StageContext
 from tasks.train.curves import METRICS
@@ -186,7 +186,7 @@ def choose_trained(unet: nn.Module, what: str) -> int:
     return count
 
 
-def run(stage: StageContext) -> dict[str, Any]:
+def run(stage: StageContext) -> dict[str, float]:
     """Train one of the two U-Net stages.
 
     Returns:
@@ -207,7 +207,7 @@ def run(stage: StageContext) -> dict[str, Any]:
             autoencoder.enable_gradient_checkpointing()
     syncnet = None
     if config.losses.sync:
-        syncnet = trained_syncnet(stage.recipe, stage.output, device)
+        syncnet = load_trained_syncnet(stage.recipe, stage.output, device)
     losses = PixelLosses.load(config, syncnet, device)
     if stage.worker.leads:
         for note in [*notes, *losses.notes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models.files.errors import ModelFileError
 
+HUB = re.compile(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 SCHEMES = ("http", "https", "file")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:\s]+):\d+(/|$)")
@@ -49,6 +50,35 @@ def checked_address(url: str) -> str:
         for part in (parts.path, parts.query)
     )
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, query, ""))
+
+
+def on_the_hub(url: str) -> tuple[str, dict[str, str] | None]:
+    """Where a file of the model hub is asked for, and the headers that say who asks.
+
+    The hub is where `HF_ENDPOINT` says; who asks, `HF_TOKEN` or the login of `hf auth login`.
+    The library's own download is not used: what came of a file is lost when it fails or is
+    interrupted, and files of the table have gigabytes.
+
+    Returns:
+        The address as it was given, and None, when it is not one of the hub.
+
+    Raises:
+        ModelFileError: HF_ENDPOINT is an address that cannot be fetched from.
+    """
+    from huggingface_hub import get_token, hf_hub_url
+
+    found = HUB.fullmatch(url)
+    if not found:
+        return url, None
+    repository, revision, file = (urllib.parse.unquote(part) for part in found.groups())
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    try:
+        checked_address(endpoint)
+    except ModelFileError as problem:
+        raise ModelFileError(f"HF_ENDPOINT does not work: {problem}") from problem
+    token = get_token()
+    secrets = {"Authorization": f"Bearer {token}"} if token else {}
+    return hf_hub_url(repository, file, revision=revision, endpoint=endpoint), secrets
 
 
 def mirrored(url: str, file: str, mirror: str | None) -> str:

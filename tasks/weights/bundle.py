@@ -8,9 +8,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import models
+from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
 from models.latentsync.config import CROP, MASK, check_inputs
 
@@ -30,17 +31,47 @@ SHARED = ("resolution", "audio", "mask", "crop", "reference")
 """What both files of a bundle say."""
 
 
+class WeightsFile(TypedDict):
+    """A file of published weights that a bundle was put together from."""
+
+    name: str
+    file: str
+    bytes: int
+    sha256: str
+
+
+class BundleFacts(TypedDict):
+    """Content of `bundle.json`."""
+
+    recipe: str
+    resolution: int
+    """Side of the faces, pixels."""
+    dataset_digest: str
+    mask: str
+    crop: str
+    reference: str
+    audio: str
+    code_version: str
+    configuration: NotRequired[dict[str, Any]]
+    """The recipe, where the bundle was trained."""
+    stages: NotRequired[dict[str, str]]
+    """Digests of the training's stages."""
+    notes: NotRequired[list[str]]
+    """Remarks for the user, where the weights are published ones."""
+    files: NotRequired[dict[str, WeightsFile]]
+    """Part -> the file that its weights are from, likewise."""
+
+
 def bundle_digest(folder: Path) -> str:
     """sha256 over names and contents of all files of a bundle, in sorted order."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        total.update(bytes.fromhex(content_digest(path)))
     return total.hexdigest()
 
 
-def read_bundle(folder: Path) -> dict[str, Any]:
+def read_bundle(folder: Path) -> BundleFacts:
     """What `bundle.json` says, after checking that the bundle belongs together.
 
     Raises:
@@ -60,7 +91,7 @@ def read_bundle(folder: Path) -> dict[str, Any]:
                 f"the bundle {folder} contradicts itself: {ABOUT} says {name} {about[name]!r}, "
                 f"{CONFIG} says {config[name]!r}; the files are not of one training"
             )
-    return about
+    return cast(BundleFacts, about)
 
 
 def is_outdated(facts: Mapping[str, Any]) -> bool:

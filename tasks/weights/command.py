@@ -45,10 +45,10 @@ def _fetch(folder: Path, names: Sequence[str]) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m tasks.weights`; the exit status."""
+def main(argv: Sequence[str] | None = None, prog: str = "python -m tasks.weights") -> int:
+    """Run the command line; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tasks.weights",
+        prog=prog,
         description=store.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,5 @@
 """What is known of the weights in a folder: `weights.lock.json`, and who may write there."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -8,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from datasets.store.atomic import write_atomic
+from datasets.store.lock import file_lock
 from models.files.errors import ModelFileError
 
 LOCK_FILE = "weights.lock.json"
@@ -22,15 +23,17 @@ def exclusive(path: Path) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        lock = file_lock(path)
+        lock.acquire()
     except OSError as problem:
         raise ModelFileError(
             f"weights cannot be put into {path.parent} ({problem.strerror or problem}): make it a "
             "folder that can be written to, or give another one as --folder or WEIGHTS_DIR"
         ) from problem
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def can_lock(folder: Path, path: Path) -> bool:
@@ -94,6 +97,4 @@ def record(folder: Path, name: str, file: str, digest: str, state: os.stat_resul
             "size": state.st_size,
             "mtime_ns": state.st_mtime_ns,
         }
-        temporary = folder / f"{LOCK_FILE}.tmp"
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(folder / LOCK_FILE)
+        write_atomic(folder / LOCK_FILE, json.dumps(content, indent=1, sort_keys=True))

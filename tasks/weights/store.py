@@ -6,21 +6,24 @@
 Files go to `WEIGHTS_DIR` (default ~/.cache/latentsync-flows/weights). Every file is
 checked against its sha256: the table's, or else the one recorded in `weights.lock.json`
 at first use; fetching a deleted file again forgets that one. `WEIGHTS_MIRROR` names a
-folder or an address with the same layout; `WEIGHTS_OFFLINE=1` or `HF_HUB_OFFLINE=1`
-forbids the network.
+folder or an address with the same layout; without one, `HF_ENDPOINT` names a mirror of the
+model hub, and `HF_TOKEN` or `hf auth login` who asks there. `WEIGHTS_OFFLINE=1` or
+`HF_HUB_OFFLINE=1` forbids the network.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.fetch.http import Progress
+from datasets.fetch.slot import Slot
+from datasets.store.atomic import content_digest, move_atomic
 from models.files.errors import ModelFileError
-from tasks.weights.addresses import mirrored
+from tasks.weights.addresses import mirrored, on_the_hub
 from tasks.weights.containers import container_fault
-from tasks.weights.download import Progress, download, free_bytes
+from tasks.weights.download import download, free_bytes
 from tasks.weights.lock import can_lock, exclusive, lock_of, record, recorded
 from tasks.weights.table import WEIGHTS, Weight
 
@@ -52,12 +55,6 @@ def find(name: str, table: Sequence[Weight] = WEIGHTS) -> Weight:
     raise ModelFileError(f"no weights are called {name!r}: choose one of {known}")
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _unchanged(weight: Weight, path: Path, folder: Path) -> bool:
     """Whether the file is in its place and is the one that was checked and recorded."""
     known = recorded(folder, weight.name)
@@ -73,7 +70,7 @@ def _mismatch(weight: Weight, path: Path, digest: str | None) -> str | None:
     """How a file differs from what is known of it beforehand, or None."""
     if weight.size is not None and path.stat().st_size != weight.size:
         return f"it has {path.stat().st_size} bytes where {weight.size} were expected"
-    if digest and (found := sha256_of(path)) != digest:
+    if digest and (found := content_digest(path)) != digest:
         return f"its sha256 is {found} where {digest} was expected"
     return None
 
@@ -124,7 +121,7 @@ def _remember(weight: Weight, path: Path, folder: Path) -> None:
     if not _unchanged(weight, path, folder):
         known = weight.sha256 or recorded(folder, weight.name).get("sha256")
         state = path.stat()
-        record(folder, weight.name, weight.file, known or sha256_of(path), state)
+        record(folder, weight.name, weight.file, known or content_digest(path), state)
 
 
 def verified(name: str, folder: Path | None = None, *, table: Sequence[Weight] = WEIGHTS) -> Path:
@@ -208,26 +205,36 @@ def _bring(
 ) -> None:
     """Fetch, verify, put in place and record."""
     mirror = os.environ.get("WEIGHTS_MIRROR")
-    url = mirrored(weight.url, weight.file, mirror)
+    url, secrets = mirrored(weight.url, weight.file, mirror), None
+    if not mirror:
+        url, secrets = on_the_hub(url)
     if offline() and not url.startswith("file:"):
         raise ModelFileError(
             f"weights {weight.name} are not at {path} and the network is switched off: copy "
             f"{Path(weight.file).name} from {weight.url} there, or unset WEIGHTS_OFFLINE and "
             "HF_HUB_OFFLINE"
         )
-    part = path.with_name(path.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
+    slot = Slot(path.parent, path.name)
+    part, have = slot.part, slot.part_bytes()
     if weight.size and weight.size - have > free_bytes(folder):
         raise OSError(28, "No space left on device", str(path))
     if not weight.size or have != weight.size:
-        download(url, part, attempts=attempts, backoff_s=backoff_s, progress=progress)
+        download(
+            url,
+            slot,
+            attempts=attempts,
+            backoff_s=backoff_s,
+            checked=weight.sha256 is not None,
+            secrets=secrets,
+            progress=progress,
+        )
     if wrong := _mismatch(weight, part, weight.sha256) or _container_fault(weight, part):
-        part.unlink()
+        slot.forget_part()
         raise ModelFileError(
             f"weights {weight.name} came damaged from {url}: {wrong}; try again or use another "
             "WEIGHTS_MIRROR"
         )
-    digest = weight.sha256 or sha256_of(part)
+    digest = weight.sha256 or content_digest(part)
     before = recorded(folder, weight.name).get("sha256", digest)
     if before != digest:
         _log.warning(
@@ -239,7 +246,8 @@ def _bring(
         )
     # In this order a crash in between leaves no file that contradicts its record.
     record(folder, weight.name, weight.file, digest, part.stat())
-    part.replace(path)
+    move_atomic(part, path)
+    slot.forget_part()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from flows import evaluate_latentsync as module
 from tasks.evaluate.run import read_evaluation
 from tasks.registry.metric import metric
 from tasks.registry.tracking import RunTracker, default_uri
-from tasks.registry.versions import CANDIDATE, EVALUATION_TAG, Registry, get_alias, register
+from tasks.registry.versions import CANDIDATE, EVALUATION_TAG, Registry, register
 from tests.support.real_bundle import make_real_bundle
 from tests.support.small_dataset import write_small_dataset
 
@@ -68,7 +68,7 @@ def test_a_registered_version_gets_the_numbers_that_were_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     uri = default_uri(place)
-    assert get_alias("small", CANDIDATE, uri) == 1
+    assert Registry(uri).alias("small", CANDIDATE) == 1
     result = evaluated(place, tmp_path, "models:/small@candidate")
     written = read_evaluation(tmp_path)
     assert result["version"] == 1

@@ -47,11 +47,13 @@ def speech(path: Path, seconds: float, level: float = 0.3) -> Path:
     return path
 
 
-def said(bundle: Path, video: Path, audio: Path, output: Path, **options: Any) -> dict[str, Any]:
+def said(
+    bundle: Path, video: Path, audio: Path, output: Path, **options: Any
+) -> module.LipSyncSummary:
     """The flow with its one step as a plain function."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "repaint", module.repaint.fn)
-        found: dict[str, Any] = module.lip_sync.fn(
+        return module.lip_sync.fn(
             str(video),
             str(audio),
             str(output),
@@ -59,7 +61,6 @@ def said(bundle: Path, video: Path, audio: Path, output: Path, **options: Any) -
             tracking_uri=f"sqlite:///{output.parent}/m.db",
             **({"steps": 1} | options),
         )
-    return found
 
 
 def frames(path: Path) -> np.ndarray:

@@ -20,15 +20,17 @@ from datasets.sources.items import SourceItem, list_folder
 from datasets.store.local import LocalStore
 from flows import refresh_dataset as refresh_module
 from flows import relabel_dataset as relabel_module
-from flows.refresh_dataset import Refresh, publish, refresh_dataset
+from flows.refresh_dataset import Refresh, RefreshResult, Told, publish, refresh_dataset
 from flows.relabel_dataset import relabel_dataset
 from flows.support import refresh_text as module
+from flows.support.parcel import Parcel
 from models.latentsync.config import MASK
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.run import Crew
 from tasks.ingest.verdicts import Thresholds
 from tasks.publish.pack import PackConfig
 from tasks.publish.settings import Settings
+from tasks.publish.version import VersionSummary
 from tests.support.finished_groups import clip_row, finish_group
 
 
@@ -82,7 +84,7 @@ def make_refresh(output: Path, min_confidence: float = 3.0, **options: Any) -> R
     )
 
 
-def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
+def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> Told:
     """Each file gives one clip, of confidence 4 to 6, except c.mp4, which is silent, and files
     without bytes. A file that begins with "half" is cut off."""
     journal = refresh.journal()
@@ -103,8 +105,8 @@ def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
     return {"changes": changes.counts(), "first_names": changes.first_names(20)}
 
 
-def issue(refresh: Refresh, items: list[SourceItem]) -> dict[str, Any]:
-    return publish.fn(items, refresh, pretend_ingest(refresh, items))
+def issue(refresh: Refresh, items: list[SourceItem]) -> RefreshResult:
+    return publish.fn(Parcel(items), refresh, pretend_ingest(refresh, items))
 
 
 def clips_of(out: Path) -> set[str]:
@@ -395,12 +397,17 @@ def test_no_clip_at_all_is_a_mistake_with_its_reasons(
 ) -> None:
     monkeypatch.setattr(module, "show_table", lambda *_: None)
     counts = {"not_media": 9, "silent": 3, "no_face": 2, "unreadable": 1, "too_short": 1}
-    result = {
+    result: VersionSummary = {
         "dataset": str(tmp_path),
+        "digest": "d" * 64,
         "inputs": 16,
         "clips_accepted": 0,
         "clips_rejected": 16,
         "reasons": counts,
+        "reasons_without_clip": counts,
+        "splits": {},
+        "loose_files": 0,
+        "speakers": 0,
     }
     text = r"from 16 files \(9 not_media, 3 silent, 2 no_face, 1 unreadable, 1 others\)"
     with pytest.raises(UserError, match=text):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from models.judges.frechet import frechet_distance_of
+from models.judges.frechet import GaussianStatistics, frechet_distance
 from models.latentsync.diffusion import make_scheduler, one_step_x0
 from models.syncnet.loss import cosine_loss
 from tests.parity.draw import draw_input, read_case, relative_error
@@ -62,4 +62,7 @@ def _frechet(spec: dict[str, Any], salt: Any, expected: np.ndarray) -> float:
         _formula(each, salt) if isinstance(each, str) else draw_input(salt, f"f{key}", each)
         for key, each in sorted(spec.items())
     ]
-    return relative_error(np.asarray(frechet_distance_of(*sets)), expected)
+    statistics = [GaussianStatistics(int(each.shape[-1])) for each in sets]
+    for each, features in zip(statistics, sets, strict=True):
+        each.update(features)
+    return relative_error(np.asarray(frechet_distance(*statistics)), expected)

@@ -36,7 +36,7 @@ def build_model(case: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> La
             audio="mel",
             latent_channels=autoencoder.pop("latent_channels"),
             scaling_factor=case["scaling_factor"],
-            unet=config_from_reference(case["config"]),
+            unet={**config_from_reference(case["config"])},
             autoencoder=autoencoder,
         )
     )

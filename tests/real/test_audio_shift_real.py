@@ -15,6 +15,7 @@ import soundfile
 from datasets.faces.landmarks import Face
 from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, read_audio
 from datasets.shards.index import read_samples
+from datasets.shards.records import LedgerRow
 from datasets.sources.items import local_item
 from datasets.store.local import LocalStore
 from tasks.ingest.config import IngestConfig
@@ -95,7 +96,7 @@ def shifted(samples: np.ndarray, late: int) -> np.ndarray:
     return out
 
 
-def ingest(stage: IngestStage, path: Path) -> list[tuple[dict[str, Any], np.ndarray]]:
+def ingest(stage: IngestStage, path: Path) -> list[tuple[LedgerRow, np.ndarray]]:
     """Row and corrected samples of every clip."""
     stage.begin("0")
     result = stage.process(IngestWork(local_item(path, path.name, "somebody"), path, "train"))
@@ -112,7 +113,7 @@ def ingest(stage: IngestStage, path: Path) -> list[tuple[dict[str, Any], np.ndar
     return clips
 
 
-def origin(row: dict[str, Any], late: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+def origin(row: LedgerRow, late: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Which sample of the unmoved recording each sample of a clip must be, and whether there is
     one: it must lie in the recording, and in the container after the move.
 

@@ -4,7 +4,6 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import soundfile
 
 from datasets.media import read_frames
 from datasets.shards.index import read_samples
+from datasets.shards.records import LedgerRow
 from datasets.sources.items import list_folder
 from datasets.store.local import LocalStore
 from tasks.faces.shots import ShotDetector
@@ -44,7 +44,7 @@ KNOWN_OFFSETS = {
 class RealClip:
     """A clip that ingestion kept, read back."""
 
-    row: dict[str, Any]
+    row: LedgerRow
     landmarks: np.ndarray
     audio: np.ndarray
 
@@ -66,7 +66,7 @@ class Ingested:
             name = f"made/shards/{shard['info']['name']}"
             self.samples.update(read_samples(self.store, name))
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> list[LedgerRow]:
         return self.results[name]["rows"]
 
     def cuts(self, name: str) -> list[float]:

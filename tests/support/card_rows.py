@@ -44,8 +44,9 @@ def make_rows(count: int, seed: int = 0, speakers: int = 40) -> list[dict[str, A
         elif kind[number] < 0.15:
             row.reason, row.stage = Reason.SILENT.value, "audio"
             row.av_offset_frames = row.sync_confidence = float("nan")
-        rows.append(vars(row).copy())
-    return [row | {"split": splits[row["speaker"]]} for row in apply_thresholds(rows, Thresholds())]
+        rows.append(row.as_row())
+    judged = apply_thresholds(rows, Thresholds())
+    return [{**row, "split": splits[row["speaker"]]} for row in judged]
 
 
 def make_index(rows: list[dict[str, Any]], **others: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class CountingStore(ClipStore):
     def __init__(self, *lengths: int, level: int | None = None) -> None:
         self.resolution, self.level = SIDE, level
         self.clips = [
-            Clip(f"clip{number}", "speaker", "train", length, f"{number}.mp4", {})
+            Clip(f"clip{number}", "speaker", "train", length, f"{number}.mp4", SIDE)
             for number, length in enumerate(lengths)
         ]
 

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from tasks.registry.metric import Evaluation, Measured, Metric
 from tasks.registry.tracking import RunTracker, default_uri
 from tasks.registry.versions import register
 
@@ -39,14 +40,34 @@ def registered(uri: str, name: str, folder: Path, content: bytes) -> int:
     return register(make_bundle(folder, content), name, uri, run_id)
 
 
-def evaluation(**metrics: float) -> dict[str, Any]:
-    """A written evaluation with these numbers."""
+def evaluation(**metrics: float) -> Measured:
+    """What decides of an evaluation with these numbers."""
     return {
         "protocol_digest": "same" * 8,
         "metrics": {
             name: {"value": value, "label": "test", "n": 4} for name, value in metrics.items()
         },
     }
+
+
+def whole_evaluation(metrics: dict[str, Metric], **others: Any) -> Evaluation:
+    """Content of an `evaluation.json` with these numbers."""
+    content: Evaluation = {
+        "protocol_digest": "same" * 8,
+        "model_digest": "m" * 64,
+        "metrics": metrics,
+        "split": "test",
+        "warnings": [],
+        "clips": ["a"],
+        "config": {},
+        "device": "cpu",
+        "bf16": False,
+        "mask": "latentsync-nose-notch",
+        "crop": "latentsync-1.5",
+        "reference": "frame",
+        "seconds": 1.0,
+    }
+    return cast(Evaluation, content | others)
 
 
 @pytest.fixture(scope="session")

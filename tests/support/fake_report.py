@@ -7,6 +7,7 @@ import numpy as np
 from datasets.media import VideoWriter
 from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram
 from tasks.demo.report_page import Report
+from tasks.pages.funnel import funnel
 from tasks.registry.metric import metric
 
 
@@ -41,7 +42,7 @@ def make_report(folder: Path) -> Report:
             ("output", make_video(folder / "out.mp4", 120)),
         ],
         mouth_plot=mouth_curves(times, {"mouth": np.sin(times), "speech": np.cos(times)}),
-        funnel=[("input files", 48, ""), ("accepted", 44, "good"), ("no_face", 4, "bad")],
+        funnel=funnel([("input files", 48)], 44, {"no_face": 4}),
         offsets=offset_histogram(rng.integers(-9, 10, 40), rng.integers(-9, 10, 40)),
         curves=loss_curves({"autoencoder": curve, "syncnet": curve}),
         metrics={

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import Reason
 from datasets.shards.records import ClipRow
@@ -67,7 +66,7 @@ def finish_group(
             where = outcomes if item.how is How.LOCAL else lost
             where.append(Outcome(item.key, None, reason, "why", 1, 0.5))
             continue
-        found: list[dict[str, Any]] = [dict(row.as_dict()) for row in rows[item.key]]
+        found = [row.as_row() for row in rows[item.key]]
         for row in found:
             if not row["reason"]:
                 good = (

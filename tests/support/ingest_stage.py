@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -15,7 +14,7 @@ from datasets.sources.items import SourceItem, local_item
 from datasets.store.local import LocalStore
 from tasks.ingest.config import IngestConfig, Tools
 from tasks.ingest.layout import SPARE
-from tasks.ingest.stage import IngestStage, IngestWork
+from tasks.ingest.stage import FileResult, IngestStage, IngestWork
 from tasks.ingest.verdicts import Thresholds
 from tasks.sync.signals import ClipSignals, OffsetScore
 
@@ -62,7 +61,7 @@ def reset(stage: IngestStage) -> IngestStage:
     return stage
 
 
-def run(stage: IngestStage, *items: SourceItem) -> tuple[list[dict[str, Any]], Files, Files]:
+def run(stage: IngestStage, *items: SourceItem) -> tuple[list[FileResult], Files, Files]:
     """Ingest items as one group: their results, the accepted clips, the spare ones."""
     stage.begin("7")
     results = [stage.process(IngestWork(item, Path(item.location), "train")) for item in items]
@@ -94,7 +93,7 @@ def item(path: Path) -> SourceItem:
     return local_item(path, path.name, "somebody")
 
 
-def reasons(result: dict[str, Any]) -> list[str]:
+def reasons(result: FileResult) -> list[str]:
     return [row["reason"] for row in result["rows"]]
 
 

@@ -104,7 +104,7 @@ def write_small_dataset(
                 scorer="mouth-audio",
                 verdict=Verdict.ACCEPTED.value,
             )
-            rows.append(row.as_dict())
+            rows.append(row.as_row())
             split = splits[speaker]
             members = _members(scratch, row, resolution, rng)
             samples[split].append((row.clip_id, members))

@@ -109,18 +109,17 @@ def small_model(**changes: Any) -> LatentSync:
 
 def small_stable() -> StableSyncNet:
     torch.manual_seed(0)
-    part = {"dropout": 0.0}
     return StableSyncNet(
         {
-            "audio_encoder": part
-            | {
+            "audio_encoder": {
+                "dropout": 0.0,
                 "in_channels": 1,
                 "block_out_channels": [32, 32, 96],
                 "downsample_factors": [[2, 1], [4, 4], [10, 13]],
                 "attn_blocks": [0, 0, 0],
             },
-            "visual_encoder": part
-            | {
+            "visual_encoder": {
+                "dropout": 0.0,
                 "in_channels": 48,
                 "block_out_channels": [32, 32, 96],
                 "downsample_factors": [[4, 8], [4, 4], [8, 8]],

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from datasets.faces.alignment import CROP
+from datasets.faces.points import OUTER_LIPS
 from datasets.media import SAMPLES_PER_FRAME, VideoWriter, write_flac
 from datasets.store.local import LocalStore
 from tests.support.shard_files import write_index, write_shards
 
 SIDE = 64
-LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 
 
 def talking_box(seed: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -27,8 +27,8 @@ def talking_box(seed: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     for index, gap in enumerate(opening):
         top, bottom = 42 - round(3 * gap), 45 + round(6 * gap)
         face[index, top:bottom, 22:42] = (60, 20, 20)
-        landmarks[index, LIPS[:10]] = (22, top)
-        landmarks[index, LIPS[10:]] = (42, bottom)
+        landmarks[index, OUTER_LIPS[:10]] = (22, top)
+        landmarks[index, OUTER_LIPS[10:]] = (42, bottom)
     loudness = np.repeat(opening, SAMPLES_PER_FRAME).astype(np.float32)
     tone = np.sin(np.arange(len(loudness)) * 2 * np.pi * 300 / 16000)
     audio = (0.4 * loudness * tone + 1e-3 * rng.standard_normal(len(loudness))).astype(np.float32)

@@ -15,6 +15,7 @@ from datasets.fetch.policy import DownloadSettings
 from datasets.sources.items import How, SourceItem
 from tests.support.fake_clock import FakeClock
 from tests.support.file_server import Files, file_server
+from tests.support.raw_server import answer, raw_server
 
 BODY = bytes(range(256)) * 8000
 """Two megabytes: several reads."""
@@ -265,3 +266,34 @@ def test_an_address_that_is_none(tmp_path: Path) -> None:
     bad = SourceItem("a", "http://127.0.0.1:1/a b.mp4", "a", "ann", How.FILE)
     with pytest.raises(SourceError, match="not an address"):
         fetch(bad, tmp_path, SETTINGS, FakeClock().clock)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "HTTP 204 and no file"),
+        (answer(BODY, "200 x", "Content-Encoding: gzip"), "Content-Encoding 'gzip'"),
+        (answer(b"", "302 x", "Location: http://[bad"), "not an address"),
+        (answer(BODY, "206 x", f"Content-Range: bytes 5-9/{len(BODY)}"), "asked for all bytes"),
+    ],
+)
+def test_answers_that_bring_no_file_are_final(reply: bytes, said: str, tmp_path: Path) -> None:
+    with raw_server(reply) as server:
+        strange = SourceItem("a", f"{server.address}/a.mp4", "a", "ann", How.FILE)
+        with pytest.raises(SourceError, match=said) as caught:
+            fetch(strange, tmp_path, SETTINGS, FakeClock().clock)
+    assert caught.value.reason is Reason.DOWNLOAD_FAILED
+    assert len(server.requests) == 1
+
+
+def test_a_disk_that_does_not_write_fails_the_item_and_is_not_the_networks_fault(
+    server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", broken)
+    problem = refused(server, tmp_path, FakeClock())
+    assert problem.reason is Reason.DOWNLOAD_FAILED
+    assert "could not be written (Input/output error)" in problem.detail
+    assert len(server.requests) == 1

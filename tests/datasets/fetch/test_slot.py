@@ -94,7 +94,7 @@ def test_whoever_waited_for_a_lock_that_was_removed_takes_a_new_one(slot: Slot) 
         return handle
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.fetch.slot.os.open", slow)
+        patch.setattr(os, "open", slow)
         with waiting.held(Deadline(5.0, time.clock)):
             lock = slot.folder / f"{slot.name}.lock"
             assert lock.exists()

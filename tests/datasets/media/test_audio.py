@@ -13,7 +13,7 @@ from scipy.signal import correlate
 
 from datasets.errors import Reason, SourceError
 from datasets.media import FPS, SAMPLE_RATE, VideoWriter, probe, read_audio, read_frames, write_flac
-from datasets.media.audio import AudioWindow, fitted, loud_frames
+from datasets.media.audio import AudioWindow, fit_length, loud_frames
 
 MILLISECONDS = Fraction(1, 1000)
 BLACK = np.zeros((48, 64, 3), np.uint8)
@@ -332,10 +332,10 @@ def test_a_frame_is_loud_from_its_root_mean_square_on(
 
 def test_fitting_cuts_and_fills_at_the_end() -> None:
     sound = np.arange(1, 5, dtype=np.float32)
-    assert fitted(sound, 6).tolist() == [1, 2, 3, 4, 0, 0]
-    assert fitted(sound, 2).tolist() == [1, 2]
-    assert fitted(sound, 4).tolist() == [1, 2, 3, 4]
-    assert fitted(sound, 6).dtype == np.float32
+    assert fit_length(sound, 6).tolist() == [1, 2, 3, 4, 0, 0]
+    assert fit_length(sound, 2).tolist() == [1, 2]
+    assert fit_length(sound, 4).tolist() == [1, 2, 3, 4]
+    assert fit_length(sound, 6).dtype == np.float32
 
 
 def test_a_length_that_is_asked_for_is_cut_or_filled(tmp_path: Path) -> None:

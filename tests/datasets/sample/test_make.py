@@ -49,7 +49,7 @@ def test_finished_clips_are_kept_and_others_made_alike(sample: tuple[Path, list[
     lost.with_suffix(".json").unlink()
     stale = lost.with_name(f".{lost.name}.0123abcd.tmp")
     stale.write_bytes(b"half a clip")
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[object, ...]] = []
     make_sample(out, 2, 3, workers=1, seconds=SHORT, progress=lambda *state: seen.append(state))
     assert seen == [(1, 2), (2, 2)]
     assert kept.stat().st_mtime_ns == was_kept
@@ -59,13 +59,13 @@ def test_finished_clips_are_kept_and_others_made_alike(sample: tuple[Path, list[
 
 def test_another_seed_is_not_taken_for_the_same(sample: tuple[Path, list[Path]]) -> None:
     out, _ = sample
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int | None]] = []
 
     class StopEarlyError(Exception):
         pass
 
-    def stop(*state: int) -> None:
-        seen.append((state[0], state[1]))
+    def stop(done: int, total: int | None, note: str = "") -> None:
+        seen.append((done, total))
         raise StopEarlyError
 
     with pytest.raises(StopEarlyError):

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.shards.clips import ClipStore
+from datasets.shards.index import FOLDER, read_index, read_samples
 from datasets.store.local import LocalStore
 from tests.support.shard_files import write_index, write_shards
 from tests.support.small_dataset import write_small_dataset
@@ -68,6 +70,8 @@ def test_mistakes_are_said(dataset: Path, tmp_path: Path) -> None:
         ClipStore(tmp_path)
     shards = write_shards([("a", {"json": b"{}"})], tmp_path, "train")
     write_index(LocalStore(tmp_path), shards, {})
+    with pytest.raises(UserError, match="its clip a does not say its speaker"):
+        ClipStore(tmp_path)
     (tmp_path / "shards" / shards[0].name).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         ClipStore(tmp_path)
@@ -88,7 +92,12 @@ def sample(clip_id: str, video: bytes, num_frames: int) -> tuple[str, dict[str, 
 
 def test_a_damaged_clip_is_named(dataset: Path, tmp_path: Path) -> None:
     whole = ClipStore(dataset)
-    video = whole.video_bytes(whole.clips[0].clip_id)
+    video = next(
+        members["mp4"]
+        for entry in read_index(dataset)["shards"]
+        for key, members in read_samples(LocalStore(dataset), f"{FOLDER}/{entry['name']}")
+        if key == whole.clips[0].clip_id
+    )
     samples = [sample("noise", bytes(3000), 40), sample("short", video, 41)]
     write_index(LocalStore(tmp_path), write_shards(samples, tmp_path, "train"), {})
     store = ClipStore(tmp_path)
@@ -127,7 +136,8 @@ def test_sound_and_lips_move_together(dataset: Path) -> None:
 def test_sound_is_as_long_as_the_pictures_whatever_is_stored(dataset: Path, frames: int) -> None:
     store = ClipStore(dataset)
     stored = store.audio("speaker_00-0")
-    store._metas["speaker_00-0"]["num_frames"] = frames
+    clip = store._clips["speaker_00-0"]
+    store._clips["speaker_00-0"] = replace(clip, num_frames=frames)
     sound = store.audio("speaker_00-0")
     assert len(sound) == frames * 640
     inside = min(len(sound), len(stored))

@@ -60,13 +60,17 @@ def test_a_dataset_on_s3_is_fetched_once(s3_server: S3Server, tmp_path: Path) ->
     shards = dataset(tmp_path / "made")
     url = f"s3://{s3_server.bucket()}/data"
     upload(tmp_path / "made", url)
-    seen: list[tuple[int, int]] = []
-    folder = local_dataset(url, tmp_path / "cache", lambda here, all: seen.append((here, all)))
+    seen: list[tuple[int, int | None]] = []
+
+    def progress(here: int, total: int | None, note: str = "") -> None:
+        seen.append((here, total))
+
+    folder = local_dataset(url, tmp_path / "cache", progress)
     assert folder == tmp_path / "cache" / read_index(tmp_path / "made")["digest"]
     assert verify(folder) == []
     assert (folder / "index.json").read_bytes() == (tmp_path / "made/index.json").read_bytes()
     total = sum(shard.bytes for shard in shards)
-    assert seen == sorted(seen)
+    assert [here for here, _ in seen] == sorted(here for here, _ in seen)
     assert (seen[0], seen[-1]) == ((0, total), (total, total))
     store = Counting(url)
     assert local_dataset(url, tmp_path / "cache", store=store) == folder

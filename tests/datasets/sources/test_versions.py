@@ -65,11 +65,11 @@ def test_what_needs_no_asking(server: Files, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(
         f"{server.address}/a.mp4 {'0' * 64}\n{server.address}/watch\nhere.mp4\n"
     )
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[object, ...]] = []
     items = list_source("urls", str(tmp_path / "list.txt"))
     assert [item.version for item in items] == ["0" * 64, "", ""]
     assert server.requests == []
-    with_versions(listed(server, tmp_path), lambda done, total: seen.append((done, total)))
+    with_versions(listed(server, tmp_path), lambda *counts: seen.append(counts))
     assert seen == [(1, 2), (2, 2)]
 
 

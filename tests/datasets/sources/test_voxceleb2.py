@@ -151,8 +151,8 @@ def test_box_files_become_parts_of_videos(tmp_path: Path) -> None:
     edge = boxes("id1", "vid", "000100 0.0 0.9 0.5 0.2")
     write(tmp_path, "dev/txt/id1/vid/00002.txt", content=edge)
     write(tmp_path, "test/txt/id2/vid/00001.txt", content=boxes("id2", "vid", *rows))
-    seen: list[tuple[int, int]] = []
-    first, second = list_voxceleb2(tmp_path, lambda done, total: seen.append((done, total)))
+    seen: list[tuple[object, ...]] = []
+    first, second = list_voxceleb2(tmp_path, lambda *counts: seen.append(counts))
     assert seen == [(2, 3), (3, 3)]
     assert (first.key, first.split, first.how) == ("dev/txt/id1/vid", "train", How.PAGE)
     assert (second.key, second.split, second.speaker) == ("test/txt/id2/vid", "test", "id2")

@@ -1,5 +1,6 @@
 """Files that are whole or not there, whatever is killed."""
 
+import errno
 import os
 import random
 import signal
@@ -113,6 +114,19 @@ def test_a_sweep_spares_writers_at_work_and_foreign_files(tmp_path: Path) -> Non
     (removed,) = sweep(tmp_path)
     assert TEMPORARY.fullmatch(removed.name)
     assert len(os.listdir(tmp_path)) == 4
+
+
+def test_without_locks_files_are_written_and_none_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    write_atomic(tmp_path / "a", "new")
+    (tmp_path / ".b.0123abcd.tmp").write_text("of a writer at work, for all that is known")
+    assert sweep(tmp_path) == []
+    assert sorted(os.listdir(tmp_path)) == [".b.0123abcd.tmp", "a"]
 
 
 def test_moving_replaces_and_leaves_nothing(tmp_path: Path) -> None:

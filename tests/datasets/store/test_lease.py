@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from datasets.store.lease import Lease, leased
+from datasets.store.lease import Lease, hold_lease
 from datasets.store.lock import RUNS, only_writer
 from datasets.store.open import open_store
 from datasets.store.protocol import Store
@@ -42,7 +42,7 @@ def lease(store: Store, sleep: Callable[[float], None]) -> Lease:
 
 
 def test_an_empty_place_is_taken_and_left_empty(store: Store) -> None:
-    with leased(lease(store, never)):
+    with hold_lease(lease(store, never)):
         [name] = store.names(RUNS)
         assert json.loads(store.read(name))["holds"]
     assert store.names(RUNS) == []
@@ -52,7 +52,7 @@ def test_a_run_that_holds_it_is_let_alone(store: Store) -> None:
     other = Other(store, "zz", holds=True, alive=True)
     with (
         pytest.raises(UserError, match=r"another run \(far, process 7\) is working on memory://"),
-        leased(lease(store, other.beat)),
+        hold_lease(lease(store, other.beat)),
     ):
         pytest.fail("two at once")
     assert store.names(RUNS) == [other.name]
@@ -70,10 +70,10 @@ def test_of_two_that_begin_at_once_one_goes_on(store: Store, name: str) -> None:
 
     mine = lease(store, sleep)
     if name:
-        with leased(mine):
+        with hold_lease(mine):
             assert store.names(RUNS) == [mine.name]
     else:
-        with pytest.raises(UserError, match="another run"), leased(mine):
+        with pytest.raises(UserError, match="another run"), hold_lease(mine):
             pytest.fail("two at once")
 
 
@@ -81,7 +81,7 @@ def test_a_dead_run_is_forgotten_after_a_while(store: Store) -> None:
     other = Other(store, "0", holds=True, alive=False)
     waits: list[float] = []
     mine = lease(store, waits.append)
-    with leased(mine):
+    with hold_lease(mine):
         assert sum(waits) == mine.patience_s
         assert store.names(RUNS) == [mine.name]
         assert json.loads(store.read(mine.name))["term"] == 1
@@ -98,7 +98,7 @@ def test_patience_begins_anew_with_every_sign_of_life(store: Store) -> None:
             other.beat(seconds)
 
     mine = lease(store, sleep)
-    with leased(mine):
+    with hold_lease(mine):
         # Two rounds with a beat each, and then the whole patience from the last one seen.
         assert sum(waits) == 2 * NEVER + mine.patience_s
 
@@ -107,7 +107,7 @@ def test_it_beats_and_notices_when_another_takes_over(store: Store) -> None:
     lost = threading.Event()
     mine = Lease(store, RUNS, beat_s=0.01, on_loss=lost.set)
     text = r"another run has taken memory://.* no sign of life for 60"
-    with pytest.raises(UserError, match=text), leased(mine):
+    with pytest.raises(UserError, match=text), hold_lease(mine):
         _lose(mine, lost)
 
 
@@ -131,7 +131,7 @@ def never(seconds: float) -> None:
 
 
 def test_an_interrupt_stays_one(store: Store) -> None:
-    with pytest.raises(KeyboardInterrupt), leased(lease(store, never)):
+    with pytest.raises(KeyboardInterrupt), hold_lease(lease(store, never)):
         raise KeyboardInterrupt
     assert store.names(RUNS) == []
 

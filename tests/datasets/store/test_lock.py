@@ -1,5 +1,6 @@
 """An output folder belongs to one run at a time."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from datasets.store.lock import only_run
+from datasets.store.lock import file_lock, only_run
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
@@ -39,4 +40,17 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path) -> None
     with only_run(tmp_path):
         pass
     with only_run(tmp_path):
+        pass
+
+
+def test_where_there_are_no_locks_none_is_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that stands for a lock would stay after a killed run and refuse the next."""
+
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    with pytest.raises(OSError, match="not implemented"), file_lock(tmp_path / "lock"):
         pass

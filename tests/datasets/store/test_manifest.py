@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_values_come_back(tmp_path: Path) -> None:
-    manifest = Manifest(tmp_path / "m")
+    manifest: Manifest[dict[str, Any]] = Manifest(tmp_path / "m")
     assert manifest.get("a/ü.mp4") is None
     manifest.put("a/ü.mp4", {"x": [1, 2.5, None]})
     manifest.put("b", {})
@@ -28,7 +29,7 @@ def test_values_come_back(tmp_path: Path) -> None:
 
 
 def test_foreign_and_half_written_files_are_no_entries(tmp_path: Path) -> None:
-    manifest = Manifest(tmp_path)
+    manifest: Manifest[dict[str, Any]] = Manifest(tmp_path)
     manifest.put("a", {"x": 1})
     path = next(tmp_path.glob("*.json"))
     path.write_text(path.read_text()[:10])
@@ -64,7 +65,7 @@ def test_many_processes_may_write_the_same_entry(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", script, str(tmp_path), letter], cwd=ROOT)
         for letter in "ab"
     ]
-    manifest = Manifest(tmp_path)
+    manifest: Manifest[dict[str, Any]] = Manifest(tmp_path)
     while any(writer.poll() is None for writer in writers):
         value = manifest.get("k")
         assert value is None or value["v"] in ("a" * 9000, "b" * 9000)
@@ -74,7 +75,7 @@ def test_many_processes_may_write_the_same_entry(tmp_path: Path) -> None:
 
 def test_a_manifest_in_object_storage(s3_server: S3Server) -> None:
     bucket = s3_server.bucket()
-    manifest = Manifest(open_store(f"s3://{bucket}/data"), "journal/v1/")
+    manifest: Manifest[dict[str, Any]] = Manifest(open_store(f"s3://{bucket}/data"), "journal/v1/")
     assert list(manifest.keys()) == []
     assert manifest.get("absent") is None
     keys = [f"speaker/{number:04d}.mp4" for number in range(60)]
@@ -91,10 +92,11 @@ def test_an_entry_that_cannot_be_read_is_not_taken_for_missing(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"s3://{s3_server.bucket()}/data"
-    Manifest(open_store(url)).put("a", {})
+    first: Manifest[dict[str, Any]] = Manifest(open_store(url))
+    first.put("a", {})
     with failing_proxy(s3_server.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
-        manifest = Manifest(RemoteStore(url, attempts=1))
+        manifest: Manifest[dict[str, Any]] = Manifest(RemoteStore(url, attempts=1))
         proxy.matches = lambda method, path: ".json" in path
         proxy.always = "500"
         with pytest.raises(OSError, match="could not be read"):

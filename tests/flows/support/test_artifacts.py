@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from flows.support import artifacts
-from flows.support.artifacts import ProgressReport, StageBoard, funnel, show_table, span
+from flows.support.artifacts import ProgressReport, StageBoard, funnel_rows, show_table, span
 from flows.support.prefect_local import prefect_server
 
 
@@ -31,6 +31,15 @@ def test_lines_come_every_few_seconds_and_at_the_end(capsys: pytest.CaptureFixtu
         "files 18/22, all good, 60.0 per minute, about 4 s left",
         "files 22/22, all good, 60.0 per minute",
     ]
+
+
+def test_what_has_no_known_end_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    report = ProgressReport("files", clock=clock)
+    for second in range(10):
+        clock.now = float(second)
+        report(second, None)
+    assert capsys.readouterr().out == ("files 4, 60.0 per minute\nfiles 8, 60.0 per minute\n")
 
 
 def test_what_took_a_moment_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,10 +87,10 @@ def test_spans_of_time(seconds: float, text: str) -> None:
 
 
 def test_the_funnel_goes_from_files_to_clips() -> None:
-    assert funnel(5, 3, {"silent": 2}) == [
+    assert funnel_rows(5, 3, {"silent": 2}) == [
         {"step": "input files", "count": 5},
+        {"step": "clips accepted", "count": 3},
         {"step": "refused: silent", "count": 2},
-        {"step": "accepted clips", "count": 3},
     ]
 
 
@@ -132,7 +141,7 @@ def test_a_board_shows_stages_and_the_funnel() -> None:
         "| clips so far | count |\n"
         "| --- | ---: |\n"
         "| accepted | 3 |\n"
-        "| refused: no_face | 5 |\n"
+        "| refused: no\\_face | 5 |\n"
         "| refused: dark | 2 |\n"
         "| refused: silent | 2 |\n"
     )

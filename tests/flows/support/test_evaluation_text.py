@@ -4,20 +4,21 @@ from typing import Any
 import pytest
 
 from flows.support.evaluation_text import MAIN, evaluation_lines, metric_lines, value_text
-from tasks.registry.metric import metric
+from tasks.registry.metric import Evaluation, metric
 from tasks.registry.policy import Policy
+from tests.support.fake_bundle import whole_evaluation
 
 WHY = "clips of 20 frames are too short"
 
 
-def content(**more: Any) -> dict[str, Any]:
+def content(**more: Any) -> Evaluation:
     metrics = {
         "sync_c": metric(float("nan"), "a judge", 0, WHY),
         "sync_d": metric(float("nan"), "a judge", 0, WHY),
         "fid": metric(1234.56, "seeded", 80),
         "ssim": metric(0.87654, "aligned face", 1),
     }
-    return {"metrics": metrics, "clips": ["a"], "split": "test", **more}
+    return whole_evaluation(metrics, **more)
 
 
 def test_an_evaluation_ends_with_a_table_and_its_files(tmp_path: Path) -> None:
@@ -44,7 +45,8 @@ def test_training_clips_and_warnings_are_said(tmp_path: Path) -> None:
 
 
 def test_older_evaluations_are_read(tmp_path: Path) -> None:
-    old = {"metrics": {"lmd": {"value": None, "label": "x", "n": 0}}, "clips": ["a", "b"]}
+    old = whole_evaluation({"lmd": {"value": None, "label": "x", "n": 0}}, clips=["a", "b"])
+    del old["split"], old["warnings"]
     lines = evaluation_lines(old, tmp_path)
     assert lines[0] == "evaluated on 2 test clips:"
     assert "  no value for lmd: the evaluation gives no reason" in lines

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.support.prefect_local import HOME, has_server, local_environment
+from flows.support.environment import HOME, has_server, local_environment
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,7 +25,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_without_a_server_prefect_lives_under_runs() -> None:
-    local_environment(None)
+    local_environment()
     assert os.environ["PREFECT_HOME"] == str(HOME.absolute())
     assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
@@ -34,7 +34,7 @@ def test_without_a_server_prefect_lives_under_runs() -> None:
 
 def test_folders_above_the_home_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "new" / "runs" / "prefect"))
-    local_environment(None)
+    local_environment()
     assert (tmp_path / "new" / "runs" / "prefect").is_dir()
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
@@ -42,7 +42,7 @@ def test_folders_above_the_home_are_made(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
-    local_environment(None)
+    local_environment()
     assert "PREFECT_HOME" not in os.environ
 
 
@@ -60,8 +60,7 @@ def test_the_server_dies_with_a_killed_flow(tmp_path: Path) -> None:
     code = textwrap.dedent(
         """
         import sys
-        from flows.support.prefect_local import local_environment, prefect_server
-        local_environment(None)
+        from flows.support.prefect_local import prefect_server
         from prefect.settings import PREFECT_API_URL
         with prefect_server():
             print(PREFECT_API_URL.value(), flush=True)

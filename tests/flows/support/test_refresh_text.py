@@ -47,7 +47,7 @@ def group(number: int, *names: str) -> GroupEntry:
         )
         if "mute" in name:
             row = ClipRow(name, reason=Reason.SILENT.value)
-        sources.append(SourceEntry(name, [dict(row.as_dict())], []))
+        sources.append(SourceEntry(name, [row.as_row()], []))
     return GroupEntry(number, sources)
 
 

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -7,6 +6,7 @@ from flows import train_latentsync as module
 from flows.support.train_text import dataset_line, result_lines
 from tasks.recipes.recipe import recipe
 from tasks.registry.metric import metric
+from tasks.train.mlflow_runs import TrainingResult
 from tasks.train.stages import TrainingJob
 from tests.support.small_dataset import write_small_dataset
 
@@ -22,10 +22,12 @@ def test_the_dataset_is_counted_by_split(tmp_path: Path) -> None:
 
 
 def test_a_run_ends_with_numbers_and_places(tmp_path: Path) -> None:
-    result: dict[str, Any] = {
+    result: TrainingResult = {
+        "run_id": "r",
         "model_version": 3,
         "bundle": str(tmp_path / "bundle"),
         "metrics": {"evaluation": {"fid": metric(5.0, "seeded", 7), "ssim": metric(1, "x", 1)}},
+        "seconds": {},
     }
     lines = result_lines(tmp_path, tmp_path / "evaluation", "latentsync", result)
     assert lines[1:] == [

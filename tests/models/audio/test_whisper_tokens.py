@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from models.audio.whisper_files import convert_openai
-from models.audio.whisper_tokens import FADE_STEPS, WhisperTokens, log_mel, window_starts
+from models.audio.whisper_tokens import FADE_STEPS, WhisperTokens, log_mel
+from models.audio.windows import window_starts
 from models.files.errors import ModelFileError
 
 SMALL = {"width": 16, "layers": 2, "heads": 2, "context": 250}

@@ -323,7 +323,9 @@ def test_weights_of_another_network_are_not_written_back(kind: str, tmp_path: Pa
     from models.syncnet.stable import pixel_config
 
     (tmp_path / "out").mkdir()
-    config = {"kind": kind, **(pixel_config() if kind == "stable_syncnet" else {})}
+    config: dict[str, object] = {"kind": kind}
+    if kind == "stable_syncnet":
+        config |= pixel_config()
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
     save_file({"netcnnlip.0.weight": torch.zeros(2)}, tmp_path / "out" / "model.safetensors")
     with pytest.raises(ModelFileError, match="does not fit"):

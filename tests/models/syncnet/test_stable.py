@@ -8,6 +8,7 @@ import torch
 from models.files.errors import ModelFileError
 from models.syncnet.stable import (
     Config,
+    EncoderConfig,
     StableSyncNet,
     config_by_name,
     load_stable_syncnet,
@@ -24,13 +25,14 @@ INPUTS = {
 
 @pytest.fixture
 def small() -> Config:
-    audio = {
+    audio: EncoderConfig = {
         "in_channels": 1,
         "block_out_channels": [32, 64],
         "downsample_factors": [[4, 4], [20, 13]],
         "attn_blocks": [0, 1],
+        "dropout": 0.0,
     }
-    visual = {**audio, "in_channels": 48, "downsample_factors": [4, [4, 8]]}
+    visual: EncoderConfig = {**audio, "in_channels": 48, "downsample_factors": [4, [4, 8]]}
     return {"audio_encoder": audio, "visual_encoder": visual}
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.media import read_audio
-from tasks.demo.parts import check_claims, choose_material, measured, reuse_stages, worse
-from tasks.demo.truth_check import check_truth
+from tasks.demo.parts import check_claims, choose_material, restore_measurement, reuse_stages, worse
+from tasks.demo.truth_check import Truth, check_truth
 from tasks.recipes.recipe import recipe
 from tests.support.small_dataset import write_small_dataset
 
@@ -79,7 +79,7 @@ def test_measurements_survive_json() -> None:
         "output_opening": [0.1, 0.2],
         "input_opening": [0.3],
     }
-    truth, found = measured({"truth": None, "score": score})
+    truth, found = restore_measurement({"truth": None, "score": score})
     assert truth is None
     assert found.z == 7.0
     assert found.output_opening.tolist() == [0.1, 0.2]
@@ -99,7 +99,7 @@ def test_faults_of_ingestion_are_said() -> None:
         }
         for name in ("1", "2")
     ]
-    truths = {"a.mp4": {"offset_frames": 0, "cuts_s": [2.0]}}
+    truths: dict[str, Truth] = {"a.mp4": {"offset_frames": 0, "cuts_s": [2.0]}}
     faults = check_claims(check_truth(rows, truths, {"1": "train", "2": "test"}))
     assert faults == ["2 tracks span a cut", "speakers in both train and test: a"]
     assert check_claims(None) == []

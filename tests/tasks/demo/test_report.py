@@ -4,10 +4,12 @@ from typing import Any
 import numpy as np
 
 from datasets.media import write_flac
+from datasets.store.local import LocalStore
 from tasks.demo.lipsync_score import LipSyncScore
-from tasks.demo.report import RunFiles, read_ledger, write_report
+from tasks.demo.report import RunFiles, write_report
 from tasks.demo.summary import KEYS, build
 from tasks.evaluate.run import CONTACT_SHEET, PLOTS
+from tasks.publish.ledger import read_ledger
 from tasks.registry.metric import metric
 from tests.support.fake_report import make_video
 from tests.support.small_dataset import write_small_dataset
@@ -52,4 +54,4 @@ def test_the_page_is_gathered_from_what_a_run_leaves(tmp_path: Path) -> None:
         assert text in page
     # One plot each for mouths, offsets and curves, and the two pictures of the evaluation.
     assert page.count("<img") == 5
-    assert len(read_ledger(dataset)) == 4
+    assert len(read_ledger(LocalStore(dataset))) == 4

@@ -1,40 +1,19 @@
 import base64
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 from tasks.demo.report_page import Report, number_text, render
 from tests.support.fake_report import make_report
-
-VOID = {"meta", "img", "br"}
-
-
-class Balance(HTMLParser):
-    """Fails on tags that do not match."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sources: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+from tests.support.html_balance import Balance
 
 
 def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path: Path) -> None:
     page = render(make_report(tmp_path))
-    parser = Balance()
-    parser.feed(page)
-    assert parser.open == []
-    assert len(parser.sources) == 5
-    assert all(source.startswith("data:") for source in parser.sources)
-    assert "http" not in re.sub(r"base64,[^']*", "", page)
-    video = re.search(r"data:video/mp4;base64,([^']*)", page)
+    sources = Balance(page).sources
+    assert len(sources) == 5
+    assert all(source.startswith("data:") for source in sources)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    video = re.search(r'data:video/mp4;base64,([^"]*)', page)
     assert video
     assert base64.b64decode(video[1]) == (tmp_path / "in.mp4").read_bytes()
 
@@ -46,6 +25,16 @@ def test_numbers_labels_and_reasons_are_shown_as_text(tmp_path: Path) -> None:
     assert "FaceMesh (no value: the clips are &lt;short&gt;)" in page
     assert "LatentSync &amp; friends" in page
     assert "against champion version 1" in page
+
+
+def test_the_name_of_a_clip_is_text(tmp_path: Path) -> None:
+    report = make_report(tmp_path)
+    name = "<script>alert('1')</script>"
+    report.videos = [(name, report.videos[0][1])]
+    report.paths = [(name, name)]
+    shown = Balance(render(report))
+    assert "script" not in shown.tags
+    assert shown.texts.count(name) == 3
 
 
 def test_what_is_empty_is_left_out() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.demo.truth_check import check_truth, read_truths
+from tasks.demo.truth_check import Truth, check_truth, read_truths
 
 
 def row(path: str, **values: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def row(path: str, **values: Any) -> dict[str, Any]:
     } | values
 
 
-TRUTHS = {
+TRUTHS: dict[str, Truth] = {
     "a/1.mp4": {"offset_frames": 3, "cuts_s": []},
     "b/1.mp4": {"offset_frames": 0, "cuts_s": [3.0]},
 }

@@ -6,8 +6,8 @@ import pytest
 from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from tasks.evaluate.clips import (
-    driving_audio,
     freeze,
+    open_clip,
     open_test_clips,
     read_clip_list,
     write_clip_list,
@@ -40,7 +40,7 @@ def test_speech_comes_from_another_speaker_where_there_is_one(dataset: Path) -> 
     assert len(set(speakers.values())) > 1
     for clip in chosen:
         assert speakers[clip.driver] != clip.speaker
-        audio = driving_audio(store, clip)
+        audio = open_clip(store, clip).driving
         assert len(audio) == clip.cross_frames * 640
         assert np.array_equal(audio, store.audio(clip.driver)[: len(audio)])
 
@@ -51,7 +51,7 @@ def test_a_lone_clip_is_driven_by_its_own_speech_at_another_time(dataset: Path) 
     (clip,) = chosen.clips
     own = store.audio(clip.clip_id)
     assert clip.driver == clip.clip_id
-    assert np.array_equal(driving_audio(store, clip), np.roll(own, len(own) // 2)[: 60 * 640])
+    assert np.array_equal(open_clip(store, clip).driving, np.roll(own, len(own) // 2)[: 60 * 640])
     said = "own speech shifted by half, since there is only one test clip"
     assert chosen.cross == f"cross audio ({said})"
     assert len(chosen.warnings) == 1

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_curve
+from tasks.evaluate.metrics import ClipScores
 from tasks.evaluate.plots import contact_sheet, evaluation_page, sheet_frames
 from tasks.registry.metric import metric
 
@@ -43,7 +44,7 @@ def test_a_sheet_keeps_no_video_alive() -> None:
     assert frames.nbytes == 4 * 3
 
 
-def detail(value: float | None) -> dict[str, Any]:
+def detail(value: float | None) -> ClipScores:
     kinds = ("real", "reconstruction", "cross")
     values: dict[str, float | None] = {"ssim": value, "ssim_mouth": value}
     for name in ("sync_c", "mouth_z"):
@@ -66,7 +67,8 @@ def test_panels_without_a_value_say_so(tmp_path: Path, monkeypatch: pytest.Monke
         return b""
 
     monkeypatch.setattr("tasks.evaluate.plots.png", kept)
-    empty = detail(None) | {"distances": dict.fromkeys(detail(None)["distances"], [np.nan] * 31)}
+    empty = detail(None)
+    empty["distances"] = dict.fromkeys(empty["distances"], [np.nan] * 31)
     why = "clips of 20 frames are too short"
     metrics = {name: metric(np.nan, "judge", 0, why) for name in ("sync_c", "sync_d", "mouth_z")}
     evaluation_page(tmp_path / "page.png", metrics, [empty], "1 TRAINING clip")

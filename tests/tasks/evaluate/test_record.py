@@ -4,11 +4,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tasks.evaluate.clips import CLIP_LIST
-from tasks.evaluate.record import judge_reference, log_evaluation, table, with_judge
+from tasks.evaluate.record import find_judge, log_evaluation, make_table, with_judge
 from tasks.evaluate.run import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.versions import Registry, record_evaluation, resolve
-from tests.support.fake_bundle import evaluation, registered, store_uri
+from tests.support.fake_bundle import evaluation, registered, store_uri, whole_evaluation
 
 __all__ = ["store_uri"]
 
@@ -28,7 +28,7 @@ def test_every_later_model_is_judged_by_the_first_champions_judge(
     second = registered(store_uri, name, tmp_path / "2", b"2")
     record_evaluation(name, second, store_uri, evaluation(fid=1.0), judge)
     registry.set_alias(name, "champion", second)
-    assert judge_reference(registry, name) == judge
+    assert find_judge(registry, name) == judge
     weights = EvaluationConfig(syncnet_weights="syncnet_v2.model")
     assert with_judge(weights, name, store_uri) == (weights, "")
 
@@ -48,7 +48,8 @@ def test_the_numbers_become_a_run_with_pictures(store_uri: str, tmp_path: Path) 
     version = Registry(store_uri).version(name, number)
     for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS):
         (tmp_path / file).write_text("content")
-    content = evaluation(fid=1.25, ssim=0.5) | {"config": {"steps": 4}, "clips": ["a", "b"]}
+    metrics = evaluation(fid=1.25, ssim=0.5)["metrics"]
+    content = whole_evaluation(metrics, config={"steps": 4}, clips=["a", "b"])
     content["metrics"]["lmd"] = {"value": None, "label": "none", "n": 0}
     run_id = log_evaluation(content, tmp_path, store_uri, name, version)
     client = MlflowClient(store_uri)
@@ -63,11 +64,11 @@ def test_the_numbers_become_a_run_with_pictures(store_uri: str, tmp_path: Path) 
 def test_a_table_says_why_a_value_is_missing() -> None:
     metrics = evaluation(fid=1.0)["metrics"]
     metrics["lmd"] = {"value": None, "label": "x", "n": 0, "reason": "no face"}
-    assert [row["no value because"] for row in table(metrics)] == ["", "no face"]
+    assert [row["no value because"] for row in make_table(metrics)] == ["", "no face"]
 
 
 def test_a_table_has_a_row_per_metric() -> None:
-    rows = table(evaluation(fid=1.23456)["metrics"])
+    rows = make_table(evaluation(fid=1.23456)["metrics"])
     assert rows == [
         {"metric": "fid", "value": pytest.approx(1.2346), "n": 4, "measured by": "test"}
     ]

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,21 @@ from datasets.media import probe
 from models.files.errors import ModelFileError
 from models.latentsync.config import MASK
 from models.syncnet.syncnet_v2 import SyncNet
-from tasks.evaluate.clips import ChosenClip, ClipList
-from tasks.evaluate.plots import COLUMNS
+from tasks.evaluate.clips import ChosenClip, ClipList, OpenClip
+from tasks.evaluate.metrics import ClipScores
+from tasks.evaluate.plots import COLUMNS, SheetRow
 from tasks.evaluate.run import (
     SHEET_CLIPS,
+    GeneratedFrames,
     _protocol,
-    _write_pictures,
     evaluate,
+    evaluate_clips,
     generate,
     read_evaluation,
 )
 from tasks.recipes.evaluation import EvaluationConfig
+from tasks.registry.metric import Metric
+from tests.support.counting_store import SIDE, CountingStore
 from tests.support.fake_generator import Brightener
 from tests.support.real_bundle import make_real_bundle
 from tests.support.small_dataset import landmarks, write_small_dataset
@@ -51,6 +56,12 @@ def output(dataset: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+def value(metrics: dict[str, Metric], name: str) -> float:
+    found = metrics[name]["value"]
+    assert found is not None
+    return found
+
+
 def test_every_number_has_a_label_and_a_count(output: Path) -> None:
     metrics = read_evaluation(output)["metrics"]
     assert {"lpips", "sync_accuracy", "sync_accuracy_real"} <= set(metrics)
@@ -60,14 +71,14 @@ def test_every_number_has_a_label_and_a_count(output: Path) -> None:
         assert of in metrics[name]["label"]
     assert "biased upwards by only 80 samples for 112 features" in metrics["fid"]["label"]
     assert "not LPIPS weights" in metrics["lpips"]["label"]
-    assert metrics["lpips"]["value"] > 0
+    assert value(metrics, "lpips") > 0
     assert {"fid", "fvd", "ssim", "sync_c", "sync_d", "mouth_offset", "lmd"} <= set(metrics)
     for name, entry in metrics.items():
         assert set(entry) - {"reason"} == {"value", "label", "n"}
         assert entry["label"], name
     assert "not the official weights" in metrics["fid"]["label"]
     assert "FrameSyncNet (not syncnet_v2)" in metrics["sync_c"]["label"]
-    assert 0 < metrics["ssim_mouth"]["value"] < metrics["ssim"]["value"] < 1
+    assert 0 < value(metrics, "ssim_mouth") < value(metrics, "ssim") < 1
     assert metrics["fid"]["n"] == 80
     assert metrics["fvd"]["n"] == 4
 
@@ -87,40 +98,125 @@ def test_videos_lists_and_pictures_are_written(output: Path) -> None:
     assert not (output / ".generated").exists()
 
 
-def test_pictures_hold_no_more_than_they_show(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    video = np.zeros((20, 16, 16, 3), np.uint8)
+class Store(CountingStore):
+    """Notes what is decoded."""
 
-    class Store:
-        def frames(self, clip_id: str) -> np.ndarray:
-            return video
+    def __init__(self, *lengths: int) -> None:
+        super().__init__(*lengths)
+        self.decoded: list[tuple[str, str]] = []
 
-        def audio(self, clip_id: str) -> np.ndarray:
-            return np.zeros(20 * 640, np.float32)
+    def frames(self, clip_id: str) -> np.ndarray:
+        self.decoded.append(("frames", clip_id))
+        return super().frames(clip_id)
 
+    def audio(self, clip_id: str) -> np.ndarray:
+        self.decoded.append(("audio", clip_id))
+        return super().audio(clip_id)
+
+
+class NoScores:
+    """Measures nothing, and notes what there was to measure, and which videos there were."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.given: list[tuple[OpenClip, np.ndarray, np.ndarray]] = []
+        self.drawn: list[int] = []
+
+    def add(self, clip: OpenClip, reconstruction: np.ndarray, cross: np.ndarray) -> ClipScores:
+        self.given.append((clip, reconstruction, cross))
+        self.drawn.append(len(list(self.output.rglob("*.mp4"))))
+        return {"clip_id": clip.chosen.clip_id, "values": {}, "distances": {}}
+
+
+def evaluate_with(
+    store: Store, clips: list[ChosenClip], load: Callable[[], Any], folder: Path
+) -> tuple[NoScores, list[SheetRow], list[str], GeneratedFrames]:
+    tests, lines = ClipList(tuple(clips), "test", ""), list[str]()
+    scores = NoScores(folder)
+    generated = GeneratedFrames(folder, tests, load, lines.append)
+    _, rows = evaluate_clips(store, tests, generated, scores, folder, lines.append)  # type: ignore[arg-type]
+    return scores, rows, lines, generated
+
+
+def test_a_clip_is_decoded_once_and_done_with_before_the_next(tmp_path: Path) -> None:
+    store = Store(20, 24)
+    clips = [ChosenClip("clip0", "s", 20, "clip1", 18), ChosenClip("clip1", "t", 20, "clip0", 20)]
+    scores, _, lines, generated = evaluate_with(store, clips, lambda: Brightener(30), tmp_path)
+    assert sorted(store.decoded) == [
+        ("audio", "clip0"),
+        ("audio", "clip0"),
+        ("audio", "clip1"),
+        ("audio", "clip1"),
+        ("frames", "clip0"),
+        ("frames", "clip1"),
+    ]
+    assert [line.split(": ")[1].split(",")[0] for line in lines] == [
+        "reconstruction 1/2",
+        "cross 1/2",
+        "measured 1/2 clips",
+        "reconstruction 2/2",
+        "cross 2/2",
+        "measured 2/2 clips",
+    ]
+    assert scores.drawn == [0, 2]
+    for (clip, reconstruction, cross), chosen in zip(scores.given, clips, strict=True):
+        assert clip.chosen == chosen
+        assert (len(clip.frames), len(clip.landmarks)) == (20, 20)
+        assert np.array_equal(clip.speech, CountingStore(20, 24).audio(chosen.clip_id))
+        foreign = CountingStore(20, 24).audio(chosen.driver)
+        assert np.array_equal(clip.driving, foreign[: chosen.cross_frames * 640])
+        assert len(reconstruction) == 20
+        assert len(cross) == chosen.cross_frames
+        for kind, count in (("reconstruction", 20), ("cross", chosen.cross_frames)):
+            about = probe(tmp_path / kind / f"{chosen.clip_id}.mp4")
+            assert about.duration_s == pytest.approx(count / 25, abs=0.03)
+    assert generated._generator is None
+
+
+def test_the_model_is_loaded_for_what_is_missing_only(tmp_path: Path) -> None:
+    clips = [ChosenClip(f"clip{number}", "s", 20, f"clip{1 - number}", 20) for number in range(2)]
+    for number, kind in ((0, "reconstruction"), (0, "cross"), (1, "cross")):
+        np.save(tmp_path / f"{number:03d}-{kind}.npy", np.full((20, SIDE, SIDE, 3), 7, np.uint8))
+    loaded: list[int] = []
+
+    def load() -> Brightener:
+        loaded.append(1)
+        return Brightener(30)
+
+    scores, _, lines, _ = evaluate_with(Store(20, 20), clips, load, tmp_path)
+    assert loaded == [1]
+    assert [line.split(": ")[1] for line in lines] == [
+        "measured 1/2 clips",
+        "reconstruction 2/2, 20 frames",
+        "measured 2/2 clips",
+    ]
+    levels = [
+        (int(first[0, 0, 0, 0]), int(second[0, 0, 0, 0])) for _, first, second in scores.given
+    ]
+    assert levels[0] == (7, 7)
+    assert levels[1][0] != 7
+    assert levels[1][1] == 7
+    evaluate_with(Store(20, 20), clips, lambda: pytest.fail("all is there"), tmp_path)
+
+
+def test_pictures_hold_no_more_than_they_show(tmp_path: Path) -> None:
     clips = [ChosenClip(f"clip{number}", "s", 20, f"clip{number}", 20) for number in range(8)]
-    for number in range(len(clips)):
-        for kind in ("reconstruction", "cross"):
-            np.save(tmp_path / f"{number:03d}-{kind}.npy", video)
-    shown: list[tuple[str, str, np.ndarray]] = []
-    monkeypatch.setattr("tasks.evaluate.run.contact_sheet", lambda path, rows: shown.extend(rows))
-    monkeypatch.setattr("tasks.evaluate.run.evaluation_page", lambda *_: None)
-    _write_pictures(tmp_path, Store(), ClipList(tuple(clips), "test", ""), tmp_path, {}, [])
-    assert [row[:2] for row in shown[:3]] == [
+    store = Store(*[20] * len(clips))
+    _, rows, _, _ = evaluate_with(store, clips, lambda: Brightener(1), tmp_path)
+    assert [row[:2] for row in rows[:3]] == [
         ("clip0", "input"),
         ("clip0", "reconstruction"),
         ("clip0", "cross"),
     ]
-    assert len(shown) == 3 * SHEET_CLIPS
-    assert all(frames.base is None and len(frames) == COLUMNS for _, _, frames in shown)
+    assert len(rows) == 3 * SHEET_CLIPS
+    assert all(frames.base is None and len(frames) == COLUMNS for _, _, frames in rows)
 
 
 def test_the_same_again_is_read_back(output: Path, dataset: Path, bundle: Path) -> None:
     before = (output / "evaluation.json").stat().st_mtime_ns
     lines: list[str] = []
     again = evaluate(bundle, dataset, output, CONFIG, progress=lines.append)
-    assert again == read_evaluation(output)["metrics"]
+    assert again == read_evaluation(output)
     assert (output / "evaluation.json").stat().st_mtime_ns == before
     assert "nothing has changed" in lines[0]
 
@@ -132,7 +228,7 @@ def test_what_was_generated_before_an_interruption_is_kept(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.evaluate.run._measure_all", killed)
+        patched.setattr("tasks.evaluate.scores.Scores.add", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(bundle, dataset, tmp_path, SHORT)
     assert len(list((tmp_path / ".generated").rglob("*.npy"))) == 2
@@ -189,7 +285,7 @@ def test_the_published_syncnet_judges_and_another_says_what_is_in_sync(
     torch.manual_seed(0)
     torch.save(SyncNet().state_dict(), tmp_path / "syncnet_v2.model")
     config = replace(CONFIG, clips=1, syncnet_weights=str(tmp_path / "syncnet_v2.model"))
-    metrics = evaluate(bundle, dataset, tmp_path / "out", config)
+    metrics = evaluate(bundle, dataset, tmp_path / "out", config)["metrics"]
     assert metrics["sync_c"]["label"].startswith("syncnet_v2 on aligned crops")
     assert metrics["sync_c"]["value"] is not None
     for name in ("sync_accuracy", "in_sync_share"):
@@ -198,7 +294,7 @@ def test_the_published_syncnet_judges_and_another_says_what_is_in_sync(
     stable = replace(
         CONFIG, clips=1, stable_syncnet_weights=str(write_converted(tmp_path / "s", small_stable()))
     )
-    metrics = evaluate(bundle, dataset, tmp_path / "out", stable)
+    metrics = evaluate(bundle, dataset, tmp_path / "out", stable)["metrics"]
     for name in ("sync_accuracy", "sync_accuracy_real", "in_sync_share"):
         assert metrics[name]["label"].startswith("StableSyncNet of model.safetensors")
         assert 0 <= (metrics[name]["value"] or 0) <= 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datasets.faces.landmarks import Face
-from tasks.evaluate.clips import ChosenClip
+from tasks.evaluate.clips import ChosenClip, open_clip
 from tasks.evaluate.metrics import LIPS
 from tasks.evaluate.scores import MIN_SPEECH, Scores, _Frechet
 from tasks.registry.metric import NO_FACE
@@ -106,7 +106,8 @@ def frames(count: int, level: int) -> np.ndarray:
 
 
 def row(scores: Scores, reconstruction: np.ndarray, cross: np.ndarray) -> dict[str, float]:
-    found = scores.add(CountingStore(60, 60, level=100), CLIP, reconstruction, cross)
+    clip = open_clip(CountingStore(60, 60, level=100), CLIP)
+    found = scores.add(clip, reconstruction, cross)
     assert found["clip_id"] == "clip0"
     assert found["values"].keys() == scores.rows[-1].keys()
     return scores.rows[-1]
@@ -194,7 +195,7 @@ def test_half_of_the_frames_must_show_a_face(scores: Scores) -> None:
 def test_speech_that_is_too_short_has_no_course(scores: Scores) -> None:
     clip = ChosenClip("clip0", "speaker", MIN_SPEECH, "clip1", MIN_SPEECH - 1)
     store = CountingStore(60, 60, level=100)
-    scores.add(store, clip, frames(MIN_SPEECH, 110), frames(MIN_SPEECH - 1, 120))
+    scores.add(open_clip(store, clip), frames(MIN_SPEECH, 110), frames(MIN_SPEECH - 1, 120))
     assert scores.rows[0]["mouth_z_reconstruction"] == 4
     assert math.isnan(scores.rows[0]["mouth_z_cross"])
     assert "too short" in scores.reasons["mouth_z_cross"]

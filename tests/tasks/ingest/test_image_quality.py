@@ -12,7 +12,7 @@ from models.judges.hyperiqa import HyperIQA
 from tasks.ingest.image_quality import (
     FRAMES_PER_CLIP,
     HyperIQAScorer,
-    chosen_frames,
+    choose_frames,
     get_quality_scorer,
 )
 
@@ -32,16 +32,16 @@ def test_one_score_per_clip_whatever_their_sizes(network: HyperIQA) -> None:
     scores = HyperIQAScorer(network).score(clips)
     assert np.isnan(scores[2])
     for index in (0, 1, 3):
-        chosen = clips[index][chosen_frames(len(clips[index]))]
+        chosen = clips[index][choose_frames(len(clips[index]))]
         assert scores[index] == pytest.approx(float(network.score(chosen).mean()), abs=1e-4)
     assert len({round(score, 6) for score in scores if np.isfinite(score)}) == 3
 
 
 def test_frames_are_spread_evenly() -> None:
-    assert chosen_frames(250) == [25, 75, 125, 175, 225]
-    assert chosen_frames(2) == [0, 1]
-    assert chosen_frames(0) == []
-    assert len(chosen_frames(1000)) == FRAMES_PER_CLIP
+    assert choose_frames(250) == [25, 75, 125, 175, 225]
+    assert choose_frames(2) == [0, 1]
+    assert choose_frames(0) == []
+    assert len(choose_frames(1000)) == FRAMES_PER_CLIP
 
 
 def test_weights_that_are_not_there_give_no_scorer_unless_named(

@@ -268,7 +268,7 @@ def test_a_file_that_is_written_to_meanwhile_is_tried_again(
     (group,) = mine.plan([item])
     begun = mine.begin([group])
     item.path.write_bytes(b"longer by what came while it was read")
-    value = {"digest": "0", "video_seconds": 2.0, "rows": [dict(clip_row(item).as_dict())]}
+    value = {"digest": "0", "video_seconds": 2.0, "rows": [clip_row(item).as_row()]}
     outcome = Outcome(item.key, value, Reason.NONE, "", 1, 0.5)
     entry = mine.finish(group, GroupOutcome(group.name, (outcome,), None), [], begun)
     assert [row["reason"] for row in entry.sources[0].rows] == ["not_read"]

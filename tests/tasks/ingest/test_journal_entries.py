@@ -82,7 +82,7 @@ def test_an_entry_comes_back_from_its_json_as_it_was(tmp_path: Path) -> None:
     finish(journal_of(tmp_path), make_item(tmp_path, "a.mp4"))
     (entry,) = journal_of(tmp_path).entries()
     assert entry.shards
-    assert GroupEntry.from_dict(entry.as_dict()) == entry
+    assert GroupEntry.from_record(entry.as_record()) == entry
 
 
 def test_changes_are_counted_and_named_by_kind(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Thresholds decide where nothing was decided before, in a fixed order."""
 
 import math
+from typing import cast
 
 import pytest
 
 from datasets.errors import Reason, UserError
-from datasets.shards.records import ClipRow
+from datasets.shards.records import ClipRow, LedgerRow
 from tasks.ingest.verdicts import NO_QUALITY, Thresholds, apply_thresholds
 from tasks.sync.signals import MIN_CONFIDENCE
 
@@ -22,8 +23,9 @@ GOOD = {
 }
 
 
-def row(**changes: float | str) -> dict[str, object]:
-    return ClipRow(path="a.mp4", clip_id="a").as_dict() | GOOD | changes
+def row(**changes: float | str) -> LedgerRow:
+    known = {**ClipRow(path="a.mp4", clip_id="a").as_row(), **GOOD, **changes}
+    return cast(LedgerRow, known)
 
 
 def test_a_clip_that_meets_all_is_accepted() -> None:

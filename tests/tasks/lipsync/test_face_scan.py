@@ -119,8 +119,12 @@ def test_a_small_face_is_found_within_two_frames_of_a_cut(medium_shots: Path) ->
 
 
 def test_only_what_is_shown_is_read(medium_shots: Path) -> None:
-    told: list[tuple[int, int]] = []
-    scan = scan_video(medium_shots, lambda *done: told.append(done), until_s=0.2)
+    told: list[tuple[int, int | None]] = []
+
+    def progress(done: int, total: int | None, note: str = "") -> None:
+        told.append((done, total))
+
+    scan = scan_video(medium_shots, progress, until_s=0.2)
     assert len(scan.times_s) == 5
     assert scan.duration_s == pytest.approx(0.2)
     assert scan.video_s == pytest.approx(24 / 25, abs=0.01)

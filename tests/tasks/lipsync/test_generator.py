@@ -10,15 +10,16 @@ import torch
 from datasets.errors import UserError
 from models.audio.mel_tokens import MelTokens
 from models.audio.whisper_tokens import WhisperTokens
+from models.audio.windows import window_starts
 from models.latentsync.model import LatentSync
 from tasks.lipsync.generator import (
     BLOCK,
     FADE,
+    OVERLAP,
     STRIDE,
     FaceGenerator,
     SpeechTokens,
     interleaved,
-    window_starts,
 )
 from tests.support.fake_generator import Brightener
 from tests.support.small_models import shaken, small_config
@@ -26,7 +27,7 @@ from tests.support.small_models import shaken, small_config
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 28, 29, 97])
 def test_windows_cover_every_frame_and_overlap(count: int) -> None:
-    starts = window_starts(count, 16)
+    starts = window_starts(count, 16, OVERLAP)
     covered = {start + offset for start in starts for offset in range(16)}
     assert covered >= set(range(count))
     assert starts == sorted(set(starts))
@@ -145,7 +146,7 @@ def test_references_are_asked_for_by_window() -> None:
     speech = generator.speech(np.zeros(640 * 30, np.float32))
     faces = iter(np.zeros((30, 8, 8, 3), np.uint8))
     list(generator.stream(faces, np.arange(30) / 25, speech, reference))
-    assert asked == [list(range(start, start + 16)) for start in window_starts(30, 16)]
+    assert asked == [list(range(start, start + 16)) for start in window_starts(30, 16, OVERLAP)]
 
 
 class Witness(Brightener):
@@ -251,11 +252,11 @@ def test_all_but_a_few_tokens_are_of_one_block_alone() -> None:
 
 
 def test_windows_begin_where_they_should() -> None:
-    assert window_starts(16, 16) == [0]
-    assert window_starts(28, 16) == [0, 12]
-    assert window_starts(29, 16) == [0, 12, 13]
+    assert window_starts(16, 16, OVERLAP) == [0]
+    assert window_starts(28, 16, OVERLAP) == [0, 12]
+    assert window_starts(29, 16, OVERLAP) == [0, 12, 13]
     assert window_starts(40, 16, overlap=8) == [0, 8, 16, 24]
-    assert window_starts(3, 16) == [0]
+    assert window_starts(3, 16, OVERLAP) == [0]
 
 
 class Scripted(Brightener):

@@ -12,6 +12,7 @@ import torch
 
 from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, write_flac
+from datasets.progress import Progress
 from tasks.lipsync import parts as parts_module
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.face_scan import FaceScan
@@ -72,9 +73,9 @@ def generator(monkeypatch: pytest.MonkeyPatch) -> Mixing:
     return mixing
 
 
-def stopped_at(frame: int) -> object:
-    def progress(step: str, done: int, total: int) -> None:
-        if step == "repainting faces" and done == frame:
+def stopped_at(frame: int) -> Progress:
+    def progress(done: int, total: int | None, note: str = "") -> None:
+        if note == "repainting faces" and done == frame:
             raise KeyboardInterrupt
 
     return progress
@@ -88,7 +89,7 @@ def test_what_comes_after_an_interruption_is_the_same(
     lip_sync_video(*inputs, whole, tmp_path)
     windows = generator.windows
     with pytest.raises(KeyboardInterrupt):
-        lip_sync_video(*inputs, again, tmp_path, progress=stopped_at(frame))  # type: ignore[arg-type]
+        lip_sync_video(*inputs, again, tmp_path, progress=stopped_at(frame))
     assert not again.exists()
     kept = sorted(path.name for path in (tmp_path / ".again.mp4.parts").glob("part-*"))
     assert len(kept) == (frame - 1) // 20
@@ -108,7 +109,7 @@ def test_another_job_of_the_same_output_begins_anew(
     whole, again = tmp_path / "whole.mp4", tmp_path / "again.mp4"
     lip_sync_video(*inputs, whole, tmp_path, seed=2)
     with pytest.raises(KeyboardInterrupt):
-        lip_sync_video(*inputs, again, tmp_path, progress=stopped_at(50))  # type: ignore[arg-type]
+        lip_sync_video(*inputs, again, tmp_path, progress=stopped_at(50))
     generator.windows = 0
     lip_sync_video(*inputs, again, tmp_path, seed=2)
     windows = generator.windows

@@ -181,23 +181,21 @@ def test_silent_speech_is_said_to_be_silent(
 def test_progress_is_told(
     portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
 ) -> None:
-    told: list[tuple[str, int, int]] = []
-    lip_sync_video(
-        portrait,
-        speech,
-        tmp_path / "out.mp4",
-        tmp_path,
-        progress=lambda *values: told.append(values),
-    )
-    assert list(dict.fromkeys(step for step, _, _ in told)) == [
+    told: list[tuple[int, int | None, str]] = []
+
+    def progress(done: int, total: int | None, note: str = "") -> None:
+        told.append((done, total, note))
+
+    lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path, progress=progress)
+    assert list(dict.fromkeys(step for _, _, step in told)) == [
         "reading the speech",
         "loading the model",
         "finding faces",
         "repainting faces",
         "writing the video",
     ]
-    assert ("finding faces", 30, 30) in told
-    assert told[-2] == ("repainting faces", 48, 48)
+    assert (30, 30, "finding faces") in told
+    assert told[-2] == (48, 48, "repainting faces")
 
 
 @pytest.mark.parametrize("fps", [25, 25.0])

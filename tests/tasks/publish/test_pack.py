@@ -1,6 +1,7 @@
 """Packing gives the same bytes for the same clips, and takes nothing that is not its own."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -43,9 +44,9 @@ def items(folder: Path) -> list[SourceItem]:
 
 
 def ingest(out: Path, sources: list[SourceItem], thresholds: Thresholds | None = None) -> None:
-    """Three clips of each source, of confidence 2, 4 and 6 or 5, 7 and 3."""
+    """Three clips of each new source, of confidence 2, 4 and 6 or 5, 7 and 3."""
     journal = Journal(LocalStore(out), IngestConfig(), 0.0)
-    for group in journal.plan(sources):
+    for group in journal.plan(journal.changes(sources).todo):
         rows = {
             item.key: [
                 clip_row(item, number, 2 + (sources.index(item) * 3 + 2 * number) % 6)
@@ -100,7 +101,7 @@ def test_shards_hold_the_accepted_clips_split_by_speaker(out: Path) -> None:
             assert members["mp4"].startswith(f"mp4 of {key} ".encode())
             speakers[entry["split"]].add(owner[key])
             found.append(key)
-    good = [row["clip_id"] for row in ledger.accepted(made.rows)]
+    good = [row["clip_id"] for row in ledger.select_accepted(made.rows)]
     assert sorted(found) == sorted(good)
     assert len(good) == 30
     assert speakers["train"]
@@ -238,6 +239,19 @@ def test_nothing_is_written_where_nothing_has_changed(out: Path) -> None:
         assert verify(out) == []
 
 
+def test_a_shard_that_was_cut_in_place_is_made_anew(out: Path, sources: list[SourceItem]) -> None:
+    """It is cut in staging, too: both names are of one file."""
+    first = issue(out)
+    before = content(out)
+    os.truncate(out / "shards" / read_index(out)["shards"][0]["name"], 512)
+    assert Journal(LocalStore(out), IngestConfig(), 0.0).changes(sources).todo
+    ingest(out, sources)
+    again = issue(out)
+    assert verify(out) == []
+    assert (len(again.rows), again.inputs) == (len(first.rows), first.inputs)
+    assert content(out)["ledger.parquet"] == before["ledger.parquet"]
+
+
 def test_the_receipt_says_how_it_was_made(tmp_path: Path, out: Path) -> None:
     thresholds = Thresholds(min_confidence=4.0)
     issue(out, thresholds)
@@ -254,11 +268,11 @@ def test_the_receipt_says_how_it_was_made(tmp_path: Path, out: Path) -> None:
 
 def test_nothing_accepted_is_still_a_dataset_with_a_ledger(out: Path) -> None:
     made = issue(out, Thresholds(min_confidence=99))
-    assert ledger.accepted(made.rows) == []
+    assert ledger.select_accepted(made.rows) == []
     assert json.loads((out / "index.json").read_text())["shards"] == []
     assert made.summary()["reasons"] == {"low_confidence": 36}
     refused = [{"verdict": "rejected", "reason": each} for each in "accbb"]
-    assert [*ledger.reasons(refused).items()] == [("b", 2), ("c", 2), ("a", 1)]
+    assert [*ledger.count_reasons(refused).items()] == [("b", 2), ("c", 2), ("a", 1)]
 
 
 def test_a_version_with_clips_is_not_replaced_by_one_without(out: Path) -> None:
@@ -338,7 +352,7 @@ def test_only_shards_whose_clips_change_are_written_anew(
         return original(store, name)
 
     monkeypatch.setattr(pack, "read_samples", watched)
-    done: list[tuple[int, int]] = []
+    done: list[tuple[object, ...]] = []
     made = publish(
         LocalStore(out),
         Journal(LocalStore(out), IngestConfig(), 0.0),
@@ -347,7 +361,7 @@ def test_only_shards_whose_clips_change_are_written_anew(
         {},
         on_progress=lambda *counts: done.append(counts),
     )
-    assert len(ledger.accepted(made.rows)) == 11
+    assert len(ledger.select_accepted(made.rows)) == 11
     assert read == ["test"]
     assert done == [(0, 1), (1, 1)]
     assert verify(out) == []

@@ -1,7 +1,10 @@
+from typing import cast
+
 import pytest
 
+from datasets.shards.records import LedgerRow
 from tasks.ingest.verdicts import Thresholds, apply_thresholds
-from tasks.publish.relabel import relabel_report
+from tasks.publish.relabel import compare_verdicts
 from tests.support.card_rows import make_rows
 
 
@@ -16,7 +19,7 @@ def row(clip: str, reason: str = "") -> dict[str, str]:
 def test_clips_that_came_and_went_are_counted_by_reason() -> None:
     before = [row("a"), row("b"), row("c", "dark"), row("d", "dark"), row("e", "blurry"), row("")]
     after = [row("e", "dark"), row("d"), row("c"), row("b", "blurry"), row("a"), row("", "silent")]
-    report = relabel_report(before, after)
+    report = compare_verdicts(before, after)
     assert report.newly_accepted == {"dark": 2}
     assert report.newly_refused == {"blurry": 1}
     assert (report.other_reason, report.accepted, report.refused) == (1, 3, 2)
@@ -33,7 +36,7 @@ def test_clips_that_came_and_went_are_counted_by_reason() -> None:
 
 def test_the_same_rows_are_no_change() -> None:
     rows = make_rows(100)
-    report = relabel_report(rows, rows[::-1])
+    report = compare_verdicts(rows, rows[::-1])
     assert not report.changed
     assert report.other_reason == 0
     assert report.accepted == sum(each["verdict"] == "accepted" for each in rows)
@@ -42,10 +45,11 @@ def test_the_same_rows_are_no_change() -> None:
 def test_a_stricter_threshold_takes_what_a_laxer_one_gives_back() -> None:
     rows = make_rows(1000)
     measured = [
-        each | {"reason": "", "stage": ""} if each["stage"] == "verdict" else each for each in rows
+        cast(LedgerRow, each | {"reason": "", "stage": ""} if each["stage"] == "verdict" else each)
+        for each in rows
     ]
     strict = apply_thresholds(measured, Thresholds(min_confidence=6.0))
-    there, back = relabel_report(rows, strict), relabel_report(strict, rows)
+    there, back = compare_verdicts(rows, strict), compare_verdicts(strict, rows)
     assert there.newly_refused == {"low_confidence": there.newly_refused["low_confidence"]}
     assert there.newly_refused["low_confidence"] > 100
     assert back.newly_accepted == there.newly_refused
@@ -55,6 +59,6 @@ def test_a_stricter_threshold_takes_what_a_laxer_one_gives_back() -> None:
 
 def test_rows_of_other_clips_are_refused() -> None:
     with pytest.raises(ValueError, match="one side only, such as 'b'"):
-        relabel_report([row("a")], [row("a"), row("b")])
+        compare_verdicts([row("a")], [row("a"), row("b")])
     with pytest.raises(ValueError, match="'a' is there more than once"):
-        relabel_report([row("a"), row("a")], [row("a"), row("a")])
+        compare_verdicts([row("a"), row("a")], [row("a"), row("a")])

@@ -11,20 +11,21 @@ import torch
 from safetensors.torch import save_file
 
 from datasets.media import VideoWriter, probe, write_flac
+from datasets.store.atomic import content_digest
 from flows.import_weights import main
 from models.audio.whisper_tokens import WhisperTokens
 from models.autoencoder import KLAutoencoder
 from models.convert.unet import unet_to_reference
 from models.latentsync.model import LatentSync
-from models.syncnet.stable import StableSyncNet
+from models.syncnet.stable import Config, EncoderConfig, StableSyncNet
+from models.syncnet.stable_blocks import Factor
 from models.unet import LipSyncUNet
-from tasks.evaluate.judge import sync_judge
+from tasks.evaluate.judge import load_sync_judge
 from tasks.lipsync.generator import FaceGenerator
 from tasks.lipsync.video import lip_sync_video
 from tasks.registry.import_weights import build_bundle, register_bundle
 from tasks.registry.third_party import Files
-from tasks.registry.versions import CANDIDATE, get_alias, resolve
-from tasks.weights.store import sha256_of
+from tasks.registry.versions import CANDIDATE, Registry, resolve
 from tests.models.audio.test_whisper_tokens import openai_weights
 from tests.models.autoencoder.test_kl import old_names
 from tests.support.fake_bundle import store_uri
@@ -34,14 +35,14 @@ from tests.support.small_models import PUBLISHED, shaken
 __all__ = ["store_uri"]
 
 CPU = torch.device("cpu")
-AUDIO = [[2, 1], 2, 2, 1, 2, 2, [2, 3]]
-VISUAL = [[1, 2], 2, 2, 2, 2, 2, 2, 2]
+AUDIO: list[Factor] = [[2, 1], 2, 2, 1, 2, 2, [2, 3]]
+VISUAL: list[Factor] = [[1, 2], 2, 2, 2, 2, 2, 2, 2]
 
 
-def syncnet_config(channels: int = 48) -> dict[str, dict[str, Any]]:
+def syncnet_config(channels: int = 48) -> Config:
     """The published strides, so the published windows, with few channels."""
 
-    def encoder(inputs: int, factors: list[Any]) -> dict[str, Any]:
+    def encoder(inputs: int, factors: list[Factor]) -> EncoderConfig:
         widths = [32] * (len(factors) - 1) + [64]
         blocks = [0] * len(factors)
         return {
@@ -49,6 +50,7 @@ def syncnet_config(channels: int = 48) -> dict[str, dict[str, Any]]:
             "block_out_channels": widths,
             "downsample_factors": factors,
             "attn_blocks": blocks,
+            "dropout": 0.0,
         }
 
     return {"audio_encoder": encoder(1, AUDIO), "visual_encoder": encoder(channels, VISUAL)}
@@ -62,7 +64,7 @@ def write_unet(path: Path, **options: Any) -> LipSyncUNet:
     return unet
 
 
-def write_syncnet(path: Path, config: dict[str, dict[str, Any]]) -> StableSyncNet:
+def write_syncnet(path: Path, config: Config) -> StableSyncNet:
     torch.manual_seed(3)
     network = StableSyncNet(config)
     torch.save({"global_step": 5, "state_dict": network.state_dict()}, path)
@@ -135,7 +137,7 @@ def test_the_networks_are_those_of_the_files(bundle: Path, folder: Path) -> None
 
 
 def test_its_sync_network_judges(bundle: Path, folder: Path) -> None:
-    judge: Any = sync_judge("", bundle, CPU)
+    judge: Any = load_sync_judge("", bundle, CPU)
     state = torch.load(folder / "syncnet.pt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, state[key]) for key, value in judge.network.state_dict().items())
     curve = judge.curve(np.zeros((33, 64, 64, 3), np.uint8), np.zeros(33 * 640, np.float32))
@@ -148,13 +150,13 @@ def test_it_says_where_it_is_from_and_that_nothing_was_trained(bundle: Path, fol
     assert about["resolution"] == 256
     for part, name in {"unet": "unet.pt", "vae": "vae.safetensors", "whisper": "tiny.pt"}.items():
         assert about["files"][part]["file"] == name
-        assert about["files"][part]["sha256"] == sha256_of(folder / name)
+        assert about["files"][part]["sha256"] == content_digest(folder / name)
 
 
 def test_it_can_be_registered_once(bundle: Path, store_uri: str) -> None:
     version = register_bundle(bundle, "published", store_uri)
     assert register_bundle(bundle, "published", store_uri) == version
-    assert get_alias("published", CANDIDATE, store_uri) == version
+    assert Registry(store_uri).alias("published", CANDIDATE) == version
     assert FaceGenerator(resolve("models:/published@candidate", store_uri)).resolution == 256
 
 

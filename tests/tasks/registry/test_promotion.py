@@ -1,14 +1,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from datasets.errors import UserError
 from tasks.registry.metric import NO_FACE
 from tasks.registry.policy import Policy, Rule, apply_policy
-from tasks.registry.promotion import Decision, _move, promote
-from tasks.registry.versions import CHAMPION, PREVIOUS, Registry, record_evaluation
+from tasks.registry.promotion import Decision, DecisionRecord, _move, promote
+from tasks.registry.versions import (
+    CHAMPION,
+    DECISION_TAG,
+    PREVIOUS,
+    Registry,
+    record_evaluation,
+)
 from tests.support.fake_bundle import evaluation, registered, store_uri
 
 __all__ = ["store_uri"]
@@ -139,14 +146,26 @@ def test_a_candidate_of_another_mask_never_becomes_champion(tmp_path: Path, stor
     assert registry.alias(name, CHAMPION) is None
 
 
-def test_a_run_killed_before_the_alias_moved_is_finished(tmp_path: Path, store_uri: str) -> None:
+def test_a_run_killed_before_the_alias_moved_is_finished(
+    tmp_path: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = "killed"
     version = registered(store_uri, name, tmp_path / "one", b"one")
     record_evaluation(name, version, store_uri, evaluation(**GOOD))
-    decided = promote(name, store_uri, policy=RULES)
     registry = Registry(store_uri)
-    registry.delete_alias(name, CHAMPION)
-    assert promote(name, store_uri, policy=RULES) == decided
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "set_alias", stop)
+        with pytest.raises(KeyboardInterrupt):
+            promote(name, store_uri, policy=RULES)
+    assert registry.alias(name, CHAMPION) is None
+    recorded = registry.version(name, version).json_tag(DECISION_TAG)
+    assert recorded is not None
+    decision = Decision.from_record(cast(DecisionRecord, recorded))
+    assert promote(name, store_uri, policy=RULES) == decision
     assert registry.alias(name, CHAMPION) == version
 
 

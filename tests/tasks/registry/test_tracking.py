@@ -4,7 +4,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from datasets.errors import UserError
-from tasks.registry.tracking import RunTracker, checked_uri, default_uri
+from tasks.registry.tracking import RunTracker, check_uri, default_uri
 from tests.support.fake_bundle import store_uri
 
 __all__ = ["store_uri"]
@@ -55,7 +55,7 @@ def test_the_artifacts_of_a_sqlite_store_lie_beside_it(store_uri: str) -> None:
 @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "/tmp/x", "sqlite"])
 def test_stores_that_cannot_work_are_refused(uri: str) -> None:
     with pytest.raises(UserError, match="cannot keep runs and models"):
-        checked_uri(uri)
+        check_uri(uri)
 
 
 def test_a_broken_store_is_one_sentence(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,20 +12,26 @@ from tasks.registry.versions import (
     CANDIDATE,
     EVALUATION_TAG,
     Registry,
-    get_alias,
     record_evaluation,
     register,
     resolve,
     set_alias,
 )
-from tests.support.fake_bundle import ABOUT, evaluation, make_bundle, registered, store_uri
+from tests.support.fake_bundle import (
+    ABOUT,
+    evaluation,
+    make_bundle,
+    registered,
+    store_uri,
+    whole_evaluation,
+)
 
 __all__ = ["store_uri"]
 
 
 def test_a_registered_bundle_comes_back_as_it_was(store_uri: str, tmp_path: Path) -> None:
     version = registered(store_uri, "roundtrip", tmp_path / "bundle", b"these")
-    assert get_alias("roundtrip", CANDIDATE, store_uri) == version
+    assert Registry(store_uri).alias("roundtrip", CANDIDATE) == version
     set_alias("roundtrip", "champion", version, store_uri)
     for reference in ("models:/roundtrip@champion", f"models:/roundtrip/{version}"):
         folder = resolve(reference, store_uri)
@@ -32,6 +40,34 @@ def test_a_registered_bundle_comes_back_as_it_was(store_uri: str, tmp_path: Path
     tags = Registry(store_uri).version("roundtrip", version).tags
     assert tags["resolution"] == "64"
     assert tags["dataset_digest"] == ABOUT["dataset_digest"]
+
+
+def test_a_version_in_a_remote_store_is_fetched_whole_and_once(
+    store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = registered(store_uri, "remote", tmp_path / "bundle", b"far")
+    version = Registry(store_uri).version("remote", number)
+    there = Path(version.source.removeprefix("file://")) / "artifacts"
+    version = replace(version, source="s3://bucket/model")
+    asked: list[str] = []
+
+    def bring(artifact_uri: str, dst_path: str, tracking_uri: str) -> str:
+        asked.append(artifact_uri)
+        came = shutil.copytree(there, Path(dst_path) / "artifacts")
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return str(came)
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", bring)
+    cache = tmp_path / "cache"
+    with pytest.raises(KeyboardInterrupt):
+        Registry(store_uri).fetch(version, cache)
+    assert not list(tmp_path.glob("cache/*"))
+    for _ in range(2):
+        folder = Registry(store_uri).fetch(version, cache)
+        assert (folder / "weights.bin").read_bytes() == b"far"
+        assert folder.parent.parent == cache
+    assert asked == ["s3://bucket/model/artifacts"] * 2
 
 
 def test_the_same_bundle_of_the_same_run_is_one_version(store_uri: str, tmp_path: Path) -> None:
@@ -91,7 +127,8 @@ def test_bundles_that_contradict_themselves_are_refused(store_uri: str, tmp_path
 
 def test_an_evaluation_is_kept_with_its_protocol_and_judge(store_uri: str, tmp_path: Path) -> None:
     version = registered(store_uri, "measured", tmp_path / "bundle", b"m")
-    content = evaluation(fid=1234567.0, ssim=0.5) | {"protocol_digest": "clips", "seconds": 3.0}
+    metrics = evaluation(fid=1234567.0, ssim=0.5)["metrics"]
+    content = whole_evaluation(metrics, protocol_digest="clips")
     content["metrics"]["lmd"] = {"value": None, "label": "x", "n": 0, "reason": "no face"}
     record_evaluation("measured", version, store_uri, content, "models:/measured/1")
     kept = Registry(store_uri).version("measured", version)

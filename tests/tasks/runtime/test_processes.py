@@ -6,7 +6,7 @@ import textwrap
 
 import psutil
 
-from tasks.runtime.processes import guarded
+from tasks.runtime.processes import guard
 
 SLEEP = [sys.executable, "-c", "import threading; threading.Event().wait()"]
 
@@ -14,7 +14,7 @@ SLEEP = [sys.executable, "-c", "import threading; threading.Event().wait()"]
 def test_what_is_left_at_the_end_of_the_block_is_killed() -> None:
     left = subprocess.Popen(SLEEP)
     # Not all descendants: those of the whole test run would be killed as well.
-    with guarded({psutil.Process(left.pid)}):
+    with guard({psutil.Process(left.pid)}):
         later = subprocess.Popen(SLEEP)
         assert left.poll() is None
     try:

@@ -15,11 +15,11 @@ from models.syncnet.syncnet_v2 import SyncNet
 from tasks.sync.networks import (
     MAX_SHIFT,
     NetworkScorer,
-    PublishedSyncNet,
     SyncCurve,
+    SyncNetV2,
     WindowSyncNet,
     _accuracy,
-    stable_syncnet,
+    load_window_syncnet,
 )
 from tasks.sync.signals import ClipSignals, OffsetScore
 from tests.support.real_bundle import make_real_bundle
@@ -208,7 +208,7 @@ def speaking_lamp(frames: int) -> tuple[np.ndarray, np.ndarray]:
 def test_syncnet_v2_finds_a_known_shift_with_our_sign(tmp_path: Path) -> None:
     path = tmp_path / "syncnet_v2.model"
     torch.save(brightness_and_energy().state_dict(), path)
-    scorer = NetworkScorer("syncnet-v2", 3.0, PublishedSyncNet(path, CPU))
+    scorer = NetworkScorer("syncnet-v2", 3.0, SyncNetV2(path, CPU))
     frames, audio = speaking_lamp(40)
     (score,) = scorer.score([signals(frames, audio, late=5)])
     # Pooling favours the louder steps, which is worth half a frame.
@@ -220,7 +220,7 @@ def test_syncnet_v2_finds_a_known_shift_with_our_sign(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_a_converted_stable_syncnet_is_searched_as_it_should(tmp_path: Path) -> None:
     network = small_stable()
-    loaded = stable_syncnet(str(write_converted(tmp_path / "converted", network)), CPU)
+    loaded = load_window_syncnet(str(write_converted(tmp_path / "converted", network)), CPU)
     assert loaded.label == "StableSyncNet of model.safetensors"
     assert (loaded.num_frames, loaded.columns, loaded.resolution) == (16, 52, 256)
     rng = np.random.default_rng(1)
@@ -242,7 +242,7 @@ def test_a_converted_stable_syncnet_is_searched_as_it_should(tmp_path: Path) -> 
 def test_bundles_are_taken_and_labelled_so(tmp_path: Path) -> None:
     bundle = make_real_bundle(tmp_path / "bundle")
     for path in (bundle, bundle / "syncnet"):
-        loaded = stable_syncnet(str(path), CPU)
+        loaded = load_window_syncnet(str(path), CPU)
         assert loaded.label == "the bundle's own FrameSyncNet (not syncnet_v2)"
     frames, audio = blinking(50, 32)
     assert np.isfinite(loaded.curve(frames, audio).distances).all()
@@ -250,20 +250,20 @@ def test_bundles_are_taken_and_labelled_so(tmp_path: Path) -> None:
 
 def test_what_is_no_sync_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="holds no sync network"):
-        stable_syncnet(str(tmp_path), CPU)
+        load_window_syncnet(str(tmp_path), CPU)
     (tmp_path / "config.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ModelFileError, match="is no JSON object"):
-        stable_syncnet(str(tmp_path), CPU)
+        load_window_syncnet(str(tmp_path), CPU)
     broken = write_converted(tmp_path / "broken", small_stable())
     (broken / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(ModelFileError, match="truncated"):
-        stable_syncnet(str(broken), CPU)
+        load_window_syncnet(str(broken), CPU)
     latent = write_converted(tmp_path / "latent", small_stable())
     about = json.loads((latent / "config.json").read_text(encoding="utf-8"))
     about["visual_encoder"]["in_channels"] = 64
     (latent / "config.json").write_text(json.dumps(about), encoding="utf-8")
     with pytest.raises(ModelFileError, match="not latents"):
-        stable_syncnet(str(latent), CPU)
+        load_window_syncnet(str(latent), CPU)
 
 
 @pytest.mark.gpu
@@ -271,6 +271,6 @@ def test_what_is_no_sync_network_is_refused(tmp_path: Path) -> None:
 def test_on_a_gpu(tmp_path: Path) -> None:
     folder = str(write_converted(tmp_path / "converted", small_stable()))
     frames, audio = blinking(60, 64)
-    cpu = stable_syncnet(folder, CPU).curve(frames, audio)
-    gpu = stable_syncnet(folder, torch.device("cuda")).curve(frames, audio)
+    cpu = load_window_syncnet(folder, CPU).curve(frames, audio)
+    gpu = load_window_syncnet(folder, torch.device("cuda")).curve(frames, audio)
     assert np.allclose(cpu.distances, gpu.distances, atol=1e-2)

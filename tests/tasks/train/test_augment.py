@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.train.augment import PLAIN, change_sound, draw_colours, draw_shift, shifted
+from tasks.train.augment import PLAIN, change_sound, draw_colours, draw_shift, shift_frames
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_colours_are_a_function_of_the_generator(frames: np.ndarray) -> None:
 
 
 def test_shift_moves_and_repeats_the_edge(frames: np.ndarray) -> None:
-    moved = shifted(frames, (2, -1))
+    moved = shift_frames(frames, (2, -1))
     np.testing.assert_array_equal(moved[:, 2:, :-1], frames[:, :-2, 1:])
     np.testing.assert_array_equal(moved[:, 0, :-1], frames[:, 0, 1:])
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.recipes.recipe import recipe
-from tasks.train.autoencoder import AutoencoderObjective, psnr, run, some_frames
+from tasks.train.autoencoder import AutoencoderObjective, coding_psnr, run, some_frames
 from tasks.train.batches import autoencoder_batch
 from tasks.train.context import StageContext, Stores
 from tasks.train.loop import Rank
@@ -34,10 +34,10 @@ class Shifted(nn.Module):
 
 def test_psnr_is_that_of_8_bit_pictures() -> None:
     pixels = torch.zeros(3, 3, 8, 8)
-    five_levels = Shifted(5 / 127.5)
-    assert psnr(five_levels, pixels, CPU) == pytest.approx(20 * math.log10(255 / 5), abs=0.01)
+    expected = 20 * math.log10(255 / 5)
+    assert coding_psnr(Shifted(5 / 127.5), pixels, CPU) == pytest.approx(expected, abs=0.01)
     # An error that rounding hides is no error.
-    assert psnr(Shifted(0.1 / 127.5), pixels + 0.5 / 127.5, CPU) > 100
+    assert coding_psnr(Shifted(0.1 / 127.5), pixels + 0.5 / 127.5, CPU) > 100
 
 
 def test_the_loss_is_the_mean_squared_error_and_its_psnr(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
+from datasets.faces.points import OUTER_LIPS
 from datasets.shards.clips import ClipStore
 from models.audio.mel import mel_spectrogram, mel_window
 from models.audio.mel_tokens import MelTokens
@@ -19,12 +20,12 @@ from tasks.train.batches import (
     UNetBatch,
     autoencoder_batch,
     mouth_boxes,
-    sampled_columns,
+    sample_columns,
     sync_batch,
     unet_batch,
 )
 from tests.support.counting_store import CountingStore, LevelTokens, shown
-from tests.support.talking_boxes import LIPS, SIDE, make_dataset
+from tests.support.talking_boxes import SIDE, make_dataset
 
 DEBUG = recipe("debug")
 
@@ -146,13 +147,13 @@ def test_the_mel_of_a_window_is_that_of_the_clip(store: ClipStore) -> None:
 
 def test_columns_are_interpolated() -> None:
     mel = np.array([[0.0, 1.0, 3.0]], np.float32)
-    found = sampled_columns(mel, np.array([-1.0, 0.5, 1.5, 2.0, 9.0]))
+    found = sample_columns(mel, np.array([-1.0, 0.5, 1.5, 2.0, 9.0]))
     np.testing.assert_allclose(found, [[0.0, 0.5, 2.0, 3.0, 3.0]])
 
 
 def test_mouth_boxes_hold_the_lips() -> None:
     landmarks = np.zeros((1, 478, 2), np.float32)
-    landmarks[:, LIPS] = (30, 44)
+    landmarks[:, OUTER_LIPS] = (30, 44)
     landmarks[:, 61], landmarks[:, 291] = (20, 40), (40, 50)
     left, top, right, bottom = mouth_boxes(landmarks, 64)[0]
     assert (left, right) == pytest.approx((13 / 64, 47 / 64))

@@ -3,12 +3,13 @@
 import errno
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from models.files.errors import ModelFileError
-from tasks.train.checkpoints import load_state, save_state, trained_weights
+from tasks.train.checkpoints import load_state, load_trained_weights, save_state
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -36,17 +37,29 @@ def test_a_failed_write_keeps_the_previous_file(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
     path = tmp_path / "checkpoint.pt"
     save_state(path, {"step": 1})
-    (tmp_path / "checkpoint.pt.tmp").symlink_to(full)
+    honest = Path.open
+
+    def on_the_full_one(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        file = honest(self, mode, *rest, **more)
+        return honest(full, "wb") if mode == "xb" else file
+
+    monkeypatch.setattr(Path, "open", on_the_full_one)
     with pytest.raises(OSError, match="No space") as caught:
         save_state(path, {"step": 2, "network": {"w": torch.zeros(1 << 20)}})
     assert caught.value.errno == errno.ENOSPC
     assert load_state(path)["step"] == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
+    (tmp_path / ".checkpoint.pt.0123abcd.tmp").write_bytes(b"half")
+    save_state(tmp_path / "checkpoint.pt", {"step": 1})
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -77,8 +90,8 @@ def test_the_averaged_weights_are_handed_on(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     network = {"w": torch.zeros(2), "buffer": torch.ones(2)}
     save_state(path, {"network": network, "average": {"w": torch.full((2,), 5.0)}})
-    weights = trained_weights(path)
+    weights = load_trained_weights(path)
     assert weights["w"].tolist() == [5, 5]
     assert weights["buffer"].tolist() == [1, 1]
     save_state(path, {"network": network, "average": {}})
-    assert trained_weights(path)["w"].tolist() == [0, 0]
+    assert load_trained_weights(path)["w"].tolist() == [0, 0]

@@ -13,7 +13,7 @@ from models.latentsync.model import LatentSync
 from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import load_syncnet
-from tasks.train.checkpoints import trained_weights
+from tasks.train.checkpoints import load_trained_weights
 from tasks.train.export import check_place, run_metrics, save_bundle
 from tasks.train.loop import Rank
 from tasks.train.stages import PrintReporter, TrainingJob, run_stages
@@ -39,15 +39,15 @@ def test_the_bundle_is_what_was_trained(job: TrainingJob) -> None:
     assert about["resolution"] == 64
     assert about["audio"] == "mel"
     model = LatentSync.load(folder, CPU)
-    trained = trained_weights(job.output / "stage2" / "checkpoint.pt")
+    trained = load_trained_weights(job.output / "stage2" / "checkpoint.pt")
     assert trained.keys() == model.unet.state_dict().keys()
     for name, value in model.unet.state_dict().items():
         assert torch.equal(value, trained[name]), name
-    coder = trained_weights(job.output / "autoencoder" / "checkpoint.pt")
+    coder = load_trained_weights(job.output / "autoencoder" / "checkpoint.pt")
     for name, value in model.autoencoder.state_dict().items():
         assert torch.equal(value, coder[name]), name
     judge = load_syncnet(folder / "syncnet", CPU)
-    heard = trained_weights(job.output / "syncnet" / "checkpoint.pt")
+    heard = load_trained_weights(job.output / "syncnet" / "checkpoint.pt")
     for name, value in judge.network.state_dict().items():
         assert torch.equal(value, heard[name]), name
 
@@ -85,5 +85,10 @@ def test_a_folder_of_the_users_is_not_replaced(job: TrainingJob, tmp_path: Path)
     (tmp_path / "bundle").mkdir()
     check_place(tmp_path)
     (tmp_path / "bundle" / "thesis.txt").touch()
+    with pytest.raises(UserError, match="something other than a bundle"):
+        check_place(tmp_path)
+    (tmp_path / "bundle" / "thesis.txt").rename(tmp_path / "thesis.txt")
+    (tmp_path / "bundle").rmdir()
+    (tmp_path / "thesis.txt").rename(tmp_path / "bundle")
     with pytest.raises(UserError, match="something other than a bundle"):
         check_place(tmp_path)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from tasks.recipes.config import StageConfig
-from tasks.train.checkpoints import load_state, save_state, trained_weights
+from tasks.train.checkpoints import load_state, load_trained_weights, save_state
 from tasks.train.curves import METRICS
 from tasks.train.loop import (
     Objective,
@@ -135,7 +135,7 @@ def test_logged_values_are_means_over_the_interval(tmp_path: Path) -> None:
 def test_averaged_weights_are_handed_on(tmp_path: Path) -> None:
     toy = Toy()
     run(toy, tmp_path, config())
-    handed = trained_weights(tmp_path / "checkpoint.pt")
+    handed = load_trained_weights(tmp_path / "checkpoint.pt")
     raw = load_state(tmp_path / "checkpoint.pt")["network"]
     for name, value in toy.network.state_dict().items():
         assert torch.equal(value, handed[name]), name
@@ -146,7 +146,7 @@ def test_averaged_weights_are_handed_on(tmp_path: Path) -> None:
 def test_a_stage_of_no_steps_still_hands_on(tmp_path: Path) -> None:
     toy = Toy()
     run(toy, tmp_path, config(steps=0))
-    handed = trained_weights(tmp_path / "checkpoint.pt")
+    handed = load_trained_weights(tmp_path / "checkpoint.pt")
     assert torch.equal(handed["0.weight"], toy.network[0].weight)  # type: ignore[index]
 
 
@@ -292,7 +292,7 @@ def test_averaged_weights_follow_fast_at_first(tmp_path: Path) -> None:
 def test_without_averaging_the_last_weights_are_handed_on(tmp_path: Path) -> None:
     goal = pulled(tmp_path, [1.0] * 3)
     assert goal.weight.item() == pytest.approx(1.7)
-    assert trained_weights(tmp_path / "checkpoint.pt")["weight"].item() == goal.weight.item()
+    assert load_trained_weights(tmp_path / "checkpoint.pt")["weight"].item() == goal.weight.item()
     assert load_state(tmp_path / "checkpoint.pt")["average"] == {}
 
 

@@ -9,6 +9,7 @@ import pytest
 from tasks.recipes.recipe import recipe
 from tasks.registry.tracking import client
 from tasks.train.mlflow_runs import (
+    TrainingResult,
     closing_runs,
     earlier_result,
     keep_result,
@@ -81,11 +82,12 @@ def test_numbers_of_all_stages_are_on_the_parent(job: TrainingJob) -> None:
 def test_a_result_is_found_again_only_for_the_same_run(job: TrainingJob, tmp_path: Path) -> None:
     bundle = job.output / "bundle"
     bundle.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {
+    result: TrainingResult = {
         "run_id": "r",
         "model_version": None,
         "bundle": str(bundle),
         "metrics": {},
+        "seconds": {},
     }
     assert earlier_result(job, "m", False) is None
     keep_result(job, "m", result)

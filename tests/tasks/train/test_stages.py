@@ -20,8 +20,8 @@ from tasks.train.stages import (
     TrainingJob,
     check,
     main,
+    read_result,
     remaining,
-    result,
     run_stages,
     stage_digests,
 )
@@ -69,7 +69,7 @@ def curve(job: TrainingJob, stage: str) -> str:
 
 def test_every_stage_is_finished_with_its_numbers(whole: TrainingJob) -> None:
     assert remaining(whole) == []
-    done = {name: result(whole, name) for name in STAGES}
+    done = {name: read_result(whole, name) for name in STAGES}
     assert done["autoencoder"] is not None
     assert done["autoencoder"]["metrics"]["psnr_db"] > 20
     assert done["syncnet"] is not None

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from models.files.errors import ModelFileError
-from tasks.weights.addresses import checked_address, mirrored
+from tasks.weights.addresses import checked_address, mirrored, on_the_hub
+from tasks.weights.table import WEIGHTS
 
 URL = "https://example.org/w.pt"
 
@@ -65,3 +66,37 @@ def test_an_address_without_its_scheme(
     # It may be the name of a folder, though.
     (tmp_path / mirror).mkdir(parents=True)
     assert mirrored(URL, "w.pt", mirror).startswith("file:///")
+
+
+FILE = "https://huggingface.co/some/model/resolve/main/deep/w%20x.pt"
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No login of this machine's."""
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+
+
+@pytest.mark.usefixtures("nobody")
+def test_the_hub_is_where_its_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert on_the_hub(FILE) == (FILE, {})
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:8000/hub/")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    address = "http://127.0.0.1:8000/hub/some/model/resolve/main/deep/w%20x.pt"
+    assert on_the_hub(FILE) == (address, {"Authorization": "Bearer secret"})
+    # Other servers learn nothing.
+    for other in (URL, "https://huggingface.co.example.org/some/model/resolve/main/w.pt"):
+        assert on_the_hub(other) == (other, None)
+    monkeypatch.setenv("HF_ENDPOINT", "s3://hub")
+    with pytest.raises(ModelFileError, match=r"HF_ENDPOINT does not work: .*scheme is 's3'"):
+        on_the_hub(FILE)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_every_file_of_the_hub_is_known_as_one() -> None:
+    hub = [row.url for row in WEIGHTS if "huggingface" in row.url]
+    assert hub
+    assert all(on_the_hub(url) == (url, {}) for url in hub)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.fetch.policy import Clock
 from tasks.weights import store
 from tasks.weights.command import main
 from tasks.weights.lock import LOCK_FILE
@@ -29,7 +30,8 @@ def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WEIGHTS_OFFLINE", "HF_HUB_OFFLINE", "WEIGHTS_MIRROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
-    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("tried again"))
+    clock = Clock(sleep=lambda _: pytest.fail("tried again"))
+    monkeypatch.setattr("tasks.weights.download.Clock", lambda: clock)
 
 
 @pytest.fixture

@@ -203,6 +203,49 @@ def test_mirrors_take_the_place_of_the_source(
     assert len(server.requests) == 1
 
 
+HUB = "https://huggingface.co/some/model/resolve/main/w.pt"
+
+
+def test_the_hub_goes_on_after_a_cut_and_a_killed_run(
+    weight: Weight, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    server.content["some/model/resolve/main/w.pt"] = BODY
+    server.break_after = [1_000, 2_000, 0, 0]
+    row = replace(weight, url=HUB)
+    with pytest.raises(ModelFileError, match=r"ended after 3,000 of 25,600 bytes"):
+        get(row, tmp_path)
+    server.break_after = []
+    assert get(row, tmp_path).read_bytes() == BODY
+    assert [asked for _, asked in server.requests][-1] == "bytes=3000-"
+    assert sorted(each.name for each in (tmp_path / "kind").iterdir()) == ["w.pt", "w.pt.lock"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_the_hub_shows_not_to_everybody(
+    status: int,
+    weight: Weight,
+    server: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    server.statuses = [status]
+    with pytest.raises(ModelFileError, match=f"HTTP {status} .*`hf auth login` or set HF_TOKEN"):
+        get(replace(weight, url=HUB), tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_a_mirror_comes_before_the_hub_and_is_told_no_token(
+    weight: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    with raw_server(answer(BODY)) as mirror:
+        monkeypatch.setenv("WEIGHTS_MIRROR", mirror.address)
+        get(replace(weight, url=HUB), tmp_path)
+    assert b"secret" not in mirror.requests[0]
+
+
 def test_two_at_once_fetch_once(weight: Weight, server: Files, tmp_path: Path) -> None:
     paths: list[Path] = []
     threads = [
@@ -234,7 +277,7 @@ def test_a_verified_file_is_read_once_and_never_fetched(
         read.append(path)
         return DIGEST
 
-    monkeypatch.setattr(store, "sha256_of", watched)
+    monkeypatch.setattr(store, "content_digest", watched)
     for row in (weight, replace(weight, name="other", file="kind/o.pt", size=None, sha256=None)):
         path = tmp_path / row.file
         path.parent.mkdir(exist_ok=True)

@@ -1,0 +1,54 @@
+"""What Prefect and Ray read from the environment when nobody has set it.
+
+Prefect reads its settings when it is imported, so `flows/__init__.py` sets them: it is imported
+before any file of `flows`. Someone who has set `PREFECT_API_URL`, or a profile with one, keeps
+their own server and settings.
+"""
+
+import os
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+
+HOME = Path("runs/prefect")
+"""Kept across runs: making Prefect's SQLite file takes longer than starting its server."""
+STARTUP_S = 300.0
+"""How long Prefect's own server may take to start: the first start makes the SQLite file, and on a
+machine that is busy otherwise that takes long."""
+
+_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(int(STARTUP_S)),
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_CLI_PROMPT": "false",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+
+def local_environment() -> None:
+    """Set what Prefect and Ray read from the environment, unless the user has set it."""
+    if has_server():
+        return
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    folder = os.environ.setdefault("PREFECT_HOME", str(HOME.absolute()))
+    # Prefect warns instead of making the folders above its own; what else is wrong with the
+    # place it says itself.
+    with suppress(OSError):
+        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+
+
+def has_server() -> bool:
+    """Whether the user has named a Prefect server, by variable or by active profile."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    folder = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH", folder / "profiles.toml"))
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    active = os.environ.get("PREFECT_PROFILE", content.get("active", ""))
+    return "PREFECT_API_URL" in content.get("profiles", {}).get(active, {})

@@ -1,0 +1,121 @@
+"""The command `latentsync-flows`, and which packages belong to it.
+
+    latentsync-flows refresh-dataset --source folder --input VIDEOS
+
+is `python -m flows.refresh_dataset --source folder --input VIDEOS` from any folder. Nothing but the
+standard library is imported before a command is chosen.
+"""
+
+import importlib
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+NAME = "latentsync-flows"
+ROOT = Path(__file__).resolve().parent
+PACKAGES = ("flows", "tasks", "models", "datasets")
+MISTAKE = 2
+
+
+class Command(NamedTuple):
+    """A sub-command: the module whose `main` it is, and what it does."""
+
+    module: str
+    about: str
+
+
+COMMANDS = {
+    "demo": Command("flows.demo", "The whole loop by one command, on generated or own videos."),
+    "refresh-dataset": Command("flows.refresh_dataset", "Turn videos into a dataset, or add new."),
+    "relabel-dataset": Command("flows.relabel_dataset", "Judge its clips by other thresholds."),
+    "train-latentsync": Command("flows.train_latentsync", "Train a model on a dataset."),
+    "evaluate-latentsync": Command("flows.evaluate_latentsync", "Measure it on unseen speakers."),
+    "promote-model": Command("flows.promote_model", "Decide whether the candidate is champion."),
+    "lip-sync": Command("flows.lip_sync", "Give the person in a video other words."),
+    "import-weights": Command("flows.import_weights", "Make a model from published weights."),
+    "weights": Command("tasks.weights.command", "List and fetch published weights."),
+    "convert": Command("models.convert.command", "Convert published checkpoints, and back."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sub-command.
+
+    Args:
+        argv: its name and arguments; None: those of this process.
+
+    Returns:
+        Exit code: the sub-command's own; 2 where there is no such sub-command.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    first = given[0] if given else "--help"
+    if first in ("--help", "-h"):
+        print(usage())
+        return 0
+    if first == "--version":
+        print(f"{NAME} {version()}")
+        return 0
+    if first not in COMMANDS:
+        kind = "option" if first.startswith("-") else "command"
+        near = get_close_matches(first.replace("_", "-"), COMMANDS)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        print(f"{NAME}: there is no {kind} {first!r}: {hint}--help lists all", file=sys.stderr)
+        return MISTAKE
+    refuse_foreign_packages()
+    module = importlib.import_module(COMMANDS[first].module)
+    return int(module.main(given[1:], prog=f"{NAME} {first}"))
+
+
+def usage() -> str:
+    """What there is, a line for each sub-command."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}s}  {command.about}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {NAME} COMMAND ...",
+            "",
+            "LatentSync lip-sync as a workflow. Relative paths are those of the folder it is",
+            "called in, where `runs` takes what no place was named for.",
+            "",
+            *lines,
+            "",
+            f"`{NAME} COMMAND --help` explains a command.",
+        ]
+    )
+
+
+def refuse_foreign_packages() -> None:
+    """Look which packages Python would import under our names, without importing them.
+
+    Raises:
+        SystemExit: 2, after a sentence, where one of them is somebody else's.
+    """
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        expected = ROOT / name / "__init__.py"
+        if spec and spec.origin and Path(spec.origin).resolve() == expected:
+            continue
+        found = "nothing"
+        if spec:
+            found = spec.origin or ", ".join(spec.submodule_search_locations or [])
+        print(
+            f"the package {name!r} of {NAME} is {expected}, but Python finds {found} first: take "
+            "that off PYTHONPATH, run from another folder, uninstall it, or install "
+            f"{NAME} into an environment of its own",
+            file=sys.stderr,
+        )
+        raise SystemExit(MISTAKE)
+
+
+def version() -> str:
+    """Of the source itself: it is always run from its own folder."""
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return str(about["project"]["version"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,37 @@
+"""From what came in to what is left, and what became of the rest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Step:
+    """A count, and whether it is a good one."""
+
+    name: str
+    count: int
+    kind: Literal["", "good", "bad"] = ""
+
+
+def refusals(reasons: Mapping[str, int]) -> list[Step]:
+    """What was refused for each reason, the most frequent first."""
+    ranked = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [Step(f"refused: {reason}", count, "bad") for reason, count in ranked]
+
+
+def funnel(
+    came: Sequence[tuple[str, int]], accepted: int, reasons: Mapping[str, int]
+) -> list[Step]:
+    """The steps in the order in which they are shown.
+
+    Args:
+        came: what came in, as (name, count).
+        accepted: clips.
+        reasons: of refusals, with how many there were.
+    """
+    return [
+        *(Step(name, count) for name, count in came),
+        Step("clips accepted", accepted, "good"),
+        *refusals(reasons),
+    ]

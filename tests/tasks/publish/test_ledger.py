@@ -1,0 +1,32 @@
+"""The ledger comes back as it was written, and a missing one is said."""
+
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import UserError
+from datasets.shards.records import COLUMNS
+from datasets.store.local import LocalStore
+from tasks.publish.ledger import LEDGER, ledger_bytes, previous_ledger, read_ledger
+from tests.support.card_rows import make_rows
+
+
+def test_rows_come_back(tmp_path: Path) -> None:
+    rows = [row for row in make_rows(30) if row["verdict"] == "accepted"]
+    store = LocalStore(tmp_path)
+    store.write(LEDGER, ledger_bytes(rows))
+    whole = [{name: row[name] for name in COLUMNS} for row in rows]
+    assert str(read_ledger(store)) == str(whole)
+    part = [{"clip_id": row["clip_id"], "num_frames": row["num_frames"]} for row in rows]
+    assert read_ledger(store, ("clip_id", "num_frames")) == part
+    assert previous_ledger(store, ("clip_id", "num_frames")) == part
+
+
+@pytest.mark.parametrize("content", [None, b"no parquet"])
+def test_one_that_cannot_be_read_is_said(tmp_path: Path, content: bytes | None) -> None:
+    store = LocalStore(tmp_path)
+    if content is not None:
+        store.write(LEDGER, content)
+    with pytest.raises(UserError, match=r"has no ledger.parquet that can be read .*refresh"):
+        read_ledger(store)
+    assert previous_ledger(store, ("clip_id",)) == []
