@@ -313,3 +313,31 @@ def test_where_the_video_runs_back_the_speech_goes_on(
     assert faces[:10] == [0, 1, 2, 3, 3, 2, 1, 0, 0, 1]
     assert shown == [0] * 16
     assert watching.words[:10] == list(range(10))
+
+
+def test_behind_the_speech_the_video_stays_as_it_was_with_its_own_sound(
+    brightener: Brightener, written: Iterator[list[np.ndarray]], tmp_path: Path
+) -> None:
+    frames = next(written)
+    own, video, speech = tmp_path / "own.flac", tmp_path / "v.mp4", tmp_path / "s.flac"
+    write_flac(own, np.full(16000 * 2, -0.2, np.float32), 16000)
+    write_flac(speech, np.full(16000, 0.4, np.float32), 16000)
+    head = cv2.resize(astronaut(), (300, 300))[:240].copy()
+    with VideoWriter(video, 300, 240, 25, crf=6, audio=own) as writer:
+        for _ in range(50):
+            writer.write(head)
+    output = tmp_path / "out.mp4"
+    frames.clear()
+    result = lip_sync_video(video, speech, output, tmp_path, length="keep")
+    assert (result.frames, result.faces_found) == (50, 25)
+    assert probe(output).duration_s == pytest.approx(2.0, abs=0.01)
+    originals = [frame.rgb for frame in read_frames(video, fps=None)]
+    same = [(frame == before).all() for frame, before in zip(frames, originals, strict=True)]
+    assert same == [False] * 25 + [True] * 25
+    heard = read_audio(output)
+    assert heard[2000:14000].mean() == pytest.approx(0.4, abs=0.03)
+    assert heard[18000:30000].mean() == pytest.approx(-0.2, abs=0.03)
+    assert result.notes == (
+        "2.0 s of video for 1.0 s of speech: behind the speech the video stays as it was, with its "
+        "own sound",
+    )
