@@ -1,7 +1,7 @@
 """The flow for real: a small bundle gives a small portrait another mouth."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -53,7 +53,7 @@ def said(
     """The flow with its one step as a plain function."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "repaint", module.repaint.fn)
-        return module.lip_sync.fn(
+        result = module.lip_sync.fn(
             str(video),
             str(audio),
             str(output),
@@ -61,6 +61,7 @@ def said(
             tracking_uri=f"sqlite:///{output.parent}/m.db",
             **({"steps": 1} | options),
         )
+    return cast(module.LipSyncSummary, result)
 
 
 def frames(path: Path) -> np.ndarray:
