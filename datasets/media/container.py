@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer
 
 from datasets.errors import Reason, SourceError
+from datasets.media.colour import Tags
 from datasets.media.picture import size_of
 
 log = logging.getLogger(__name__)
@@ -279,8 +280,9 @@ def probe(path: Path) -> MediaInfo:
     """
     with opened(path) as container:
         stream = video_stream(container)
+        tags = Tags.of(stream.codec_context)
         start, frame = first_frame(container)
-        width, height = size_of(frame, pixel_shape(stream))
+        width, height = size_of(frame, pixel_shape(stream), tags)
         audio = next(iter(container.streams.audio), None)
         context = audio.codec_context if audio else None
         return MediaInfo(

@@ -12,6 +12,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from datasets.media.colour import Tags
 from datasets.media.container import (
     FPS,
     decoded,
@@ -22,6 +23,7 @@ from datasets.media.container import (
     timed,
     video_stream,
 )
+from datasets.media.deinterlace import deinterlaced
 from datasets.media.picture import Converter, OneShape, Picture
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Decode a video as a stream of pictures of one size; never more than two are held.
 
-    Where pixels are not square (DV, DVD) pictures are scaled, so that faces have their shape.
+    Where pixels are not square (DV, DVD) pictures are scaled, so that faces have their shape;
+    where they are interlaced they are made whole; where they are HDR they are shown as SDR.
 
     What is not looked at is never converted to RGB.
 
@@ -92,11 +95,13 @@ def read_frames(
     """
     with opened(path) as container:
         stream = video_stream(container, threads)
+        # Before anything is decoded: decoders put their own, or none, in the same place.
+        tags = Tags.of(stream.codec_context)
         step = 1 / frame_rate(stream)
         source = _from(path, container, stream, start_s, threads)
         shown = source if fps is None else _resampled(source, fps, step)
         last: Any = None
-        converter, shape = Converter(), OneShape(pixel_shape(stream))
+        converter, shape = Converter(tags), OneShape(pixel_shape(stream))
         count, end = 0, start_s
         for time, frame in shown:
             end = max(time + step, _end_of(stream, frame))
@@ -146,7 +151,7 @@ def _from(
 ) -> Iterator[Timed]:
     """Frames from the first one on, or from a little before `start_s`."""
     rate = frame_rate(stream)
-    frames = timed(decoded(container, stream), rate)
+    frames = timed(deinterlaced(decoded(container, stream)), rate)
     zero, frame = first_of(frames)
     # Two frames early, since the nearest frame may lie before the start.
     target = zero + start_s - 2 / rate
@@ -156,14 +161,15 @@ def _from(
         return
     if frame.time is not None:
         container.seek(int(target / stream.time_base), stream=stream)
-        frames = timed(decoded(container, stream), rate)
+        frames = timed(deinterlaced(decoded(container, stream)), rate)
         first = next(frames, None)
         if first and first[0] <= target and first[1].time is not None:
             yield from _since(zero, chain([first], frames))
             return
     # Some containers cannot be entered in the middle, or only behind the target.
     with opened(path) as again:
-        yield from _since(zero, timed(decoded(again, video_stream(again, threads)), rate))
+        whole = deinterlaced(decoded(again, video_stream(again, threads)))
+        yield from _since(zero, timed(whole, rate))
 
 
 def _since(zero: float, frames: Iterable[Timed]) -> Iterator[Timed]:
