@@ -37,6 +37,7 @@ def repaint(
     bf16: bool | None,
     reference: str,
     fps: float | None,
+    tone_map: bool,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
     return lip_sync_video(
@@ -51,6 +52,7 @@ def repaint(
         bf16=bf16,
         reference=reference,
         fps=fps,
+        tone_map=tone_map,
         progress=FrameLines(say),
     )
 
@@ -68,6 +70,7 @@ def lip_sync(
     bf16: bool | None = None,
     reference: str = "",
     fps: float | None = None,
+    tone_map: bool = False,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Make the lips of a video follow other speech.
@@ -78,7 +81,7 @@ def lip_sync(
     Args:
         video: with a face that looks towards the camera.
         audio: the speech; any file with sound. It decides the length of the output.
-        output: mp4 to write.
+        output: video to write: .mp4, .m4v, .mov, .mkv or .webm.
         model: registered model such as models:/latentsync@champion, or a bundle folder.
         device: cpu, cuda, cuda:N or mps.
         steps: of the sampler; 20 to 50 as published.
@@ -91,6 +94,7 @@ def lip_sync(
         fps: convert the video to this frame rate first; 25 is what the networks were trained at
             and what the published program does. By default the video keeps its own, and frames
             of 50 or 60 fps are repainted in two interleaved sequences of 25 or 30.
+        tone_map: write HDR as an ordinary picture in BT.709; by default HDR stays HDR.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
@@ -110,6 +114,7 @@ def lip_sync(
         bf16,
         reference,
         fps,
+        tone_map,
     )
     say(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "

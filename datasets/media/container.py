@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from av.container import InputContainer
 
 from datasets.errors import Reason, SourceError
 from datasets.media.colour import Tags
+from datasets.media.form import ALPHA_MODE, Kind
 from datasets.media.picture import size_of
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ AUDIO_RATES = (4000, 768_000)
 """Samples per second that sound may claim; a second of it at 1 Hz would become hours."""
 MAX_CHANNELS = 64
 """As many as the resampler takes."""
+DECODERS_OF_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders read pictures without the transparency that lies beside them."""
 BROKEN = (av.FFmpegError, OSError, ValueError)
 """What PyAV raises on damaged files: some of its errors are neither of the last two."""
 
@@ -67,6 +70,8 @@ class MediaInfo:
     audio_channels: int
     audio_codec: str
     """Empty without audio."""
+    kind: Kind = field(default_factory=Kind)
+    """What the first picture is."""
 
 
 @contextmanager
@@ -169,6 +174,7 @@ def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
     """
     damaged = 0
     problem = ""
+    other = _decoder_of_alpha(stream)
     packets = container.demux(stream)
     while True:
         try:
@@ -179,7 +185,7 @@ def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
         if packet is None:
             break
         try:
-            frames = packet.decode()
+            frames = packet.decode() if other is None else _by(other, packet)
         except BROKEN:
             damaged += 1
             continue
@@ -194,6 +200,25 @@ def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
             stream.type,
             f", and it ends early ({problem})" if problem else "",
         )
+
+
+def _decoder_of_alpha(stream: Any) -> Any:
+    """One that reads transparency too, where FFmpeg's own leaves it out; None otherwise."""
+    if stream.type != "video" or stream.metadata.get(ALPHA_MODE) != "1":
+        return None
+    own = stream.codec_context
+    if own is None or own.name not in DECODERS_OF_ALPHA:
+        return None
+    other: Any = av.CodecContext.create(DECODERS_OF_ALPHA[own.name], "r")
+    if own.extradata:
+        other.extradata = own.extradata
+    other.options = {"max_pixels": str(MAX_PIXELS)}
+    other.thread_count = own.thread_count
+    return other
+
+
+def _by(decoder: Any, packet: Any) -> list[Any]:
+    return list(decoder.decode(packet if packet.size else None))
 
 
 def _kept_back(stream: Any) -> list[Any]:
@@ -297,6 +322,7 @@ def probe(path: Path) -> MediaInfo:
             audio_rate=context.sample_rate if context else 0,
             audio_channels=context.channels if context else 0,
             audio_codec=context.name if context else "",
+            kind=Kind.of(frame, tags),
         )
 
 

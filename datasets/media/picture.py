@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from datasets.media.colour import UNTAGGED, Colours, Tags, colours_of, planes_of, to_rgb
+from datasets.media.colour import BT709, RGB, UNTAGGED, Colours, Tags, colours_of, planes_of, to_rgb
 
 PLANAR = ("yuv420p", "yuvj420p")
 """Pixel formats whose pieces are converted on their own; nearly all video there is."""
@@ -113,7 +113,7 @@ class Picture:
     """
 
     def __init__(self, frame: Any, converter: Converter | None = None) -> None:
-        self.frame = frame
+        self.frame: Any = frame
         self.converter = converter or Converter()
         self.colours = self.converter.colours(frame)
         self.turn = turn_of(frame)
@@ -213,6 +213,8 @@ class _ArrayPicture(Picture):
             raise ValueError(f"a picture is uint8 (h, w, 3), got {rgb.dtype} {rgb.shape}")
         self._whole = rgb
         self._small = None
+        self.frame = None
+        self.colours = Colours(RGB, True, BT709, BT709)
         self.turn = UPRIGHT
         self.height, self.width = rgb.shape[:2]
 
@@ -228,7 +230,7 @@ class FittedPicture(Picture):
 
     def __init__(self, picture: Picture, shape: tuple[int, int], size: tuple[int, int]) -> None:
         self.picture, self.shape = picture, shape
-        self.turn = UPRIGHT
+        self.frame, self.colours, self.turn = None, picture.colours, UPRIGHT
         self.width, self.height = size
         self._whole = None
         self._small = None
@@ -286,16 +288,21 @@ def _even(length: float) -> int:
     return max(2, round(length / 2) * 2)
 
 
-def fitted(
-    plane: NDArray[Any], shape: tuple[int, int], size: tuple[int, int], black: int = 0
-) -> NDArray[Any]:
-    """A plane (h, w) or picture (h, w, 3) that should have the width and height `shape`, inside
-    one of `size`; what `black` is lies around it."""
+def placed(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of what should have the width and height `shape`, as large as
+    it fits into the middle of `size`."""
     scale = min(size[0] / shape[0], size[1] / shape[1])
     width, height = (max(1, min(round(n * scale), m)) for n, m in zip(shape, size, strict=True))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    inside = cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
-    framed = np.full((size[1], size[0], *plane.shape[2:]), black, plane.dtype)
+    return (size[0] - width) // 2, (size[1] - height) // 2, width, height
+
+
+def fitted(
+    rgb: NDArray[np.uint8], shape: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """A picture that should have the width and height `shape`, inside one of `size`."""
+    left, top, width, height = placed(shape, size)
+    inside = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    framed = np.zeros((size[1], size[0], 3), np.uint8)
     framed[top : top + height, left : left + width] = inside
     return framed
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import UserError
-from datasets.media import read_frames
+from datasets.media import Picture, read_frames
 
 CHUNK = 24
 """Frames that are held to show a stretch of video backwards."""
@@ -53,8 +53,8 @@ def timeline(times_s: np.ndarray, duration_s: float, until_s: float) -> list[Sho
 
 def frames_in_order(
     path: Path, order: list[Shown], times_s: np.ndarray, fps: float | None = None
-) -> Iterator[np.ndarray]:
-    """The frames of a timeline, decoded as they are needed, uint8 (h, w, 3).
+) -> Iterator[Picture]:
+    """The frames of a timeline, decoded as they are needed.
 
     `times_s` and `fps` are those of the first reading.
     """
@@ -81,7 +81,7 @@ def _goes_back(order: list[Shown], position: int) -> bool:
 
 def frames_between(
     path: Path, times_s: np.ndarray, first: int, last: int, fps: float | None = None
-) -> Iterator[np.ndarray]:
+) -> Iterator[Picture]:
     """Frames `first` to `last` of the video, in order."""
     gap = np.diff(times_s).min() / 2 if len(times_s) > 1 else 0.5
     begin = max(0.0, float(times_s[first] - gap))
@@ -89,7 +89,7 @@ def frames_between(
     for frame in read_frames(path, fps=fps, start_s=begin):
         if frame.time_s < times_s[expected] - gap:
             continue
-        yield frame.rgb
+        yield frame.picture
         expected += 1
         if expected > last:
             return

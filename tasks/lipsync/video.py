@@ -1,4 +1,4 @@
-"""Give the person in a video other words: video + audio + model -> mp4.
+"""Give the person in a video other words: video + audio + model -> video.
 
 The video is read twice and never held: once to find the face in every frame, once to
 repaint it. Size, frame rate and everything around the face stay as they are; the sound is
@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -17,16 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import SourceError, UserError
-from datasets.faces.alignment import align, paste_back
+from datasets.faces.alignment import align, face_patch
 from datasets.media import (
     FPS,
     SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     MediaInfo,
+    Picture,
     VideoWriter,
     probe,
     read_audio,
 )
+from datasets.media.canvas import Canvas
+from datasets.media.form import Form, form_for
+from datasets.media.output import check_output
+from datasets.media.rates import constant_rate, exact_rate
 from datasets.progress import Progress
 from tasks.lipsync.face_scan import FaceScan, scan_faces
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
@@ -72,11 +77,13 @@ class LipSyncResult:
     """and of the output."""
     ways: int = 1
     """Into how many sequences its frames were dealt, each about 40 ms apart."""
+    picture_notes: tuple[str, ...] = ()
+    """What of the input's pictures is not in the output, in sentences."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known about the inputs, in sentences; empty in the usual case."""
-        found = []
+        found = [*self.picture_notes]
         if self.fps != self.video_fps:
             found.append(f"the video was converted from {self.video_fps:g} to {self.fps:g} fps")
         if self.ways > 1:
@@ -117,6 +124,7 @@ def lip_sync_video(
     bf16: bool | None = None,
     reference: str = "",
     fps: float | None = None,
+    tone_map: bool = False,
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
@@ -124,7 +132,7 @@ def lip_sync_video(
     Args:
         video: with a face in at least one frame. Frames without one pass unchanged.
         audio: any file with sound, also a video. It decides the length of the output.
-        output: mp4, H.264; written completely or not at all.
+        output: .mp4, .m4v, .mov, .mkv or .webm; written completely or not at all.
         bundle_dir: a trained bundle, see `registry.resolve`.
         device: cpu, cuda, cuda:N or mps.
         steps: of the sampler, 20 to 50 as published.
@@ -135,6 +143,7 @@ def lip_sync_video(
             bundle says.
         fps: convert the video to this constant rate first, 25 as the published program does;
             None: the video's own.
+        tone_map: write HDR as SDR.
         progress: told how many frames are done of a step, which is the note.
 
     Raises:
@@ -142,23 +151,24 @@ def lip_sync_video(
         ModelFileError: the bundle is damaged.
     """
     began = time.monotonic()
-    for given in (video, audio):
-        if output.exists() and given.exists() and output.samefile(given):
-            raise UserError(f"the output {output} is one of the inputs: choose another name")
+    container = check_output(output, (video, audio))
     fps = _checked_fps(fps)
     wave = _sound(audio)
     info = _about(video)
+    form = form_for(info.kind, info.width, info.height, container, tone_map)
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
     scan = _scan(video, generator.resolution, fps, progress)
+    rate = fps or info.fps
+    scan = _at_constant_rate(scan, rate)
     order = timeline(scan.times_s, scan.duration_s, len(wave) / SAMPLE_RATE)
     output.parent.mkdir(parents=True, exist_ok=True)
     frames = frames_in_order(video, order, scan.times_s, fps)
-    job = _Job(video, fps, scan, generator)
+    job = _Job(video, fps, scan, generator, form)
     found = written = 0
-    rate = fps or info.fps
-    with VideoWriter(output, info.width, info.height, rate, crf=CRF, audio=audio) as writer:
-        for frame, at, repainted in _repainted(job, frames, order, wave):
-            writer.write(frame, at)
+    size = (info.width, info.height)
+    with VideoWriter(output, *size, rate, crf=CRF, audio=audio, form=form) as writer:
+        for canvas, at, repainted in _repainted(job, frames, order, wave):
+            writer.write(canvas, at)
             written += 1
             found += repainted
             if progress:
@@ -177,7 +187,18 @@ def lip_sync_video(
         video_fps=info.fps,
         fps=rate,
         ways=interleaved(scan.times_s),
+        picture_notes=form.notes,
     )
+
+
+def _at_constant_rate(scan: FaceScan, fps: float) -> FaceScan:
+    """The scan with exact times, where those of the container only come near to a constant rate:
+    rounded ones would alternate in the output, and drift where it runs back."""
+    rate = constant_rate(scan.times_s, fps)
+    if rate is None:
+        return scan
+    count = len(scan.times_s)
+    return replace(scan, times_s=np.arange(count) / float(rate), duration_s=count / float(rate))
 
 
 def _sound(audio: Path) -> np.ndarray:
@@ -206,7 +227,7 @@ def _checked_fps(fps: float | None) -> float | None:
             "the networks were trained at, without the option the video keeps its own"
         )
     # Whole numbers, too: a table of MLflow's parameters does not turn them into floats.
-    return float(fps)
+    return float(exact_rate(fps))
 
 
 def _scan(video: Path, resolution: int, fps: float | None, progress: Progress | None) -> FaceScan:
@@ -230,6 +251,11 @@ class _Job:
     fps: float | None
     scan: FaceScan
     generator: FaceGenerator
+    form: Form
+
+    def canvas(self, picture: Picture) -> Canvas:
+        """A picture as it is written."""
+        return Canvas(picture, self.form)
 
     def faces(self, sources: Sequence[int]) -> np.ndarray:
         """Aligned faces (n, R, R, 3) of frames that lie close together, decoded anew."""
@@ -243,7 +269,7 @@ class _Job:
         }
         return np.stack([found[source] for source in sources])
 
-    def aligned(self, frame: np.ndarray, source: int) -> np.ndarray:
+    def aligned(self, frame: Picture, source: int) -> np.ndarray:
         """The face of a frame that has one."""
         matrix = self.scan.matrices[source]
         assert matrix is not None
@@ -291,8 +317,8 @@ class _Job:
 
 
 def _repainted(
-    job: _Job, frames: Iterator[np.ndarray], order: list[Shown], wave: np.ndarray
-) -> Iterator[tuple[np.ndarray, float, bool]]:
+    job: _Job, frames: Iterator[Picture], order: list[Shown], wave: np.ndarray
+) -> Iterator[tuple[Canvas, float, bool]]:
     """Frames of the output, when they are shown, and whether a face was repainted."""
     speech, scan = job.generator.speech(wave), job.scan
     shots = [scan.shots[each.source] for each in order]
@@ -307,18 +333,18 @@ def _repainted(
             yield from _run(job, frames, part, speech, references_of(shot)(part))
             continue
         for each in part:
-            yield next(frames), each.time_s, False
+            yield job.canvas(next(frames)), each.time_s, False
 
 
 def _run(
     job: _Job,
-    frames: Iterator[np.ndarray],
+    frames: Iterator[Picture],
     part: list[Shown],
     speech: SpeechTokens,
     references: References | None,
-) -> Iterator[tuple[np.ndarray, float, bool]]:
+) -> Iterator[tuple[Canvas, float, bool]]:
     """Repaint a stretch of frames of one shot, all with a face."""
-    held: deque[tuple[np.ndarray, np.ndarray]] = deque()
+    held: deque[tuple[Picture, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:
         for each in part:
@@ -332,4 +358,7 @@ def _run(
     painted = job.generator.stream(faces(), times, speech, references)
     for each, face in zip(part, painted, strict=True):
         frame, matrix = held.popleft()
-        yield paste_back(frame, face, matrix, job.generator.region), each.time_s, True
+        canvas = job.canvas(frame)
+        shape = (canvas.height, canvas.width)
+        canvas.paint(face_patch(shape, face, matrix, job.generator.region))
+        yield canvas, each.time_s, True
