@@ -167,10 +167,13 @@ def is_sound(rate: int, channels: int) -> bool:
     return (not rate or low <= rate <= high) and channels <= MAX_CHANNELS
 
 
-def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
+def decoded(container: InputContainer, stream: Any, first_pts: int | None = None) -> Iterator[Any]:
     """Frames of a stream in order of presentation, as far as they can be decoded.
 
     What is damaged is left out and logged.
+
+    Args:
+        first_pts: what comes before the key frame of this time is left out, too.
     """
     damaged = 0
     problem = ""
@@ -184,6 +187,10 @@ def decoded(container: InputContainer, stream: Any) -> Iterator[Any]:
             packet = None
         if packet is None:
             break
+        if first_pts is not None:
+            if not packet.is_keyframe or packet.pts != first_pts:
+                continue
+            first_pts = None
         try:
             frames = packet.decode() if other is None else _by(other, packet)
         except BROKEN:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from math import ceil, floor
 from pathlib import Path
@@ -16,6 +17,7 @@ from datasets.media.colour import Tags
 from datasets.media.container import (
     FPS,
     decoded,
+    first_frame,
     first_of,
     frame_rate,
     opened,
@@ -24,6 +26,7 @@ from datasets.media.container import (
     video_stream,
 )
 from datasets.media.deinterlace import deinterlaced
+from datasets.media.keyframes import enter, has_index
 from datasets.media.picture import Converter, OneShape, Picture
 
 log = logging.getLogger(__name__)
@@ -152,24 +155,49 @@ def _from(
     """Frames from the first one on, or from a little before `start_s`."""
     rate = frame_rate(stream)
     frames = timed(deinterlaced(decoded(container, stream)), rate)
-    zero, frame = first_of(frames)
-    # Two frames early, since the nearest frame may lie before the start.
-    target = zero + start_s - 2 / rate
-    if target <= zero:
+    if start_s <= 2 / rate:
+        zero, frame = first_of(frames)
         yield 0.0, frame
         yield from _since(zero, frames)
         return
-    if frame.time is not None:
-        container.seek(int(target / stream.time_base), stream=stream)
-        frames = timed(deinterlaced(decoded(container, stream)), rate)
-        first = next(frames, None)
-        if first and first[0] <= target and first[1].time is not None:
-            yield from _since(zero, chain([first], frames))
-            return
+    zero, has_times = _zero(path)
+    # Two frames early, since the nearest frame may lie before the start.
+    target = zero + start_s - 2 / rate
+    if has_times:
+        entered = None
+        if has_index(container):
+            container.seek(int(target / stream.time_base), stream=stream)
+        else:
+            entered = enter(container, stream, target)
+        if entered or has_index(container):
+            found = decoded(container, stream, entered.pts if entered else None)
+            frames = timed(deinterlaced(found), rate)
+            first = next(frames, None)
+            if first and first[0] <= target and first[1].time is not None:
+                yield from _since(zero, chain([first], frames))
+                return
     # Some containers cannot be entered in the middle, or only behind the target.
     with opened(path) as again:
         whole = deinterlaced(decoded(again, video_stream(again, threads)))
         yield from _since(zero, timed(whole, rate))
+
+
+def _zero(path: Path) -> tuple[float, bool]:
+    """Container time of the first video frame, and whether the container has times at all.
+
+    Raises:
+        SourceError: UNREADABLE, there is none.
+    """
+    facts = path.stat()
+    return _zero_of(path.absolute(), facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _zero_of(path: Path, size: int, changed_ns: int) -> tuple[float, bool]:
+    """Remembered, since video that runs backwards is entered again and again."""
+    with opened(path) as container:
+        time, frame = first_frame(container)
+        return time, frame.time is not None
 
 
 def _since(zero: float, frames: Iterable[Timed]) -> Iterator[Timed]:

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import UserError
-from datasets.media import Picture, read_frames
+from datasets.media import Picture, probe, read_frames
 
-CHUNK = 24
-"""Frames that are held to show a stretch of video backwards."""
+LEAST_HELD, MOST_HELD = 24, 128
+"""Frames that are held to show a stretch of video backwards. Each stretch is decoded from the key
+frame before it, so that many are worth their memory."""
+HELD_BYTES = 256_000_000
+"""Memory that they may take."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,18 @@ def frames_in_order(
         if step == 1:
             yield from frames_between(path, times_s, indices[0], indices[-1], fps)
         else:
-            for start in range(0, len(indices), CHUNK):
-                part = indices[start : start + CHUNK]
+            held = _frames_held(path)
+            for start in range(0, len(indices), held):
+                part = indices[start : start + held]
                 yield from reversed(list(frames_between(path, times_s, part[-1], part[0], fps)))
         position = stop
+
+
+def _frames_held(path: Path) -> int:
+    info = probe(path)
+    # As the decoder gives them: luma, and at least half as much chroma.
+    size = info.width * info.height * (1.5 if info.kind.bits <= 8 else 3)
+    return max(LEAST_HELD, min(MOST_HELD, int(HELD_BYTES / size)))
 
 
 def _goes_back(order: list[Shown], position: int) -> bool:

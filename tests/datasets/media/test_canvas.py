@@ -189,7 +189,7 @@ def test_luma_is_kept_in_other_formats(form: str, into: str, full: bool) -> None
     rng = np.random.default_rng(0)
     kind: Any = np.uint16 if "10" in form else np.uint8
     most = 1023 if "10" in form else 255
-    frame = av.VideoFrame(*SIZE, form)
+    frame: Any = av.VideoFrame(*SIZE, form)
     for plane in frame.planes:
         view = np.frombuffer(plane, kind)
         view[:] = rng.integers(0, most, view.shape)
