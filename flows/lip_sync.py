@@ -37,6 +37,7 @@ def repaint(
     fps: float | None,
     face: str,
     length: str,
+    tone_map: bool,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
     return lip_sync_video(
@@ -53,6 +54,7 @@ def repaint(
         fps=fps,
         face=face,
         length=length,
+        tone_map=tone_map,
         progress=FrameLines(say),
     )
 
@@ -110,6 +112,7 @@ def lip_sync(
     fps: float | None = None,
     face: str = "auto",
     length: str = "auto",
+    tone_map: bool = False,
     preview: bool = False,
     tracking_uri: str | None = None,
 ) -> LipSyncSummary | PreviewSummary:
@@ -118,7 +121,7 @@ def lip_sync(
     Args:
         video: with a face that looks towards the camera.
         audio: the speech; any file with sound.
-        output: mp4 to write.
+        output: video to write: .mp4, .m4v, .mov, .mkv or .webm.
         model: registered model such as models:/latentsync@champion, or a bundle folder.
         device: cpu, cuda, cuda:N or mps.
         steps: of the sampler; 20 to 50 as published.
@@ -138,6 +141,7 @@ def lip_sync(
             forth), cut (as long as the shorter of both), back-and-forth, loop or hold (how a
             shorter video is made to last), or keep (as long as the video, which stays as it was
             behind the speech, with its own sound).
+        tone_map: write HDR as an ordinary picture in BT.709; by default HDR stays HDR.
         preview: write who is seen in the video, with numbers, pictures and who speaks when, beside
             the output instead of the output.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
@@ -164,6 +168,7 @@ def lip_sync(
         fps,
         face,
         length,
+        tone_map,
     )
     say(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "

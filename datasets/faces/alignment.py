@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from datasets.media import Picture
+from datasets.media.canvas import Patch
 
 BASE_RESOLUTION = 256
 TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]]) * 2.8
@@ -155,19 +156,37 @@ def paste_back(
 ) -> np.ndarray:
     """The frame with an aligned face put back where it came from; the frame is not changed.
 
+    Args:
+        frame: uint8 (h, w, 3).
+        face, matrix, region: see `face_patch`.
+    """
+    patch = face_patch(frame.shape, face, matrix, region)
+    out = frame.copy()
+    if patch.weights.size:
+        out[patch.box] = patch.mixed(out[patch.box]).astype(np.uint8)
+    return out
+
+
+def face_patch(
+    shape: tuple[int, ...],
+    face: np.ndarray,
+    matrix: np.ndarray,
+    region: np.ndarray | None = None,
+) -> Patch:
+    """An aligned face as the patch of its frame that it came from.
+
     The edge is soft and lies inside the face's area: nothing outside of it changes.
 
     Args:
-        frame: uint8 (h, w, 3).
+        shape: height and width of the frame; what follows is not looked at.
         face: uint8 (r, r, 3), aligned.
         matrix: source -> crop (2, 3), of an `Aligner` of resolution r.
         region: float (r, r) in [0, 1], the share of the face to take; all of it by default.
     """
     resolution = face.shape[0]
-    left, top, right, bottom = _area(frame.shape, matrix, resolution)
-    out = frame.copy()
+    left, top, right, bottom = _area(shape, matrix, resolution)
     if right <= left or bottom <= top:
-        return out
+        return Patch(0, 0, np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.float32))
     size = (right - left, bottom - top)
     to_square = square_matrix(matrix, resolution)
     to_square[:, 2] += to_square[:, :2] @ np.array([left, top])
@@ -176,10 +195,7 @@ def paste_back(
     if region is not None:
         mask *= _warp_back(np.asarray(region, np.float32), to_square, size)
     pasted = _warp_back(face, to_square, size, repeat_edge=True).astype(np.float32)
-    under = out[top:bottom, left:right].astype(np.float32)
-    mixed = under + mask[..., None] * (pasted - under)
-    out[top:bottom, left:right] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    return out
+    return Patch(left, top, pasted, mask)
 
 
 def _area(shape: tuple[int, ...], matrix: np.ndarray, resolution: int) -> tuple[int, int, int, int]:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import av
 from av.container import InputContainer
 
 from datasets.errors import Reason, SourceError
+from datasets.media.colour import Tags
+from datasets.media.form import ALPHA_MODE, Kind
 from datasets.media.picture import size_of
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ AUDIO_RATES = (4000, 768_000)
 """Samples per second that sound may claim; a second of it at 1 Hz would become hours."""
 MAX_CHANNELS = 64
 """As many as the resampler takes."""
+DECODERS_OF_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders read pictures without the transparency that lies beside them."""
 BROKEN = (av.FFmpegError, OSError, ValueError)
 """What PyAV raises on damaged files: some of its errors are neither of the last two."""
 
@@ -66,6 +70,8 @@ class MediaInfo:
     audio_channels: int
     audio_codec: str
     """Empty without audio."""
+    kind: Kind = field(default_factory=Kind)
+    """What the first picture is."""
 
 
 @contextmanager
@@ -161,13 +167,17 @@ def is_sound(rate: int, channels: int) -> bool:
     return (not rate or low <= rate <= high) and channels <= MAX_CHANNELS
 
 
-def decode(container: InputContainer, stream: Any) -> Iterator[Any]:
+def decode(container: InputContainer, stream: Any, first_pts: int | None = None) -> Iterator[Any]:
     """Frames of a stream in order of presentation, as far as they can be decoded.
 
     What is damaged is left out and logged.
+
+    Args:
+        first_pts: what comes before the key frame of this time is left out, too.
     """
     damaged = 0
     problem = ""
+    other = _decoder_of_alpha(stream)
     packets = container.demux(stream)
     while True:
         try:
@@ -177,8 +187,12 @@ def decode(container: InputContainer, stream: Any) -> Iterator[Any]:
             packet = None
         if packet is None:
             break
+        if first_pts is not None:
+            if not packet.is_keyframe or packet.pts != first_pts:
+                continue
+            first_pts = None
         try:
-            frames = packet.decode()
+            frames = packet.decode() if other is None else _by(other, packet)
         except BROKEN:
             damaged += 1
             continue
@@ -193,6 +207,27 @@ def decode(container: InputContainer, stream: Any) -> Iterator[Any]:
             stream.type,
             f", and it ends early ({problem})" if problem else "",
         )
+
+
+def _decoder_of_alpha(stream: Any) -> Any:
+    """One that reads transparency too, where FFmpeg's own leaves it out; None otherwise."""
+    # Also as a tag in capitals, which files have that were copied from one to another.
+    marks = {name.lower(): value for name, value in stream.metadata.items()}
+    if stream.type != "video" or marks.get(ALPHA_MODE) != "1":
+        return None
+    own = stream.codec_context
+    if own is None or own.name not in DECODERS_OF_ALPHA:
+        return None
+    other: Any = av.CodecContext.create(DECODERS_OF_ALPHA[own.name], "r")
+    if own.extradata:
+        other.extradata = own.extradata
+    other.options = {"max_pixels": str(MAX_PIXELS)}
+    other.thread_count = own.thread_count
+    return other
+
+
+def _by(decoder: Any, packet: Any) -> list[Any]:
+    return list(decoder.decode(packet if packet.size else None))
 
 
 def _kept_back(stream: Any) -> list[Any]:
@@ -279,8 +314,9 @@ def probe(path: Path) -> MediaInfo:
     """
     with open_container(path) as container:
         stream = video_stream(container)
+        tags = Tags.of(stream.codec_context)
         start, frame = first_frame(container)
-        width, height = size_of(frame, pixel_shape(stream))
+        width, height = size_of(frame, pixel_shape(stream), tags)
         audio = next(iter(container.streams.audio), None)
         context = audio.codec_context if audio else None
         return MediaInfo(
@@ -295,6 +331,7 @@ def probe(path: Path) -> MediaInfo:
             audio_rate=context.sample_rate if context else 0,
             audio_channels=context.channels if context else 0,
             audio_codec=context.name if context else "",
+            kind=Kind.of(frame, tags),
         )
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from datasets.media.colour import BT709, RGB, UNTAGGED, Colours, Tags, colours_of, planes_of, to_rgb
+
 PLANAR = ("yuv420p", "yuvj420p")
 """Pixel formats whose pieces are converted on their own; nearly all video there is."""
 WHOLE_BELOW = 500_000
@@ -49,20 +51,54 @@ class Piece:
         )
 
 
+@dataclass(frozen=True)
+class Turn:
+    """How a stored picture is brought upright: one of the eight ways a square can lie."""
+
+    transposed: bool = False
+    """Whether rows become columns; before it is mirrored."""
+    rows_back: bool = False
+    columns_back: bool = False
+
+    def __call__(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """A plane (h, w) or picture (h, w, 3) upright; a view."""
+        if self.transposed:
+            plane = plane.swapaxes(0, 1)
+        return plane[:: -1 if self.rows_back else 1, :: -1 if self.columns_back else 1]
+
+
+UPRIGHT = Turn()
+
+
+def turn_of(frame: Any) -> Turn:
+    """What the display matrix of a decoded frame says, to the nearest quarter turn."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return UPRIGHT
+    # A point (x, y) of the stored picture is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    straight = (abs(a) + abs(d), Turn(False, d < 0, a < 0))
+    across = (abs(b) + abs(c), Turn(True, b < 0, c < 0))
+    return straight[1] if straight[0] >= across[0] else across[1]
+
+
 @dataclass
 class Converter:
     """swscale's set-up for the sizes that were converted last, shared by a video's pictures."""
 
+    tags: Tags = UNTAGGED
+    """What the stream says of its colours."""
     whole: VideoReformatter = field(default_factory=VideoReformatter)
     pieces: VideoReformatter = field(default_factory=VideoReformatter)
     small: VideoReformatter = field(default_factory=VideoReformatter)
+    _known: dict[tuple[Any, ...], Colours] = field(default_factory=dict)
 
-    @staticmethod
-    def to_rgb(frame: Any, by: VideoReformatter) -> NDArray[np.uint8]:
-        """(h, w, 3), as the frame's own colour space says."""
-        # More threads would only wait for each other: this takes a fraction of a millisecond.
-        rgb: NDArray[np.uint8] = by.reformat(frame, format="rgb24", threads=1).to_ndarray()  # type: ignore[assignment]
-        return rgb
+    def colours(self, frame: Any) -> Colours:
+        """`colours_of` a frame; nearly all of a video have the same."""
+        key = (frame.format.name, frame.width, frame.height, Tags.of(frame))
+        if key not in self._known:
+            self._known[key] = colours_of(frame, self.tags)
+        return self._known[key]
 
 
 class Picture:
@@ -71,23 +107,27 @@ class Picture:
     Args:
         frame: as the decoder gives it.
         converter: shared by the pictures of a video, so that set-up is not repeated.
+
+    Raises:
+        SourceError: UNREADABLE, its colours cannot be read.
     """
 
     def __init__(self, frame: Any, converter: Converter | None = None) -> None:
-        self._frame = frame
-        self._converter = converter or Converter()
-        self._turns = round(frame.rotation / 90) % 4
+        self.frame: Any = frame
+        self.converter = converter or Converter()
+        self.colours = self.converter.colours(frame)
+        self.turn = turn_of(frame)
         self._pieces: list[Piece] = []
         self._whole: NDArray[np.uint8] | None = None
         self._small: NDArray[np.uint8] | None = None
         width, height = frame.width, frame.height
-        self.width, self.height = (height, width) if self._turns % 2 else (width, height)
+        self.width, self.height = (height, width) if self.turn.transposed else (width, height)
 
     def size_with(self, pixel: float) -> tuple[int, int]:
         """Width and height once pixels that are `pixel` times as wide as high are square."""
         if pixel == 1:
             return self.width, self.height
-        if self._turns % 2:
+        if self.turn.transposed:
             return self.width, _even(self.height * pixel)
         return _even(self.width * pixel), self.height
 
@@ -100,8 +140,8 @@ class Picture:
     def rgb(self) -> NDArray[np.uint8]:
         """All of it, uint8 (height, width, 3), turned as the display matrix says."""
         if self._whole is None:
-            rgb = Converter.to_rgb(self._frame, self._converter.whole)
-            self._whole = np.ascontiguousarray(np.rot90(rgb, self._turns)) if self._turns else rgb
+            rgb = to_rgb(self.frame, self.colours, self.converter.whole)
+            self._whole = np.ascontiguousarray(self.turn(rgb))
         return self._whole
 
     def piece(self, box: Box) -> Piece:
@@ -138,49 +178,31 @@ class Picture:
         if self._whole is not None or not self._in_parts():
             return cv2.resize(self.rgb, size, interpolation=cv2.INTER_LINEAR)
         picture = av.VideoFrame(*size, "yuv420p")
-        for number, plane in enumerate(self._planes()):
+        for number, plane in enumerate(planes_of(self.frame)):
             side = size if number == 0 else (size[0] // 2, size[1] // 2)
             shrunk = cv2.resize(plane, side, interpolation=cv2.INTER_LINEAR)
             _writable(picture, number)[: side[1], : side[0]] = shrunk
-        return self._to_rgb(picture, self._converter.small)
+        return to_rgb(picture, self.colours, self.converter.small)
 
     def _in_parts(self) -> bool:
         return (
-            self._turns == 0
+            self.turn == UPRIGHT
             and self.width % 2 == self.height % 2 == 0
             and self.width * self.height > WHOLE_BELOW
-            and self._frame.format.name in PLANAR
+            and self.frame.format.name in PLANAR
         )
-
-    def _planes(self) -> list[NDArray[np.uint8]]:
-        """Luma and chroma, views of the decoder's memory."""
-        return [
-            np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : plane.width]
-            for plane in self._frame.planes
-        ]
 
     def _converted(self, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
         """A part that begins at an even row and column, where chroma has its pixels."""
         part = av.VideoFrame(width, height, "yuv420p")
-        for number, plane in enumerate(self._planes()):
+        for number, plane in enumerate(planes_of(self.frame)):
             each = 1 if number == 0 else 2
             rows, columns = (
                 slice(top // each, (top + height) // each),
                 slice(left // each, (left + width) // each),
             )
             _writable(part, number)[: height // each, : width // each] = plane[rows, columns]
-        return self._to_rgb(part, self._converter.pieces)
-
-    def _to_rgb(self, part: av.VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:
-        part.colorspace = self._frame.colorspace
-        part.color_range = self._frame.color_range
-        if self._frame.format.name == "yuvj420p":
-            part.color_range = FULL_RANGE
-        return Converter.to_rgb(part, converter)
-
-
-FULL_RANGE = 2
-"""FFmpeg's number for levels of 0 to 255."""
+        return to_rgb(part, self.colours, self.converter.pieces)
 
 
 class _ArrayPicture(Picture):
@@ -191,8 +213,37 @@ class _ArrayPicture(Picture):
             raise ValueError(f"a picture is uint8 (h, w, 3), got {rgb.dtype} {rgb.shape}")
         self._whole = rgb
         self._small = None
-        self._turns = 0
+        self.frame = None
+        self.colours = Colours(RGB, True, BT709, BT709)
+        self.turn = UPRIGHT
         self.height, self.width = rgb.shape[:2]
+
+
+class FittedPicture(Picture):
+    """A picture scaled into another size, with black at the sides.
+
+    Args:
+        picture: how it was stored.
+        shape: width and height that it should have.
+        size: width and height of what it is fitted into.
+    """
+
+    def __init__(self, picture: Picture, shape: tuple[int, int], size: tuple[int, int]) -> None:
+        self.picture, self.shape = picture, shape
+        self.frame, self.colours, self.turn = None, picture.colours, UPRIGHT
+        self.width, self.height = size
+        self._whole = None
+        self._small = None
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """All of it, uint8 (height, width, 3)."""
+        if self._whole is None:
+            self._whole = fitted(self.picture.rgb, self.shape, (self.width, self.height))
+        return self._whole
+
+    def _in_parts(self) -> bool:
+        return False
 
 
 class OneShape:
@@ -216,30 +267,40 @@ class OneShape:
         self._size = self._size or (width, height)
         if (picture.width, picture.height) == (width, height) == self._size:
             return picture
-        return _ArrayPicture(_fitted(picture.rgb, (width, height), self._size))
+        return FittedPicture(picture, (width, height), self._size)
 
 
-def size_of(frame: Any, pixel: float) -> tuple[int, int]:
+def size_of(frame: Any, pixel: float, tags: Tags = UNTAGGED) -> tuple[int, int]:
     """Width and height of a decoded frame, upright and with square pixels.
 
     Args:
         frame: as the decoder gives it.
         pixel: width of a pixel over its height.
+        tags: what its stream says of its colours.
+
+    Raises:
+        SourceError: UNREADABLE, its colours cannot be read.
     """
-    return Picture(frame).size_with(pixel)
+    return Picture(frame, Converter(tags)).size_with(pixel)
 
 
 def _even(length: float) -> int:
     return max(2, round(length / 2) * 2)
 
 
-def _fitted(
+def placed(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of what should have the width and height `shape`, as large as
+    it fits into the middle of `size`."""
+    scale = min(size[0] / shape[0], size[1] / shape[1])
+    width, height = (max(1, min(round(n * scale), m)) for n, m in zip(shape, size, strict=True))
+    return (size[0] - width) // 2, (size[1] - height) // 2, width, height
+
+
+def fitted(
     rgb: NDArray[np.uint8], shape: tuple[int, int], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """A picture that should have the width and height `shape`, inside one of `size`."""
-    scale = min(size[0] / shape[0], size[1] / shape[1])
-    width, height = (max(1, min(round(n * scale), m)) for n, m in zip(shape, size, strict=True))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    left, top, width, height = placed(shape, size)
     inside = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     framed = np.zeros((size[1], size[0], 3), np.uint8)
     framed[top : top + height, left : left + width] = inside

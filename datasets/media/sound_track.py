@@ -1,4 +1,4 @@
-"""Another file's sound, pulled into an mp4 in step with its pictures."""
+"""Another file's sound, pulled into a video in step with its pictures."""
 
 from collections.abc import Generator, Iterator
 from fractions import Fraction
@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 from datasets.media.audio import Piece, pcm
 from datasets.media.container import audio_stream, open_container, video_zero
 
-COPIED = ("aac", "mp3", "mp3float", "alac", "ac3", "eac3")
-"""Codecs that an mp4 holds as they are."""
+IN_MP4 = ("aac", "mp3", "mp3float", "alac", "ac3", "eac3")
+COPIED = {
+    "mp4": IN_MP4,
+    "mov": (*IN_MP4, "pcm_s16le", "pcm_s24le", "pcm_f32le", "pcm_s16be", "pcm_s24be"),
+    "matroska": (*IN_MP4, "flac", "opus", "libopus", "vorbis", "libvorbis", "dca", "pcm_s16le"),
+    "webm": ("opus", "libopus", "vorbis", "libvorbis"),
+}
+"""Codecs that containers hold as they are."""
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+OPUS_BITS = 96_000
+"""Bits per second and channel."""
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_BITS = (96_000, 5.0)
 """Bits per second and channel: at most that many, and at most so many per sample."""
@@ -28,24 +37,27 @@ Packets = Generator[tuple[float, Any], None, None]
 class SoundTrack:
     """The sound of `path` from its own first video frame (or its beginning) on.
 
-    Copied where an mp4 holds it, otherwise AAC at the same rate with the same channels.
+    Copied where the container holds it, otherwise AAC (in WebM Opus) at the same rate (the next
+    one that there is) with the same channels.
 
     Args:
         path: the file with the sound.
         output: the container that gets it.
+        kind: its name, one of `COPIED`.
 
     Raises:
         SourceError: the file has no sound.
     """
 
-    def __init__(self, path: Path, output: OutputContainer) -> None:
+    def __init__(self, path: Path, output: OutputContainer, kind: str = "mp4") -> None:
         self.output = output
+        self.kind = kind
         self.opening = open_container(path)
         self.container = self.opening.__enter__()
         try:
             self.source = audio_stream(self.container)
             self.zero = video_zero(path) if self.container.streams.video else None
-            copied = self.source.codec_context.name in COPIED
+            copied = self.source.codec_context.name in COPIED[kind]
             self.stream: Any = (
                 output.add_stream_from_template(self.source) if copied else self._encoder()
             )
@@ -95,12 +107,15 @@ class SoundTrack:
 
     def _encoder(self) -> Any:
         own = self.source.codec_context
-        rate = next((rate for rate in AAC_RATES if rate >= own.sample_rate), AAC_RATES[-1])
-        stream: Any = self.output.add_stream("aac", rate=rate)
+        opus = self.kind == "webm"
+        rates = OPUS_RATES if opus else AAC_RATES
+        rate = next((rate for rate in rates if rate >= own.sample_rate), rates[-1])
+        stream: Any = self.output.add_stream("libopus" if opus else "aac", rate=rate)
         context = stream.codec_context
         # By their number, since a wav file need not say which channels it has.
         context.layout = LAYOUTS.get(own.layout.nb_channels, "stereo")
-        context.bit_rate = round(min(AAC_BITS[0], AAC_BITS[1] * rate) * context.layout.nb_channels)
+        bits = OPUS_BITS if opus else min(AAC_BITS[0], AAC_BITS[1] * rate)
+        context.bit_rate = round(bits * context.layout.nb_channels)
         context.thread_count = 1
         return stream
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from math import ceil, floor
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from datasets.media.colour import Tags
 from datasets.media.container import (
     FPS,
     decode,
+    first_frame,
     first_of,
     frame_rate,
     open_container,
@@ -22,6 +25,8 @@ from datasets.media.container import (
     video_stream,
     with_times,
 )
+from datasets.media.deinterlace import deinterlaced
+from datasets.media.keyframes import enter, has_index
 from datasets.media.picture import Converter, OneShape, Picture
 
 log = logging.getLogger(__name__)
@@ -71,7 +76,8 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Decode a video as a stream of pictures of one size; never more than two are held.
 
-    Where pixels are not square (DV, DVD) pictures are scaled, so that faces have their shape.
+    Where pixels are not square (DV, DVD) pictures are scaled, so that faces have their shape;
+    where they are interlaced they are made whole; where they are HDR they are shown as SDR.
 
     What is not looked at is never converted to RGB.
 
@@ -92,11 +98,13 @@ def read_frames(
     """
     with open_container(path) as container:
         stream = video_stream(container, threads)
+        # Before anything is decoded: decoders put their own, or none, in the same place.
+        tags = Tags.of(stream.codec_context)
         step = 1 / frame_rate(stream)
         source = _from(path, container, stream, start_s, threads)
         shown = source if fps is None else _resample(source, fps, step)
         last: Any = None
-        converter, shape = Converter(), OneShape(pixel_shape(stream))
+        converter, shape = Converter(tags), OneShape(pixel_shape(stream))
         count, end = 0, start_s
         for time, frame in shown:
             end = max(time + step, _end_of(stream, frame))
@@ -146,24 +154,50 @@ def _from(
 ) -> Iterator[Timed]:
     """Frames from the first one on, or from a little before `start_s`."""
     rate = frame_rate(stream)
-    frames = with_times(decode(container, stream), rate)
-    zero, frame = first_of(frames)
-    # Two frames early, since the nearest frame may lie before the start.
-    target = zero + start_s - 2 / rate
-    if target <= zero:
+    frames = with_times(deinterlaced(decode(container, stream)), rate)
+    if start_s <= 2 / rate:
+        zero, frame = first_of(frames)
         yield 0.0, frame
         yield from _since(zero, frames)
         return
-    if frame.time is not None:
-        container.seek(int(target / stream.time_base), stream=stream)
-        frames = with_times(decode(container, stream), rate)
-        first = next(frames, None)
-        if first and first[0] <= target and first[1].time is not None:
-            yield from _since(zero, chain([first], frames))
-            return
+    zero, has_times = _zero(path)
+    # Two frames early, since the nearest frame may lie before the start.
+    target = zero + start_s - 2 / rate
+    if has_times:
+        entered = None
+        if has_index(container):
+            container.seek(int(target / stream.time_base), stream=stream)
+        else:
+            entered = enter(container, stream, target)
+        if entered or has_index(container):
+            found = decode(container, stream, entered.pts if entered else None)
+            frames = with_times(deinterlaced(found), rate)
+            first = next(frames, None)
+            if first and first[0] <= target and first[1].time is not None:
+                yield from _since(zero, chain([first], frames))
+                return
     # Some containers cannot be entered in the middle, or only behind the target.
     with open_container(path) as again:
-        yield from _since(zero, with_times(decode(again, video_stream(again, threads)), rate))
+        whole = deinterlaced(decode(again, video_stream(again, threads)))
+        yield from _since(zero, with_times(whole, rate))
+
+
+def _zero(path: Path) -> tuple[float, bool]:
+    """Container time of the first video frame, and whether the container has times at all.
+
+    Raises:
+        SourceError: UNREADABLE, there is none.
+    """
+    facts = path.stat()
+    return _zero_of(path.absolute(), facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _zero_of(path: Path, size: int, changed_ns: int) -> tuple[float, bool]:
+    """Remembered, since video that runs backwards is entered again and again."""
+    with open_container(path) as container:
+        time, frame = first_frame(container)
+        return time, frame.time is not None
 
 
 def _since(zero: float, frames: Iterable[Timed]) -> Iterator[Timed]:

@@ -36,9 +36,10 @@ from tasks.ingest.layout import SHARDS
 from tasks.ingest.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 from tasks.runtime.stage import GroupOutcome, Outcome
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Raised when ingestion makes something else of the same file and configuration, or the journal
-is kept in another form."""
+is kept in another form. With 6 mirrored videos stand upright, HD without tags is read as BT.709,
+HDR is shown as SDR, and interlaced pictures are made whole."""
 MAX_RUNS = 3
 """Runs in which a source that timed out, killed its worker or could not be fetched is tried
 again."""

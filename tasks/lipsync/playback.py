@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import UserError
-from datasets.media import read_frames
+from datasets.media import Picture, probe, read_frames
 
 AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP = (
     "auto",
@@ -29,8 +29,11 @@ forth, starts again or stands still at its end (`auto` is the first of these); i
 whichever ends first; or it keeps the video's own length."""
 SHORT_FRAMES = 2
 """A video that is so many frames too short stands still at its end."""
-CHUNK = 24
-"""Frames that are held to show a stretch of video backwards."""
+LEAST_HELD, MOST_HELD = 24, 128
+"""Frames that are held to show a stretch of video backwards. Each stretch is decoded from the key
+frame before it, so that many are worth their memory."""
+HELD_BYTES = 256_000_000
+"""Memory that they may take."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,8 @@ def _endless(times_s: np.ndarray, duration_s: float, then: str) -> Iterator[Show
 
 def frames_in_order(
     path: Path, order: list[Shown], times_s: np.ndarray, fps: float | None = None
-) -> Iterator[np.ndarray]:
-    """The frames of a timeline, decoded as they are needed, uint8 (h, w, 3).
+) -> Iterator[Picture]:
+    """The frames of a timeline, decoded as they are needed.
 
     `times_s` and `fps` are those of the first reading.
     """
@@ -139,11 +142,19 @@ def frames_in_order(
             for last in frames_between(path, times_s, indices[0], indices[-1], fps):
                 yield last
         else:
-            for start in range(0, len(indices), CHUNK):
-                part = indices[start : start + CHUNK]
+            held = _frames_held(path)
+            for start in range(0, len(indices), held):
+                part = indices[start : start + held]
                 for last in reversed(list(frames_between(path, times_s, part[-1], part[0], fps))):
                     yield last
         position = stop
+
+
+def _frames_held(path: Path) -> int:
+    info = probe(path)
+    # As the decoder gives them: luma, and at least half as much chroma.
+    size = info.width * info.height * (1.5 if info.kind.bits <= 8 else 3)
+    return max(LEAST_HELD, min(MOST_HELD, int(HELD_BYTES / size)))
 
 
 def _goes_back(order: list[Shown], position: int) -> bool:
@@ -153,7 +164,7 @@ def _goes_back(order: list[Shown], position: int) -> bool:
 
 def frames_between(
     path: Path, times_s: np.ndarray, first: int, last: int, fps: float | None = None
-) -> Iterator[np.ndarray]:
+) -> Iterator[Picture]:
     """Frames `first` to `last` of the video, in order."""
     gap = np.diff(times_s).min() / 2 if len(times_s) > 1 else 0.5
     begin = max(0.0, float(times_s[first] - gap))
@@ -161,7 +172,7 @@ def frames_between(
     for frame in read_frames(path, fps=fps, start_s=begin):
         if frame.time_s < times_s[expected] - gap:
             continue
-        yield frame.rgb
+        yield frame.picture
         expected += 1
         if expected > last:
             return

@@ -1,6 +1,6 @@
 """What came out of a lip-sync, and what is to be known about it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +51,10 @@ class LipSyncResult:
     """and of the output."""
     ways: int = 1
     """Into how many sequences its frames were dealt, each about 40 ms apart."""
-    people: tuple[str, ...] = field(default=())
+    people: tuple[str, ...] = ()
     """Sentences about whose lips were repainted, and what was left as it was."""
+    pictures: tuple[str, ...] = ()
+    """What of the input's pictures is not in the output, in sentences."""
 
     @property
     def extended(self) -> bool:
@@ -62,7 +64,7 @@ class LipSyncResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known, in sentences; empty in the usual case."""
-        found = list(self.people)
+        found = [*self.people, *self.pictures]
         if self.fps != self.video_fps:
             found.append(f"the video was converted from {self.video_fps:g} to {self.fps:g} fps")
         if self.ways > 1:

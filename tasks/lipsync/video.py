@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
@@ -17,15 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import SourceError, UserError
-from datasets.faces.alignment import align, paste_back
+from datasets.faces.alignment import align, face_patch
 from datasets.media import (
     SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     MediaInfo,
+    Picture,
     VideoWriter,
     probe,
     read_audio,
 )
+from datasets.media.canvas import Canvas
+from datasets.media.form import Form, form_for
+from datasets.media.output import check_output
+from datasets.media.rates import constant_rate, exact_rate
 from datasets.media.segments import join_segments
 from datasets.media.splice import splice_sound
 from datasets.progress import Progress
@@ -65,6 +70,7 @@ def lip_sync_video(
     fps: float | None = None,
     face: str = "auto",
     length: str = "auto",
+    tone_map: bool = False,
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
@@ -72,8 +78,8 @@ def lip_sync_video(
     Args:
         video: with a face in at least one frame. Frames without one pass unchanged.
         audio: any file with sound, also a video.
-        output: mp4, H.264; written completely or not at all. What is finished is kept beside it in
-            a hidden folder until then, and taken up by the same call.
+        output: .mp4, .m4v, .mov, .mkv or .webm; written completely or not at all. What is finished
+            is kept beside it in a hidden folder until then, and taken up by the same call.
         bundle_dir: a trained bundle, see `registry.resolve`.
         device: cpu, cuda, cuda:N or mps.
         steps: of the sampler, 20 to 50 as published.
@@ -86,6 +92,7 @@ def lip_sync_video(
             None: the video's own.
         face: whose lips, see `tasks.lipsync.choice`.
         length: of the output, see `tasks.lipsync.playback.LENGTHS`.
+        tone_map: write HDR as SDR.
         progress: told how many frames are done of a step, which is the note; a step that counts
             none is 0 of None.
 
@@ -95,16 +102,17 @@ def lip_sync_video(
     """
     began = time.monotonic()
     tell = progress or _ignore
-    check_inputs(video, audio, output)
+    container = check_output(output, (video, audio))
     wanted, fps = parse_face(face), _check_fps(fps)
     check_length(length)
     tell(0, None, "reading the speech")
     wave, info = _sound(audio), _about(video)
     tell(0, None, "loading the model")
+    form = form_for(info.kind, info.width, info.height, container, tone_map)
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
     output.parent.mkdir(parents=True, exist_ok=True)
     facts = job_facts((video, audio), bundle_dir)
-    options = (steps, guidance, seed, generator.bf16, generator.reference, fps, face, length)
+    options = (steps, guidance, seed, generator.bf16, generator.reference, fps, face, length, form)
     speech_s = len(wave) / SAMPLE_RATE
     with Parts(output, (*facts, *options)) as parts:
         scan = parts.scan()
@@ -112,22 +120,23 @@ def lip_sync_video(
             until = None if length == KEEP else speech_s
             scan = _scan(video, fps, until, tell)
             parts.save_scan(scan)
+        rate = fps or info.fps
+        scan = _at_constant_rate(scan, rate)
         choice = choose_person(scan, wanted, video)
         faces = faces_of(scan, scan.people[choice.person], generator.resolution)
         gap = scan.duration_s - float(scan.times_s[-1])
         plan = plan_length(length, scan.video_s, speech_s, gap)
         order = timeline(scan.times_s, scan.duration_s, plan)
-        job = _Job(video, fps, faces, generator, order, speech_s)
+        job = _Job(video, fps, faces, generator, form, order, speech_s)
         _write_parts(job, parts, wave, info, tell)
         tell(0, None, "writing the video")
-        rate = fps or info.fps
         sound = audio
         if length == KEEP and speech_s < plan.until_s:
             sound = parts.folder / "sound.flac"
             splice_sound(sound, audio, video if info.has_audio else None, speech_s, plan.until_s)
         end_s = order[-1].time_s + 1 / rate
         segments = [(part.path, order[first].time_s) for first, part in parts.numbered()]
-        join_segments(parts.whole, segments, end_s, sound)
+        join_segments(parts.whole, segments, end_s, sound, container)
         parts.put_in_place()
         repainted = sum(part.repainted for part in parts.done)
     peak = float(np.abs(wave).max())
@@ -145,6 +154,7 @@ def lip_sync_video(
         video_fps=info.fps,
         fps=rate,
         ways=interleaved(scan.times_s),
+        pictures=form.notes,
         people=describe_people(faces, choice, order, speech_s),
     )
 
@@ -180,11 +190,14 @@ def _ignore(done: int, total: int | None, note: str = "") -> None:
     """Nobody waits."""
 
 
-def check_inputs(video: Path, audio: Path, output: Path) -> None:
-    """Raise a `UserError` where the output cannot be written, before any work."""
-    for given in (video, audio):
-        if output.exists() and given.exists() and output.samefile(given):
-            raise UserError(f"the output {output} is one of the inputs: choose another name")
+def _at_constant_rate(scan: VideoScan, fps: float) -> VideoScan:
+    """The scan with exact times, where those of the container only come near to a constant rate:
+    rounded ones would alternate in the output, and drift where it runs back."""
+    rate = constant_rate(scan.times_s, fps)
+    if rate is None:
+        return scan
+    count = len(scan.times_s)
+    return replace(scan, times_s=np.arange(count) / float(rate), duration_s=count / float(rate))
 
 
 def _sound(audio: Path) -> np.ndarray:
@@ -213,7 +226,7 @@ def _check_fps(fps: float | None) -> float | None:
             "the networks were trained at, without the option the video keeps its own"
         )
     # Whole numbers, too: a table of MLflow's parameters does not turn them into floats.
-    return float(fps)
+    return float(exact_rate(fps))
 
 
 def _scan(video: Path, fps: float | None, until_s: float | None, tell: Progress) -> VideoScan:
@@ -237,8 +250,13 @@ class _Job:
     fps: float | None
     scan: FaceScan
     generator: FaceGenerator
+    form: Form
     order: list[Shown]
     speech_s: float
+
+    def canvas(self, picture: Picture) -> Canvas:
+        """A picture as it is written."""
+        return Canvas(picture, self.form)
 
     def faces(self, sources: Sequence[int]) -> np.ndarray:
         """Aligned faces (n, R, R, 3) of frames that lie close together, decoded anew."""
@@ -252,7 +270,7 @@ class _Job:
         }
         return np.stack([found[source] for source in sources])
 
-    def aligned(self, frame: np.ndarray, source: int) -> np.ndarray:
+    def aligned(self, frame: Picture, source: int) -> np.ndarray:
         """The face of a frame that has one."""
         matrix = self.scan.matrices[source]
         assert matrix is not None
@@ -328,21 +346,22 @@ def _write_parts(
         begin_s, repainted = job.order[done].time_s, 0
         size = min(PART, count - done)
         rate = job.fps or info.fps
-        with VideoWriter(parts.path(), info.width, info.height, rate, crf=CRF) as writer:
-            for number, (frame, at_s, is_new) in enumerate(islice(frames, size), done + 1):
-                writer.write(frame, at_s - begin_s)
+        shape = (info.width, info.height)
+        with VideoWriter(parts.path(), *shape, rate, crf=CRF, form=job.form) as writer:
+            for number, (canvas, at_s, is_new) in enumerate(islice(frames, size), done + 1):
+                writer.write(canvas, at_s - begin_s)
                 repainted += is_new
                 tell(number, count, "repainting faces")
         parts.add(size, repainted)
         done += size
 
 
-def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[np.ndarray, float, bool]]:
+def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, float, bool]]:
     """Frames of the output from one position on, when they are shown, and whether a face was
     repainted."""
     speech, scan, order = job.generator.speech(wave), job.scan, job.order
     references_of = lru_cache(maxsize=1)(job.references_of)
-    frames: Iterator[np.ndarray] | None = None
+    frames: Iterator[Picture] | None = None
     for first, stop, shown in job.stretches():
         if stop <= begin:
             continue
@@ -358,21 +377,21 @@ def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[np.ndarr
             yield from _run(job, frames, part, lead, skip, speech, references)
             continue
         for each in part[skip:]:
-            yield next(frames), each.time_s, False
+            yield job.canvas(next(frames)), each.time_s, False
 
 
 def _run(
     job: _Job,
-    frames: Iterator[np.ndarray],
+    frames: Iterator[Picture],
     part: list[Shown],
     lead: int,
     skip: int,
     speech: SpeechTokens,
     references: References | None,
-) -> Iterator[tuple[np.ndarray, float, bool]]:
+) -> Iterator[tuple[Canvas, float, bool]]:
     """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
     gives those from `lead` on."""
-    held: deque[tuple[np.ndarray, np.ndarray]] = deque()
+    held: deque[tuple[Picture, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:
         for position, each in enumerate(part[lead:], lead):
@@ -387,4 +406,7 @@ def _run(
     painted = job.generator.stream(faces(), times, speech, references, skip)
     for each, face in zip(part[skip:], painted, strict=True):
         frame, matrix = held.popleft()
-        yield paste_back(frame, face, matrix, job.generator.region), each.time_s, True
+        canvas = job.canvas(frame)
+        shape = (canvas.height, canvas.width)
+        canvas.paint(face_patch(shape, face, matrix, job.generator.region))
+        yield canvas, each.time_s, True

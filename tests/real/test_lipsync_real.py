@@ -1,11 +1,13 @@
 """Lip-sync of real footage gives, frame by frame, what the model gives for the same inputs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from datasets.media import SAMPLE_RATE, VideoWriter, read_audio, read_frames, write_flac
+from datasets.media.canvas import Canvas
 from models.latentsync.model import LatentSync
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.video import LipSyncResult, lip_sync_video
@@ -38,10 +40,11 @@ def repainted(
     times: list[float] = []
 
     class Recorder(VideoWriter):
-        def write(self, rgb: np.ndarray, time_s: float | None = None) -> None:
-            frames.append(rgb.copy())
-            times.append(time_s or 0.0)
-            super().write(rgb, time_s)
+        def write(self, picture: np.ndarray | Canvas, time_s: Any = None) -> None:
+            assert isinstance(picture, Canvas)
+            frames.append(picture.rgb.copy())
+            times.append(float(time_s or 0.0))
+            super().write(picture, time_s)
 
     monkeypatch.setattr(lipsync_video, "VideoWriter", Recorder)
     result = lip_sync_video(video, audio, output, bundle, steps=2, guidance=1.5, reference="frame")

@@ -167,6 +167,7 @@ def test_a_face_beyond_the_border() -> None:
 def test_a_picture_gives_the_same_face_as_its_rgb() -> None:
     rgb = cv2.resize(portrait(300), (1200, 1200), interpolation=cv2.INTER_CUBIC)
     frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+    frame.colorspace = 5
     whole = frame.to_ndarray(format="rgb24")
     for points in ([[300, 400], [620, 380], [470, 600]], [[10, 900], [150, 850], [60, 1100]]):
         matrix = Aligner(256).matrix_of_points(np.array(points, np.float64))

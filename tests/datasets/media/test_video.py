@@ -1,7 +1,6 @@
 """Reading and writing media: timestamps, start times, damage, odd files."""
 
 import json
-import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import soundfile
 
 from datasets.errors import Reason, SourceError
 from datasets.media import FPS, SAMPLE_RATE, Picture, VideoWriter, probe, read_frames
+from tests.support.coded_video import DISPLAYS, display_matrix, shown, write_coded
 
 
 def write_counter(path: Path, count: int, fps: float, size: tuple[int, int] = (64, 48)) -> None:
@@ -209,29 +209,94 @@ def test_the_last_picture_lasts_as_long_as_the_others(tmp_path: Path, fps: float
     assert info.fps == pytest.approx(fps, abs=0.01)
 
 
-@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
-def test_turned_videos_stand_upright(tmp_path: Path, quarters: int) -> None:
-    """A display matrix, as phones write it, in the place of the plain one."""
-    path = tmp_path / "a.mp4"
-    picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:24, :32] = 250
-    with VideoWriter(path, 64, 48, 25, crf=4) as writer:
-        for _ in range(5):
-            writer.write(picture)
-    one = 1 << 16
-    cosine, sine = [(one, 0), (0, -one), (-one, 0), (0, one)][quarters]
-    plain = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
-    turned = struct.pack(">9i", cosine, sine, 0, -sine, cosine, 0, 0, 0, 1 << 30)
-    content = path.read_bytes()
-    head, _, tail = content.partition(b"tkhd")
-    path.write_bytes(head + b"tkhd" + tail.replace(plain, turned, 1))
+CORNERS = np.array([[[250, 10, 10], [10, 250, 10]], [[10, 10, 250], [250, 250, 10]]], np.uint8)
+"""Red, green; blue, yellow."""
 
-    upright = np.rot90(picture, quarters)
-    frame = next(read_frames(path))
-    assert frame.rgb.shape == upright.shape
-    assert np.abs(frame.rgb.astype(int) - upright).mean() < 3
+
+def cornered(width: int, height: int) -> av.VideoFrame:
+    """Four quarters of four colours."""
+    picture = np.repeat(np.repeat(CORNERS, height // 2, axis=0), width // 2, axis=1)
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace=1 if width >= 1280 else 5)
+
+
+def assert_corners(rgb: np.ndarray, expected: np.ndarray) -> None:
+    height, width = rgb.shape[:2]
+    for row in (0, 1):
+        for column in (0, 1):
+            there = rgb[(height - 1) * row, (width - 1) * column].astype(int)
+            assert np.abs(there - expected[row, column]).max() < 20, (row, column)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (1280, 720)])
+@pytest.mark.parametrize("name", DISPLAYS)
+def test_pictures_stand_as_the_display_matrix_says(
+    tmp_path: Path, name: str, size: tuple[int, int]
+) -> None:
+    """All eight ways; front cameras write mirrored ones."""
+    display = DISPLAYS[name]
+    path = write_coded(
+        tmp_path / "a.mp4",
+        [cornered(*size) for _ in range(3)],
+        "libx264",
+        options={"crf": "4"},
+        display=display_matrix(*display),
+    )
+    expected = shown(CORNERS, *display)
+    across = display[0] == 0
+    upright = size[::-1] if across else size
     info = probe(path)
-    assert (info.height, info.width) == upright.shape[:2]
+    assert (info.width, info.height) == upright
+    frames = list(read_frames(path, fps=None))
+    assert len(frames) == 3
+    for number, frame in enumerate(frames):
+        picture = frame.picture
+        assert (picture.width, picture.height) == upright
+        if number == 0:
+            for row in (0, 1):
+                for column in (0, 1):
+                    x, y = (upright[0] - 9) * column + 2, (upright[1] - 9) * row + 2
+                    piece = picture.piece((x, y, x + 4, y + 4))
+                    there = piece.rgb[y + 2 - piece.top, x + 2 - piece.left].astype(int)
+                    assert np.abs(there - expected[row, column]).max() < 20, (row, column)
+        assert_corners(picture.small(), expected)
+        assert frame.rgb.shape == (upright[1], upright[0], 3)
+        assert_corners(frame.rgb, expected)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirrored", "name"),
+    [
+        (10, False, "upright"),
+        (80, False, "a quarter to the right"),
+        (-60, False, "a quarter to the left"),
+        (200, False, "half a turn"),
+        (0, True, "left and right swapped"),
+        (20, True, "left and right swapped"),
+        (100, True, "rows as columns, half a turn"),
+    ],
+)
+def test_other_angles_are_taken_to_the_nearest_quarter(
+    tmp_path: Path, degrees: float, mirrored: bool, name: str
+) -> None:
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    numbers = (-cosine, -sine, -sine, cosine) if mirrored else (cosine, sine, -sine, cosine)
+    matrix = [round(65536 * each) for each in numbers]
+    path = write_coded(
+        tmp_path / "a.mp4",
+        [cornered(96, 64)],
+        "libx264",
+        options={"crf": "4"},
+        display=display_matrix(*matrix),
+    )
+    assert_corners(next(read_frames(path)).rgb, shown(CORNERS, *DISPLAYS[name]))
+
+
+def test_a_matrix_of_zeros_is_none(tmp_path: Path) -> None:
+    path = write_coded(
+        tmp_path / "a.mp4", [cornered(96, 64)], "libx264", display=display_matrix(0, 0, 0, 0)
+    )
+    assert_corners(next(read_frames(path)).rgb, CORNERS)
 
 
 @pytest.mark.parametrize("suffix", ["avi", "mkv", "mpg", "ts", "h264"])

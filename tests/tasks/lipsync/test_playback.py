@@ -83,5 +83,5 @@ def test_a_frame_that_is_shown_again_is_not_decoded_again(
     monkeypatch.setattr(playback, "read_frames", counted)
     order = [Shown(index, 0.0) for index in (0, 1, 2, 3, 4, 4, 4, 4)]
     frames = list(frames_in_order(path, order, np.arange(5) / 25))
-    assert [round(frame.mean() / 50) for frame in frames] == [0, 1, 2, 3, 4, 4, 4, 4]
+    assert [round(frame.rgb.mean() / 50) for frame in frames] == [0, 1, 2, 3, 4, 4, 4, 4]
     assert readings == 1

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -10,6 +11,8 @@ from skimage.data import astronaut
 
 from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
+from datasets.media.canvas import Canvas
+from datasets.media.form import Form
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.face_scan import FaceScan
 from tasks.lipsync.playback import BACK_AND_FORTH, Plan, Shown, frames_in_order, timeline
@@ -44,7 +47,9 @@ def test_another_moment_is_one_of_the_video_also_where_it_turns_back(
     )
     monkeypatch.setattr(lipsync_video._Job, "faces", lambda job, sources: np.array(sources))
     part = timeline(times, count / 25, Plan(5.0, BACK_AND_FORTH))
-    job = lipsync_video._Job(Path("v.mp4"), None, scan, Brightener(reference="away"), part, 5.0)
+    job = lipsync_video._Job(
+        Path("v.mp4"), None, scan, Brightener(reference="away"), Form("yuv420p"), part, 5.0
+    )
     references = job.references_of(0)(part)
     assert references is not None
     for start in range(len(part) - 16):
@@ -83,7 +88,7 @@ def test_backwards_is_the_same_as_forwards_reversed(portrait: Path) -> None:
     again = list(frames_in_order(portrait, order, times))
     assert len(again) == len(order)
     for shown, frame in zip(order, again, strict=True):
-        assert (frame == frames[shown.source]).all()
+        assert (frame.rgb == frames[shown.source]).all()
 
 
 @pytest.fixture
@@ -99,9 +104,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[np.ndarray]]:
     frames: list[np.ndarray] = []
 
     class Recorder(VideoWriter):
-        def write(self, rgb: np.ndarray, time_s: float | None = None) -> None:
-            frames.append(rgb.copy())
-            super().write(rgb, time_s)
+        def write(self, picture: np.ndarray | Canvas, time_s: Any = None) -> None:
+            assert isinstance(picture, Canvas)
+            frames.append(picture.rgb.copy())
+            super().write(picture, time_s)
 
     monkeypatch.setattr(lipsync_video, "VideoWriter", Recorder)
     return iter([frames])
