@@ -15,6 +15,21 @@ NEW_SHARE = 0.25
 """Of the largest input's size: an output that needs less room is not to be expected."""
 
 
+def container_of(path: Path) -> str:
+    """FFmpeg's name of the container that a file's suffix stands for.
+
+    Raises:
+        UserError: the suffix is none of `CONTAINERS`.
+    """
+    container = CONTAINERS.get(path.suffix.lower())
+    if container is None:
+        *others, last = CONTAINERS
+        raise UserError(
+            f"{path} cannot be written: its name must end in {', '.join(others)} or {last}"
+        )
+    return container
+
+
 def check_output(path: Path, inputs: Iterable[Path] = ()) -> str:
     """Refuse what cannot be written.
 
@@ -29,12 +44,7 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> str:
         UserError: the suffix is none of `CONTAINERS`, the place is no place for a file, or there
             is no room for it.
     """
-    container = CONTAINERS.get(path.suffix.lower())
-    if container is None:
-        *others, last = CONTAINERS
-        raise UserError(
-            f"{path} cannot be written: its name must end in {', '.join(others)} or {last}"
-        )
+    container = container_of(path)
     try:
         if path.is_dir():
             raise UserError(f"the output {path} is a folder: give the name of a file in it")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from datasets.media.canvas import Canvas
 from datasets.media.colour import swscale_matrix
 from datasets.media.form import Form, plain_form
-from datasets.media.output import check_output
+from datasets.media.output import container_of
 from datasets.media.rates import exact_rate
 from datasets.media.sound_track import SoundTrack
 from datasets.store.atomic import make_folder, move_atomic, unfinished_name
@@ -78,7 +78,7 @@ class VideoWriter:
         self._temporary: Path | None = None
         self._kind = "mp4"
         if isinstance(target, Path):
-            self._kind = check_output(target)
+            self._kind = container_of(target)
             make_folder(target.parent)
             self._temporary = unfinished_name(target)
         self.form = form or plain_form(width, height, self._kind)

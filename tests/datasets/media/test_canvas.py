@@ -472,3 +472,36 @@ def test_turns_are_views() -> None:
     plane = np.arange(6).reshape(2, 3)
     assert Turn(True, True, False)(plane).tolist() == [[2, 5], [1, 4], [0, 3]]
     assert Colours(1, True, 1, 1).range == 2
+
+
+@pytest.mark.parametrize("suffix", ["mov", "webm", "mkv"])
+def test_transparency_of_rgb_is_kept(tmp_path: Path, suffix: str) -> None:
+    picture = np.full((64, 96, 4), (198, 28, 28, 255), np.uint8)
+    picture[:, 48:, 3] = 70
+    frame = av.VideoFrame.from_ndarray(picture, format="rgba").reformat(format="bgra")
+    rewrite(write_coded(tmp_path / "a.mkv", [frame]), tmp_path / f"b.{suffix}")
+    read = next(read_frames(tmp_path / f"b.{suffix}")).picture
+    alpha = planes_of(read.frame)[3] / 2.0 ** (read.frame.format.components[3].bits - 8)
+    assert np.abs(read.rgb.astype(int) - (198, 28, 28)).max() <= 2
+    assert alpha[5, 5] == pytest.approx(255, abs=1)
+    assert alpha[5, 80] == pytest.approx(70, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "bits", "tags"),
+    [
+        ("gray", 126, 8, {"full": False}),
+        ("gray", 126, 8, {"full": True}),
+        ("gray10le", 504, 10, {"full": True}),
+    ],
+)
+def test_grey_is_written_with_its_own_levels(
+    tmp_path: Path, form: str, value: int, bits: int, tags: dict[str, Any]
+) -> None:
+    source = write_coded(tmp_path / "a.mkv", [flat_frame((value,), *SIZE, form)] * 2, **tags)
+    rewrite(source, tmp_path / "b.mp4")
+    frame = frames_of(tmp_path / "b.mp4")[0]
+    luma, *chroma = planes_of(frame)
+    assert np.abs(luma.astype(int) - value).max() <= 2
+    assert all(np.abs(plane.astype(int) - 2 ** (bits - 1)).max() <= 2 for plane in chroma)
+    assert frame.color_range == (2 if tags["full"] else 1)

@@ -63,6 +63,7 @@ def test_the_old_names_of_full_range_mean_it(size: tuple[int, int]) -> None:
     matrix = 1 if size == HD else 6
     frame = flat_frame(stored(TEAL, matrix, full=True), *size, "yuvj420p")
     frame.color_range = 0
+    assert colours_of(frame).full
     assert np.abs(Picture(frame).rgb.astype(int) - TEAL).max() <= 2
 
 
