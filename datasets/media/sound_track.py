@@ -10,8 +10,9 @@ import numpy as np
 from av.container import OutputContainer
 from numpy.typing import NDArray
 
-from datasets.media.audio import Piece, pcm
-from datasets.media.container import audio_stream, opened, video_zero
+from datasets.media.container import opened, video_zero
+from datasets.media.pcm import Piece, pcm
+from datasets.media.sound_choice import audio_stream
 
 COPIED = ("aac", "mp3", "mp3float", "alac", "ac3", "eac3")
 """Codecs that an mp4 holds as they are."""
