@@ -310,6 +310,7 @@ class Journal:
             reason=reason,
             stage=stage if outcome.reason else "",
             note="" if reason else value.get("note", ""),
+            heard="" if reason else value.get("heard", ""),
             runs=begun.runs[item.key] + 1,
             deadline_s=self.download_deadline_s if stage == DOWNLOAD else self.deadline_s,
             seconds=outcome.seconds,

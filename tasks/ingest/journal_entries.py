@@ -49,6 +49,8 @@ class SourceEntry:
     """Where it was lost, if it was."""
     note: str = ""
     """What is to be said of a file that was used although something is wrong with it."""
+    heard: str = ""
+    """Which of several streams of sound was taken; empty where there was only one."""
     runs: int = 1
     deadline_s: float = 0.0
     """Seconds that it might take in the stage in which it ended."""

@@ -63,8 +63,8 @@ class IngestStage(Stage):
     """Turns sources into shards below `prefix` of a store, and rows for the ledger.
 
     `process` takes an `IngestWork` and returns `digest` (sha256 of the file), `seconds` it
-    took, `video_seconds`, `cuts_s`, `note` and `rows` (of `ClipRow`). `finish` returns the group's
-    shards: `info` (of `ShardInfo`) and `keys` each.
+    took, `video_seconds`, `cuts_s`, `note`, `heard` and `rows` (of `ClipRow`). `finish` returns
+    the group's shards: `info` (of `ShardInfo`) and `keys` each.
     """
 
     config: IngestConfig
@@ -151,6 +151,7 @@ class IngestStage(Stage):
             "video_seconds": run.frames / FPS,
             "cuts_s": run.cuts_s,
             "note": run.note,
+            "heard": run.heard,
             "rows": [row.as_dict() for row in run.rows],
         }
 

@@ -95,7 +95,7 @@ def publish(
     _refuse_twins(groups)
     sources = [source for group in groups for source in group.sources]
     rows = [
-        _noted(row, source.note)
+        _noted(row, source.note, source.heard)
         for source in sources
         for row in apply_thresholds(source.rows, thresholds)
     ]
@@ -139,9 +139,9 @@ def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
     )
 
 
-def _noted(row: dict[str, Any], note: str) -> dict[str, Any]:
-    """A judged row whose detail also tells what is wrong with its file."""
-    return row | {"detail": "; ".join(filter(None, (row["detail"], note)))} if note else row
+def _noted(row: dict[str, Any], *notes: str) -> dict[str, Any]:
+    """A judged row whose detail also tells what is to be said of its file."""
+    return row | {"detail": "; ".join(filter(None, (row["detail"], *notes)))}
 
 
 def _refuse_twins(groups: Sequence[GroupEntry]) -> None:
