@@ -25,6 +25,7 @@ from datasets.errors import UserError  # noqa: E402
 from datasets.fetch.policy import DownloadSettings  # noqa: E402
 from datasets.sample.make import make_sample  # noqa: E402
 from datasets.shards.splits import assign_splits  # noqa: E402
+from datasets.sources.addresses import SCHEMES, AddressPolicy  # noqa: E402
 from datasets.sources.items import How, SourceItem, list_folder  # noqa: E402
 from datasets.sources.lists import SOURCES as LISTED  # noqa: E402
 from datasets.sources.lists import ListOptions, list_source  # noqa: E402
@@ -76,6 +77,7 @@ class Refresh:
     device: str
     gpu_share: float | None
     downloads: DownloadSettings
+    """How files are fetched, and from where."""
     keep_downloads: bool = True
     ray_address: str | None = None
     forget_missing: bool = False
@@ -96,7 +98,8 @@ def list_sources(refresh: Refresh, sample_clips: int) -> list[SourceItem]:
     """All sources; the sample is made first where it is not there."""
     if refresh.source != "sample":
         report = ProgressReport(f"listing {refresh.source}")
-        return list_source(refresh.source, refresh.input, options=ListOptions(report))
+        options = ListOptions(report, addresses=refresh.downloads.addresses)
+        return list_source(refresh.source, refresh.input, options=options)
 
     videos = refresh.work / "sample_videos"
     report = ProgressReport("making sample videos")
@@ -227,6 +230,10 @@ def refresh_dataset(
     downloads: int = DownloadSettings.connections,
     download_mb_per_s: float = 0.0,
     download_deadline_s: float = DownloadSettings.deadline_s,
+    download_max_gb: float = DownloadSettings.max_bytes / 2**30,
+    allow_private: bool = False,
+    allow_outside: bool = False,
+    allow_scheme: list[str] | None = None,
     max_height: int = DownloadSettings.max_height,
     cookies: str = "",
     keep_downloads: bool = True,
@@ -274,6 +281,12 @@ def refresh_dataset(
         downloads: files that are fetched at once.
         download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
         download_deadline_s: seconds that fetching one file may take.
+        download_max_gb: size of the largest file that is fetched, in units of 2^30 bytes.
+        allow_private: fetch also from this machine and from private networks, which lists of
+            addresses may not name otherwise.
+        allow_outside: take also files that a list of addresses names beyond its own folder.
+        allow_scheme: a further kind of address that a list may hold, such as abfs; http, https,
+            s3 and gs are taken in any case.
         max_height: of videos from pages such as YouTube's: the best one not above it is taken.
         cookies: a cookies.txt for pages that want a login.
         keep_downloads: keep fetched files after they were ingested.
@@ -312,6 +325,10 @@ def refresh_dataset(
                 rate=download_mb_per_s * 1e6,
                 deadline_s=download_deadline_s,
                 cookies=cookies,
+                addresses=AddressPolicy(
+                    allow_private, (*SCHEMES, *(allow_scheme or ())), allow_outside
+                ),
+                max_bytes=round(download_max_gb * 2**30),
             ),
             keep_downloads,
             ray_address,

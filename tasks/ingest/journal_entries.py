@@ -67,7 +67,7 @@ class SourceEntry:
 
     @property
     def worth(self) -> Worth:
-        if self.failed or self.reason == Reason.UNAVAILABLE:
+        if self.failed or self.reason in (Reason.UNAVAILABLE, Reason.NOT_ALLOWED):
             return Worth.NOT_HAD
         return Worth.REFUSED if self.reason else Worth.READ
 
