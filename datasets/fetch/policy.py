@@ -24,6 +24,10 @@ PASSING = (403, 408, 409, 423, 425, 429)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+TRUSTED = AddressPolicy(allow_private=True)
+"""For addresses that the user or this program has chosen, and no list."""
+
+
 @dataclass(frozen=True)
 class DownloadSettings:
     """How files are fetched."""

@@ -208,10 +208,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if target:
             try:
                 on = urljoin(req.full_url, target)
+            except ValueError as error:
+                raise http.client.InvalidURL(str(error)) from error
+            try:
                 replace(self._policy, schemes=("http", "https")).check(on)
-            except (SourceError, ValueError) as error:
-                text = getattr(error, "detail", str(error))
-                raise _refused(f"it leads on to another address: {text}") from error
+            except SourceError as error:
+                raise _refused(f"it leads on to another address: {error.detail}") from error
         return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302

@@ -221,7 +221,7 @@ def _problem(info: zipfile.ZipInfo) -> str:
             return "its name in the archive holds signs that are no text"
     if info.flag_bits & 1:
         return "it is encrypted in the archive"
-    if info.compress_type not in METHODS:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "it is packed in a way other than stored or deflated"
     return ""
 
