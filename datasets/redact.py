@@ -123,7 +123,8 @@ def _address(found: str) -> str:
         # A password may hold the signs that end a host; a port is followed by none of them.
         place = re.sub(r"^[^/?#@:]*:(?!\d{1,5}(?:[/?#]|$))[^@]*@", "", place)
         place = re.sub(r"^[^/?#]*@", "", place)
-    return f"{scheme}://{re.split('[?#]', place)[0]}{rest}"
+    # Libraries that take a query for a part of the name quote its sign.
+    return f"{scheme}://{re.split('[?#]|%3[fF]|%23', place)[0]}{rest}"
 
 
 def _environment() -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ TEXTS = [
     f"GET https://host/a.mp4?X-Amz-Signature={PLAIN}&x=1: 403",
     f"'https://host/a.mp4?anything={PLAIN}'",
     f"https://host/a#access_token={PLAIN}.",
+    f'no connection to "http://host/b.mp4%3FX-Amz-Signature%3D{PLAIN}"; given up',
     f"Authorization: Bearer {PLAIN}",
     f"{{'Authorization': 'Basic {PLAIN}'}}",
     f"proxy-authorization: {PLAIN}",
