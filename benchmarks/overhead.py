@@ -81,6 +81,7 @@ class FakeIngest(IngestStage):
             "video_seconds": 4.0,
             "cuts_s": [],
             "note": "",
+            "heard": "",
             "rows": [row.as_row()],
         }
 

@@ -2,10 +2,13 @@
 
 A `Reason` ends up in the ledger's `reason` column. `SourceError` carries one from the
 code that noticed it to the row that records it. `UserError` is for what the person at
-the command line must change; its text is the whole message they see.
+the command line must change; its text is the whole message they see. No text of theirs holds a
+secret: libraries quote addresses, and what they say is often part of it.
 """
 
 from enum import StrEnum
+
+from datasets.redact import redact
 
 
 class Reason(StrEnum):
@@ -58,6 +61,8 @@ class Reason(StrEnum):
     """The file could not be fetched now; a later run may have more luck."""
     UNAVAILABLE = "unavailable"
     """The file is gone, private, or not shown here: trying again is of no use."""
+    NOT_ALLOWED = "not_allowed"
+    """The address is none that may be fetched from, or the file is larger than it may be."""
     NOT_ANNOTATED = "not_annotated"
     """The data set lists it, but gives no interval or no crop to take from it."""
     OUTSIDE_PICTURE = "outside_picture"
@@ -75,9 +80,8 @@ class SourceError(Exception):
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason.value}: {detail}")
-        self.reason = reason
-        self.detail = detail
+        self.reason, self.detail = reason, redact(detail)
+        super().__init__(f"{reason.value}: {self.detail}")
 
     def __reduce__(self) -> tuple[type["SourceError"], tuple[Reason, str]]:
         return (type(self), (self.reason, self.detail))
@@ -87,6 +91,12 @@ class UserError(Exception):
     """Something that the user can mend: the text says what was given, what was
     expected and what to do next. Command lines print it alone and exit with 2."""
 
+    def __init__(self, text: str = "") -> None:
+        super().__init__(redact(text))
+
 
 class StoreError(OSError):
     """Object storage failed every time it was tried; the text is the whole message."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(redact(text))

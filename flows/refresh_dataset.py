@@ -21,6 +21,7 @@ from datasets.errors import UserError
 from datasets.fetch.policy import DownloadSettings
 from datasets.sample.make import make_sample
 from datasets.shards.splits import assign_splits
+from datasets.sources.addresses import SCHEMES, AddressPolicy
 from datasets.sources.items import How, SourceItem, list_folder
 from datasets.sources.lists import SOURCES as LISTED
 from datasets.sources.lists import ListOptions, list_source
@@ -91,6 +92,7 @@ class Refresh:
     device: str
     gpu_share: float | None
     downloads: DownloadSettings
+    """How files are fetched, and from where."""
     keep_downloads: bool = True
     ray_address: str | None = None
     forget_missing: bool = False
@@ -111,7 +113,8 @@ def list_sources(refresh: Refresh, sample_clips: int) -> Parcel[list[SourceItem]
     """All sources; the sample is made first where it is not there."""
     if refresh.source != "sample":
         report = ProgressReport(f"listing {refresh.source}")
-        return Parcel(list_source(refresh.source, refresh.input, options=ListOptions(report)))
+        options = ListOptions(report, addresses=refresh.downloads.addresses)
+        return Parcel(list_source(refresh.source, refresh.input, options=options))
 
     videos = refresh.work / "sample_videos"
     report = ProgressReport("making sample videos")
@@ -291,6 +294,12 @@ class DownloadOptions:
         downloads: files that are fetched at once.
         download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
         download_deadline_s: seconds that fetching one file may take.
+        download_max_gb: size of the largest file that is fetched, in units of 2^30 bytes.
+        allow_private: fetch also from this machine and from private networks, which lists of
+            addresses may not name otherwise.
+        allow_outside: take also files that a list of addresses names beyond its own folder.
+        allow_scheme: a further kind of address that a list may hold, such as abfs; http, https,
+            s3 and gs are taken in any case.
         max_height: of videos from pages such as YouTube's: the best one not above it is taken.
         cookies: a cookies.txt for pages that want a login.
         keep_downloads: keep fetched files after they were ingested.
@@ -299,6 +308,10 @@ class DownloadOptions:
     downloads: int = DownloadSettings.connections
     download_mb_per_s: float = 0.0
     download_deadline_s: float = DownloadSettings.deadline_s
+    download_max_gb: float = DownloadSettings.max_bytes / 2**30
+    allow_private: bool = False
+    allow_outside: bool = False
+    allow_scheme: list[str] | None = None
     max_height: int = DownloadSettings.max_height
     cookies: str = ""
     keep_downloads: bool = True
@@ -311,6 +324,10 @@ class DownloadOptions:
             rate=self.download_mb_per_s * 1e6,
             deadline_s=self.download_deadline_s,
             cookies=self.cookies,
+            addresses=AddressPolicy(
+                self.allow_private, (*SCHEMES, *(self.allow_scheme or ())), self.allow_outside
+            ),
+            max_bytes=round(self.download_max_gb * 2**30),
         )
 
 

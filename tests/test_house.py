@@ -152,7 +152,7 @@ MAY_IMPORT = {
     "tasks": set(),
 }
 """A room, or one file of it, that the files of a room may import besides their own."""
-EVERYWHERE = ("datasets/errors.py", "datasets/progress.py")
+EVERYWHERE = ("datasets/errors.py", "datasets/progress.py", "datasets/redact.py")
 """What all of flows, tasks and datasets may import."""
 LIBRARIES = {
     "prefect": ("flows",),

@@ -20,6 +20,7 @@ from datasets.fetch.policy import (
     http_problem,
 )
 from datasets.fetch.slot import Slot
+from datasets.sources.addresses import open_address
 from datasets.sources.locations import AGENT, content_version
 
 CHUNK = 1 << 18
@@ -78,7 +79,7 @@ def fetch_http(
         for name, value in (secrets or {}).items():
             request.add_unredirected_header(name, value)
         timeout = max(min(settings.timeout_s, deadline.left_s), 0.001)
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with open_address(request, timeout, settings.addresses) as answer:
             return _receive(answer, have, slot, settings, deadline, throttle, progress)
     except urllib.error.HTTPError as problem:
         with problem:
@@ -123,6 +124,7 @@ def _receive(
             slot.forget_part()
             raise PassingError("the file has changed since it was begun")
     start = have if answer.status == 206 else 0
+    settings.check_size(total or 0)
     slot.need((total or 0) - start, settings.keep_free_bytes)
     count = start
     with _disk(slot):
@@ -134,6 +136,7 @@ def _receive(
                 file.write(chunk)
                 file.flush()
             count += len(chunk)
+            settings.check_size(count)
             if progress:
                 progress(count, total)
             throttle.took(len(chunk))

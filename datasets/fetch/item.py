@@ -25,6 +25,7 @@ from datasets.fetch.policy import (
     persist,
 )
 from datasets.fetch.slot import Fetched, Slot, local_file
+from datasets.redact import without_signature
 from datasets.sources.items import How, SourceItem
 from datasets.sources.locations import HTTP, cache_name, scheme
 from datasets.sources.zip_parts import parts_of, read_member
@@ -48,7 +49,8 @@ def fetch(
     Raises:
         SourceError: UNAVAILABLE (gone, private, not shown here: final), DOWNLOAD_FAILED
             (attempts used up, or not what was asked for), TIMED_OUT (the deadline), or
-            UNREADABLE (a damaged archive).
+            UNREADABLE (a damaged archive), or NOT_ALLOWED (by `settings.addresses`, or larger
+            than `settings.max_bytes`).
         OSError: the disk is full.
         UserError: a library for the address is missing.
     """
@@ -56,6 +58,8 @@ def fetch(
         return local_file(item.path)
     settings, clock = settings or DownloadSettings(), clock or Clock()
     deadline = Deadline(settings.deadline_s, clock)
+    if scheme(item.location) in HTTP and item.how is not How.MEMBER:
+        settings.addresses.check(item.location)
     slot = _slot(item, folder, settings)
     with slot.held(deadline):
         kept = slot.kept()
@@ -85,7 +89,8 @@ def _slot(item: SourceItem, folder: Path, settings: DownloadSettings) -> Slot:
         exact = cache_name(item.location, f"{item.member.name}|{item.version}")[-16:]
         return Slot(folder, f"{cache_name(readable)[:-17]}-{exact}")
     salt = str(settings.max_height) if item.how is How.PAGE else ""
-    return Slot(folder, cache_name(item.location, salt))
+    # A new signature for the same file finds what has come of it.
+    return Slot(folder, cache_name(without_signature(item.location), salt))
 
 
 def _current(kept: Fetched, item: SourceItem) -> bool:
@@ -132,6 +137,7 @@ def _member(
 ) -> Fetched:
     assert item.member is not None
     member = item.member
+    settings.check_size(member.bytes)
     slot.need(member.bytes, settings.keep_free_bytes)
 
     def blocks() -> Iterator[bytes]:

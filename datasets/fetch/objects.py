@@ -49,6 +49,7 @@ def _receive(
 ) -> str:
     info = _info(files, path)
     version, total = object_version(info), int(info["size"])
+    settings.check_size(total)
     if not version or slot.part_state() != {"version": version, "total": total}:
         slot.forget_part()
     have = slot.part_bytes()

@@ -15,6 +15,8 @@ from typing import Any
 
 from datasets.errors import Reason, SourceError
 from datasets.fetch.policy import DISK_FULL, Deadline, DownloadSettings, PassingError, http_problem
+from datasets.redact import redact
+from datasets.sources.addresses import checked_names
 from datasets.sources.locations import read_text
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,8 @@ def fetch_page(url: str, folder: Path, settings: DownloadSettings, deadline: Dea
     Raises:
         PassingError: another attempt may help, and goes on with what is in `folder`.
         SourceError: UNAVAILABLE where the site says that the video is gone, private or not
-            shown here; DOWNLOAD_FAILED where the page has no single video.
+            shown here; DOWNLOAD_FAILED where the page has no single video; NOT_ALLOWED where
+            it leads to an address that may not be fetched from, or the video is too large.
         OSError: the disk is full.
         UserError: the file with cookies cannot be read.
     """
@@ -42,16 +45,24 @@ def fetch_page(url: str, folder: Path, settings: DownloadSettings, deadline: Dea
     folder.mkdir(parents=True, exist_ok=True)
     before = _size(folder)
     messages = _Messages()
+    refused: list[SourceError] = []
     try:
-        with YoutubeDL(_options(folder, settings, deadline, messages)) as loader:
+        with (
+            checked_names(settings.addresses) as refused,
+            YoutubeDL(_options(folder, settings, deadline, messages)) as loader,
+        ):
             info = loader.extract_info(url, download=False)
             _check_single(info)
             done = loader.process_ie_result(info, download=True)
         path = Path(done["requested_downloads"][0]["filepath"])
     except YoutubeDLError as problem:
         deadline.check()
+        if refused:
+            raise refused[0] from problem
         raise _judged(problem, _size(folder) > before) from problem
     except (KeyError, IndexError) as problem:
+        if refused:
+            raise refused[0] from problem
         text = messages.last or "yt-dlp fetched nothing"
         raise PassingError(text, progress=_size(folder) > before) from problem
     if not path.is_file() or not path.stat().st_size:
@@ -64,7 +75,8 @@ def _options(
 ) -> dict[str, Any]:
     ffmpeg = ffmpeg_program()
 
-    def in_time(_: dict[str, Any]) -> None:
+    def in_time(state: dict[str, Any]) -> None:
+        settings.check_size(max(state.get("total_bytes") or 0, state.get("downloaded_bytes") or 0))
         if deadline.left_s <= 0:
             from yt_dlp.utils import DownloadCancelled
 
@@ -107,12 +119,12 @@ class _Messages:
         self.last = ""
 
     def debug(self, text: str) -> None:
-        log.debug("%s", text)
+        log.debug("%s", redact(text))
 
     info = debug
 
     def warning(self, text: str) -> None:
-        log.debug("%s", text)
+        log.debug("%s", redact(text))
         self.last = text
 
     error = warning
@@ -147,6 +159,8 @@ def _judged(problem: Exception, progress: bool) -> Exception:
     chain = _causes(problem)
     text = _plain(str(problem))
     for cause in chain:
+        if isinstance(cause, SourceError):
+            return cause
         if isinstance(cause, OSError) and cause.errno in DISK_FULL:
             return cause
     for cause in chain:

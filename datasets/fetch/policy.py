@@ -7,12 +7,13 @@ import errno
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from datasets.errors import Reason, SourceError, UserError
+from datasets.sources.addresses import AddressPolicy
 
 Result = TypeVar("Result")
 
@@ -21,6 +22,10 @@ GONE = (401, 404, 410, 451)
 PASSING = (403, 408, 409, 423, 425, 429)
 """Refusals that busy servers and rate limits give, and take back; so are all from 500 on."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+TRUSTED = AddressPolicy(allow_private=True)
+"""For addresses that the user or this program has chosen, and no list."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,32 @@ class DownloadSettings:
     """How long an item may take, all attempts and pauses included."""
     cookies: str = ""
     """A cookies.txt for pages that show videos only to those who are logged in; empty: none."""
+    addresses: AddressPolicy = field(default_factory=AddressPolicy)
+    """What may be fetched from, also behind redirects."""
+    max_bytes: int = 20 << 30
+    """Of one file: a larger one is refused."""
     keep_free_bytes: int = 1 << 30
     """A fetch that would leave less than this on the disk is not begun."""
 
     def __post_init__(self) -> None:
-        for name in ("max_height", "connections", "attempts", "timeout_s", "deadline_s"):
+        for name in (
+            "max_height",
+            "connections",
+            "attempts",
+            "timeout_s",
+            "deadline_s",
+            "max_bytes",
+        ):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} of downloads is {getattr(self, name)}: give more than 0")
         if self.rate < 0:
             raise UserError(f"a rate of {self.rate:g} bytes per second is none: give 0 or more")
+
+    def check_size(self, count: int) -> None:
+        """Raises SourceError(NOT_ALLOWED) for a file of more bytes than are taken."""
+        if count > self.max_bytes:
+            text = f"it has {count:,} bytes or more, at most {self.max_bytes:,} are taken"
+            raise SourceError(Reason.NOT_ALLOWED, text)
 
     @property
     def own_rate(self) -> float:

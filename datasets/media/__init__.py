@@ -6,7 +6,8 @@ only a common zero keeps them in sync. Reading streams; a video is never in memo
 """
 
 from datasets.media.audio import read_audio, write_flac
-from datasets.media.container import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, MediaInfo, probe
+from datasets.media.container import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from datasets.media.info import MediaInfo, probe
 from datasets.media.picture import Picture
 from datasets.media.video import read_frames
 from datasets.media.writer import VideoWriter

@@ -1,37 +1,18 @@
 """Sound on the video's timeline: reading it, moving it, and storing it losslessly."""
 
 import io
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 import soundfile
-from av.container import InputContainer
 from numpy.typing import NDArray
 
 from datasets.errors import Reason, SourceError
-from datasets.media.container import (
-    LONGEST_GAP_S,
-    LONGEST_REPEAT_S,
-    SAMPLE_RATE,
-    SAMPLES_PER_FRAME,
-    audio_stream,
-    decode,
-    is_sound,
-    open_container,
-    video_zero,
-)
-from datasets.media.joins import Joined, joins
+from datasets.media.container import SAMPLE_RATE, open_container, video_zero
+from datasets.media.pcm import pcm
+from datasets.media.sound_choice import Mono, audio_stream, count_loud, describe_choice, mono
 from datasets.store.atomic import write_atomic
-
-TOLERANCE_S = 0.02
-"""Audio whose timestamps are further from the end of what came before is placed anew."""
-
-Piece = tuple[int, NDArray[np.float32]]
-"""Position of the first sample after time zero (it may be negative), and (channels, n)."""
 
 
 def read_audio(
@@ -39,8 +20,9 @@ def read_audio(
 ) -> NDArray[np.float32]:
     """Mono audio whose first sample belongs to the first video frame.
 
-    Channels are averaged (those of surround sound after a mix to stereo); holes in the
-    timestamps become silence.
+    Which stream is heard, and how its channels become one, `datasets.media.sound_choice` says
+    (surround sound is mixed to stereo before, its centre at -3 dB); holes in the timestamps
+    become silence.
 
     Args:
         path: a video or audio file; without video, time zero is the audio's own start.
@@ -57,11 +39,11 @@ def read_audio(
     with open_container(path) as container:
         stream = audio_stream(container)
         zero = video_zero(path) if container.streams.video else None
-        pieces: list[Piece] = []
-        for position, sound in pcm(container, stream, rate, zero):
+        pieces: list[Mono] = []
+        for position, sound in mono(pcm(container, stream, rate, zero), rate):
             if wanted is not None and position >= wanted:
                 break
-            pieces.append((position, sound.mean(axis=0)))
+            pieces.append((position, sound))
     if not pieces:
         raise SourceError(Reason.NO_AUDIO, "none of the audio can be decoded")
     length = wanted
@@ -88,8 +70,10 @@ class AudioWindow:
         container = self._stack.enter_context(open_container(path))
         try:
             stream = audio_stream(container)
+            self.about = describe_choice(container)
+            """Which of several streams this is; empty where there is only one."""
             zero = video_zero(path) if container.streams.video else None
-            self._source = pcm(container, stream, rate, zero)
+            self._source = mono(pcm(container, stream, rate, zero), rate)
         except BaseException:
             self._stack.close()
             raise
@@ -98,7 +82,7 @@ class AudioWindow:
         self._kept = np.zeros(0, np.float32)
         self._end = 0
         """Position behind the last sample that was read; the buffer may be longer."""
-        self._ahead: Piece | None = None
+        self._ahead: Mono | None = None
 
     def part(self, begin: int, count: int) -> NDArray[np.float32]:
         """`count` samples from position `begin` on; before and behind the sound is silence.
@@ -134,18 +118,17 @@ class AudioWindow:
             self._place(*piece)
 
     def _place(self, position: int, sound: NDArray[np.float32]) -> None:
-        mono = sound.mean(axis=0)
         skip = max(0, self._first - position)
-        mono, begin = mono[skip:], position + skip - self._first
-        if not len(mono):
+        sound, begin = sound[skip:], position + skip - self._first
+        if not len(sound):
             return
-        missing = begin + len(mono) - len(self._kept)
+        missing = begin + len(sound) - len(self._kept)
         if missing > 0:
             # Grown by more than what is needed, since pieces are short.
             room = max(missing, len(self._kept) // 2)
             self._kept = np.concatenate([self._kept, np.zeros(room, np.float32)])
-        self._kept[begin : begin + len(mono)] = mono
-        self._end = max(self._end, self._first + begin + len(mono))
+        self._kept[begin : begin + len(sound)] = sound
+        self._end = max(self._end, self._first + begin + len(sound))
 
     def close(self) -> None:
         """Close the file."""
@@ -169,112 +152,21 @@ def loud_frames(path: Path, level: float, enough: int) -> int:
     Raises:
         SourceError: NO_AUDIO where there is none or none of it can be decoded.
     """
-    loud = heard = 0
-    rest = np.zeros(0, np.float32)
     with open_container(path) as container:
-        for _, sound in pcm(container, audio_stream(container), SAMPLE_RATE, None):
-            heard += sound.shape[1]
-            rest = np.concatenate([rest, sound.mean(axis=0)])
-            whole = len(rest) // SAMPLES_PER_FRAME
-            pieces = rest[: whole * SAMPLES_PER_FRAME].reshape(whole, SAMPLES_PER_FRAME)
-            power = np.einsum("fs,fs->f", pieces, pieces) / SAMPLES_PER_FRAME
-            loud += int((power >= level**2).sum())
-            rest = rest[whole * SAMPLES_PER_FRAME :]
-            if loud >= enough:
-                return enough
-    if not heard:
+        pieces = pcm(container, audio_stream(container), SAMPLE_RATE, None)
+        loud = count_loud((sound[None] for _, sound in mono(pieces, SAMPLE_RATE)), level, enough)
+    if loud < 0:
         raise SourceError(Reason.NO_AUDIO, "none of the audio can be decoded")
     return loud
 
 
-def _lay_out(pieces: list[Piece], length: int) -> NDArray[np.float32]:
+def _lay_out(pieces: list[Mono], length: int) -> NDArray[np.float32]:
     audio = np.zeros(length, np.float32)
     for position, sound in pieces:
         begin = max(0, -position)
         end = max(begin, min(len(sound), length - position))
         audio[position + begin : position + end] = sound[begin:end]
     return audio
-
-
-def pcm(
-    container: InputContainer,
-    stream: Any,
-    rate: int,
-    zero: float | None,
-    layout: str | None = None,
-) -> Iterator[Piece]:
-    """Decode and resample an audio stream piece by piece.
-
-    Args:
-        rate: samples per second of the result.
-        zero: container time of position 0; None for the stream's own beginning.
-        layout: channels of the result; None keeps mono and stereo and mixes more to stereo.
-    """
-    run: _Run | None = None
-    shift = 0.0
-    joined = Joined(joins(container) if zero is not None else ())
-    for frame in decode(container, stream):
-        if not frame.samples or not is_sound(frame.sample_rate, frame.layout.nb_channels):
-            continue
-        time = frame.time
-        if time is None:
-            time = run.end_s if run else 0.0
-        else:
-            time += shift
-        if run and not -LONGEST_REPEAT_S <= time - run.end_s <= LONGEST_GAP_S:
-            as_the_picture = joined.shift(run.end_s - shift, time - shift)
-            if as_the_picture is None:
-                as_the_picture = shift + run.end_s - time
-            time += as_the_picture - shift
-            shift = as_the_picture
-        zero = time if zero is None else zero
-        if run is None or not run.continues(frame, time):
-            if run:
-                yield from run.finish()
-            run = _Run(frame, time, zero, rate, layout)
-        yield from run.add(frame)
-    if run:
-        yield from run.finish()
-
-
-class _Run:
-    """Frames that follow each other without a break, and their resampler."""
-
-    def __init__(self, frame: Any, time: float, zero: float, rate: int, layout: str | None) -> None:
-        own = frame.layout
-        target = layout or (own.name if own.nb_channels <= 2 else "stereo")
-        self.resampler = av.AudioResampler(format="fltp", layout=target, rate=rate)
-        self.format = _format(frame)
-        # Coarse clocks (AVI counts whole packets) cannot say it more finely.
-        ticks = 2 * float(frame.time_base) if frame.time_base else 0.0
-        self.tolerance = max(TOLERANCE_S, ticks)
-        self.position = round((time - zero) * rate)
-        self.end_s = time
-
-    def continues(self, frame: Any, time: float) -> bool:
-        """Whether a frame at `time` seconds belongs to this run."""
-        return _format(frame) == self.format and abs(time - self.end_s) <= self.tolerance
-
-    def add(self, frame: Any) -> Iterator[Piece]:
-        self.end_s += frame.samples / frame.sample_rate
-        # Positions are counted here: jitter in the timestamps must not reach the samples.
-        frame.pts = None
-        yield from self._placed(self.resampler.resample(frame))
-
-    def finish(self) -> Iterator[Piece]:
-        """What the resampler still holds."""
-        yield from self._placed(self.resampler.resample(None))
-
-    def _placed(self, frames: list[Any]) -> Iterator[Piece]:
-        for frame in frames:
-            sound = frame.to_ndarray()
-            if sound.shape[1]:
-                yield self.position, sound
-                self.position += sound.shape[1]
-
-
-def _format(frame: Any) -> tuple[str, str, int]:
-    return frame.format.name, frame.layout.name, frame.sample_rate
 
 
 def fit_length(audio: NDArray[np.float32], length: int) -> NDArray[np.float32]:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ import av
 from av.container import InputContainer
 
 from datasets.errors import Reason, SourceError
-from datasets.media.colour import Tags
-from datasets.media.form import ALPHA_MODE, Kind
-from datasets.media.picture import size_of
+from datasets.media.form import ALPHA_MODE
 
 log = logging.getLogger(__name__)
 
@@ -45,33 +42,10 @@ MAX_CHANNELS = 64
 """As many as the resampler takes."""
 DECODERS_OF_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders read pictures without the transparency that lies beside them."""
+TAGS_OF_LENGTHS = "_STATISTICS_WRITING_APP"
+"""A tag of mkvmerge's, which writes lengths of streams where FFmpeg writes their ends."""
 BROKEN = (av.FFmpegError, OSError, ValueError)
 """What PyAV raises on damaged files: some of its errors are neither of the last two."""
-
-
-@dataclass(frozen=True)
-class MediaInfo:
-    """What a container says of itself, and the time of its first video frame."""
-
-    path: Path
-    duration_s: float
-    """Length of the video from its first frame, 0 where the container does not say."""
-    width: int
-    """Pixels, after rotation and as square ones: as `read_frames` gives them."""
-    height: int
-    fps: float
-    """Average frame rate."""
-    video_codec: str
-    start_s: float
-    """Container time of the first video frame: zero of our timeline."""
-    has_audio: bool
-    audio_rate: int
-    """Samples per second; 0 without audio."""
-    audio_channels: int
-    audio_codec: str
-    """Empty without audio."""
-    kind: Kind = field(default_factory=Kind)
-    """What the first picture is."""
 
 
 @contextmanager
@@ -146,19 +120,6 @@ def video_stream(container: InputContainer, threads: int = 0) -> Any:
         for stream in container.streams
     }
     raise SourceError(Reason.NO_VIDEO, f"no video stream, only {', '.join(kinds.values())}")
-
-
-def audio_stream(container: InputContainer) -> Any:
-    """The first audio stream that can be decoded.
-
-    Raises:
-        SourceError: NO_AUDIO.
-    """
-    for stream in container.streams.audio:
-        context = stream.codec_context
-        if context is not None and is_sound(context.sample_rate, context.channels):
-            return stream
-    raise SourceError(Reason.NO_AUDIO, "no audio stream that can be decoded")
 
 
 def is_sound(rate: int, channels: int) -> bool:
@@ -306,39 +267,27 @@ def video_zero(path: Path) -> float | None:
             return None
 
 
-def probe(path: Path) -> MediaInfo:
-    """Look at a file without decoding more than its first frame.
-
-    Raises:
-        SourceError: EMPTY_FILE, NOT_MEDIA, NO_VIDEO or UNREADABLE.
-    """
-    with open_container(path) as container:
-        stream = video_stream(container)
-        tags = Tags.of(stream.codec_context)
-        start, frame = first_frame(container)
-        width, height = size_of(frame, pixel_shape(stream), tags)
-        audio = next(iter(container.streams.audio), None)
-        context = audio.codec_context if audio else None
-        return MediaInfo(
-            path=path,
-            duration_s=_duration(container, stream, start),
-            width=width,
-            height=height,
-            fps=frame_rate(stream),
-            video_codec=stream.codec_context.name,
-            start_s=start,
-            has_audio=audio is not None,
-            audio_rate=context.sample_rate if context else 0,
-            audio_channels=context.channels if context else 0,
-            audio_codec=context.name if context else "",
-            kind=Kind.of(frame, tags),
-        )
-
-
-def _duration(container: InputContainer, stream: Any, start: float) -> float:
-    if stream.duration and stream.time_base:
+def promised_s(stream: Any) -> float:
+    """Seconds from the beginning of a video stream to where its container says that it ends; 0
+    where it does not say."""
+    if stream.container.format.name == "avi" and stream.frames:
+        # Where the index is missing, its length is guessed from the bytes that are there.
+        return stream.frames / frame_rate(stream)
+    if stream.duration:
         return float(stream.duration * stream.time_base)
-    if container.duration:
-        first = (container.start_time or 0) / av.time_base
-        return max(0.0, container.duration / av.time_base - (start - first))
-    return 0.0
+    # Matroska's own length is that of the longest stream, and sound may be far longer.
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        said = 3600 * float(hours) + 60 * float(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
+    if TAGS_OF_LENGTHS in stream.metadata:
+        return said
+    # The moment on the container's clock at which the stream ends, which may begin late.
+    return max(0.0, said - start_s(stream))
+
+
+def start_s(stream: Any) -> float:
+    """Container time at which a stream begins, as the container says."""
+    return float((stream.start_time or 0) * stream.time_base)

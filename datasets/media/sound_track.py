@@ -10,8 +10,9 @@ import numpy as np
 from av.container import OutputContainer
 from numpy.typing import NDArray
 
-from datasets.media.audio import Piece, pcm
-from datasets.media.container import audio_stream, open_container, video_zero
+from datasets.media.container import open_container, video_zero
+from datasets.media.pcm import Piece, pcm
+from datasets.media.sound_choice import audio_stream
 
 IN_MP4 = ("aac", "mp3", "mp3float", "alac", "ac3", "eac3")
 COPIED = {

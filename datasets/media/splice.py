@@ -7,8 +7,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datasets.media.audio import pcm
-from datasets.media.container import audio_stream, open_container, video_zero
+from datasets.media.container import open_container, video_zero
+from datasets.media.pcm import pcm
+from datasets.media.sound_choice import audio_stream
 from datasets.media.sound_track import gapless
 
 RATE = 48000

@@ -22,6 +22,8 @@ from datasets.media.container import (
     frame_rate,
     open_container,
     pixel_shape,
+    promised_s,
+    start_s,
     video_stream,
     with_times,
 )
@@ -116,27 +118,11 @@ def read_frames(
                 last, picture = frame, shape(Picture(frame, converter))
             yield Frame(count if fps is None else round(time * fps), time, picture)
             count += 1
-        promised = _promised(stream)
+        promised = promised_s(stream)
         if promised > end + max(MISSING_S, MISSING_SHARE * promised):
             log.warning("%s ends at %.1f s of %.1f s", path.name, end, promised)
             if on_cut_off:
                 on_cut_off(end, promised)
-
-
-def _promised(stream: Any) -> float:
-    """Seconds that the container says its video has; 0 where it does not say."""
-    if stream.container.format.name == "avi" and stream.frames:
-        # Where the index is missing, its length is guessed from the bytes that are there.
-        return stream.frames / frame_rate(stream)
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    # Matroska's own length is that of the longest stream, and sound may be far longer.
-    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
-    minutes, _, seconds = rest.partition(":")
-    try:
-        return 3600 * float(hours) + 60 * float(minutes) + float(seconds)
-    except ValueError:
-        return 0.0
 
 
 def _end_of(stream: Any, frame: Any) -> float:
@@ -144,9 +130,8 @@ def _end_of(stream: Any, frame: Any) -> float:
     closer together than what the container promises, and the last frame may be a long one."""
     if frame.time is None:
         return 0.0
-    start = float((stream.start_time or 0) * stream.time_base)
     lasting = float(frame.duration * frame.time_base) if frame.duration else 0.0
-    return float(frame.time) - start + lasting
+    return float(frame.time) - start_s(stream) + lasting
 
 
 def _from(

@@ -90,6 +90,8 @@ class Member:
     method: int
     """0: stored, 8: deflated."""
     crc32: int
+    problem: str = ""
+    """Why it cannot be read from there; empty where it can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ of the speaker's items follow.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from datasets.errors import UserError
+from datasets.errors import SourceError, UserError
 from datasets.progress import Progress
+from datasets.redact import redact, without_signature
+from datasets.sources.addresses import OPAQUE, AddressPolicy
 from datasets.sources.hdtf import list_hdtf
 from datasets.sources.items import SIDECARS, How, SourceItem, list_folder
 from datasets.sources.locations import (
@@ -48,6 +50,8 @@ class ListOptions:
     """Called while many small files are read, or many servers asked."""
     ask_servers: bool = True
     """Whether servers are asked if the files of `urls` have changed."""
+    addresses: AddressPolicy = field(default_factory=AddressPolicy)
+    """What the lines of `urls` may name."""
 
 
 def list_source(source: str, input: str, *, options: ListOptions | None = None) -> list[SourceItem]:
@@ -65,9 +69,9 @@ def list_source(source: str, input: str, *, options: ListOptions | None = None) 
     if source == "folder":
         items = list_remote_folder(input) if scheme(input) else list_folder(Path(input))
     elif source == "urls":
-        items = list_urls(input)
+        items = list_urls(input, options.addresses)
         if options.ask_servers:
-            items = with_versions(items, options.progress)
+            items = with_versions(items, options.progress, policy=options.addresses)
     elif source == "hdtf":
         items = list_hdtf(input)
     elif source == "voxceleb2":
@@ -144,17 +148,20 @@ def list_remote_folder(address: str) -> list[SourceItem]:
     return items
 
 
-def list_urls(listing: str) -> list[SourceItem]:
+def list_urls(listing: str, policy: AddressPolicy | None = None) -> list[SourceItem]:
     """The addresses in a text file, in its order.
 
     A line is an address, then, separated by spaces (or by tabs, if names have spaces), who
     speaks and the file's sha256, both optional and in any order; `#` begins a comment.
-    Addresses are http(s), s3, gs, or paths relative to the list. Without a speaker's name a
-    video counts as a person of its own, so give names where people come twice.
+    Addresses are http(s), s3, gs, or paths relative to the list, of files in its folder; what
+    the policy refuses is an item that says why. Without a speaker's name a video counts as a
+    person of its own, so give names where people come twice. Addresses that differ in their
+    signature alone are one.
 
     Raises:
         UserError: the list is not there or empty, or a line cannot be read.
     """
+    policy = policy or AddressPolicy()
     text = read_text(listing, missing=": give a text file with one address per line")
     items: dict[str, SourceItem] = {}
     for number, raw in enumerate(text.splitlines(), start=1):
@@ -169,14 +176,15 @@ def list_urls(listing: str) -> list[SourceItem]:
                 f"line {number} of {shown(listing)} has {len(fields)} columns: expected an "
                 "address, a speaker and a sha256; separate them by tabs if names have spaces"
             )
-        item = _url_item(fields[0], listing)
+        item = _url_item(fields[0], listing, policy)
         item = replace(
             item,
             speaker=names[0] if names else item.key,
             sha256=sums[0] if sums else "",
             version=sums[0] if sums else "",
         )
-        if items.setdefault(item.key, item) != item:
+        first = items.setdefault(item.key, item)
+        if replace(item, location=first.location) != first:
             raise UserError(
                 f"line {number} of {shown(listing)} has {item.key} again, with another speaker "
                 "or sha256: keep one of the lines"
@@ -186,30 +194,68 @@ def list_urls(listing: str) -> list[SourceItem]:
     return list(items.values())
 
 
-def _url_item(address: str, listing: str) -> SourceItem:
+def _url_item(address: str, listing: str, policy: AddressPolicy) -> SourceItem:
+    name, how, location = _named(address, listing)
+    item = SourceItem(name, location, name, name, how)
+    try:
+        return _checked(item, address, listing, policy)
+    except SourceError as error:
+        # The name is the one that it would have, so that another policy finds the same item.
+        return replace(item, reason=error.reason, detail=error.detail)
+
+
+def _named(address: str, listing: str) -> tuple[str, How, str]:
+    """What an address is called in the ledger, how it is got, and from where."""
     kind = scheme(address)
-    if kind in HTTP and urlsplit(address).username:
-        raise UserError(f"{shown(address)} comes with a user's name: such addresses are not taken")
     if not kind:
-        location, how = _beside(listing, address)
-        return SourceItem(address, location, address, address, how)
-    page = kind in HTTP and not urlsplit(address).path.lower().endswith(MEDIA)
-    # A query may be a signature that changes and must not be written down, so a file's name in
-    # the ledger has none; pages differ in it, and have no signatures.
-    name = address.split("://", 1)[1] if page else shown(address).split("://", 1)[1]
-    query = urlsplit(address).query
-    if query and not page and not _signed(query):
-        name = f"{name}?{cache_name(query)[-8:]}"
-    return SourceItem(name, address, name, name, How.PAGE if page else How.FILE)
+        if OPAQUE.match(address):
+            return redact(address)[:200], How.LOCAL, address
+        # Beside a list on a server it is an address, too, and may be signed.
+        return without_signature(address) if scheme(listing) else address, How.LOCAL, address
+    whole = re.sub(r"://[^/?#]*@", "://", address)
+    if kind == "file":
+        return whole, How.LOCAL, address
+    rest = whole.split("://", 1)[1]
+    path = rest.partition("#")[0].partition("?")[0]
+    page = kind in HTTP and not path.lower().endswith(MEDIA)
+    if page:
+        # Pages differ in their query, which may hold more than that.
+        return without_signature(rest), How.PAGE, address
+    known = without_signature(whole)
+    query = known.partition("#")[0].partition("?")[2]
+    name = shown(known).split("://", 1)[1] if _splits(known) else redact(known)[:200]
+    return (f"{name}?{cache_name(query)[-8:]}" if query else name), How.FILE, address
 
 
-def _signed(query: str) -> bool:
-    """Whether a query only says that its bearer may read the file."""
-    return bool(re.search(r"(?i)(^|&)(x-amz-|x-goog-|signature=|sig=|token=|expires=)", query))
+def _splits(address: str) -> bool:
+    """Whether an address has the form of one."""
+    try:
+        return bool(urlsplit(address).netloc)
+    except ValueError:
+        return False
 
 
-def _beside(listing: str, path: str) -> tuple[str, How]:
-    """Where a path in a list leads."""
+def _checked(item: SourceItem, address: str, listing: str, policy: AddressPolicy) -> SourceItem:
+    """The item of an address, with its place.
+
+    Raises:
+        SourceError: the policy refuses it.
+    """
+    kind = scheme(address)
+    if kind == "file":
+        parts = urlsplit(address)
+        if scheme(listing) or parts.netloc not in ("", "localhost"):
+            policy.check(address)
+        path = policy.check_path(unquote(parts.path), Path(listing).absolute().parent)
+        return replace(item, location=str(path))
+    if kind:
+        policy.check(address)
+        return item
+    folder = Path(listing).absolute().parent
+    if OPAQUE.match(address) and (scheme(listing) or not (folder / address).exists()):
+        policy.check(address)
     if scheme(listing):
-        return join(listing.rsplit("/", 1)[0], path), How.FILE
-    return str(Path(listing).absolute().parent / path), How.LOCAL
+        policy.check_name(address)
+        return replace(item, location=join(listing.rsplit("/", 1)[0], address), how=How.FILE)
+    policy.check_path(address, folder)
+    return replace(item, location=str(folder / address))

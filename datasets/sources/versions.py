@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from datasets.progress import Progress
+from datasets.sources.addresses import AddressPolicy, open_address
 from datasets.sources.items import How, SourceItem
 from datasets.sources.locations import (
     AGENT,
@@ -28,16 +29,22 @@ def with_versions(
     items: list[SourceItem],
     progress: Progress | None = None,
     timeout_s: float = TIMEOUT_S,
+    policy: AddressPolicy | None = None,
 ) -> list[SourceItem]:
     """The items, those behind an address with size and version as their servers say now.
 
     A server that does not answer, or not to this question, changes nothing: the fetch itself
     will say what is wrong. Items with a given sha256 are known by that, and pages are not asked.
     """
-    asked = [index for index, item in enumerate(items) if item.how is How.FILE and not item.sha256]
+    policy = policy or AddressPolicy()
+    asked = [
+        index
+        for index, item in enumerate(items)
+        if item.how is How.FILE and item.wanted and not item.sha256
+    ]
     found = list(items)
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        answers = pool.map(lambda index: _ask(items[index], timeout_s), asked)
+        answers = pool.map(lambda index: _ask(items[index], timeout_s, policy), asked)
         for done, (index, item) in enumerate(zip(asked, answers, strict=True), start=1):
             found[index] = item
             if progress:
@@ -45,10 +52,10 @@ def with_versions(
     return found
 
 
-def _ask(item: SourceItem, timeout_s: float) -> SourceItem:
+def _ask(item: SourceItem, timeout_s: float, policy: AddressPolicy) -> SourceItem:
     try:
         if scheme(item.location) in HTTP:
-            version, size = _head(item.location, timeout_s)
+            version, size = _head(item.location, timeout_s, policy)
         else:
             files, path = file_system(item.location)
             info = files.info(path)
@@ -59,9 +66,9 @@ def _ask(item: SourceItem, timeout_s: float) -> SourceItem:
     return replace(item, version=version, expected_bytes=size)
 
 
-def _head(url: str, timeout_s: float) -> tuple[str, int]:
+def _head(url: str, timeout_s: float, policy: AddressPolicy) -> tuple[str, int]:
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=headers, method="HEAD")
-    with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+    with open_address(request, timeout_s, policy) as answer:
         length = answer.headers.get("Content-Length") or "0"
         return content_version(answer.headers), int(length) if length.isdigit() else 0

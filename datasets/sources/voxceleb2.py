@@ -17,7 +17,7 @@ from typing import Any
 
 from datasets.errors import Reason, UserError
 from datasets.progress import Progress
-from datasets.sources.items import How, Part, Region, SourceItem
+from datasets.sources.items import How, Member, Part, Region, SourceItem
 from datasets.sources.locations import HTTP, exists, file_system, join, scheme, shown
 from datasets.sources.voxceleb2_layout import BoxTrack, Speaker, parse_boxes, parse_speakers
 from datasets.sources.zip_parts import archives, list_members, parts_of
@@ -120,10 +120,14 @@ def _members(root: str, sizes: dict[str, int]) -> list[SourceItem]:
     """Clips inside archives; their audio may be in another archive."""
     clips: list[SourceItem] = []
     sounds: dict[str, SourceItem] = {}
+    odd: list[SourceItem] = []
     for parts in archives(sizes):
         locations = [join(root, part) for part in parts]
         named = re.search(r"(?:^|[_./-])(dev|test)(?=[_./-])", parts[0])
         for member in list_members(locations):
+            if member.problem:
+                odd.append(_odd_member(parts[0], locations[0], member))
+                continue
             match = CLIP.fullmatch(member.name)
             if match is None:
                 continue
@@ -146,12 +150,29 @@ def _members(root: str, sizes: dict[str, int]) -> list[SourceItem]:
             else:
                 clips.append(item)
     if not sounds:
-        return clips
+        return clips + odd
     names = ("/".join(item.key.removesuffix(".mp4").split("/")[-3:]) for item in clips)
-    return [
+    with_sounds = [
         replace(item, sound=sounds[name]) if name in sounds else item
         for item, name in zip(clips, names, strict=True)
     ]
+    return with_sounds + odd
+
+
+def _odd_member(archive: str, location: str, member: Member) -> SourceItem:
+    """A member that is lost, under a key that no clip has, since its name may be that of one."""
+    key = f"{archive}: {member.name.encode('unicode_escape').decode('ascii')}"
+    return SourceItem(
+        key,
+        location,
+        key,
+        key,
+        How.MEMBER,
+        version=f"crc32:{member.crc32:08x}",
+        member=member,
+        reason=Reason.UNREADABLE,
+        detail=member.problem,
+    )
 
 
 def _box_videos(

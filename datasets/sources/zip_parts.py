@@ -178,11 +178,11 @@ class JoinedFile(io.RawIOBase):
 
 
 def list_members(locations: list[str]) -> list[Member]:
-    """The files in an archive, in the order of its directory.
+    """The files in an archive, in the order of its directory; one that cannot be read from there
+    says why.
 
     Raises:
-        UserError: the parts make no archive, or a member's name leads out of it, is
-            encrypted, or packed in a way other than stored or deflated.
+        UserError: the parts make no archive.
     """
     name = shown(locations[0])
     try:
@@ -196,14 +196,6 @@ def list_members(locations: list[str]) -> list[Member]:
         ) from error
     except OSError as error:
         raise UserError(f"{name} cannot be read: {error}") from error
-    for info in infos:
-        if info.filename.startswith("/") or ".." in info.filename.replace("\\", "/").split("/"):
-            raise UserError(f"{name} holds {info.filename!r}, a path that leads out of it")
-        if info.flag_bits & 1 or info.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):
-            raise UserError(f"{name} holds {info.filename!r}, which is encrypted or oddly packed")
     return [
         Member(
             info.filename,
@@ -212,9 +204,26 @@ def list_members(locations: list[str]) -> list[Member]:
             info.file_size,
             info.compress_type,
             info.CRC,
+            _problem(info),
         )
         for info in infos
     ]
+
+
+def _problem(info: zipfile.ZipInfo) -> str:
+    """Why a member is not taken; empty where it is."""
+    # What the archive says, too: Python cuts names at a zero byte.
+    for name in (info.filename, info.orig_filename):
+        plain = name.replace("\\", "/")
+        if plain.startswith("/") or ".." in plain.split("/") or re.match("[A-Za-z]:/", plain):
+            return "its name in the archive leads out of it"
+        if any(ord(sign) < 32 for sign in name):
+            return "its name in the archive holds signs that are no text"
+    if info.flag_bits & 1:
+        return "it is encrypted in the archive"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "it is packed in a way other than stored or deflated"
+    return ""
 
 
 def read_member(locations: list[str], member: Member) -> Iterator[bytes]:

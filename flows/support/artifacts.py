@@ -19,6 +19,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from datasets.redact import redact, redact_all
 from tasks.pages.funnel import Step, funnel, refusals
 from tasks.pages.markdown import table
 
@@ -35,7 +36,7 @@ PATIENCE = 10.0
 
 def say(line: str) -> None:
     """One line for the person who waits."""
-    print(line, flush=True)
+    print(redact(line), flush=True)
 
 
 class ProgressReport:
@@ -113,14 +114,14 @@ class PrefectArtifacts:
 
     def create(self, key: str, markdown: str) -> UUID:
         """A new version of the artifact `key`."""
-        made = create_markdown_artifact(markdown, key=key)
+        made = create_markdown_artifact(redact(markdown), key=key)
         assert isinstance(made, UUID)
         return made
 
     def update(self, artifact: UUID, markdown: str) -> None:
         """Prefect has a function of its own for this for progress bars only."""
         with get_client(sync_client=True) as client:
-            client.update_artifact(artifact, ArtifactUpdate(data=markdown))
+            client.update_artifact(artifact, ArtifactUpdate(data=redact(markdown)))
 
 
 class StageBoard:
@@ -286,7 +287,7 @@ def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) ->
         rows: one mapping from column to value each.
         description: Markdown above the table.
     """
-    shown = [dict(row) for row in rows]
+    shown = [redact_all(dict(row)) for row in rows]
     _Courier(time.monotonic).send(
         lambda: create_table_artifact(key=key, table=shown, description=description)
     )

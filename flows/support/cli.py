@@ -15,14 +15,16 @@ import logging
 import os
 import signal
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from datasets.redact import redact, redact_all
 from flows.support.prefect_local import prefect_server
-from tasks.runtime.failures import causes, one_line, sentence_for
+from tasks.runtime.failures import causes, one_line, redact_logs, sentence_for
 
 MISTAKE = 2
 INTERRUPTED = 130
@@ -52,6 +54,8 @@ def run(
         Ctrl-C, 1 for a defect, which shows its traceback.
     """
     parameters = parse(flow_fn, argv, prog)
+    redact_logs()
+    _keep_secrets_out(flow_fn)
     if hello:
         print(hello, flush=True)
     try:
@@ -64,9 +68,9 @@ def run(
     except Exception as error:
         sentence = _sentence(error)
         if sentence is None:
-            sys.excepthook(type(error), error, error.__traceback__)
+            print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
             return 1
-        print(sentence, file=sys.stderr)
+        print(redact(sentence), file=sys.stderr)
         return MISTAKE
     return exit_code(result)
 
@@ -125,8 +129,15 @@ def argument_helps(doc: str) -> dict[str, str]:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence instead of a page."""
-        print(f"{self.prog}: {message}; --help shows every option", file=sys.stderr)
+        print(redact(f"{self.prog}: {message}; --help shows every option"), file=sys.stderr)
         raise SystemExit(MISTAKE)
+
+
+def _keep_secrets_out(flow_fn: Any) -> None:
+    """Prefect's server gets the parameters without what an address tells of its user."""
+    serialize = getattr(flow_fn, "serialize_parameters", None)
+    if serialize is not None:
+        flow_fn.serialize_parameters = lambda parameters: redact_all(serialize(parameters))
 
 
 def _program(inner: Callable[..., Any]) -> str:

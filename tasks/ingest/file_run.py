@@ -23,6 +23,7 @@ import numpy as np
 from datasets.errors import Reason, SourceError
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, probe, read_frames
 from datasets.media.audio import AudioWindow, flac_bytes, loud_frames
+from datasets.media.sound_choice import SILENCE
 from datasets.shards.records import ClipRow
 from datasets.sources.items import How, Part, SourceItem
 from models.latentsync.config import MASK
@@ -35,8 +36,6 @@ from tasks.sync.signals import MAX_LAG, ClipSignals
 
 log = logging.getLogger(__name__)
 
-SILENCE = 1e-3
-"""A frame below this root mean square (-60 dBFS) is silent."""
 LOUD_SHARE = 0.05
 """With a smaller share of frames that are not silent, a clip is."""
 MAX_WAITING = 16
@@ -101,6 +100,8 @@ class FileRun:
         self.rows: list[ClipRow] = []
         self.note = ""
         """What is to be said of a file that was used although something is wrong with it."""
+        self.heard = ""
+        """Which of several streams of sound was taken."""
         self.failed = False
         """Whether the file as a whole was refused: clips that it gave before are void."""
         self._waiting: list[_Waiting] = []
@@ -154,6 +155,7 @@ class FileRun:
         end = part.end_s if np.isfinite(part.end_s) else None
         work: _PartRun | None = None
         with AudioWindow(audio) as sound:
+            self.heard = sound.about
             try:
                 # Workers share the cores by files: threads of one decoder would only be in the
                 # way of the others.

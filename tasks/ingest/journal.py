@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from datasets.errors import Reason, UserError
+from datasets.redact import redact
 from datasets.shards.records import ClipRow, LedgerRow
 from datasets.shards.writer import Shard
 from datasets.sources.items import How, SourceItem
@@ -319,6 +320,7 @@ class Journal:
             rows = [_failed_row(item, Reason.NOT_READ, "decode", CHANGED)]
         for row in rows:
             row["path"], row["speaker"] = plain(row["path"]), plain(row["speaker"])
+            row["detail"] = redact(row["detail"])
         return SourceEntry(
             key=plain(item.key),
             rows=rows,
@@ -328,6 +330,7 @@ class Journal:
             reason=reason,
             stage=stage if outcome.reason else "",
             note="" if reason else value.get("note", ""),
+            heard="" if reason else value.get("heard", ""),
             runs=begun.runs[item.key] + 1,
             deadline_s=self.download_deadline_s if stage == DOWNLOAD else self.deadline_s,
             seconds=outcome.seconds,
@@ -400,10 +403,13 @@ class Journal:
 def _refusal(item: SourceItem, outcome: Outcome, rows: Sequence[LedgerRow]) -> str:
     """Why a source as a whole gave nothing; empty where it was read to its end.
 
-    What the source list itself excludes counts as read: it is meant to have no clips.
+    What the source list itself excludes counts as read: it is meant to have no clips. What may
+    not be fetched does not: another policy has it, and what it gave before stays.
     """
     if outcome.reason:
         return outcome.reason.value
+    if item.reason is Reason.NOT_ALLOWED:
+        return item.reason.value
     whole = item.wanted and all(row["shot"] < 0 for row in rows)
     return str(rows[0]["reason"]) if whole else ""
 

@@ -51,6 +51,8 @@ class SourceEntry:
     """Where it was lost, if it was."""
     note: str = ""
     """What is to be said of a file that was used although something is wrong with it."""
+    heard: str = ""
+    """Which of several streams of sound was taken; empty where there was only one."""
     runs: int = 1
     deadline_s: float = 0.0
     """Seconds that it might take in the stage in which it ended."""
@@ -67,7 +69,7 @@ class SourceEntry:
 
     @property
     def worth(self) -> Worth:
-        if self.failed or self.reason == Reason.UNAVAILABLE:
+        if self.failed or self.reason in (Reason.UNAVAILABLE, Reason.NOT_ALLOWED):
             return Worth.NOT_HAD
         return Worth.REFUSED if self.reason else Worth.READ
 

@@ -70,6 +70,8 @@ class FileResult(TypedDict):
     """When shots begin, but the first."""
     note: str
     """What is to be said of a file that was used although something is wrong with it."""
+    heard: str
+    """Which of several streams of sound was taken; empty where there is one."""
     rows: list[LedgerRow]
 
 
@@ -164,6 +166,7 @@ class IngestStage(Stage):
             "video_seconds": run.frames / FPS,
             "cuts_s": run.cuts_s,
             "note": run.note,
+            "heard": run.heard,
             "rows": [row.as_row() for row in run.rows],
         }
 

@@ -115,7 +115,7 @@ def publish(
     _refuse_twins(groups)
     sources = [source for group in groups for source in group.sources]
     rows = [
-        _add_note(row, source.note)
+        _add_note(row, source.note, source.heard)
         for source in sources
         for row in apply_thresholds(source.rows, thresholds)
     ]
@@ -159,9 +159,9 @@ def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
     )
 
 
-def _add_note(row: LedgerRow, note: str) -> LedgerRow:
-    """A judged row whose detail also tells what is wrong with its file."""
-    return row | {"detail": "; ".join(filter(None, (row["detail"], note)))} if note else row
+def _add_note(row: LedgerRow, *notes: str) -> LedgerRow:
+    """A judged row whose detail also tells what is to be said of its file."""
+    return row | {"detail": "; ".join(filter(None, (row["detail"], *notes)))}
 
 
 def _refuse_twins(groups: Sequence[GroupEntry]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.errors import UserError
+from datasets.redact import redact, redact_all
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -91,6 +92,10 @@ def client(uri: str) -> "MlflowClient":
             first_line = str(error).strip().splitlines()[0]
             raise UserError(
                 f"the MLflow store {uri} cannot be used ({first_line}): check the address"
+            ) from error
+        except ImportError as error:
+            raise UserError(
+                f"the MLflow store {uri} needs a library that is not installed: {error}"
             ) from error
     return found
 
@@ -173,7 +178,7 @@ class RunTracker:
             The run's id.
         """
         self.flush()
-        all_tags = {"mlflow.runName": name, **(tags or {})}
+        all_tags = {"mlflow.runName": name, **redact_all(tags or {})}
         if parent:
             all_tags["mlflow.parentRunId"] = parent
         run = self._client.create_run(self._experiment_id, run_name=name, tags=all_tags)
@@ -205,14 +210,14 @@ class RunTracker:
         """Record the configuration of the run."""
         from mlflow.entities import Param
 
-        entries = [Param(name, str(value)[:PARAM_LIMIT]) for name, value in params.items()]
+        entries = [Param(name, redact(str(value))[:PARAM_LIMIT]) for name, value in params.items()]
         for start in range(0, len(entries), 100):
             self._client.log_batch(self.run_id, params=entries[start : start + 100])
 
     def set_tags(self, tags: dict[str, str]) -> None:
         """Set texts of the run."""
         for name, value in tags.items():
-            self._client.set_tag(self.run_id, name, value)
+            self._client.set_tag(self.run_id, name, redact(str(value)))
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file, or all files of a folder, to the run's artifacts."""
@@ -224,13 +229,15 @@ class RunTracker:
     def log_json(self, content: Any, name: str) -> None:
         """Store a JSON document among the run's artifacts."""
         self._client.log_text(
-            self.run_id, json.dumps(content, indent=2, ensure_ascii=False) + "\n", name
+            self.run_id,
+            json.dumps(redact_all(content), indent=2, ensure_ascii=False) + "\n",
+            name,
         )
 
     def log_table(self, rows: Sequence[Mapping[str, object]], name: str) -> None:
         """Store rows as a table that MLflow's page shows; `name` ends in .json."""
         columns = list(dict.fromkeys(column for row in rows for column in row))
-        data = {column: [row.get(column) for row in rows] for column in columns}
+        data = {column: [redact_all(row.get(column)) for row in rows] for column in columns}
         with quiet():
             self._client.log_table(self.run_id, data=data, artifact_file=name)
 

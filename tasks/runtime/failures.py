@@ -4,11 +4,15 @@ Libraries wrap errors in their own, so the whole chain of causes is looked at.
 """
 
 import errno
+import logging
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from datasets.errors import StoreError, UserError
+from datasets.redact import redact
 from models.files.errors import ModelFileError, is_disk_full
 
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -58,8 +62,31 @@ def sentence_for(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The error's text on one line, or its type's name where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The error's text on one line without secrets, or its type's name where it has none."""
+    return redact(" ".join(str(error).split())) or type(error).__name__
+
+
+def redact_logs() -> None:
+    """Keep secrets out of all that is logged in this process from now on, tracebacks included:
+    libraries quote the addresses that they were given."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "redacts", False):
+        return
+
+    def made(*args: Any, **settings: Any) -> logging.LogRecord:
+        record = make(*args, **settings)
+        with suppress(Exception):
+            text = record.getMessage()
+            if redact(text) != text:
+                record.msg, record.args = redact(text), ()
+        if record.exc_info and record.exc_info[1] is not None:
+            text = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+            if redact(text) != text:
+                record.exc_text, record.exc_info = redact(text), None
+        return record
+
+    made.redacts = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(made)
 
 
 def describe(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets.errors import Reason, SourceError
 from models.files.errors import is_disk_full
-from tasks.runtime.failures import causes, describe, for_the_user, one_line
+from tasks.runtime.failures import causes, describe, for_the_user, one_line, redact_logs
 from tasks.runtime.processes import die_with_parent
 from tasks.runtime.stage import Stage, StageError, StageSetupError
 
@@ -37,6 +37,7 @@ class Worker:
 
     def setup(self, stage: Stage) -> Exception | None:
         self.stage = stage
+        redact_logs()
         try:
             stage.setup()
         except Exception as error:

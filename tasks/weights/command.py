@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.redact import redact
 from models.files.errors import ModelFileError
 from tasks.weights import store
 
@@ -67,5 +68,5 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m tasks.weights
         print(f"\ninterrupted{rest if fetching else ''}", file=sys.stderr)
         return INTERRUPTED
     except (ModelFileError, OSError) as problem:
-        print(problem, file=sys.stderr)
+        print(redact(str(problem)), file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import shutil
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from datasets.errors import Reason, SourceError
 from datasets.fetch.http import Progress, fetch_http
 from datasets.fetch.policy import (
+    TRUSTED,
     Clock,
     Deadline,
     DiskError,
@@ -78,6 +80,8 @@ def download(
         backoff_s=backoff_s,
         timeout_s=timeout_s,
         deadline_s=math.inf,
+        addresses=TRUSTED,
+        max_bytes=sys.maxsize,
         keep_free_bytes=0,
     )
     deadline = Deadline(settings.deadline_s, clock or Clock())

@@ -28,7 +28,7 @@ def test_addresses_in_and_s3_out(
         lines = [f"{address}/{path.name} {path.parent.name}" for path in videos]
         listed.write_text("\n".join([*lines, f"{address}/gone.mp4 nobody"]))
         proxy.faults = ["503", "drop", "500", "half"]
-        shared = ("--source=urls", f"--input={listed}", "--resolution=128")
+        shared = ("--source=urls", f"--input={listed}", "--resolution=128", "--allow-private")
         remote = (*shared, f"--output={url}", f"--work={tmp_path / 'work'}")
         env = s3_server.env | {"AWS_ENDPOINT_URL": proxy.address}
         done = run_flow("refresh_dataset", *remote, env=env)

@@ -101,7 +101,8 @@ def pretend_ingest(refresh: Refresh, items: list[SourceItem]) -> Told:
         rows |= {key: [ClipRow(key, reason=Reason.UNREADABLE.value, detail="cut")] for key in whole}
         notes = {item.key: "ends at 1.0 s of 9.0 s" for item in half}
         silent = {item.key: Reason.SILENT for item in group.items if item.key.endswith("c.mp4")}
-        finish_group(journal, group, rows, silent, notes=notes)
+        heard = {"bob/b.mp4": "audio stream 2 of 2 is heard"}
+        finish_group(journal, group, rows, silent, notes=notes, heard=heard)
     return {"changes": changes.counts(), "first_names": changes.first_names(20)}
 
 
@@ -128,6 +129,8 @@ def test_published_counts_and_rows(tmp_path: Path, videos: Path) -> None:
     table = pyarrow.parquet.read_table(tmp_path / "out" / "ledger.parquet")
     assert table["path"].to_pylist() == ["ann/a.mp4", "bob/b.mp4", "bob/c.mp4"]
     assert table["verdict"].to_pylist() == ["accepted", "accepted", "rejected"]
+    heard = [row.endswith("audio stream 2 of 2 is heard") for row in table["detail"].to_pylist()]
+    assert heard == [False, True, False], "which sound was taken is recorded"
 
 
 def test_a_refresh_adds_and_removes_nothing(

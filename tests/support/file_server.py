@@ -38,6 +38,8 @@ class Files:
     etag: str = '"1"'
     """Empty: none is sent."""
     last_modified: str = ""
+    redirects: dict[str, str] = field(default_factory=dict)
+    """Paths that lead on to other addresses."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range of every request so far."""
     cookies: set[str] = field(default_factory=set)
@@ -72,6 +74,11 @@ def _handler(files: Files) -> type[BaseHTTPRequestHandler]:
                 self.send_response(files.statuses.pop(0))
                 if files.retry_after:
                     self.send_header("Retry-After", files.retry_after)
+                self.end_headers()
+                return
+            if path in files.redirects:
+                self.send_response(302)
+                self.send_header("Location", files.redirects[path])
                 self.end_headers()
                 return
             body = files.content.get(path)

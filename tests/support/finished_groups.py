@@ -43,6 +43,7 @@ def finish_group(
     thresholds: Thresholds | None = None,
     split: str = "train",
     notes: Mapping[str, str] | None = None,
+    heard: Mapping[str, str] | None = None,
 ) -> None:
     """Do what a worker does with a group.
 
@@ -54,6 +55,7 @@ def finish_group(
         thresholds: by which clips go to the split or are spare.
         split: of all accepted clips.
         notes: what is wrong with sources that were read all the same, by key.
+        heard: which of several streams of sound was taken, by key.
     """
     store = journal.store
     assert isinstance(store, LocalStore)
@@ -76,6 +78,7 @@ def finish_group(
                 writer.add(split if good else SPARE, row["clip_id"], files)
         note = (notes or {}).get(item.key, "")
         value = {"digest": digest(item), "rows": found, "video_seconds": 2.0, "note": note}
+        value["heard"] = (heard or {}).get(item.key, "")
         outcomes.append(Outcome(item.key, value, Reason.NONE, "", 1, 0.5))
     made = [
         {"info": asdict(shard.info), "keys": list(shard.keys)}

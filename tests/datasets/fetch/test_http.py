@@ -12,6 +12,7 @@ import pytest
 from datasets.errors import Reason, SourceError
 from datasets.fetch.item import fetch
 from datasets.fetch.policy import DownloadSettings
+from datasets.sources.addresses import AddressPolicy
 from datasets.sources.items import How, SourceItem
 from tests.support.fake_clock import FakeClock
 from tests.support.file_server import Files, file_server
@@ -19,7 +20,9 @@ from tests.support.raw_server import answer, raw_server
 
 BODY = bytes(range(256)) * 8000
 """Two megabytes: several reads."""
-SETTINGS = DownloadSettings(attempts=3, timeout_s=20.0, keep_free_bytes=0)
+SETTINGS = DownloadSettings(
+    attempts=3, timeout_s=20.0, keep_free_bytes=0, addresses=AddressPolicy(allow_private=True)
+)
 
 
 @pytest.fixture

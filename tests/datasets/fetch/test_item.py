@@ -12,6 +12,7 @@ import pytest
 from datasets.errors import Reason, SourceError
 from datasets.fetch.item import discard, fetch
 from datasets.fetch.policy import DownloadSettings
+from datasets.sources.addresses import AddressPolicy
 from datasets.sources.items import How, SourceItem, local_item
 from datasets.sources.zip_parts import list_members
 from tests.support.fake_clock import FakeClock
@@ -19,7 +20,9 @@ from tests.support.file_server import Files, file_server
 from tests.support.zip_series import cut, make_zip
 
 BODY = bytes(range(256)) * 4000
-SETTINGS = DownloadSettings(attempts=2, keep_free_bytes=0)
+SETTINGS = DownloadSettings(
+    attempts=2, keep_free_bytes=0, addresses=AddressPolicy(allow_private=True)
+)
 
 
 @pytest.fixture

@@ -14,11 +14,14 @@ from datasets.fetch import page as page_module
 from datasets.fetch.item import discard, fetch
 from datasets.fetch.page import ffmpeg_program
 from datasets.fetch.policy import DownloadSettings, PassingError
+from datasets.sources.addresses import AddressPolicy
 from datasets.sources.items import How, SourceItem
 from tests.support.fake_clock import FakeClock
 from tests.support.file_server import Files, file_server
 
-SETTINGS = DownloadSettings(attempts=3, timeout_s=20.0, keep_free_bytes=0)
+SETTINGS = DownloadSettings(
+    attempts=3, timeout_s=20.0, keep_free_bytes=0, addresses=AddressPolicy(allow_private=True)
+)
 MANIFEST = """<?xml version="1.0"?>
 <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S"
  profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period>

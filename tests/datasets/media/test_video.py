@@ -12,6 +12,7 @@ import soundfile
 
 from datasets.errors import Reason, SourceError
 from datasets.media import FPS, SAMPLE_RATE, Picture, VideoWriter, probe, read_frames
+from datasets.media.container import promised_s
 from tests.support.coded_video import DISPLAYS, display_matrix, shown, write_coded
 
 
@@ -115,6 +116,69 @@ def test_a_file_that_ends_before_its_header_says_is_told(tmp_path: Path, kind: s
     list(read_frames(cut, start_s=1.0, on_cut_off=tell))
     assert told == [(pytest.approx(count / 25, abs=0.05), pytest.approx(4.0, abs=0.05))] * 2
     assert 30 < count < 70
+
+
+def write_late(path: Path, kind: str, late_ms: int, tags: dict[str, str] | None = None) -> Path:
+    """Four seconds of noise that begin late, beside sound from the beginning on."""
+    options = {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
+    with av.open(str(path), "w", format=kind, options=options) as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.metadata.update(tags or {})
+        sound: Any = container.add_stream("mp2" if kind == "mpegts" else "aac", rate=48000)
+        sound.codec_context.layout = "mono"
+        nothing: Any = np.zeros((1, 48000), np.int16 if kind == "mpegts" else np.float32)
+        silence = av.AudioFrame.from_ndarray(
+            nothing, format="s16" if kind == "mpegts" else "fltp", layout="mono"
+        )
+        silence.sample_rate = 48000
+        noise = np.random.default_rng(0)
+        for index in range(100):
+            if index % 25 == 0:
+                silence.pts = index // 25 * 48000
+                container.mux(sound.encode(silence))
+            picture = noise.integers(0, 255, (240, 320, 3), np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture)):
+                packet.pts = packet.dts = 40 * index + late_ms
+                packet.time_base, packet.duration = Fraction(1, 1000), 40
+                container.mux(packet)
+        container.mux(stream.encode(None))
+        container.mux(sound.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("late_ms", [0, 1000, 3000])
+@pytest.mark.parametrize("kind", ["matroska", "mp4", "mov", "mpegts"])
+def test_a_video_that_starts_late_is_whole(tmp_path: Path, kind: str, late_ms: int) -> None:
+    """Matroska says when a stream ends on the container's clock, others how long it is."""
+    path, cut = write_late(tmp_path / "a", kind, late_ms), tmp_path / "cut"
+    told: list[tuple[float, float]] = []
+
+    def tell(end_s: float, promised_s: float) -> None:
+        told.append((end_s, promised_s))
+
+    frames = list(read_frames(path, on_cut_off=tell))
+    assert len(frames) == pytest.approx(100, abs=3)
+    assert not told
+    assert probe(path).duration_s == pytest.approx(len(frames) / 25, abs=0.1)
+    if kind == "mpegts":
+        return  # It does not say how long it is.
+    content = path.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    count = len(list(read_frames(cut, on_cut_off=tell)))
+    assert 20 < count < 80
+    ((end, promised),) = told
+    assert promised - end == pytest.approx(4 - count / 25, abs=0.15)
+
+
+def test_lengths_that_mkvmerge_writes_are_lengths(tmp_path: Path) -> None:
+    about = {"_STATISTICS_WRITING_APP": "mkvmerge", "DURATION": "00:00:04.000000000"}
+    with av.open(str(write_late(tmp_path / "a.mkv", "matroska", 1000, about))) as container:
+        stream = container.streams.video[0]
+        assert stream.metadata["DURATION"] == "00:00:05.000000000", "FFmpeg writes its own"
+        assert promised_s(stream) == pytest.approx(5, abs=0.1)
+    with av.open(str(write_late(tmp_path / "b.mkv", "matroska", 1000))) as container:
+        assert promised_s(container.streams.video[0]) == pytest.approx(4, abs=0.1)
 
 
 def test_what_is_no_media_says_so(tmp_path: Path) -> None:

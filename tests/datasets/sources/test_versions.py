@@ -8,12 +8,14 @@ import pytest
 
 from datasets.fetch.item import fetch
 from datasets.fetch.policy import DownloadSettings
+from datasets.sources.addresses import AddressPolicy
 from datasets.sources.items import How, SourceItem
 from datasets.sources.lists import ListOptions, list_source
 from datasets.sources.versions import with_versions
 from tests.support.file_server import Files, file_server
 
-SETTINGS = DownloadSettings(keep_free_bytes=0)
+SETTINGS = DownloadSettings(keep_free_bytes=0, addresses=AddressPolicy(allow_private=True))
+NEAR = ListOptions(addresses=AddressPolicy(allow_private=True, schemes=("http", "https", "memory")))
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def server() -> Iterator[Files]:
 def listed(server: Files, folder: Path, *more: str) -> list[SourceItem]:
     lines = [f"{server.address}/a.mp4 ann", f"{server.address}/b.mp4 bob", *more]
     (folder / "list.txt").write_text("\n".join(lines))
-    return list_source("urls", str(folder / "list.txt"))
+    return list_source("urls", str(folder / "list.txt"), options=NEAR)
 
 
 def test_a_changed_file_is_fetched_again_and_no_other(server: Files, tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_what_needs_no_asking(server: Files, tmp_path: Path) -> None:
         f"{server.address}/a.mp4 {'0' * 64}\n{server.address}/watch\nhere.mp4\n"
     )
     seen: list[tuple[object, ...]] = []
-    items = list_source("urls", str(tmp_path / "list.txt"))
+    items = list_source("urls", str(tmp_path / "list.txt"), options=NEAR)
     assert [item.version for item in items] == ["0" * 64, "", ""]
     assert server.requests == []
     with_versions(listed(server, tmp_path), lambda *counts: seen.append(counts))

@@ -125,6 +125,23 @@ def test_clips_and_archives_at_an_address(tmp_path: Path) -> None:
     files.rm("/vox", recursive=True)
 
 
+@pytest.mark.parametrize(
+    "bad", ["../../dev/mp4/id1/a/00001.mp4", "/dev/mp4/id1/a/00001.mp4", "a\\..\\..\\b.mp4"]
+)
+def test_a_member_with_a_bad_name_is_lost_and_no_other(tmp_path: Path, bad: str) -> None:
+    good = {"dev/mp4/id1/a/00001.mp4": b"one", "dev/mp4/id2/a/00001.mp4": b"two"}
+    write(tmp_path, "vox2_mp4.zip", content=make_zip({bad: b"evil", **good}))
+    items = {item.key: item for item in list_voxceleb2(tmp_path)}
+    assert [fetch(items.pop(key), tmp_path / "cache").path.read_bytes() for key in good] == [
+        b"one",
+        b"two",
+    ]
+    ((key, item),) = items.items()
+    assert key == f"vox2_mp4.zip: {bad}".replace("\\", "\\\\")
+    assert (item.reason, item.wanted) == (Reason.UNREADABLE, False)
+    assert item.detail == "its name in the archive leads out of it"
+
+
 def test_one_archive_by_itself(tmp_path: Path) -> None:
     write(tmp_path, "vox2_test_mp4.zip", content=make_zip({"mp4/id2/a/00001.mp4": b"test"}))
     write(tmp_path, "dev/mp4/id1/a/00001.mp4")

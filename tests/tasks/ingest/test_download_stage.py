@@ -8,6 +8,7 @@ import pytest
 
 from datasets.errors import Reason, SourceError
 from datasets.fetch.policy import DownloadSettings
+from datasets.sources.addresses import AddressPolicy
 from datasets.sources.items import How, SourceItem, local_item
 from tasks.ingest.download_stage import Downloaded, DownloadStage
 from tasks.runtime.executor import run_stage
@@ -15,7 +16,9 @@ from tasks.runtime.ray_session import ray_session
 from tasks.runtime.stage import Outcome
 from tests.support.file_server import Files, file_server
 
-SETTINGS = DownloadSettings(attempts=2, backoff_s=0.01, keep_free_bytes=0)
+SETTINGS = DownloadSettings(
+    attempts=2, backoff_s=0.01, keep_free_bytes=0, addresses=AddressPolicy(allow_private=True)
+)
 
 
 @pytest.fixture

@@ -357,6 +357,42 @@ def test_an_offset_that_could_not_be_measured_moves_nothing(
     assert np.corrcoef(sound, noise[: len(sound)])[0, 1] > 0.9
 
 
+def with_silent_track_first(path: Path, target: Path) -> Path:
+    """The same video with a silent track before its own sound, and seen a second late."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as made:
+        video: Any = made.add_stream_from_template(source.streams.video[0])
+        silent: Any = made.add_stream("pcm_s16le", rate=SAMPLE_RATE)
+        silent.codec_context.layout = "mono"
+        own: Any = made.add_stream_from_template(source.streams.audio[0])
+        nothing = np.zeros((1, SAMPLE_RATE), np.int16)
+        frame = av.AudioFrame.from_ndarray(nothing, format="s16", layout="mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+        made.mux(silent.encode(frame))
+        for packet in source.demux():
+            if packet.pts is not None and packet.dts is not None:
+                second = round(1 / packet.time_base)
+                packet.pts, packet.dts = packet.pts + second, packet.dts + second
+                packet.stream = video if packet.stream.type == "video" else own
+                made.mux(packet)
+        made.mux(silent.encode(None))
+    return target
+
+
+def test_the_track_with_sound_is_heard_and_recorded(
+    stage: IngestStage, folder: Path, talking: Made, tmp_path: Path
+) -> None:
+    path, _ = talking
+    both = with_silent_track_first(path, tmp_path / "both.mkv")
+    stage.begin("7")
+    one = stage.process(IngestWork(item(path), path, "train"))
+    other = stage.process(IngestWork(item(both), both, "train", whole=True))
+    stage.finish("7")
+    assert reasons(other) == reasons(one)
+    assert one["heard"] == ""
+    assert other["heard"] == "audio stream 2 of 2 is heard"
+    assert other["note"] == "", "it is whole although it begins late"
+
+
 FRONT = {"movflags": "faststart"}
 
 

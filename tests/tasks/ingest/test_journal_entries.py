@@ -67,8 +67,8 @@ AGAIN = {
 def test_only_what_the_file_is_not_to_blame_for_is_worth_another_run(reason: Reason) -> None:
     entry = SourceEntry("a.mp4", [], [], reason=reason.value)
     assert entry.failed is (reason in AGAIN)
-    unavailable = reason is Reason.UNAVAILABLE
-    assert entry.worth is (Worth.NOT_HAD if entry.failed or unavailable else Worth.REFUSED)
+    not_had = entry.failed or reason in (Reason.UNAVAILABLE, Reason.NOT_ALLOWED)
+    assert entry.worth is (Worth.NOT_HAD if not_had else Worth.REFUSED)
 
 
 def test_what_was_read_is_worth_most() -> None:

@@ -10,6 +10,29 @@ from tests.support.fake_bundle import store_uri
 __all__ = ["store_uri"]
 
 
+def test_no_secret_reaches_the_store(store_uri: str) -> None:
+    secret = "c4n4ry-of-mlflow"
+    address = f"postgresql://ann:{secret}@host/db and https://host/a?sig={secret}"
+    tracker = RunTracker(store_uri, "secrets")
+    tracker.start_run("run", tags={"from": address})
+    tracker.log_params({"input": address, "model": {"at": address}})
+    tracker.set_tags({"again": address})
+    tracker.log_json({"in": [address, {"deep": address}]}, "about.json")
+    tracker.log_table([{"where": address}], "table.json")
+    tracker.end_run()
+    folder = Path(store_uri.removeprefix("sqlite:///")).parent
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert any(b"postgresql://host/db" in path.read_bytes() for path in files)
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def test_an_address_that_does_not_work_is_told_without_its_password() -> None:
+    for uri in ("postgresql://ann:s3cr3t@127.0.0.1:1/db", "redis://:s3cr3t@host/0"):
+        with pytest.raises(UserError) as caught:
+            RunTracker(uri, "secrets")
+        assert "s3cr3t" not in str(caught.value)
+
+
 def test_curves_arrive_complete_and_in_order(store_uri: str) -> None:
     tracker = RunTracker(store_uri, "curves")
     run = tracker.start_run("syncnet")
