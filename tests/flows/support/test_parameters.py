@@ -31,6 +31,7 @@ REFRESH = {
     *("face_choice", "gpu_share", "quality", "sample_clips", "workers", "ray_address"),
     *("deadline_s", "downloads", "download_mb_per_s", "download_deadline_s", "max_height"),
     *("cookies", "keep_downloads", "forget_missing", "retry_failed", "work"),
+    *("download_max_gb", "allow_private", "allow_outside", "allow_scheme"),
 }
 """Names that deployments and scripts give: none may go."""
 
