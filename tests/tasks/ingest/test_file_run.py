@@ -25,34 +25,12 @@ from tests.support.ingest_stage import (
     Made,
     heard,
     item,
-    make_stage,
     reasons,
-    reset,
     run,
     scorer_of,
     write,
 )
 from tests.support.portrait import blank, moving
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ingest")
-
-
-@pytest.fixture(scope="module")
-def loaded(folder: Path) -> IngestStage:
-    return make_stage(folder)
-
-
-@pytest.fixture
-def stage(loaded: IngestStage) -> IngestStage:
-    return reset(loaded)
-
-
-@pytest.fixture(scope="module")
-def talking(folder: Path) -> Made:
-    return write(folder, "talking", moving(45))
 
 
 def test_cuts_split_clips_and_faceless_shots_have_a_row(stage: IngestStage, folder: Path) -> None:

@@ -32,8 +32,6 @@ from tests.support.ingest_stage import (
     Made,
     heard,
     item,
-    make_stage,
-    reset,
     run,
     scorer_of,
     write,
@@ -41,26 +39,6 @@ from tests.support.ingest_stage import (
 from tests.support.portrait import blank, moving
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ingest")
-
-
-@pytest.fixture(scope="module")
-def loaded(folder: Path) -> IngestStage:
-    return make_stage(folder)
-
-
-@pytest.fixture
-def stage(loaded: IngestStage) -> IngestStage:
-    return reset(loaded)
-
-
-@pytest.fixture(scope="module")
-def talking(folder: Path) -> Made:
-    return write(folder, "talking", moving(45))
 
 
 def test_a_face_becomes_a_clip(stage: IngestStage, talking: Made) -> None:
