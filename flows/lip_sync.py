@@ -38,6 +38,7 @@ def repaint(
     face: str,
     length: str,
     tone_map: bool,
+    match: bool,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
     return lip_sync_video(
@@ -55,6 +56,7 @@ def repaint(
         face=face,
         length=length,
         tone_map=tone_map,
+        match=match,
         progress=FrameLines(say),
     )
 
@@ -113,6 +115,7 @@ def lip_sync(
     face: str = "auto",
     length: str = "auto",
     tone_map: bool = False,
+    match: bool = True,
     preview: bool = False,
     tracking_uri: str | None = None,
 ) -> LipSyncSummary | PreviewSummary:
@@ -142,6 +145,7 @@ def lip_sync(
             shorter video is made to last), or keep (as long as the video, which stays as it was
             behind the speech, with its own sound).
         tone_map: write HDR as an ordinary picture in BT.709; by default HDR stays HDR.
+        match: shift the colours of the new mouth to those of the face around it.
         preview: write who is seen in the video, with numbers, pictures and who speaks when, beside
             the output instead of the output.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
@@ -169,6 +173,7 @@ def lip_sync(
         face,
         length,
         tone_map,
+        match,
     )
     say(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "

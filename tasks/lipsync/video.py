@@ -35,6 +35,7 @@ from datasets.media.segments import join_segments
 from datasets.media.splice import splice_sound
 from datasets.progress import Progress
 from tasks.lipsync.choice import choose_person, parse_face
+from tasks.lipsync.colour_match import match_colours
 from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
 from tasks.lipsync.parts import PART, Parts, job_facts
@@ -71,6 +72,7 @@ def lip_sync_video(
     face: str = "auto",
     length: str = "auto",
     tone_map: bool = False,
+    match: bool = True,
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
@@ -93,6 +95,8 @@ def lip_sync_video(
         face: whose lips, see `tasks.lipsync.choice`.
         length: of the output, see `tasks.lipsync.playback.LENGTHS`.
         tone_map: write HDR as SDR.
+        match: shift the colours of the new part to those around it, see
+            `tasks.lipsync.colour_match`.
         progress: told how many frames are done of a step, which is the note; a step that counts
             none is 0 of None.
 
@@ -112,7 +116,18 @@ def lip_sync_video(
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
     output.parent.mkdir(parents=True, exist_ok=True)
     facts = job_facts((video, audio), bundle_dir)
-    options = (steps, guidance, seed, generator.bf16, generator.reference, fps, face, length, form)
+    options = (
+        steps,
+        guidance,
+        seed,
+        generator.bf16,
+        generator.reference,
+        fps,
+        face,
+        length,
+        form,
+        match,
+    )
     speech_s = len(wave) / SAMPLE_RATE
     with Parts(output, (*facts, *options)) as parts:
         scan = parts.scan()
@@ -127,7 +142,7 @@ def lip_sync_video(
         gap = scan.duration_s - float(scan.times_s[-1])
         plan = plan_length(length, scan.video_s, speech_s, gap)
         order = timeline(scan.times_s, scan.duration_s, plan)
-        job = _Job(video, fps, faces, generator, form, order, speech_s)
+        job = _Job(video, fps, faces, generator, form, order, speech_s, match)
         _write_parts(job, parts, wave, info, tell)
         tell(0, None, "writing the video")
         sound = audio
@@ -253,6 +268,7 @@ class _Job:
     form: Form
     order: list[Shown]
     speech_s: float
+    match: bool = True
 
     def canvas(self, picture: Picture) -> Canvas:
         """A picture as it is written."""
@@ -391,21 +407,24 @@ def _run(
 ) -> Iterator[tuple[Canvas, float, bool]]:
     """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
     gives those from `lead` on."""
-    held: deque[tuple[Picture, np.ndarray]] = deque()
+    held: deque[tuple[Picture, np.ndarray, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:
         for position, each in enumerate(part[lead:], lead):
             frame = next(frames)
             matrix = job.scan.matrices[each.source]
             assert matrix is not None
+            aligned = job.aligned(frame, each.source)
             if position >= skip:
-                held.append((frame, matrix))
-            yield job.aligned(frame, each.source)
+                held.append((frame, matrix, aligned))
+            yield aligned
 
     times = np.array([each.time_s for each in part])
     painted = job.generator.stream(faces(), times, speech, references, skip)
     for each, face in zip(part[skip:], painted, strict=True):
-        frame, matrix = held.popleft()
+        frame, matrix, before = held.popleft()
+        if job.match:
+            face = match_colours(face, before, job.generator.region)
         canvas = job.canvas(frame)
         shape = (canvas.height, canvas.width)
         canvas.paint(face_patch(shape, face, matrix, job.generator.region))

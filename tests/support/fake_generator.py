@@ -24,4 +24,4 @@ class Brightener(FaceGenerator):
     def window(self, faces: np.ndarray, references: np.ndarray, tokens: torch.Tensor) -> np.ndarray:
         assert len(faces) == len(references) == len(tokens) == self.num_frames
         self.windows += 1
-        return faces.astype(np.float32) + 9 + self.windows
+        return np.minimum(faces.astype(np.float32) + 9 + self.windows, 255)

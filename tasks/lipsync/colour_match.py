@@ -1,0 +1,83 @@
+"""A generated face in the colours and the light of the picture around it.
+
+The network's picture is often a little darker, greyer or warmer than the source. Along the edge of
+what is repainted both show the same skin, so what they differ there by is taken off everywhere
+inside: a plane for each channel, which follows light from the side.
+"""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+BAND = 0.07
+"""Width of the strip along the edge in which both are compared, in sides of the face."""
+STILL_ROWS = 0.72
+"""Below, the jaw moves with the speech: source and result show different things there."""
+OUTLIERS = 12.0
+"""Levels beyond the usual difference from which on a pixel shows something else in both."""
+MOST = 40.0
+"""Largest change of a level: more is no shift of colours."""
+LEAST_PIXELS = 60
+"""Fewer that agree say nothing."""
+
+
+def match_colours(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """The generated face with its colours shifted so that they agree with the source's.
+
+    Args:
+        painted: aligned face, uint8 (R, R, 3).
+        source: the same face before, uint8 (R, R, 3).
+        region: float (R, R) in [0, 1], how much of `painted` will be shown.
+
+    Returns:
+        uint8 (R, R, 3); `painted` itself where the two have nothing in common.
+    """
+    side = painted.shape[0]
+    rows, columns = _band(region.astype(np.float32).tobytes(), side)
+    if len(rows) < LEAST_PIXELS:
+        return painted
+    difference = source[rows, columns].astype(np.float32) - painted[rows, columns]
+    # What the soft edge has mixed in already makes the two alike, so it is taken out.
+    shown = region[rows, columns][:, None]
+    difference = difference / np.maximum(shown, 0.5)
+    usual = np.median(difference, axis=0)
+    alike = (np.abs(difference - usual) < OUTLIERS).all(axis=1)
+    if int(alike.sum()) < LEAST_PIXELS:
+        return painted
+    places = _places(rows[alike], columns[alike], side)
+    plane, *_ = np.linalg.lstsq(places, difference[alike], rcond=None)
+    height, width = np.mgrid[:side, :side]
+    shift = _places(height.ravel(), width.ravel(), side) @ plane
+    shift = np.clip(shift, -MOST, MOST).reshape(side, side, 3) * region[..., None]
+    return np.clip(np.rint(painted + shift), 0, 255).astype(np.uint8)
+
+
+def border_difference(result: np.ndarray, source: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Mean difference (3,) of a result and its source in the strip along the edge, levels."""
+    rows, columns = _band(region.astype(np.float32).tobytes(), result.shape[0])
+    return np.asarray(
+        (result[rows, columns].astype(np.float64) - source[rows, columns]).mean(axis=0)
+    )
+
+
+@lru_cache(maxsize=4)
+def _band(region: bytes, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the strip, inside of what is shown and above the jaw."""
+    shown = np.frombuffer(region, np.float32).reshape(side, side)
+    inside = (shown > 0.5).astype(np.uint8)
+    width = max(1, round(BAND * side))
+    deep = cv2.erode(inside, np.ones((2 * width + 1, 2 * width + 1), np.uint8))
+    strip = (inside == 1) & (deep == 0)
+    strip[round(STILL_ROWS * side) :] = False
+    rows, columns = np.nonzero(strip)
+    return rows, columns
+
+
+def _places(rows: np.ndarray, columns: np.ndarray, side: int) -> np.ndarray:
+    """(n, 3) of the plane's terms: 1 and where a pixel lies, from -1 to 1."""
+    middle = (side - 1) / 2
+    ones = np.ones(len(rows), np.float32)
+    return np.stack([ones, (columns - middle) / middle, (rows - middle) / middle], axis=1).astype(
+        np.float32
+    )

@@ -1,0 +1,70 @@
+import cv2
+import numpy as np
+import pytest
+
+from models.latentsync.mask import face_mask, soft_edge
+from tasks.lipsync.colour_match import border_difference, match_colours
+from tests.support.portrait import portrait
+
+SIDE = 128
+
+
+@pytest.fixture(scope="module")
+def region() -> np.ndarray:
+    return soft_edge(face_mask(SIDE), 3)[0, 0].numpy()
+
+
+def source() -> np.ndarray:
+    return np.ascontiguousarray(portrait(SIDE))
+
+
+def generated(region: np.ndarray, shift: np.ndarray, mouth: bool = True) -> np.ndarray:
+    """The source in other light, with another mouth, mixed in as the model mixes it."""
+    picture = source().astype(np.float32) + shift
+    if mouth:
+        picture = np.ascontiguousarray(picture)
+        cv2.ellipse(picture, (64, 90), (18, 12), 0, 0, 360, (60, 10, 10), -1)
+    mixed = source() + region[..., None] * (picture - source())
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shift", [(12, -9, 6), (-15, -15, -15), (0, 0, 0)])
+def test_another_colour_becomes_the_sources(shift: tuple[int, ...], region: np.ndarray) -> None:
+    painted = generated(region, np.array(shift, np.float32))
+    before = border_difference(painted, source(), region)
+    matched = match_colours(painted, source(), region)
+    after = border_difference(matched, source(), region)
+    assert np.abs(after).max() < 1
+    assert not any(shift) or np.abs(before).max() > 4
+    # The mouth is the generated one, in the same light as the rest.
+    mouth = np.s_[86:94, 56:72]
+    assert np.abs(matched[mouth].mean(axis=(0, 1)) - [60, 10, 10] + np.array(shift)).max() < 4
+
+
+def test_light_from_the_side_is_followed(region: np.ndarray) -> None:
+    slope = np.linspace(-15, 15, SIDE, dtype=np.float32)[None, :, None].repeat(SIDE, axis=0)
+    painted = generated(region, slope, mouth=False)
+    matched = match_colours(painted, source(), region)
+    inner = region > 0.9
+    left, right = inner.copy(), inner.copy()
+    left[:, 64:], right[:, :64] = False, False
+    for side in (left, right):
+        before = np.abs((painted.astype(float) - source())[side].mean())
+        after = np.abs((matched.astype(float) - source())[side].mean())
+        assert before > 4
+        assert after < 1
+
+
+def test_nothing_changes_where_nothing_is_repainted(region: np.ndarray) -> None:
+    painted = generated(region, np.array([20, 0, 0], np.float32))
+    matched = match_colours(painted, source(), region)
+    kept = region == 0
+    assert kept.any()
+    assert (matched[kept] == painted[kept]).all()
+
+
+def test_pictures_that_have_nothing_in_common_are_left_alone(region: np.ndarray) -> None:
+
+    flat = np.zeros((8, 8, 3), np.uint8)
+    none = np.zeros((8, 8), np.float32)
+    assert match_colours(flat, flat + 9, none) is flat
