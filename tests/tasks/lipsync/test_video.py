@@ -158,10 +158,10 @@ def test_a_face_that_is_only_brighter_is_shown_as_bright_as_it_was(
     frames = next(written)
     lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path)
     original = next(iter(read_frames(portrait, fps=None))).rgb
-    difference = np.abs(frames[0].astype(int) - original).max(axis=-1)
-    # White cannot become brighter, and so becomes darker than it was.
-    assert (difference <= 2).mean() > 0.99
-    assert difference.max() <= 12
+    different = (frames[0] != original).any(-1)
+    assert different.any()
+    change = frames[0][different].mean(axis=0) - original[different].mean(axis=0)
+    assert np.abs(change).max() < 1.5
 
 
 def test_the_sound_is_the_driving_sound(
