@@ -20,7 +20,6 @@ from datasets.errors import SourceError, UserError
 from datasets.faces.alignment import align, face_patch
 from datasets.media import (
     SAMPLE_RATE,
-    SAMPLES_PER_FRAME,
     MediaInfo,
     Picture,
     VideoWriter,
@@ -54,6 +53,8 @@ from tasks.lipsync.result import LipSyncResult, describe_people
 
 CRF = 16
 MIN_FPS, MAX_FPS = 1.0, 120.0
+LEAST_SPEECH_S = 0.01
+"""Less is not a sound but a click."""
 
 
 def lip_sync_video(
@@ -220,8 +221,11 @@ def _sound(audio: Path) -> np.ndarray:
         wave = read_audio(audio)
     except SourceError as error:
         raise UserError(f"the audio {audio} cannot be used: {error.detail}") from error
-    if len(wave) < SAMPLES_PER_FRAME:
-        raise UserError(f"the audio {audio} is shorter than one video frame")
+    if len(wave) < LEAST_SPEECH_S * SAMPLE_RATE:
+        raise UserError(
+            f"the audio {audio} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms, at least "
+            f"{1000 * LEAST_SPEECH_S:.0f} are needed"
+        )
     return wave
 
 
