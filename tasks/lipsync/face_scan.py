@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets.faces.alignment import Aligner, three_points
 from datasets.faces.landmarks import Face, FaceDetector, FaceMeshDetector, head_pose, mouth_opening
+from datasets.faces.points import SHAPE
 from datasets.media import Picture, probe, read_frames
 from datasets.progress import Progress
 from tasks.faces.looks import look_of, mean_look
@@ -33,8 +34,8 @@ LOOK_EVERY_S = 0.4
 """How often a track's look is taken."""
 POINTS, OPENING, POSE, BOX = slice(0, 3), 3, slice(4, 6), slice(6, 8)
 """Rows of what is kept of a face: brow, brow and nose, how far the mouth is open, how the head is
-held, and the box; the spans of the mouth follow."""
-SPANS = slice(8, None)
+held, and the box; `SHAPE` and the spans of the mouth follow."""
+PLACES, SPANS = slice(8, 8 + len(SHAPE)), slice(8 + len(SHAPE), None)
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ class FaceScan:
     """(n,) how far the mouth is open; infinite where the face is not."""
     poses: np.ndarray
     """(n, 4) of `datasets.faces.landmarks.head_pose`; NaN where the face is not."""
+    shapes: np.ndarray | None = None
+    """float32 (n, points, 2) of `SHAPE`, pixels; NaN where the face is not; None: not known."""
 
     @property
     def faces(self) -> int:
@@ -180,6 +183,7 @@ def faces_of(scan: VideoScan, tracks: Sequence[int], resolution: int) -> FaceSca
         matrices=[None] * count,
         openings=np.full(count, np.inf),
         poses=np.full((count, 4), np.nan),
+        shapes=(shapes := np.full((count, len(SHAPE), 2), np.nan, np.float32)),
     )
     for number in sorted(tracks, key=lambda index: int(scan.tracks[index].frames[0])):
         track = scan.tracks[number]
@@ -192,6 +196,7 @@ def faces_of(scan: VideoScan, tracks: Sequence[int], resolution: int) -> FaceSca
             found.matrices[index] = aligner.matrix_of_points(values[POINTS])
             found.openings[index] = values[OPENING, 0]
             found.poses[index] = values[POSE].ravel()
+            shapes[index] = values[PLACES]
             before = index
     return found
 
@@ -275,6 +280,7 @@ def _small(face: Face) -> Face:
             [mouth_opening(mesh)[0], 0.0],
             head_pose(mesh)[0],
             face.box,
+            face.landmarks[list(SHAPE)].ravel(),
             spans,
             np.zeros(len(spans) % 2),
         ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from datasets.errors import UserError
 from models.latentsync.config import REFERENCES
+from tasks.lipsync.pose_warp import warp_to
 
 Faces = Callable[[Sequence[int]], np.ndarray]
 """Aligned faces (n, R, R, 3) uint8 by their positions."""
@@ -39,7 +40,11 @@ def check_reference(name: str) -> None:
 
 
 def make_references(
-    kind: str, poses: np.ndarray, openings: np.ndarray, faces: Faces
+    kind: str,
+    poses: np.ndarray,
+    openings: np.ndarray,
+    faces: Faces,
+    shapes: np.ndarray | None = None,
 ) -> References | None:
     """What `FaceGenerator.stream` takes as references for the faces of one shot.
 
@@ -48,22 +53,33 @@ def make_references(
         poses: (t, 4) of `datasets.faces.landmarks.head_pose`.
         openings: (t,) of `datasets.faces.landmarks.mouth_opening`.
         faces: gives the shot's aligned faces; positions are those of `poses`.
+        shapes: (t, points, 2) of `datasets.faces.points.SHAPE` in the aligned faces, by which a
+            still face is bent into the pose of each frame; None: it stays as it is.
 
     Returns:
         None for `frame`: the faces themselves.
     """
     if kind == "frame":
         return None
-    return StillFaces(poses, openings, faces) if kind == "still" else AwayFaces(len(poses), faces)
+    if kind == "away":
+        return AwayFaces(len(poses), faces)
+    return StillFaces(poses, openings, faces, shapes)
 
 
 class StillFaces:
-    """For each window the calm face that is turned most like it, in every frame.
+    """For each window the calm face that is turned most like it, in the pose of every frame.
 
     A few calm faces stand for all poses of a shot, so few are held.
     """
 
-    def __init__(self, poses: np.ndarray, openings: np.ndarray, faces: Faces) -> None:
+    def __init__(
+        self,
+        poses: np.ndarray,
+        openings: np.ndarray,
+        faces: Faces,
+        shapes: np.ndarray | None = None,
+    ) -> None:
+        self._shapes = shapes
         self._poses = np.asarray(poses, np.float64) / POSE_UNITS
         self._chosen = _spread(self._poses, np.asarray(openings, np.float64))
         self._faces = faces
@@ -79,7 +95,15 @@ class StillFaces:
         position = self.nearest(positions)
         if position not in self._kept:
             self._kept[position] = self._faces([position])[0]
-        return np.repeat(self._kept[position][None], len(positions), axis=0)
+        still = self._kept[position]
+        if self._shapes is None:
+            return np.repeat(still[None], len(positions), axis=0)
+        shape = self._shapes[position]
+        # A window of a short shot repeats its last frame.
+        bent = {
+            int(each): warp_to(still, shape, self._shapes[each]) for each in np.unique(positions)
+        }
+        return np.stack([bent[int(each)] for each in positions])
 
 
 def _spread(poses: np.ndarray, openings: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import SourceError, UserError
-from datasets.faces.alignment import align, face_patch
+from datasets.faces.alignment import align, align_points, face_patch
+from datasets.faces.points import FACE_OVAL
 from datasets.media import (
     SAMPLE_RATE,
     MediaInfo,
@@ -35,6 +36,7 @@ from datasets.media.splice import splice_sound
 from datasets.progress import Progress
 from tasks.lipsync.choice import choose_person, parse_face
 from tasks.lipsync.colour_match import match_colours
+from tasks.lipsync.face_oval import oval_weights
 from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
 from tasks.lipsync.parts import PART, Parts, job_facts
@@ -296,6 +298,28 @@ class _Job:
         assert matrix is not None
         return align(frame, matrix, self.generator.resolution)
 
+    def region(self, source: int) -> np.ndarray:
+        """How much of a new face is shown, float (R, R).
+
+        A network that sees each frame's own face knows what is around it; others see it as it was
+        in another pose.
+        """
+        region = self.generator.region
+        if self.generator.reference == "frame" or self.scan.shapes is None:
+            return region
+        side = self.generator.resolution
+        return region * oval_weights(self.shapes([source])[0, : len(FACE_OVAL)], side)
+
+    def shapes(self, sources: Sequence[int]) -> np.ndarray:
+        """`SHAPE` of frames that have the face, (n, points, 2) in pixels of the aligned face."""
+        found = []
+        assert self.scan.shapes is not None
+        for source in sources:
+            matrix = self.scan.matrices[source]
+            assert matrix is not None
+            found.append(align_points(self.scan.shapes[source], matrix, self.generator.resolution))
+        return np.stack(found)
+
     def references_of(self, shot: int) -> Callable[[list[Shown]], References | None]:
         """References for stretches of one shot."""
         kind, scan = self.generator.reference, self.scan
@@ -306,6 +330,7 @@ class _Job:
                 scan.poses[there],
                 scan.openings[there],
                 lambda positions: self.faces([int(there[each]) for each in positions]),
+                None if scan.shapes is None else self.shapes(there.tolist()),
             )
 
         if kind != "still":
@@ -427,9 +452,10 @@ def _run(
     painted = job.generator.stream(faces(), times, speech, references, skip)
     for each, face in zip(part[skip:], painted, strict=True):
         frame, matrix, before = held.popleft()
+        region = job.region(each.source)
         if job.match:
-            face = match_colours(face, before, job.generator.region)
+            face = match_colours(face, before, region)
         canvas = job.canvas(frame)
         shape = (canvas.height, canvas.width)
-        canvas.paint(face_patch(shape, face, matrix, job.generator.region))
+        canvas.paint(face_patch(shape, face, matrix, region))
         yield canvas, each.time_s, True

@@ -1,0 +1,41 @@
+"""A picture of a face bent into the pose of another picture of it.
+
+What a network copies from a still face (the outline, ears, hair and what is behind) would lie
+where it was in that face's pose. Points that speech does not move say where each part has to be;
+between them and beyond, the picture is bent as a thin plate would be.
+"""
+
+import cv2
+import numpy as np
+from scipy.interpolate import RBFInterpolator
+
+from datasets.faces.points import FACE_OVAL, SHAPE
+
+JAW = slice(FACE_OVAL.index(397), FACE_OVAL.index(172) + 1)
+"""The part of the outline that speech moves."""
+HELD = np.setdiff1d(np.arange(len(SHAPE)), np.arange(len(SHAPE))[JAW])
+GRID = 17
+"""Points per side at which the bend is computed; it is smooth between them."""
+STIFFNESS = 2.0
+"""Of the plate: landmarks tremble, and the picture must not."""
+
+
+def warp_to(face: np.ndarray, shape: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The face as it would look in another pose, uint8 (R, R, 3).
+
+    Args:
+        face: aligned face, uint8 (R, R, 3).
+        shape: (n, 2) its points `SHAPE`, pixels.
+        target: (n, 2) the same points in the pose that is wanted.
+    """
+    side = face.shape[0]
+    bend = RBFInterpolator(
+        target[HELD], shape[HELD], smoothing=STIFFNESS, kernel="thin_plate_spline"
+    )
+    ticks = np.linspace(0, side - 1, GRID)
+    places = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+    coarse = bend(places).reshape(GRID, GRID, 2).astype(np.float32)
+    at = np.arange(side, dtype=np.float32) * ((GRID - 1) / (side - 1))
+    columns, rows = np.meshgrid(at, at)
+    whence = cv2.remap(coarse, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(face, whence, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
