@@ -126,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         quiet = (times > begin + 0.2) & (times < end - 0.2)
         share = np.nanmean(open_[quiet]) / np.nanmean(open_[~quiet])
         print(
-            f"silence    mouth open {np.nanmean(open_[quiet]):.3f} of the face, {share:.2f} of that in "
-            "speech"
+            f"silence    mouth open {np.nanmean(open_[quiet]):.3f} of the face, "
+            f"{share:.2f} of that in speech"
         )
         if options.sheet:
             contact_sheet(options.sheet, *rows)

@@ -29,13 +29,17 @@ def warp_to(face: np.ndarray, shape: np.ndarray, target: np.ndarray) -> np.ndarr
         target: (n, 2) the same points in the pose that is wanted.
     """
     side = face.shape[0]
-    bend = RBFInterpolator(
-        target[HELD], shape[HELD], smoothing=STIFFNESS, kernel="thin_plate_spline"
-    )
+    try:
+        bend = RBFInterpolator(
+            target[HELD], shape[HELD], smoothing=STIFFNESS, kernel="thin_plate_spline"
+        )
+    except np.linalg.LinAlgError:
+        # Points in a line, as no face has them, say nothing about a pose.
+        return face
     ticks = np.linspace(0, side - 1, GRID)
     places = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
     coarse = bend(places).reshape(GRID, GRID, 2).astype(np.float32)
-    at = np.arange(side, dtype=np.float32) * ((GRID - 1) / (side - 1))
+    at = np.arange(side, dtype=np.float32) * ((GRID - 1) / max(1, side - 1))
     columns, rows = np.meshgrid(at, at)
     whence = cv2.remap(coarse, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return cv2.remap(face, whence, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Raised when a change of the program makes older numbers incomparable."""
 
 

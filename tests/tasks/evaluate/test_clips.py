@@ -64,7 +64,7 @@ def test_a_list_can_be_used_again(dataset: Path, tmp_path: Path) -> None:
     write_clip_list(tmp_path / "clips.json", chosen)
     wanted = read_clip_list(tmp_path / "clips.json")
     assert freeze(store, split, 99, 50, wanted) == chosen
-    with pytest.raises(UserError, match="the first is absent"):
+    with pytest.raises(UserError, match="the first being absent"):
         freeze(store, split, 99, 50, ["absent"])
 
 

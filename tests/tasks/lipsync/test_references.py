@@ -102,3 +102,23 @@ def test_names_are_checked() -> None:
         check_reference(name)
     with pytest.raises(UserError, match="must be frame, still, away, got 'own'"):
         check_reference("own")
+
+
+def test_a_still_is_bent_into_the_pose_of_every_frame() -> None:
+    """The still of frame 0 has a white square that moves with the points of each frame."""
+    from datasets.faces.points import SHAPE
+
+    base = np.random.default_rng(0).uniform(10, 54, (len(SHAPE), 2))
+    shapes = np.stack([base + np.array([step, 0]) for step in range(20)])
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[24:40, 20:36] = 255
+    still = StillFaces(
+        poses([0.0] * 20),
+        np.array([0.0] + [1.0] * 19),
+        lambda positions: np.stack([picture for _ in positions]),
+        shapes,
+    )
+    window = still(np.array([0, 5, 10, 19, 19]))
+    middles = [float(np.nonzero(each[32, :, 0] > 127)[0].mean()) for each in window]
+    assert middles == pytest.approx([27.5, 32.5, 37.5, 46.5, 46.5], abs=0.6)
+    assert (window[3] == window[4]).all()
