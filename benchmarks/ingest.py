@@ -4,7 +4,7 @@
 
 All parts run one after the other on the same files, each with as many processes as cores:
 decoding alone, decoding with FaceMesh (the floor), our ingest stage on warm workers, our whole
-command, and the directory-per-stage chain (benchmarks/ingest_chain.py). benchmarks/README.md
+command, and the directory-per-stage chain (benchmarks/ingest_chain.py). docs/benchmarks.md
 says what each figure means. Nothing is written to the folder of videos. What the parts write
 goes to a new folder below --work (here: runs), which is removed at the end, after Ctrl-C too;
 --keep leaves it there.

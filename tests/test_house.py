@@ -185,6 +185,8 @@ TABLES_OF_NAMES = {
 SETS_UP = "flows/__init__.py"
 """The one package that holds code: what must happen before prefect is imported."""
 MAX_LINES = 600
+PICTURES, MOST_PICTURE_BYTES = "docs/pictures", 1_000_000
+"""Where pictures may be committed, and how large they may be in all."""
 MOST_SHOWN = 10
 """Names that an `__init__.py` may re-export."""
 
@@ -316,11 +318,24 @@ def test_files_are_small() -> None:
     assert not long
 
 
-def test_no_media_or_weights_are_committed() -> None:
+def committed() -> list[str]:
     listing = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if listing.returncode:
         pytest.skip("not a git checkout")
+    return listing.stdout.rstrip("\0").split("\0")
+
+
+def test_no_media_or_weights_are_committed() -> None:
     suffixes = (".mp4", ".avi", ".mpg", ".wav", ".flac", ".pt", ".pth", ".tar", ".safetensors")
-    assert not [name for name in listing.stdout.split("\0") if name.endswith(suffixes)]
+    assert not [name for name in committed() if name.endswith(suffixes)]
+
+
+def test_pictures_are_those_of_the_documents_and_small() -> None:
+    kinds = (".png", ".webp", ".jpg", ".jpeg", ".gif", ".svg")
+    pictures = [name for name in committed() if name.lower().endswith(kinds)]
+    assert not [
+        name for name in pictures if room(name) != PICTURES or not name.endswith((".png", ".webp"))
+    ]
+    assert sum((ROOT / name).stat().st_size for name in pictures) <= MOST_PICTURE_BYTES

@@ -71,7 +71,7 @@ def write_report(
             count_reasons(rows),
         ),
         offsets=_offsets(rows, truth),
-        curves=loss_curves(_curves(files.train)),
+        curves=loss_curves(read_curves(files.train)),
         metrics=dict(summary["evaluation"]),
         evaluation_plots=(evaluation / PLOTS).read_bytes(),
         contact_sheet=(evaluation / CONTACT_SHEET).read_bytes(),
@@ -108,11 +108,8 @@ def _videos(files: RunFiles) -> list[tuple[str, Path]]:
 
 
 def _mouths(score: LipSyncScore, driving: Path) -> bytes:
-    audio = read_audio(driving)
-    frames = len(audio) // SAMPLES_PER_FRAME
-    pieces = audio[: frames * SAMPLES_PER_FRAME].reshape(frames, SAMPLES_PER_FRAME)
-    loudness = np.sqrt((pieces**2).mean(1))
-    length = max(frames, len(score.output_opening))
+    loudness = loudness_of(read_audio(driving))
+    length = max(len(loudness), len(score.output_opening))
     return mouth_curves(
         np.arange(length) / FPS,
         {
@@ -123,6 +120,13 @@ def _mouths(score: LipSyncScore, driving: Path) -> bytes:
     )
 
 
+def loudness_of(audio: np.ndarray) -> np.ndarray:
+    """Root mean square (t,) of each frame at 25 fps of float32 (samples,) at 16 kHz."""
+    frames = len(audio) // SAMPLES_PER_FRAME
+    pieces = audio[: frames * SAMPLES_PER_FRAME].reshape(frames, SAMPLES_PER_FRAME)
+    return np.sqrt((pieces**2).mean(1))
+
+
 def _offsets(rows: Sequence[Mapping[str, Any]], truth: TruthCheck | None) -> bytes:
     if truth is not None and truth.offsets:
         known, found = zip(*truth.offsets, strict=True)
@@ -131,6 +135,7 @@ def _offsets(rows: Sequence[Mapping[str, Any]], truth: TruthCheck | None) -> byt
     return offset_histogram(accepted)
 
 
-def _curves(train: Path) -> dict[str, list[dict[str, float]]]:
+def read_curves(train: Path) -> dict[str, list[dict[str, float]]]:
+    """Points of every stage that was trained, by its name."""
     curves = {stage: read_curve(train / stage / METRICS) for stage in STAGES}
     return {stage: points for stage, points in curves.items() if points}

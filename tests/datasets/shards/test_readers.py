@@ -19,7 +19,7 @@ from tasks.runtime.ray_session import ray_session
 from tests.support.shard_files import write_index, write_shards
 from tests.support.small_dataset import _members
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs/dataset.md"
 FILES = (
     "anna/one.mp4",
     "Zoë Müller/Größe 1 – Ende.mp4",
@@ -115,8 +115,8 @@ def test_ray_data_reads_all_clips(dataset: Path, rows: list[ClipRow]) -> None:
 
 
 @pytest.mark.e2e
-def test_the_readme_shows_how(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = README.read_text(encoding="utf-8").partition("## Reading a dataset")[2]
+def test_the_document_shows_how(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## Reading a dataset")[2]
     plain, ray_data = re.findall(r"```python\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
     names: dict[str, Any] = {}
     exec(plain.replace("runs/dataset", str(dataset)), names)
