@@ -101,7 +101,7 @@ def test_decisions_move_aliases_once(tmp_path: Path, store_uri: str) -> None:
     lines: list[str] = []
     assert promote(name, store_uri, policy=RULES, on_line=lines.append) == refused
     assert lines
-    assert "refused before" in lines[0]
+    assert "refused earlier" in lines[0]
 
     # Better numbers are a new question.
     record_evaluation(name, second, store_uri, evaluation(**GOOD | {"fid": 40.0}))
