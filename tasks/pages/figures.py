@@ -30,7 +30,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(GREY)
-        axis.tick_params(colors=INK, labelsize=8)
+        axis.tick_params(which="both", colors=INK, labelsize=8)
         axis.title.set_color(INK)
     return figure, axes
 
