@@ -40,11 +40,11 @@ from tests.support.finished_groups import clip_row, finish_group
         ({"source": "tape"}, "no source 'tape': choose one of sample, folder"),
         ({"source": "folder"}, "needs --input"),
         ({"source": "sample", "input": "x"}, "--input x is given, but"),
-        ({"downloads": 0}, "connections of downloads is 0"),
+        ({"downloads": 0}, "connections of downloads must be above 0"),
         ({"resolution": 100}, "multiple of 8"),
         ({"face_choice": "both"}, "no face choice 'both': choose in-sync or largest"),
         ({"gpu_share": 2.0}, "the GPU share must be above 0 and at most 1, got 2"),
-        ({"scorer": "magic"}, "no offset scorer is called magic"),
+        ({"scorer": "magic"}, "no offset scorer 'magic'"),
         ({"test_fraction": 1.5}, "test fraction of 1.5"),
         ({"deadline_s": 0.0}, "the deadline must be more than 0 s, got 0 s"),
         ({"sample_clips": 0}, "a sample of 0"),
@@ -263,7 +263,7 @@ def test_a_dataset_of_the_crop_of_before_is_ingested_anew(
     out = tmp_path / "out"
     assert (read_index(out)["crop"], read_index(out)["mask"]) == (CROP, MASK)
     as_before_the_crop(out)
-    with pytest.raises(UserError, match=r"larger crop of before.*refresh it"):
+    with pytest.raises(UserError, match=r"former, larger crop.*refresh it"):
         relabel_dataset.fn(str(out), min_confidence=4.5)
     capsys.readouterr()
     assert run()["clips_accepted"] == 2
