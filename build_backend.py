@@ -29,11 +29,11 @@ REFUSAL = (
 
 
 def build_wheel(*given: Any, **options: Any) -> NoReturn:
-    """Refuse, whatever is asked for."""
+    """Refuse to build."""
     raise SystemExit(REFUSAL)
 
 
-# These are asked first, before anything is fetched for the build.
+# The frontend calls these first, before it fetches anything for the build.
 get_requires_for_build_wheel = build_wheel
 get_requires_for_build_sdist = build_wheel
 build_sdist = build_wheel

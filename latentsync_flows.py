@@ -2,8 +2,8 @@
 
     latentsync-flows refresh-dataset --source folder --input VIDEOS
 
-is `python -m flows.refresh_dataset --source folder --input VIDEOS` from any folder. Nothing but the
-standard library is imported before a command is chosen.
+does the same as `python -m flows.refresh_dataset --source folder --input VIDEOS`, from any folder.
+Nothing but the standard library is imported before a command is chosen.
 """
 
 import importlib
@@ -29,13 +29,13 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Command("flows.demo", "The whole loop by one command, on generated or own videos."),
-    "refresh-dataset": Command("flows.refresh_dataset", "Turn videos into a dataset, or add new."),
-    "relabel-dataset": Command("flows.relabel_dataset", "Judge its clips by other thresholds."),
+    "demo": Command("flows.demo", "The whole loop in one command, on a sample or your videos."),
+    "refresh-dataset": Command("flows.refresh_dataset", "Turn videos into a dataset or extend it."),
+    "relabel-dataset": Command("flows.relabel_dataset", "Judge clips again by other thresholds."),
     "train-latentsync": Command("flows.train_latentsync", "Train a model on a dataset."),
     "evaluate-latentsync": Command("flows.evaluate_latentsync", "Measure it on unseen speakers."),
     "promote-model": Command("flows.promote_model", "Decide whether the candidate is champion."),
-    "lip-sync": Command("flows.lip_sync", "Give the person in a video other words."),
+    "lip-sync": Command("flows.lip_sync", "Make the person in a video say something else."),
     "import-weights": Command("flows.import_weights", "Make a model from published weights."),
     "weights": Command("tasks.weights.command", "List and fetch published weights."),
     "convert": Command("models.convert.command", "Convert published checkpoints, and back."),
@@ -71,15 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """What there is, a line for each sub-command."""
+    """The help text, with a line for each sub-command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}s}  {command.about}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             f"usage: {NAME} COMMAND ...",
             "",
-            "LatentSync lip-sync as a workflow. Relative paths are those of the folder it is",
-            "called in, where `runs` takes what no place was named for.",
+            "LatentSync lip-sync as a workflow. Relative paths start at the current folder,",
+            "where `runs` holds whatever no other place is given for.",
             "",
             *lines,
             "",
@@ -89,7 +89,7 @@ def usage() -> str:
 
 
 def refuse_foreign_packages() -> None:
-    """Look which packages Python would import under our names, without importing them.
+    """Check which packages Python would import under our names, without importing them.
 
     Raises:
         SystemExit: 2, after a sentence, where one of them is somebody else's.
@@ -112,7 +112,7 @@ def refuse_foreign_packages() -> None:
 
 
 def version() -> str:
-    """Of the source itself: it is always run from its own folder."""
+    """The version in the source itself, since it always runs from its own folder."""
     about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     return str(about["project"]["version"])
 

@@ -1,7 +1,7 @@
 """Prefect flows, one file per command.
 
 This runs before any file of `flows`, which is before prefect is imported and reads its settings,
-and before a package of ours is imported that could be somebody else's.
+and before any package is imported whose name could be somebody else's.
 """
 
 from flows.support.environment import local_environment

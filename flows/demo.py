@@ -1,9 +1,9 @@
-"""The whole loop by one command: videos in, a talking face out, everything in between.
+"""The whole loop in one command: videos in, a talking face out, and everything in between.
 
     python -m flows.demo                       # 48 generated videos; `make demo`
     python -m flows.demo --data MY_VIDEOS      # your own; one folder per speaker
 
-About 15 minutes on 2 cores. Interrupted, the same command goes on; with nothing changed it
+About 15 minutes on 2 cores. After an interruption the same command goes on; with nothing changed it
 only says so again.
 """
 
@@ -35,7 +35,7 @@ MODEL = "latentsync"
 CHAMPION = f"models:/{MODEL}@champion"
 DRIVING_SECONDS = 15.0
 MINUTES = {"ingest": "3 minutes", "train": "9 minutes", "train_worse": "2 minutes"}
-"""What the sample and the tiny recipe take on 2 cores."""
+"""How long the sample and the tiny recipe take on 2 cores."""
 
 
 @flow(name="demo")
@@ -48,7 +48,7 @@ def demo(
         data: folder with your own videos, one folder per speaker; by default videos are
             generated.
         output: folder for everything.
-        recipe: tiny or debug on a CPU.
+        recipe: tiny or debug, for a CPU.
         clips: how many videos are generated.
 
     Returns:
@@ -65,13 +65,13 @@ def demo(
 
 
 class DemoTraining(TrainingResult):
-    """A trained model with the evaluation that the demo shows."""
+    """A trained model and the evaluation that the demo shows."""
 
     evaluation: dict[str, Metric]
 
 
 class _Demo:
-    """The steps of one demo, each of them a flow of its own that is skipped when done."""
+    """The steps of one demo, each a flow of its own, which is skipped once it is done."""
 
     def __init__(self, data: str | None, output: Path, recipe: str, clips: int) -> None:
         self.data = Path(data).resolve() if data else None
@@ -89,9 +89,9 @@ class _Demo:
         return f", about {MINUTES[step]} on 2 cores" if known else ""
 
     def ingest(self) -> None:
-        """Videos to shards."""
+        """From videos to shards."""
         if self.data is not None and not self.data.is_dir():
-            raise UserError(f"there is no folder {self.data}: give one with videos in it")
+            raise UserError(f"there is no folder {self.data}: choose one with videos in it")
         given = folder_digest(self.data) if self.data else self.clips
         self.ingested = self.steps.run(
             "ingest",
@@ -109,7 +109,7 @@ class _Demo:
         self.videos = self.data or self.dataset / "sample_videos"
 
     def train(self) -> None:
-        """Shards to a registered candidate with its evaluation."""
+        """From shards to a registered candidate and its evaluation."""
         self.candidate = self.steps.run(
             "train",
             "autoencoder, sync network, U-Net stages 1 and 2, evaluation" + self._takes("train"),
@@ -119,7 +119,7 @@ class _Demo:
         )
 
     def train_worse(self) -> None:
-        """The same with far too few steps of the U-Net, which promotion must notice."""
+        """The same with far too few U-Net steps, which promotion must notice."""
         overrides = parts.worse(self.chosen)
         parts.reuse_stages(self.trained, self.worse, ("autoencoder", "syncnet"))
         self.refused = self.steps.run(
@@ -154,7 +154,7 @@ class _Demo:
         return {**trained, "evaluation": evaluation["metrics"]}
 
     def promote(self, step: str) -> DecisionRecord:
-        """Decide about a trained version."""
+        """Decide whether a trained version is promoted."""
         first = step == "promote"
         version = (self.candidate if first else self.refused)["model_version"]
         bundles = [parts.digest_of(self.trained)]
@@ -174,7 +174,7 @@ class _Demo:
         return decision
 
     def lip_sync(self, decision: DecisionRecord) -> None:
-        """The first model at work on a video of a speaker it has never seen."""
+        """Let the first model lip-sync a video of a speaker it has never seen."""
         model = CHAMPION
         if not decision["promoted"]:
             model = f"models:/{MODEL}/{decision['candidate']}"
@@ -186,7 +186,7 @@ class _Demo:
         config = self.chosen.evaluation
         self.steps.run(
             "lip_sync",
-            f"{self.material.source.name} with other words, about a minute",
+            f"{self.material.source.name} with new words, about a minute",
             {
                 "source": content_digest(self.material.source),
                 "driving": content_digest(self.material.driving),
@@ -206,7 +206,7 @@ class _Demo:
         )
 
     def conclude(self, decisions: list[DecisionRecord]) -> Summary:
-        """Check against the truth, score the output, write summary and report."""
+        """Check against the truth, score the output, and write summary and report."""
         files = RunFiles(
             self.dataset, self.trained, self.material.source, self.material.driving, self.result
         )

@@ -1,4 +1,4 @@
-"""Evaluate a model on clips of speakers that it was not trained on.
+"""Evaluate a model on clips of speakers it was not trained on.
 
     python -m flows.evaluate_latentsync --model models:/latentsync@candidate --dataset runs/dataset
 
@@ -94,13 +94,13 @@ def evaluate_latentsync(
         dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
         output: folder for videos, plots and numbers.
         device: cpu, cuda, cuda:N or mps.
-        clips: clips of the test split at most.
-        frames_per_clip: longest part of a clip that is generated, at 25 fps.
-        steps: of the sampler.
-        guidance: weight of the audio against none.
-        seed: of the initial noise.
-        reference: what shows the network who it is: frame, still or away; by default what the
-            model was made for, as in lip-sync.
+        clips: number of test clips at most.
+        frames_per_clip: frames generated per clip at most, at 25 fps.
+        steps: sampler steps.
+        guidance: weight of the audio against no audio.
+        seed: seed of the initial noise.
+        reference: what shows the network who the person is: frame, still or away; by default what
+            the model was made for, as in lip-sync.
         clip_list: clips.json of an earlier evaluation, to use the same clips.
         syncnet_weights: file or name of syncnet_v2; without it a model's own network judges.
         stable_syncnet_weights: bundle, file or name of the StableSyncNet that says which windows

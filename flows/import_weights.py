@@ -1,11 +1,11 @@
-"""Published weights as a bundle that every flow takes: nothing is trained, no dataset is needed.
+"""Turn published weights into a bundle for every flow: no training, no dataset.
 
     python -m flows.import_weights OUT --unet latentsync-1.5-unet --resolution 256
     python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --model OUT
 
 Weights are names of `python -m tasks.weights`, or paths. `--register NAME` also makes the
-bundle a version of that model, also where it was built before. `OUT/bundle.json` says from
-which files it is made.
+bundle a version of that model, even if it was built before. `OUT/bundle.json` says from
+which files it was made.
 """
 
 import argparse
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m flows.import_
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("output", type=Path, metavar="OUT", help="folder to make")
-    parser.add_argument("--unet", required=True, help="such as latentsync-1.5-unet")
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder to create")
+    parser.add_argument("--unet", required=True, help="name or file, such as latentsync-1.5-unet")
     parser.add_argument("--resolution", type=int, required=True, help="256 for 1.5, 512 for 1.6")
     for name in ("vae", "whisper", "syncnet"):
         parser.add_argument(f"--{name}", default=getattr(defaults, name), help="%(default)s")
@@ -38,17 +38,17 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m flows.import_
         default=defaults.syncnet_config,
         help="of the sync network: %(default)s, or a JSON file",
     )
-    parser.add_argument("--register", metavar="NAME", help="also a version of this model")
+    parser.add_argument("--register", metavar="NAME", help="also register a version of this model")
     parser.add_argument("--tracking-uri", default=None, help="MLflow's store, for --register")
     given = parser.parse_args(argv)
     files = Files(given.unet, given.vae, given.whisper, given.syncnet, given.syncnet_config)
     uri = given.tracking_uri or default_uri()
     try:
         if given.register is not None:
-            # Before the minutes of building: that the version cannot be made.
+            # A version that cannot be registered is reported before the minutes of building.
             Registry(uri).check_name(given.register)
         if given.register and is_built(given.output, files, given.resolution):
-            print(f"{given.output} is there already and is taken as it is")
+            print(f"{given.output} already exists and is used as it is")
         else:
             for note in build_bundle(given.output, files, given.resolution):
                 print(note)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m flows.import_
             version = register_bundle(given.output, given.register, uri)
             print(f"registered {given.register} version {version} as candidate")
     except KeyboardInterrupt:
-        print("interrupted: the same command starts anew", file=sys.stderr)
+        print("interrupted: run the same command to start again", file=sys.stderr)
         return 130
     except Exception as error:
         sentence = sentence_for(error)

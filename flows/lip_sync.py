@@ -1,10 +1,10 @@
-"""Give the person in a video other words.
+"""Make the person in a video say something else.
 
     python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --model models:/latentsync@champion
 
 The output has the input's size, frame rate and surroundings and lasts as long as the audio unless
---length says otherwise. Where several people are seen, the lips of one are repainted, and it is
-said whose. A job that was interrupted goes on where it ended.
+--length says otherwise. Where several people are seen, the lips of one are repainted, and a note
+says whose. A job that was interrupted goes on where it stopped.
 """
 
 from functools import partial
@@ -67,7 +67,7 @@ class LipSyncSummary(TypedDict):
     output: str
     frames: int
     faces_found: int
-    """Frames with a new mouth."""
+    """Frames that show a new mouth."""
     seconds: float
     notes: list[str]
     """Sentences about the inputs."""
@@ -78,7 +78,7 @@ class PreviewSummary(TypedDict):
 
     page: str
     facts: str
-    """The same as JSON."""
+    """The same facts as JSON."""
     people: int
 
 
@@ -119,35 +119,35 @@ def lip_sync(
     preview: bool = False,
     tracking_uri: str | None = None,
 ) -> LipSyncSummary | PreviewSummary:
-    """Make the lips of a video follow other speech.
+    """Make the lips in a video follow other speech.
 
     Args:
-        video: with a face that looks towards the camera.
+        video: video with a face that looks towards the camera.
         audio: the speech; any file with sound.
         output: video to write: .mp4, .m4v, .mov, .mkv or .webm.
         model: registered model such as models:/latentsync@champion, or a bundle folder.
         device: cpu, cuda, cuda:N or mps.
-        steps: of the sampler; 20 to 50 as published.
+        steps: sampler steps; 20 to 50 as published.
         guidance: weight of the audio; 1 to 3 as published.
-        seed: of the initial noise.
+        seed: seed of the initial noise.
         bf16: run the networks in bf16; by default on GPUs that are made for it.
-        reference: what shows the network who it is: frame (each frame's own face, as the published
-            programs do it), still (a calm face in the same pose) or away (another moment); by
-            default what the model was made for.
+        reference: what shows the network who the person is: frame (each frame's own face, as the
+            published programs do it), still (a calm face in the same pose) or away (another
+            moment); by default what the model was made for.
         fps: convert the video to this frame rate first; 25 is what the networks were trained at
             and what the published program does. By default the video keeps its own, and frames
             of 50 or 60 fps are repainted in two interleaved sequences of 25 or 30.
-        face: whose lips where several people are seen: auto (who speaks in the video, as far as
+        face: whose lips, if several people are seen: auto (who speaks in the video, as far as
             its own sound tells), largest, a point such as 320,180@2.5 (pixels, seconds), or a
             number from --preview.
         length: auto (as long as the speech; a longer video is cut, a shorter one runs back and
-            forth), cut (as long as the shorter of both), back-and-forth, loop or hold (how a
+            forth), cut (as long as the shorter of the two), back-and-forth, loop or hold (how a
             shorter video is made to last), or keep (as long as the video, which stays as it was
-            behind the speech, with its own sound).
+            after the speech, with its own sound).
         tone_map: write HDR as an ordinary picture in BT.709; by default HDR stays HDR.
         match: shift the colours of the new mouth to those of the face around it.
-        preview: write who is seen in the video, with numbers, pictures and who speaks when, beside
-            the output instead of the output.
+        preview: instead of the output, write a page next to it that shows who is seen in the video,
+            with numbers, pictures and who speaks when.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:

@@ -1,11 +1,11 @@
-"""Decide whether the candidate becomes champion.
+"""Decide whether the candidate becomes the champion.
 
     python -m flows.promote_model --model-name latentsync
 
 A candidate that is as good as the champion on the same clips gets the alias champion, the
 old champion becomes previous. Otherwise nothing moves, and the reasons are printed and
-kept. Asking again about the same numbers gives the same answer. The command's exit code is
-0 after a promotion and 1 after a refusal, so that `promote_model && ship` ships only what
+kept. The same numbers always give the same answer. The command's exit code is
+0 after a promotion and 1 after a refusal, so `promote_model && ship` ships only what
 was promoted.
 """
 
@@ -39,14 +39,14 @@ def promote_model(
 ) -> DecisionRecord:
     """Compare the candidate with the champion and promote or refuse it.
 
-    The command's exit code is 0 when it was promoted, 1 when it was refused. The flow run
+    The command's exit code is 0 after a promotion and 1 after a refusal. The flow run
     itself completes in both cases.
 
     Args:
         model_name: name in the model registry.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
         output: folder for decision.json.
-        version: of the model; by default the one called candidate.
+        version: version of the model; by default the one called candidate.
 
     Returns:
         The decision: verdict, candidate, champion_before, reasons and comparisons.

@@ -4,8 +4,8 @@
     python -m flows.refresh_dataset --source hdtf --input HDTF_LISTS --output s3://bucket/hdtf
 
 One row of the ledger per clip, and at least one per file, says what was measured and why it
-is in the dataset or not. Killed at any moment, the same command goes on; with nothing
-changed it ends at once. New and changed sources are added; what has gone from the source
+is in the dataset or not. After a kill at any moment the same command goes on; with nothing
+changed it ends at once. New and changed sources are added; what has disappeared from the source
 stays in the dataset.
 """
 
@@ -67,7 +67,7 @@ class Told(TypedDict):
     changes: dict[str, int]
     """How many files are new and so on."""
     first_names: dict[str, list[str]]
-    """Of the first few of these."""
+    """The first few of these files."""
 
 
 class RefreshResult(publishing.VersionSummary):
@@ -79,14 +79,14 @@ class RefreshResult(publishing.VersionSummary):
 
 @dataclass(frozen=True)
 class Refresh:
-    """One refresh, its parameters checked."""
+    """One refresh, with its parameters checked."""
 
     source: str
     input: str
-    """Empty for the sample."""
+    """What the source reads; empty for the sample."""
     store: Store
     work: Path
-    """Folder of this machine for sample videos and downloads."""
+    """Folder on this machine for sample videos and downloads."""
     settings: Settings
     crew: Crew
     device: str
@@ -110,7 +110,7 @@ class Refresh:
 
 @task(name="list-sources", cache_policy=NO_CACHE)
 def list_sources(refresh: Refresh, sample_clips: int) -> Parcel[list[SourceItem]]:
-    """All sources; the sample is made first where it is not there."""
+    """All sources; the sample is generated first if it does not exist."""
     if refresh.source != "sample":
         report = ProgressReport(f"listing {refresh.source}")
         options = ListOptions(report, addresses=refresh.downloads.addresses)
@@ -139,8 +139,8 @@ def ingest(sources: Parcel[list[SourceItem]], refresh: Refresh) -> Told:
     before = settings_before(refresh.store)
     if before and before.ingest.crop != refresh.settings.ingest.crop:
         say(
-            f"ingest: {len(changes.todo)} of {len(items)} files are ingested anew, since the "
-            "published version has the larger crop of before, from which the chin hangs out of "
+            f"ingest: {len(changes.todo)} of {len(items)} files are ingested again, since the "
+            "published version has the former, larger crop, in which the chin hangs out of "
             "the mask"
         )
     if changes.kept:
@@ -192,8 +192,13 @@ def _run_ingest(
 
 @task(name="publish", cache_policy=NO_CACHE)
 def publish(sources: Parcel[list[SourceItem]], refresh: Refresh, told: Told) -> RefreshResult:
-    """Judge all clips and write shards, ledger and index, unless these are there already; `told`
-    is what `ingest` returned."""
+    """Judge all clips and write shards, ledger and index, unless these exist already.
+
+    Args:
+        sources: all that the source lists.
+        refresh: what is asked for.
+        told: what `ingest` returned.
+    """
     journal = refresh.journal()
     made = publishing.publish(
         refresh.store,
@@ -215,17 +220,17 @@ def publish(sources: Parcel[list[SourceItem]], refresh: Refresh, told: Told) -> 
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What the clips of a dataset are.
+    """What the clips of a dataset are made like.
 
     Args:
         resolution: side of the aligned faces in pixels.
         scorer: what measures the offset of the audio: mouth-audio, syncnet-v2 or
             stable-syncnet.
-        scorer_weights: of the two networks: a file, a trained bundle, or a name of the
+        scorer_weights: weights for the last two: a file, a trained bundle, or a name in the
             weights table.
-        face_choice: which of several faces is taken at a time: in-sync (the active speaker) or
+        face_choice: which of several faces is used at a time: in-sync (the active speaker) or
             largest.
-        quality: measure image quality with HyperIQA; by default as the dataset has it, and for
+        quality: measure image quality with HyperIQA; by default as in the existing dataset, and for
             a new one where its weights are there.
     """
 
@@ -236,15 +241,15 @@ class ClipOptions:
     quality: bool | None = None
 
     def config(self) -> IngestConfig:
-        """Checked; without the image quality, which depends on the dataset."""
+        """The checked settings, without the image quality, which depends on the dataset."""
         if not 32 <= self.resolution <= 1024 or self.resolution % 8:
             raise UserError(
-                f"a resolution of {self.resolution} is not possible: give a multiple of 8 from 32 "
+                f"a resolution of {self.resolution} is not possible: use a multiple of 8 from 32 "
                 "to 1024"
             )
         if self.face_choice not in POLICIES:
             raise UserError(
-                f"there is no face choice {self.face_choice!r}: give {' or '.join(POLICIES)}"
+                f"there is no face choice {self.face_choice!r}: choose {' or '.join(POLICIES)}"
             )
         get_scorer(self.scorer, self.scorer_weights)
         digest = scorer_weights_digest(self.scorer, self.scorer_weights)
@@ -263,13 +268,13 @@ class WorkOptions:
 
     Args:
         device: where the scorer's network runs: cpu, cuda or mps.
-        gpu_share: part of a GPU that one worker takes, with device cuda; by default so much
-            that all cores have work, but at least a sixteenth.
-        workers: processes; by default one per core.
-        ray_address: of a running Ray cluster; by default one is started here.
-        deadline_s: seconds that ingesting one file may take; long videos have more.
-        work: folder of this machine for sample videos and downloads; by default the output,
-            or runs/work where that is no local folder.
+        gpu_share: share of a GPU that one worker uses, with device cuda; by default enough
+            to keep all cores busy, but at least a sixteenth.
+        workers: number of processes; by default one per core.
+        ray_address: address of a running Ray cluster; by default one is started here.
+        deadline_s: seconds that ingesting one file may take; long videos get more.
+        work: folder on this machine for sample videos and downloads; by default the output,
+            or runs/work if that is not a local folder.
     """
 
     device: str = "cpu"
@@ -291,18 +296,19 @@ class DownloadOptions:
     """How files are fetched.
 
     Args:
-        downloads: files that are fetched at once.
-        download_mb_per_s: megabytes per second for all downloads together; 0: no limit.
+        downloads: number of files fetched at once.
+        download_mb_per_s: megabytes per second for all downloads together; 0 means no limit.
         download_deadline_s: seconds that fetching one file may take.
         download_max_gb: size of the largest file that is fetched, in units of 2^30 bytes.
-        allow_private: fetch also from this machine and from private networks, which lists of
-            addresses may not name otherwise.
-        allow_outside: take also files that a list of addresses names beyond its own folder.
+        allow_private: also fetch from this machine and from private networks, which lists of
+            addresses may otherwise not name.
+        allow_outside: also take files that a list of addresses names outside its own folder.
         allow_scheme: a further kind of address that a list may hold, such as abfs; http, https,
-            s3 and gs are taken in any case.
-        max_height: of videos from pages such as YouTube's: the best one not above it is taken.
-        cookies: a cookies.txt for pages that want a login.
-        keep_downloads: keep fetched files after they were ingested.
+            s3 and gs are always allowed.
+        max_height: height limit for videos from pages such as YouTube's: the best one within it is
+            taken.
+        cookies: a cookies.txt for pages that need a login.
+        keep_downloads: keep fetched files after they have been ingested.
     """
 
     downloads: int = DownloadSettings.connections
@@ -347,14 +353,14 @@ def refresh_dataset(
     Args:
         source: sample (generated talking heads), folder (your videos), urls (a list of
             addresses), hdtf or voxceleb2 (the data sets' own lists and layouts).
-        input: for all sources but the sample: a folder with videos, whose first level of
+        input: for every source but the sample: a folder with videos, whose first level of
             folders names the speakers; a file with one address per line; the folder of the
-            data set. Addresses (s3://, gs://, http) will do, too.
+            data set. Addresses (s3://, gs://, http) work too.
         output: folder, or s3:// or gs:// address, for index.json, ledger.parquet and shards.
-        sample_clips: how many videos the sample has.
+        sample_clips: number of videos in the sample.
         forget_missing: drop the clips of files that are no longer in the source.
-        retry_failed: try all files again that failed or were unavailable, however often that
-            was.
+        retry_failed: try all files again that failed or were unavailable, however often they
+            have been tried.
 
     Returns:
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons, reasons_without_clip,
@@ -388,9 +394,9 @@ def refresh_dataset(
         )
     )
     if sample_clips < 1:
-        raise UserError(f"a sample of {sample_clips} videos is none: give 1 or more")
+        raise UserError(f"a sample of {sample_clips} videos is not possible: ask for 1 or more")
     with only_writer(store):
-        # Another run may have changed them until this one had the dataset for itself.
+        # Another run may have changed them before this one had the dataset to itself.
         before = settings_before(store)
         refresh = replace(refresh, settings=settings(before))
         if before and (other := differences(before.thresholds, refresh.settings.thresholds)):
@@ -402,20 +408,20 @@ def refresh_dataset(
 
 
 def _checked(refresh: Refresh) -> Refresh:
-    """The refresh itself, if a run can begin with it."""
+    """The refresh itself, if a run can start from it."""
     source, given = refresh.source, refresh.input
     if source not in SOURCES:
         raise UserError(f"there is no source {source!r}: choose one of {', '.join(SOURCES)}")
     if source != "sample" and not given:
-        raise UserError(f"the source {source!r} needs --input: --help says what it is")
+        raise UserError(f"the source {source!r} needs --input: see --help for what it takes")
     if source == "sample" and given:
-        raise UserError(f"--input {given} is given, but the source is 'sample', which has none")
+        raise UserError(f"--input {given} is given, but the source 'sample' takes no input")
     if refresh.crew.deadline_s <= 0:
-        raise UserError(f"a deadline of {refresh.crew.deadline_s:g} s is none: give more than 0")
+        raise UserError(f"the deadline must be more than 0 s, got {refresh.crew.deadline_s:g} s")
     if refresh.device != "cpu" and not refresh.ray_address:
         resolve_device(refresh.device)
     if refresh.gpu_share is not None and not 0 < refresh.gpu_share <= 1:
-        raise UserError(f"a GPU share of {refresh.gpu_share:g} is none: give more than 0, up to 1")
+        raise UserError(f"the GPU share must be above 0 and at most 1, got {refresh.gpu_share:g}")
     inside = Path(given) if given and "://" not in given else None
     pack.check_output(refresh.store, inside)
     return refresh

@@ -1,8 +1,8 @@
-"""Other thresholds for a dataset that is there: a new version without looking at a video.
+"""Apply other thresholds to an existing dataset: a new version without looking at a video.
 
     python -m flows.relabel_dataset runs/dataset --min-confidence 4
 
-Every score is in the ledger, and clips that only thresholds refused are kept beside the
+Every score is in the ledger, and clips that only thresholds refused are kept next to the
 shards, so clips can be refused and admitted either way.
 """
 

@@ -2,7 +2,7 @@
 
     python -m flows.train_latentsync DATASET --output runs/train --recipe tiny
 
-Interrupted at any moment, the same command goes on from the last checkpoints. With
+After an interruption the same command goes on from the last checkpoints. With
 nothing changed it ends at once with the result it had. It ends with the evaluation's main
 numbers and the places of bundle and output.
 """
@@ -45,13 +45,13 @@ def train_stages(job: TrainingJob, workers: int, ray_address: str | None) -> lis
             say("starting Ray and its workers, about half a minute until the first step")
         train_with_ray(job, workers=workers, ray_address=ray_address, on_line=say)
     else:
-        say("training: all stages were done before, nothing has changed")
+        say("training: all stages are already done, and nothing has changed")
     return todo
 
 
 @task(name="save-bundle", cache_policy=NO_CACHE)
 def export_bundle(job: TrainingJob) -> Path:
-    """One folder with everything that inference needs."""
+    """Export one folder with everything that inference needs."""
     return save_bundle(job)
 
 
@@ -60,7 +60,7 @@ def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Ev
     """The recipe's short evaluation of the bundle, into `output/evaluation`.
 
     Returns:
-        The evaluation, and the address of the model whose sync network judged; empty for the
+        The evaluation, and the address of the model whose sync network judged it; empty for the
         bundle's own.
     """
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
@@ -106,12 +106,12 @@ def train_latentsync(
         output: folder for checkpoints, curves, bundle and evaluation.
         recipe: tiny, debug, paper-256, paper-512 or stage2-efficient.
         device: cpu, cuda, cuda:N or mps.
-        overrides: changes of the recipe, each like stage1.steps=20.
+        overrides: changes to the recipe, each like stage1.steps=20.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
         model_name: name in the model registry.
         register_candidate: whether to register the result as candidate.
         workers: processes that train together, each with its own GPU on cuda.
-        ray_address: of a running Ray cluster; by default one is started here.
+        ray_address: address of a running Ray cluster; by default one is started here.
 
     Returns:
         run_id, model_version, bundle, metrics and seconds by stage.
@@ -123,7 +123,7 @@ def train_latentsync(
     check(job)
     with only_run(job.output):
         if earlier := mlflow_runs.earlier_result(job, model_name, register_candidate):
-            say("training: this run was finished before, nothing has changed")
+            say("training: this run is already finished, and nothing has changed")
             result = earlier
         else:
             result = _train(job, model_name, register_candidate, workers, ray_address)
@@ -138,7 +138,7 @@ def train_latentsync(
 def _train(
     job: TrainingJob, model_name: str, register: bool, workers: int, ray_address: str | None
 ) -> mlflow_runs.TrainingResult:
-    """Everything that remains to be done, under one MLflow run."""
+    """Do everything that remains, under one MLflow run."""
     began = time.monotonic()
     check_place(job.output)
     say(dataset_line(job.dataset))

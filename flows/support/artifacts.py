@@ -29,9 +29,9 @@ T = TypeVar("T")
 EVERY_S = 4.0
 """Seconds between two lines of progress."""
 LEAST_S = 3.0
-"""Rates of what took less say nothing."""
+"""Rates over shorter times mean nothing."""
 PATIENCE = 10.0
-"""A call of Prefect's API that took long is followed by a pause this many times as long."""
+"""A slow call to Prefect's API is followed by a pause this many times as long."""
 
 
 def say(line: str) -> None:
@@ -62,14 +62,14 @@ class ProgressReport:
 
         Args:
             done: items that are ready.
-            total: all items; None: nobody knows.
-            note: what else is to be said, such as how many were refused.
+            total: all items; None if unknown.
+            note: what else to report, such as how many were refused.
         """
         now = self.clock()
         if self._first is None:
             self._first = done
             if total is not None and done >= total:
-                # All was there before: nothing is in progress.
+                # Everything was done before: nothing is in progress.
                 return
         at_end = total is not None and done >= total
         if now - self._last < EVERY_S and not at_end:
@@ -103,7 +103,7 @@ class Artifacts(Protocol):
     """Where a board is shown."""
 
     def create(self, key: str, markdown: str) -> UUID:
-        """A new artifact of the flow run."""
+        """Create an artifact of the flow run."""
 
     def update(self, artifact: UUID, markdown: str) -> None:
         """Replace its content."""
@@ -119,7 +119,7 @@ class PrefectArtifacts:
         return made
 
     def update(self, artifact: UUID, markdown: str) -> None:
-        """Prefect has a function of its own for this for progress bars only."""
+        """Prefect itself has a function for this only for progress bars."""
         with get_client(sync_client=True) as client:
             client.update_artifact(artifact, ArtifactUpdate(data=redact(markdown)))
 
@@ -151,7 +151,7 @@ class StageBoard:
         self._courier = _Courier(clock)
 
     def stage(self, name: str) -> "StageLine":
-        """The line of a stage; made, below the others, when it is asked for first."""
+        """The line of a stage; added below the others the first time it is asked for."""
         if name not in self._stages:
             self._stages[name] = StageLine(name, self.clock, self._show)
         return self._stages[name]
@@ -162,7 +162,7 @@ class StageBoard:
         self._show()
 
     def flush(self) -> None:
-        """Bring the page up to date now, unless it is."""
+        """Bring the page up to date now, unless it is already."""
         text = self.markdown()
         if text != self._shown:
             self._courier.send(lambda: self._post(text))
@@ -203,14 +203,14 @@ class StageLine:
     def update(
         self, done: int, total: int, running: int = 0, refused: int = 0, note: str = ""
     ) -> None:
-        """Where the stage stands. The first call says what was done before this run.
+        """Report where the stage stands. The first call says what was done before this run.
 
         Args:
             done: items that are ready, refused ones among them.
-            total: all items that are known of; it may grow.
+            total: all items known so far; it may grow.
             running: items that are being worked on.
             refused: items, or clips, that were refused.
-            note: what else is to be said.
+            note: what else to report.
         """
         now = self._clock()
         if self._first is None:
@@ -222,7 +222,7 @@ class StageLine:
         self._changed()
 
     def cells(self) -> tuple[str, ...]:
-        """The line's cells; rate and time left once something was made in this run."""
+        """The line's cells, with rate and time left once this run has finished something."""
         made = self._done - (self._first or 0)
         rate = left = "–"
         if made > 0 and self._seconds >= LEAST_S:
@@ -234,7 +234,7 @@ class StageLine:
 
 
 class _Courier:
-    """Carries what is to be shown to Prefect: not too often, and never at the run's cost."""
+    """Carries what is shown to Prefect: not too often, and never at the run's expense."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -253,7 +253,7 @@ class _Courier:
         except Exception as error:
             if not self._complained:
                 what = str(error).strip().partition("\n")[0] or type(error).__name__
-                log.warning("Prefect cannot show progress, the run goes on: %s", what)
+                log.warning("Prefect cannot show progress, but the run goes on: %s", what)
             self._complained = True
             return None
         finally:
@@ -262,7 +262,7 @@ class _Courier:
 
 
 def span(seconds: float) -> str:
-    """A length of time as people say it."""
+    """A length of time as people write it."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

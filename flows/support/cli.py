@@ -6,7 +6,7 @@
         raise SystemExit(main())
 
 Parameters become options of the same name with dashes. A parameter without a default can
-be given by its place too. What the user can mend ends in one sentence and exit code 2.
+also be given by position. What the user can fix ends in one sentence and exit code 2.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tasks.runtime.failures import causes, one_line, redact_logs, sentence_for
 MISTAKE = 2
 INTERRUPTED = 130
 PREFECT_OWN = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILogWorker")
-"""Loggers through which Prefect speaks about runs, and about its own sending of that."""
+"""Loggers through which Prefect reports on runs, and on sending those reports."""
 
 
 def run(
@@ -44,13 +44,13 @@ def run(
     Args:
         flow_fn: a function, made a flow by Prefect or not.
         argv: arguments; None: those of this process.
-        exit_code: of what the flow returned, for flows whose answer may be no. The flow
-            itself has succeeded all the same.
-        hello: a line to begin with, since servers take seconds to start.
+        exit_code: the exit code for a result, for flows whose answer may be no. The flow
+            itself has still succeeded.
+        hello: a line to print first, since servers take seconds to start.
         prog: what the command is called in its texts; by default `python -m flows.NAME`.
 
     Returns:
-        Exit code: that of `exit_code`, by default 0; 2 for what the user can mend, 130 after
+        Exit code: that of `exit_code`, by default 0; 2 for what the user can fix, 130 after
         Ctrl-C, 1 for a defect, which shows its traceback.
     """
     parameters = parse(flow_fn, argv, prog)
@@ -134,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _keep_secrets_out(flow_fn: Any) -> None:
-    """Prefect's server gets the parameters without what an address tells of its user."""
+    """Prefect's server gets the parameters without the user's secrets in an address."""
     serialize = getattr(flow_fn, "serialize_parameters", None)
     if serialize is not None:
         flow_fn.serialize_parameters = lambda parameters: redact_all(serialize(parameters))
@@ -176,7 +176,7 @@ def _value_type(hint: Any) -> type:
     if get_origin(kind) is list:
         kind = get_args(kind)[0]
     if kind not in (str, int, float, bool, Path):
-        raise TypeError(f"a flow's parameter of type {hint} has no form on the command line")
+        raise TypeError(f"a flow's parameter of type {hint} cannot be given on the command line")
     return kind
 
 
@@ -191,9 +191,9 @@ def _sentence(error: BaseException) -> str | None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """The first Ctrl-C ends the work in order; a second one ends the process at once.
+    """The first Ctrl-C ends the work in an orderly way; a second one ends the process at once.
 
-    Nothing stays behind in either case: all processes started here die with this one.
+    Nothing is left behind in either case: all processes started here die with this one.
     """
 
     def first(signum: int, frame: object) -> None:
@@ -205,7 +205,7 @@ def _interruptible() -> Iterator[None]:
 
     before = signal.getsignal(signal.SIGINT)
     with suppress(ValueError):
-        # Only the main thread may; in others Ctrl-C is somebody else's concern.
+        # Only the main thread may do this; in others Ctrl-C is somebody else's concern.
         signal.signal(signal.SIGINT, first)
     try:
         yield

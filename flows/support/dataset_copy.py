@@ -17,8 +17,8 @@ def local_copy(dataset: str) -> Path:
     """The folder of a dataset, fetched and verified first where it is in object storage.
 
     Raises:
-        UserError: there is no dataset, it is damaged, or faces that would have to be fetched have
-            another crop than this release knows.
+        UserError: there is no dataset, it is damaged, or the faces that would have to be fetched
+            have a different crop from the one this release knows.
     """
     if not isinstance(open_store(dataset), LocalStore):
         check_crop(dataset, read_index(dataset), CROP)

@@ -1,7 +1,7 @@
 """What Prefect and Ray read from the environment when nobody has set it.
 
 Prefect reads its settings when it is imported, so `flows/__init__.py` sets them: it is imported
-before any file of `flows`. Someone who has set `PREFECT_API_URL`, or a profile with one, keeps
+before any file of `flows`. A user who has set `PREFECT_API_URL`, or a profile with one, keeps
 their own server and settings.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 HOME = Path("runs/prefect")
 """Kept across runs: making Prefect's SQLite file takes longer than starting its server."""
 STARTUP_S = 300.0
-"""How long Prefect's own server may take to start: the first start makes the SQLite file, and on a
-machine that is busy otherwise that takes long."""
+"""How long Prefect's own server may take to start: the first start creates the SQLite file, which
+takes long on a busy machine."""
 
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -28,14 +28,14 @@ _SETTINGS = {
 
 
 def local_environment() -> None:
-    """Set what Prefect and Ray read from the environment, unless the user has set it."""
+    """Set the variables that Prefect and Ray read, unless the user has set them."""
     if has_server():
         return
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     folder = os.environ.setdefault("PREFECT_HOME", str(HOME.absolute()))
-    # Prefect warns instead of making the folders above its own; what else is wrong with the
-    # place it says itself.
+    # Prefect warns instead of creating the folders above its own; anything else wrong with the
+    # place it reports itself.
     with suppress(OSError):
         Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""An evaluation as lines for the person who waited: a table, what to beware of, and files."""
+"""An evaluation as lines for the person who waited: a table, caveats, and files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from tasks.evaluate.run import CONTACT_SHEET, EVALUATION, PLOTS
 from tasks.registry.metric import Evaluation, Metric
 
 MAIN = ("sync_c", "sync_d", "mouth_offset", "mouth_z", "fid", "fvd", "ssim_mouth", "lmd")
-"""The numbers that promotion looks at: what a training run ends with."""
+"""The numbers that promotion looks at, shown at the end of a training run."""
 SHARES = ("sync_accuracy", "in_sync_share", "faces_found")
 UNITS = {"sync_offset": "frames", "mouth_offset": "frames", "psnr_db": "dB"}
 COUNTED = {"fid": "frames", "fvd": "windows"}
@@ -15,7 +15,7 @@ COUNTED = {"fid": "frames", "fvd": "windows"}
 
 
 def value_text(name: str, value: float | None) -> str:
-    """A metric's value, rounded, with its unit; `none` where there is none."""
+    """A metric's value, rounded, with its unit; `none` where it has no value."""
     if value is None:
         return "none"
     if name.removesuffix("_real") in SHARES:
@@ -26,7 +26,8 @@ def value_text(name: str, value: float | None) -> str:
 
 
 def _round(value: float) -> str:
-    """About three digits: distances of seeded networks may be far below 1, others in hundreds."""
+    """About three digits: distances of seeded networks may be far below 1, others in the
+    hundreds."""
     size = abs(value)
     if 0 < size < 0.01:
         return f"{value:.2g}"
@@ -34,7 +35,7 @@ def _round(value: float) -> str:
 
 
 def count_text(name: str, n: int) -> str:
-    """How many things a metric is taken over, with their name."""
+    """How many things a metric is computed over, with their name."""
     things = COUNTED.get(name, "clips")
     return f"{n} {things.removesuffix('s') if n == 1 else things}"
 
@@ -65,7 +66,7 @@ def _reasons(metrics: Mapping[str, Metric], names: Sequence[str]) -> list[str]:
     lacking: dict[str, list[str]] = {}
     for name in names:
         if metrics[name]["value"] is None:
-            # Evaluations of older versions of this program give none.
+            # Evaluations by older versions of this program give no reason.
             reason = metrics[name].get("reason") or "the evaluation gives no reason"
             lacking.setdefault(reason, []).append(name)
     return [f"  no value for {', '.join(each)}: {reason}" for reason, each in lacking.items()]
@@ -74,7 +75,7 @@ def _reasons(metrics: Mapping[str, Metric], names: Sequence[str]) -> list[str]:
 def evaluation_lines(
     evaluation: Evaluation, output: Path, names: Iterable[str] | None = None
 ) -> list[str]:
-    """All that an evaluation ends with.
+    """All lines at the end of an evaluation.
 
     Args:
         evaluation: content of `evaluation.json`.

@@ -1,10 +1,10 @@
-"""Progress as lines, not too many of them."""
+"""Progress as lines, but not too many of them."""
 
 import time
 from collections.abc import Callable
 
 SECONDS = 5.0
-"""Between two lines of one step."""
+"""Seconds between two lines of one step."""
 
 
 class FrameLines:

@@ -1,4 +1,4 @@
-"""Parameters of flows that belong together, as dataclasses, and given one by one all the same.
+"""Flow parameters that belong together: one dataclass in the code, still given one by one.
 
     @flow(name="relabel-dataset")
     @taking(Limits)
@@ -21,12 +21,12 @@ ARGS, RETURNS = "\nArgs:\n", "\n\nReturns:\n"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a clip must meet, and how many speakers are kept for testing. What is None stays as the
-    dataset has it.
+    """What a clip must meet, and how many speakers are kept for testing. None keeps what the
+    dataset has.
 
     Args:
         min_confidence: smallest confidence in the offset, in the scorer's units; for a new dataset
-            the scorer's own. What is not given stays as the dataset has it.
+            the scorer's own. Limits that are not given stay as the dataset has them.
         max_offset_frames: largest offset of the audio, frames at 25 fps.
         min_face_px: smallest face in the source, pixels.
         min_coverage: smallest share of frames on which the face was found.
@@ -53,8 +53,8 @@ class Limits:
 def taking(*groups: type) -> Callable[[F], F]:
     """Give a function that ends in `**options` the fields of dataclasses as keyword parameters.
 
-    The function itself stays what it is, in its own file: its signature, annotations and the
-    `Args:` of its docstring are those that a person would have written.
+    The function itself is unchanged, in its own file: its signature, annotations and the
+    `Args:` of its docstring become what a person would have written.
 
     Args:
         groups: dataclasses whose fields all have defaults and are explained in an `Args:` section.
@@ -100,10 +100,11 @@ def taking(*groups: type) -> Callable[[F], F]:
 
 
 def split(options: Mapping[str, Any], *groups: type) -> list[Any]:
-    """The dataclasses that the `**options` of a function make; what is missing is the default.
+    """The dataclasses filled from the `**options` of a function; missing fields keep their
+    defaults.
 
     Raises:
-        TypeError: an option is a field of none of them.
+        TypeError: an option is not a field of any of them.
     """
     names = [{field.name for field in fields(group)} for group in groups]
     unknown = options.keys() - set().union(*names)

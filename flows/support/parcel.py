@@ -8,9 +8,9 @@ T = TypeVar("T")
 class Parcel(Generic[T]):
     """Something that Prefect hands on unopened.
 
-    In everything that tasks take and give Prefect looks for futures, item by item and several
-    times: in lists, dicts, dataclasses and its own annotations. In a plain object it does not, and
-    a dataclass would not be one. `python -m benchmarks.parcels` says what that saves.
+    Prefect looks for futures in everything that tasks take and return, item by item and several
+    times: in lists, dicts, dataclasses and its own annotations. It does not look into a plain
+    object; a dataclass would not do. `python -m benchmarks.parcels` measures what that saves.
     """
 
     __slots__ = ("content",)

@@ -1,4 +1,4 @@
-"""A Prefect server for the time of a flow, where the user has none."""
+"""A Prefect server for the duration of a flow, where the user has none."""
 
 import logging
 import os
@@ -18,10 +18,10 @@ from flows.support.environment import STARTUP_S, has_server
 
 @contextmanager
 def prefect_server() -> Iterator[str | None]:
-    """A Prefect server for the time of the block, unless the user has one.
+    """A Prefect server for the duration of the block, unless the user has one.
 
-    Prefect would start one itself, but one that ends at the same Ctrl-C as the flow, which
-    then cannot report its end, and that stays behind after a `kill -9`.
+    Prefect would start one itself, but that one ends at the same Ctrl-C as the flow, which
+    then cannot report its end, and it is left behind after a `kill -9`.
 
     Yields:
         its address; None where the user's own is used.
@@ -63,8 +63,8 @@ def prefect_server() -> Iterator[str | None]:
             server.wait()
 
 
-# It runs where the flow was called and finds what the flow finds, since relative paths among the
-# settings of Prefect and of Python are of that folder.
+# It runs in the folder of the flow and finds the same modules, since relative paths among the
+# settings of Prefect and of Python refer to that folder.
 _SERVE = """
 import sys
 sys.path[:] = sys.argv[2:]
@@ -91,7 +91,7 @@ def _free_port() -> int:
 
 def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     end = time.monotonic() + STARTUP_S
-    # Proxies of the environment have no business on this machine's own address.
+    # Proxies named in the environment must not be used for this machine's own address.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < end and server.poll() is None:
         try:
@@ -103,4 +103,4 @@ def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) 
         raise UserError(f"Prefect's own server did not answer within {STARTUP_S:g} s: see {log}")
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
-    raise UserError(f"Prefect's own server ended at its start ({last}): see {log}")
+    raise UserError(f"Prefect's own server ended while starting ({last}): see {log}")

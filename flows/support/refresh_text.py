@@ -1,4 +1,4 @@
-"""What a person sees of a refresh: while it runs, and how it went."""
+"""What a person sees of a refresh, while it runs and at its end."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ class RefreshProgress:
         self.reasons.update(publish_ledger.count_reasons(rows))
 
     def tell(self, states: list[StageProgress]) -> None:
-        """Where fetching, if there is any, and ingesting stand."""
+        """How far ingesting, and fetching if there is any, has come."""
         *fetching, ingesting = states
         note = self._clips()
         for state in fetching:
@@ -68,8 +68,8 @@ class RefreshProgress:
             self.report(done, self.total, note)
 
     def end(self, entries: Iterable[GroupEntry], dropped: Collection[str] = ()) -> None:
-        """Say how all ended, counted anew: a group counts once its shards are stored, after its
-        last file, and a file that gave less than before keeps what it had.
+        """Say how everything ended, counted again: a group counts once its shards are stored, after
+        its last file, and a file that yielded less than before keeps what it had.
 
         Args:
             entries: of the journal.
@@ -87,7 +87,7 @@ class RefreshProgress:
 
 
 def changes_in_words(changes: dict[str, int], forgotten: bool) -> str:
-    """What a new version is made of, in words."""
+    """A phrase that says what a new version is made of."""
     gone = "gone from the source and from the dataset" if forgotten else "gone but kept"
     words = {
         "new": "new",
@@ -101,7 +101,7 @@ def changes_in_words(changes: dict[str, int], forgotten: bool) -> str:
 
 
 def say_set_aside(rows: Sequence[LedgerRow]) -> None:
-    """Say which files could not be used as they are now, where they gave something before."""
+    """Say which files cannot be used as they are now but yielded clips before."""
     if rows:
         shown = _some([f"{row['path']} ({row['reason']})" for row in rows])
         say(
@@ -111,10 +111,10 @@ def say_set_aside(rows: Sequence[LedgerRow]) -> None:
 
 
 def say_notes(notes: Mapping[str, str]) -> None:
-    """Say which files were used although something is wrong with them; path -> what."""
+    """Say which files were used although something is wrong with them; path -> fault."""
     if notes:
         shown = _some([f"{path} ({note})" for path, note in sorted(notes.items())])
-        say(f"publish: used for what is there: {shown}")
+        say(f"publish: used as far as they can be read: {shown}")
 
 
 def _some(texts: Sequence[str]) -> str:
@@ -127,7 +127,7 @@ def conclude(result: VersionSummary, test_fraction: float = 0.0) -> None:
 
     Args:
         result: of the flow.
-        test_fraction: share of the speakers that is wanted for testing.
+        test_fraction: share of the speakers that should be kept for testing.
 
     Raises:
         UserError: no clip was accepted, so there is nothing to train on.
@@ -143,11 +143,11 @@ def conclude(result: VersionSummary, test_fraction: float = 0.0) -> None:
     say(_result_in_words(result))
     for line in _about_speakers(result, test_fraction):
         say(line)
-    say(f"what is in it: {result['dataset']}/{FOLDER}/card.html, and {ledger} row by row")
+    say(f"what is in it: {result['dataset']}/{FOLDER}/card.html, and row by row {ledger}")
 
 
 def _result_in_words(result: VersionSummary) -> str:
-    """Files, clips and rows without a clip, each counted for itself."""
+    """Files, clips and rows without a clip, counted separately."""
     without = result["reasons_without_clip"]
     clips = {
         reason: count - without.get(reason, 0)
@@ -159,26 +159,26 @@ def _result_in_words(result: VersionSummary) -> str:
     text += f"{good} are accepted and {bad} refused" + (f" ({_in_words(clips)})" if bad else "")
     if without:
         text += (
-            f"; besides, {sum(without.values())} files or stretches of files have no clip "
+            f"; in addition, {sum(without.values())} files or stretches of files have no clip "
             f"({_in_words(without)})"
         )
     return text
 
 
 def _about_speakers(result: VersionSummary, test_fraction: float) -> list[str]:
-    """What to know of a dataset's speakers, where not all is as it should be."""
+    """What to know about a dataset's speakers if something is not as it should be."""
     lines = []
     if loose := result["loose_files"]:
         lines.append(
-            f"speakers: {loose} files lie in no folder that names a speaker, and each counts as "
-            "one; no speaker is in two splits as far as folders name them: put the files of one "
+            f"speakers: {loose} files are not in a folder that names a speaker, and each counts as "
+            "one; only folders keep a speaker from being in two splits: put the files of one "
             "person in one folder"
         )
     if test_fraction and not result["splits"].get("test"):
         count = result["speakers"]
         lines.append(
             f"no test split: {test_fraction:.0%} of the speakers are wanted for testing, but clips "
-            f"are there of {count} speaker{'s' * (count != 1)}, all for training: add videos of "
+            f"exist of only {count} speaker{'s' * (count != 1)}, all for training: add videos of "
             "others, in a folder for each person"
         )
     return lines

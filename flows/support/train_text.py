@@ -1,4 +1,4 @@
-"""What a training run begins and ends with, as lines for the person who waits."""
+"""The first and last lines of a training run, for the person who waits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from tasks.train.mlflow_runs import TrainingResult
 
 
 def dataset_line(dataset: Path) -> str:
-    """What there is to train on: clips and speakers of either split.
+    """What there is to train on: clips and speakers of each split.
 
     Raises:
-        UserError: there is no dataset, or it has no clip.
+        UserError: there is no dataset, or it has no clips.
     """
     return f"dataset {dataset}: {_counts(ClipStore(dataset, memory_bytes=0).clips)}"
 
@@ -49,7 +49,7 @@ def result_lines(output: Path, evaluation: Path, model: str, result: TrainingRes
     try:
         lines = evaluation_lines(read_evaluation(evaluation), evaluation, MAIN)
     except UserError:
-        # A result of before whose evaluation the user has tidied away.
+        # The result is of an earlier run whose evaluation the user has since removed.
         metrics = result["metrics"].get("evaluation", {})
         lines = metric_lines(cast(Mapping[str, Metric], metrics), MAIN)
     if (version := result["model_version"]) is not None:

@@ -37,7 +37,7 @@ def check_free(target: Path) -> None:
     except OSError as error:
         raise ModelFileError(f"{target} cannot be written: {error.strerror}") from error
     if there and not empty:
-        raise ModelFileError(f"{target} is there already: give a new name or remove it")
+        raise ModelFileError(f"{target} already exists: choose a new name or remove it")
 
 
 @contextmanager

@@ -42,12 +42,12 @@ from tests.support.finished_groups import clip_row, finish_group
         ({"source": "sample", "input": "x"}, "--input x is given, but"),
         ({"downloads": 0}, "connections of downloads is 0"),
         ({"resolution": 100}, "multiple of 8"),
-        ({"face_choice": "both"}, "no face choice 'both': give in-sync or largest"),
-        ({"gpu_share": 2.0}, "GPU share of 2"),
+        ({"face_choice": "both"}, "no face choice 'both': choose in-sync or largest"),
+        ({"gpu_share": 2.0}, "the GPU share must be above 0 and at most 1, got 2"),
         ({"scorer": "magic"}, "no offset scorer is called magic"),
         ({"test_fraction": 1.5}, "test fraction of 1.5"),
-        ({"deadline_s": 0.0}, "deadline of 0 s"),
-        ({"sample_clips": 0}, "sample of 0"),
+        ({"deadline_s": 0.0}, "the deadline must be more than 0 s, got 0 s"),
+        ({"sample_clips": 0}, "a sample of 0"),
     ],
 )
 def test_what_cannot_work_is_refused_at_once(
@@ -268,11 +268,11 @@ def test_a_dataset_of_the_crop_of_before_is_ingested_anew(
     capsys.readouterr()
     assert run()["clips_accepted"] == 2
     told = capsys.readouterr().out
-    assert told.count("ingested anew, since the published version has the larger crop") == 1
-    assert "3 of 3 files are ingested anew" in told
+    assert told.count("again, since the published version has the former, larger crop") == 1
+    assert "3 of 3 files are ingested again" in told
     assert read_index(out)["crop"] == CROP
     assert run()["clips_accepted"] == 2
-    assert "ingested anew" not in capsys.readouterr().out
+    assert "ingested again" not in capsys.readouterr().out
 
 
 def test_clips_of_the_crop_of_before_are_not_lost_with_their_files(
@@ -340,13 +340,14 @@ def test_half_a_file_is_used_where_nothing_better_was_there(
 ) -> None:
     (videos / "ann/a.mp4").write_bytes(b"half of it")
     first = run()
-    assert "used for what is there: ann/a.mp4 (ends at 1.0 s of 9.0 s)\n" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "used as far as they can be read: ann/a.mp4 (ends at 1.0 s of 9.0 s)\n" in told
     assert first["clips_accepted"] == 2
     (detail,) = ledger_details(tmp_path)["ann/a.mp4"]
     assert detail.endswith("ends at 1.0 s of 9.0 s")
     (videos / "ann/a.mp4").write_bytes(b"all of it")
     second = run()
-    assert "used for what is there" not in capsys.readouterr().out
+    assert "used as far as they can be read" not in capsys.readouterr().out
     assert second["digest"] != first["digest"]
     assert "ends at" not in ledger_details(tmp_path)["ann/a.mp4"][0]
     (videos / "ann/a.mp4").write_bytes(b"half of it once more")
@@ -369,9 +370,9 @@ def test_the_end_tells_what_there_is_and_what_is_missing(
     told = capsys.readouterr().out
     assert (
         f"dataset {tmp_path}/out: of 2 clips from 3 files, 1 are accepted and 1 refused "
-        "(1 low_confidence); besides, 1 files or stretches of files have no clip (1 silent)\n"
+        "(1 low_confidence); in addition, 1 files or stretches of files have no clip (1 silent)\n"
     ) in told
-    assert "clips are there of 1 speaker, all for training: add videos of others" in told
+    assert "clips exist of only 1 speaker, all for training: add videos of others" in told
     assert told.splitlines()[-1].startswith(f"what is in it: {tmp_path}/out/card/card.html")
     card = (tmp_path / "out/card/README.md").read_text()
     assert "There is no test split: 20% of the speakers are wanted" in card

@@ -186,7 +186,7 @@ def test_a_prefect_that_does_not_answer_costs_one_line(caplog: pytest.LogCapture
             board.stage("ingest").update(second, 30)
     # A second of waiting is followed by ten without a call.
     assert fake.times() == [0.0, 12.0, 23.0]
-    assert caplog.messages == ["Prefect cannot show progress, the run goes on: nobody"]
+    assert caplog.messages == ["Prefect cannot show progress, but the run goes on: nobody"]
     fake.broken = False
     board.flush()
     assert fake.calls[-1][1] == "create key"

@@ -159,7 +159,7 @@ def test_the_help_of_promotion_names_its_exit_codes(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         cli.parse(promote_model.promote_model, ["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "exit code is 0 when it was promoted, 1 when it was refused" in text
+    assert "exit code is 0 after a promotion and 1 after a refusal" in text
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:

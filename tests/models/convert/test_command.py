@@ -229,7 +229,7 @@ def test_existing_targets_are_kept(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
     (target / "mine.txt").write_text("mine")
-    with pytest.raises(ModelFileError, match="is there already"):
+    with pytest.raises(ModelFileError, match="already exists"):
         convert(checkpoint, target)
     assert (target / "mine.txt").read_text() == "mine"
 

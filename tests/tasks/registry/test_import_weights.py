@@ -221,7 +221,7 @@ def test_resolutions_and_places_that_do_not_fit(
         assert main([str(tmp_path / "out"), *arguments]) == 2
         assert expected in capsys.readouterr().err
     assert main([str(bundle), "--unet", "x", "--resolution", "256"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_a_bundle_that_is_there_can_be_registered_later(
@@ -241,6 +241,6 @@ def test_a_bundle_that_is_there_can_be_registered_later(
     assert main(arguments) == 2
     assert main([*arguments, "--register", "mine"]) == 0
     said = capsys.readouterr().out
-    assert "is taken as it is" in said
+    assert "already exists and is used as it is" in said
     assert "registered mine version 1" in said
     assert (tmp_path / "bundle.tmp").read_text() == "precious"
