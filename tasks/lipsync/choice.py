@@ -15,17 +15,17 @@ AUTO, LARGEST = "auto", "largest"
 POINT = re.compile(r"(-?[\d.]+),(-?[\d.]+)@([\d.]+)")
 WAYS = "auto, largest, a point such as 320,180@2.5 (pixels, seconds) or a number from --preview"
 NEAR = 0.5
-"""A point that lies outside of every box means one that is so many widths away at most."""
+"""A point outside every box means the nearest one, at most this many box widths away."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """What `--face` asks for."""
+    """What `--face` asks for, parsed."""
 
     how: str
     """`auto`, `largest`, `point` or `number`."""
     number: int = 0
-    """From 1, as `--preview` counts."""
+    """Counted from 1, as in `--preview`."""
     x: float = 0.0
     y: float = 0.0
     at_s: float = 0.0
@@ -40,11 +40,11 @@ class Choice:
     among: int
     """How many people were seen."""
     why: str
-    """In words: the person, who ..."""
+    """A clause that completes "the person"."""
 
     @property
     def note(self) -> str:
-        """A sentence where there was a choice; empty where one person alone was seen."""
+        """A sentence if there was a choice; empty if only one person was seen."""
         if self.among < 2:
             return ""
         return (
@@ -54,10 +54,10 @@ class Choice:
 
 
 def parse_face(text: str) -> Face:
-    """What was asked for.
+    """Parse `--face`.
 
     Raises:
-        UserError: it is none of the forms.
+        UserError: the text has none of the known forms.
     """
     if text in (AUTO, LARGEST):
         return Face(text)
@@ -73,10 +73,10 @@ def parse_face(text: str) -> Face:
 
 
 def choose_person(scan: VideoScan, face: Face, video: Path) -> Choice:
-    """The person who is repainted.
+    """Choose the person who is repainted.
 
     Args:
-        scan: with at least one person.
+        scan: a scan with at least one person.
         face: what was asked for.
         video: the file, for its sound.
 
@@ -100,7 +100,7 @@ def choose_person(scan: VideoScan, face: Face, video: Path) -> Choice:
     spoken = seconds_spoken(find_speech(scan, wave), among)
     if not spoken.any():
         return Choice(
-            largest, among, "the largest, since nobody's lips follow the video's own sound for sure"
+            largest, among, "the largest, since nobody's lips clearly follow the video's own sound"
         )
     speaker = int(spoken.argmax())
     return Choice(speaker, among, f"who speaks for {spoken[speaker]:.1f} s of it")
@@ -121,8 +121,8 @@ def _pointed_at(scan: VideoScan, face: Face) -> Choice:
     end = scan.duration_s
     if face.at_s > end:
         raise UserError(
-            f"--face {face.x:g},{face.y:g}@{face.at_s:g}: {end:.2f} s of the video are shown, give "
-            "an earlier moment"
+            f"--face {face.x:g},{face.y:g}@{face.at_s:g}: only {end:.2f} s of the video are shown, "
+            "choose an earlier moment"
         )
     frame = int(np.abs(scan.times_s - face.at_s).argmin())
     here = _boxes_in(scan, frame)
@@ -134,14 +134,14 @@ def _pointed_at(scan: VideoScan, face: Face) -> Choice:
             for person, box in here.items()
         )
         raise UserError(
-            f"--face {face.x:g},{face.y:g}@{face.at_s:g}: no face is there; at that moment there "
-            f"{'is ' + places if places else 'is none at all, --preview shows when they are seen'}"
+            f"--face {face.x:g},{face.y:g}@{face.at_s:g}: there is no face; at that moment there "
+            f"{'is ' + places if places else 'is none at all: --preview shows when faces are seen'}"
         )
     return Choice(best, len(scan.people), "as --face says")
 
 
 def _boxes_in(scan: VideoScan, frame: int) -> dict[int, np.ndarray]:
-    """The box of everybody who is seen in a frame."""
+    """The box of each person seen in a frame."""
     found = {}
     for person, numbers in enumerate(scan.people):
         for number in numbers:
@@ -153,7 +153,7 @@ def _boxes_in(scan: VideoScan, frame: int) -> dict[int, np.ndarray]:
 
 
 def _distance(box: np.ndarray, x: float, y: float) -> float:
-    """From a point to a box, in widths of the box; 0 inside."""
+    """Distance from a point to a box, in widths of the box; 0 inside."""
     across = max(box[0] - x, 0.0, x - box[2])
     down = max(box[1] - y, 0.0, y - box[3])
     return float(np.hypot(across, down) / max(box[2] - box[0], 1e-6))

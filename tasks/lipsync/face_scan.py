@@ -24,26 +24,26 @@ from tasks.sync.mouth_audio import mouth_spans
 from tasks.sync.mouth_audio_weights import DISTANCES
 
 STEP = "finding faces"
-"""What `Progress` is told."""
+"""The note that `Progress` gets."""
 MAX_GAP_S = 0.32
-"""Seconds for which a face may be missed; it is taken to move evenly between."""
+"""Seconds for which a face may be lost; it is assumed to move evenly meanwhile."""
 MOST_FACES = 6
-"""Faces that are followed at once."""
+"""Most faces followed at once."""
 LOOK_EVERY_S = 0.4
-"""How often a track's look is taken."""
+"""Seconds between two samples of a track's look."""
 POINTS, OPENING, POSE, BOX = slice(0, 3), 3, slice(4, 6), slice(6, 8)
-"""Rows of what is kept of a face: brow, brow and nose, how far the mouth is open, how the head is
-held, and the box; the spans of the mouth follow."""
+"""Rows of the values kept for a face: brow, brow and nose, how far the mouth is open, how the head
+is held, and the box; the spans of the mouth follow."""
 SPANS = slice(8, None)
 
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """One face, followed within a shot."""
+    """One face followed within a shot."""
 
     shot: int
     frames: np.ndarray
-    """(n,) the frames of the video that show it, increasing."""
+    """(n,) increasing indices of the video frames that show it."""
     values: np.ndarray
     """float64 (n, rows, 2), see `POINTS` and the other rows."""
     look: np.ndarray
@@ -68,10 +68,10 @@ class FaceTrack:
 
 @dataclass(frozen=True)
 class VideoScan:
-    """What the first reading found."""
+    """The result of the first reading."""
 
     times_s: np.ndarray
-    """(n,) of every frame that was read, seconds after the first one."""
+    """(n,) times of all frames that were read, seconds after the first one."""
     duration_s: float
     """End of the last frame that was read."""
     video_s: float
@@ -83,7 +83,7 @@ class VideoScan:
     """Positions of each person's tracks, people in the order in which they are first seen."""
 
     def seconds(self, tracks: Sequence[int]) -> float:
-        """How long the faces of these tracks are seen."""
+        """Seconds for which the faces of these tracks are seen."""
         shown = sum(len(self.tracks[index].frames) for index in tracks)
         return shown * self.duration_s / max(1, len(self.times_s))
 
@@ -97,21 +97,21 @@ class FaceScan:
     """The frames of a video, and where the face is that will be repainted."""
 
     times_s: np.ndarray
-    """(n,) of every frame, seconds after the first one."""
+    """(n,) times of all frames, seconds after the first one."""
     duration_s: float
     """End of the last frame."""
     shots: list[int]
     """Number of the shot of every frame."""
     matrices: list[np.ndarray | None]
-    """For every frame source -> crop, float64 (2, 3); None where the face is not."""
+    """For every frame the matrix source -> crop, float64 (2, 3); None where the face is missing."""
     openings: np.ndarray
-    """(n,) how far the mouth is open; infinite where the face is not."""
+    """(n,) how far the mouth is open; infinite where the face is missing."""
     poses: np.ndarray
-    """(n, 4) of `datasets.faces.landmarks.head_pose`; NaN where the face is not."""
+    """(n, 4) of `datasets.faces.landmarks.head_pose`; NaN where the face is missing."""
 
     @property
     def faces(self) -> int:
-        """Frames with the face."""
+        """Number of frames with the face."""
         return sum(matrix is not None for matrix in self.matrices)
 
 
@@ -125,9 +125,9 @@ def scan_video(
 
     Args:
         path: the video.
-        progress: told frames done and about how many there are, at the end exactly.
-        fps: constant rate at which the video is read; None: its own frames.
-        until_s: nothing is read that begins later; None: all of it.
+        progress: called with the frames done and their estimated number, exact at the end.
+        fps: constant rate at which the video is read; None keeps its own frames.
+        until_s: nothing that begins later is read; None reads all of it.
 
     Raises:
         SourceError: the video cannot be read.
@@ -140,7 +140,7 @@ def scan_video(
     with FaceMeshDetector(max_faces=MOST_FACES, thorough=True) as detector:
         reading = _Reading(detector, rate)
         for frame in read_frames(path, fps=fps):
-            # The frame before ends here: nothing of this one would be seen.
+            # The previous frame ends here: nothing of this one would be seen.
             if until_s is not None and times and frame.time_s >= until_s - 1e-3:
                 break
             times.append(frame.time_s)
@@ -165,7 +165,7 @@ def scan_video(
 
 
 def faces_of(scan: VideoScan, tracks: Sequence[int], resolution: int) -> FaceScan:
-    """Where the person of some tracks is.
+    """Where the person shown by some tracks is in every frame.
 
     Args:
         scan: of the video.
@@ -197,10 +197,10 @@ def faces_of(scan: VideoScan, tracks: Sequence[int], resolution: int) -> FaceSca
 
 
 class _Reading:
-    """Frames given one after the other: shots, faces and tracks.
+    """Finds shots, faces and tracks in frames given one after another.
 
-    Frames are searched `LATENCY` frames after they came, when it is known whether they begin a
-    shot: the detector must forget what it followed in the last one.
+    Frames are searched `LATENCY` frames after they arrive, when it is known whether they begin a
+    shot: the detector must forget what it followed in the previous one.
     """
 
     def __init__(self, detector: FaceDetector, rate: float) -> None:
@@ -216,18 +216,18 @@ class _Reading:
 
     @property
     def cuts(self) -> list[int]:
-        """First frames of all shots but the first."""
+        """First frame of every shot but the first."""
         return self._shots.cuts()
 
     def add(self, picture: Picture) -> None:
-        """The next frame."""
+        """Take the next frame."""
         self._shots.add(picture)
         self._waiting.append(picture)
         if len(self._waiting) > LATENCY:
             self._search()
 
     def finish(self) -> None:
-        """There are no more frames."""
+        """Process what is pending: there are no more frames."""
         while self._waiting:
             self._search()
 
@@ -252,7 +252,7 @@ class _Reading:
         self._looks.setdefault(sighting.track, []).append(look_of(picture, landmarks))
 
     def tracks(self, shots: Sequence[int]) -> list[FaceTrack]:
-        """All of them, in the order in which they begin."""
+        """All tracks, in the order in which they begin."""
         return [
             FaceTrack(
                 shot=shots[seen[0].index],
@@ -265,7 +265,7 @@ class _Reading:
 
 
 def _small(face: Face) -> Face:
-    """The face with the rows that are kept of it instead of the whole mesh, so that what is filled
+    """The face with the rows that are kept instead of the whole mesh, so that what is filled
     in between two frames is filled in for all of them."""
     mesh = face.landmarks[None]
     spans = mouth_spans(mesh)[0]
@@ -299,6 +299,6 @@ def _ignore(done: int, total: int | None, note: str = "") -> None:
 
 
 def _end(times: list[float], fps: float) -> float:
-    """When the last frame ends: after the usual gap."""
+    """When the last frame ends: one usual gap after its start."""
     gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / fps
     return times[-1] + gap

@@ -31,17 +31,18 @@ hears its own time within 5 ms."""
 BLOCK = 30 * FPS
 """Audio is encoded in blocks of one Whisper window, so that an hour of tokens is never held."""
 STRIDE = 24 * FPS
-"""From block to block: neighbours share 6 s, so that each has 3 s of sound around what is used."""
+"""Samples from block to block: neighbours share 6 s, so each has 3 s of sound around what is
+used."""
 REACH = 8
 """Frames over which the rate of a video is measured."""
 FADE = 4
-"""Frames over which one block fades into the next, in the middle of what they share. An encoder
-that knows the position in its block says something else of the same frame in each, and a mean of
-two is a token that no network has seen: no more of them than are needed to hide the jump."""
+"""Frames over which one block fades into the next, in the middle of their overlap. An encoder
+that knows the position in its block encodes the same frame differently in each, and a mean of
+two is a token that no network has seen: just enough of them to hide the jump."""
 
 
 def interleaved(times_s: np.ndarray) -> int:
-    """Into how many sequences frames are dealt so that those of one lie about 40 ms apart, the
+    """How many sequences frames are dealt into so that those of one lie about 40 ms apart, the
     rate that motion modules were trained at: 1 up to 37 fps, 2 for 50 and 60.
 
     Args:
@@ -73,14 +74,14 @@ class SpeechTokens:
     def _encoded(self, block: int, phase: int) -> Tensor:
         begin = block * STRIDE * SAMPLES_PER_FRAME + phase * SAMPLES_PER_FRAME // PHASES
         wave = self._audio[begin : begin + BLOCK * SAMPLES_PER_FRAME]
-        # Shorter recordings cost no more than they last.
+        # Short recordings are not padded to a whole block.
         count = min(BLOCK, len(wave) // SAMPLES_PER_FRAME + 1)
         padded = np.zeros(count * SAMPLES_PER_FRAME, np.float32)
         padded[: len(wave)] = wave[: len(padded)]
         return self._encode(padded, count)
 
     def _token(self, frame: int, phase: int) -> Tensor:
-        """(n, width): in the middle of what two blocks share, one fades into the other."""
+        """(n, width): one block fades into the other in the middle of their overlap."""
         block = min(frame // STRIDE, self._last)
         index = frame - block * STRIDE
         first = (BLOCK - STRIDE - FADE) // 2
@@ -91,7 +92,7 @@ class SpeechTokens:
         return torch.lerp(earlier, self._block(block, phase)[index], later) if later else earlier
 
     def at(self, times_s: np.ndarray) -> Tensor:
-        """(f,) seconds -> (f, n, width); beyond the end the last token is held."""
+        """(f,) seconds -> (f, n, width); past the end the last token is held."""
         end = len(self._audio) * PHASES // SAMPLES_PER_FRAME
         quarters = np.clip(np.rint(times_s * (FPS * PHASES)).astype(int), 0, max(0, end - 1))
         return torch.stack([self._token(*divmod(each, PHASES)) for each in quarters.tolist()])
@@ -103,14 +104,14 @@ class FaceGenerator:
     Args:
         bundle: folder that training wrote.
         device: cpu, cuda, cuda:N or mps.
-        steps: of the sampler, at most 500.
-        guidance: weight of the audio against none; 1 is without.
-        seed: of the noise.
-        bf16: run the networks in bf16; None: where the device is made for it.
-        reference: see `tasks.lipsync.references`; empty: the bundle's own.
+        steps: sampler steps, at most 500.
+        guidance: weight of the audio against no audio; 1 turns guidance off.
+        seed: seed of the noise.
+        bf16: run the networks in bf16; None means if the device is made for it.
+        reference: see `tasks.lipsync.references`; empty means the bundle's own.
 
     Raises:
-        UserError: the device is not there, or an option is out of range.
+        UserError: the device does not exist, or an option is out of range.
         ModelFileError: the bundle is damaged.
     """
 
@@ -140,7 +141,7 @@ class FaceGenerator:
         self.reference: str = reference or self.model.config.reference
 
     def speech(self, audio: np.ndarray) -> SpeechTokens:
-        """Tokens of a recording, float32 (samples,) mono at 16 kHz."""
+        """Encode a recording, float32 (samples,) mono at 16 kHz."""
         return SpeechTokens(self._tokens, audio)
 
     @torch.inference_mode()
@@ -150,11 +151,11 @@ class FaceGenerator:
 
     @torch.inference_mode()
     def window(self, faces: np.ndarray, references: np.ndarray, tokens: Tensor) -> np.ndarray:
-        """One window.
+        """Repaint one window.
 
         Args:
             faces: uint8 (f, R, R, 3), f frames of the model's window.
-            references: the same shape: who it is.
+            references: the same shape; shows who the person is.
             tokens: (f, n, width).
 
         Returns:
@@ -191,11 +192,11 @@ class FaceGenerator:
         return min(needed, default=begin)
 
     def _starts_at(self, count: int, ways: int, way: int, begin: int) -> tuple[int, int]:
-        """Number of the first window of a sequence that is painted to go on at `begin`, and the
-        position within the sequence where that window begins.
+        """Number of the first window of a sequence that must be painted to go on at `begin`, and
+        the position within the sequence where that window begins.
 
-        A window depends on the one before where they overlap, and a last window, which may share
-        more, also on the one before that.
+        A window depends on the previous one where they overlap, and a last window, which may share
+        more frames, also on the one before that.
         """
         starts = window_starts(_dealt(count, ways, way), self.num_frames, OVERLAP)
         here = int(np.searchsorted(starts, _done(ways, way, begin), side="right")) - 1
@@ -213,19 +214,19 @@ class FaceGenerator:
         """Repaint consecutive faces of one shot.
 
         Faces of fast video are dealt into sequences of about 25 per second (`interleaved`), which
-        share noise and hear each its own moments.
+        share their noise, while each hears its own moments.
 
         Args:
             faces: aligned faces, uint8 (R, R, 3), taken as they are needed: from position
-                `first_needed` on, all of them where `begin` is 0.
-            times_s: when each is shown, seconds of the speech, also those that are not given.
-            speech: what is said.
+                `first_needed` on, so all of them if `begin` is 0.
+            times_s: when each is shown, in seconds of the speech, including faces not given.
+            speech: the audio tokens of the speech.
             references: gives the reference window, uint8 (f, R, R, 3), for the window of faces
                 at these positions; None takes the faces themselves.
-            begin: position of the first face that is wanted. What comes is the same as without.
+            begin: position of the first face wanted. It does not change the faces that are yielded.
 
         Yields:
-            uint8 (R, R, 3), from `begin` on, at most a window of each sequence later.
+            uint8 (R, R, 3), from `begin` on, at most one window of each sequence behind the input.
         """
         count = len(times_s)
         ways = _ways(times_s)
@@ -248,7 +249,7 @@ class FaceGenerator:
         streams = []
         for way in range(ways):
             number, start = self._starts_at(count, ways, way, begin)
-            # What other sequences need comes along.
+            # Faces that other sequences need come along.
             unneeded = max(0, start - _done(ways, way, first))
             mine = islice(dealt(way), unneeded, None)
             positions = np.arange(way, count, ways)
@@ -269,8 +270,8 @@ class FaceGenerator:
         first: int,
         skip: int,
     ) -> Iterator[np.ndarray]:
-        """Repaint the faces at `positions` of a shot from window `first` on, of which what lies
-        before `skip` is not given out; the other arguments are those of `stream`."""
+        """Repaint the faces at `positions` of a shot from window `first` on; faces
+        before `skip` are not yielded. The other arguments are those of `stream`."""
         count, length = len(positions), self.num_frames
         starts = window_starts(count, length, OVERLAP)
         held: deque[np.ndarray] = deque()
@@ -298,7 +299,7 @@ class FaceGenerator:
 
 
 def _ways(times_s: np.ndarray) -> int:
-    """Sequences of a stretch: no more than it has frames."""
+    """Number of sequences of a stretch: no more than it has frames."""
     return min(interleaved(times_s), max(1, len(times_s)))
 
 

@@ -1,7 +1,7 @@
 """The registered model as MLflow runs it: code in this file, weights in safetensors.
 
 MLflow keeps this file itself instead of a pickled object (models-from-code), with the
-packages `models`, `datasets` and `tasks` beside it, and runs it to load the model:
+packages `models`, `datasets` and `tasks` next to it, and runs it to load the model:
 
     model = mlflow.pyfunc.load_model("models:/latentsync@champion")
     model.predict(pandas.DataFrame([{"video": "in.mp4", "audio": "speech.wav",
@@ -23,10 +23,10 @@ COLUMNS = ("video", "audio", "output")
 
 
 class LipSyncModel(PythonModel):
-    """Lip-syncs the videos of a table and says what came of each."""
+    """Lip-syncs the videos of a table and reports the result of each."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Check the bundle against what was registered.
+        """Check the bundle against the registered digest.
 
         Raises:
             ModelFileError: the files are not those that were registered.
@@ -60,7 +60,7 @@ class LipSyncModel(PythonModel):
 
         missing = [name for name in COLUMNS if name not in model_input]
         if missing:
-            raise ValueError(f"the table needs the columns {COLUMNS}, it lacks {missing}")
+            raise ValueError(f"the table needs the columns {COLUMNS}, but {missing} are missing")
         rows = []
         for row in model_input[list(COLUMNS)].to_dict("records"):
             result = lip_sync_video(

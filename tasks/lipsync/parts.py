@@ -1,8 +1,8 @@
-"""What is finished of an output, kept beside it until all of it is: jobs go on where they ended.
+"""The finished parts of an output, kept next to it until it is complete, so jobs can be resumed.
 
 The folder `.NAME.parts` holds a video every few seconds of output, and the first reading's result.
-It is of use only for the same job, so it names the job by a digest of everything that decides what
-comes out; another job of the same output begins anew.
+They are only valid for the same job, so the folder names it by a digest of everything that decides
+what comes out; another job for the same output starts from scratch.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from datasets.errors import UserError
 from tasks.lipsync.face_scan import FaceTrack, VideoScan
 
 PART = 250
-"""Frames of a part of the output."""
+"""Frames in a part of the output."""
 VERSION = 1
 """Raised when the same job would give something else."""
 JOB, SCAN, LOCK = "job.json", "scan.npz", "lock"
@@ -35,21 +35,22 @@ class Part:
     path: Path
     frames: int
     repainted: int
-    """How many of the frames show a new mouth."""
+    """How many of its frames show a new mouth."""
 
 
 class Parts:
-    """The folder of a job, a context manager.
+    """The folder of a job; a context manager.
 
-    It goes when the output is in place, or when nothing was finished; what an interruption or an
-    error leaves is taken up by the next call.
+    It is removed when the output is in place, or when nothing was finished; what an interruption or
+    an error leaves is taken up by the next call.
 
     Args:
         output: of the job.
-        facts: what decides the output: `job_facts` of the inputs, and all options.
+        facts: everything that decides the output: `job_facts` of the inputs, and all options.
 
     Raises:
-        UserError: another process makes the same output, or something else has the folder's name.
+        UserError: another process is making the same output, or something else has the folder's
+            name.
     """
 
     def __init__(self, output: Path, facts: Sequence[object]) -> None:
@@ -62,8 +63,8 @@ class Parts:
     def __enter__(self) -> Self:
         if self.folder.exists() and not (self.folder / LOCK).is_file():
             raise UserError(
-                f"{self.folder} is where unfinished parts of {self.output} are kept, and something "
-                "else is there: move it away or choose another name for the output"
+                f"unfinished parts of {self.output} are kept in {self.folder}, but something "
+                "else has that name: move it away or choose another name for the output"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -91,11 +92,11 @@ class Parts:
         return sum(part.frames for part in self.done)
 
     def path(self) -> Path:
-        """Where the next part is written."""
+        """Path to write the next part to."""
         return self.folder / f"part-{len(self.done):05d}{self.output.suffix}"
 
     def add(self, frames: int, repainted: int) -> None:
-        """The next part is written."""
+        """Record that the next part has been written."""
         self.done.append(Part(self.path(), frames, repainted))
         self._write_job()
 
@@ -108,11 +109,11 @@ class Parts:
 
     @property
     def whole(self) -> Path:
-        """Where the output is written before it is put in place."""
+        """Path of the output before it is put in place."""
         return self.folder / f"whole{self.output.suffix}"
 
     def put_in_place(self) -> None:
-        """The output is whole."""
+        """Record that the output is complete."""
         os.replace(self.whole, self.output)
 
     def _take_up(self) -> None:
@@ -129,7 +130,7 @@ class Parts:
         self._write_job()
 
     def _read_job(self) -> list[tuple[int, int]] | None:
-        """Frames of the parts of this very job."""
+        """Frames of the parts that belong to this job."""
         try:
             job = json.loads((self.folder / JOB).read_text(encoding="utf-8"))
             if job["key"] != self._key:
@@ -143,7 +144,7 @@ class Parts:
         _put(self.folder / JOB, json.dumps({"key": self._key, "parts": parts}).encode("ascii"))
 
     def save_scan(self, scan: VideoScan) -> None:
-        """Keep the first reading."""
+        """Store the first reading."""
         arrays = {
             "times_s": scan.times_s,
             "lengths_s": np.array([scan.duration_s, scan.video_s]),
@@ -188,8 +189,8 @@ class Parts:
 
 
 def job_facts(files: Sequence[Path], bundle: Path) -> tuple[object, ...]:
-    """What tells inputs apart without reading all of them: sizes and times of files, and what a
-    bundle says of itself."""
+    """Facts that tell inputs apart without reading them whole: sizes and times of files, and what a
+    bundle says about itself."""
     found: list[object] = []
     for path in files:
         about = path.stat()

@@ -1,7 +1,7 @@
 """Which frame of a video is shown when, and the frames in that order.
 
-Speech may be longer than the video, which is then played forwards and backwards in turn, again from
-its beginning, or stands still. Frames are decoded as they are needed; a few are held where they run
+Speech may be longer than the video, which then runs back and forth, starts again from
+its beginning, or freezes. Frames are decoded as they are needed; a few are held to run
 backwards.
 """
 
@@ -24,26 +24,26 @@ AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP = (
     "keep",
 )
 LENGTHS = (AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP)
-"""What `--length` may say: the output lasts as long as the speech and a shorter video runs back and
-forth, starts again or stands still at its end (`auto` is the first of these); it ends with
+"""Values of `--length`: the output lasts as long as the speech and a shorter video runs back and
+forth, starts again or freezes at its end (`auto` is the first of these); it ends with
 whichever ends first; or it keeps the video's own length."""
 SHORT_FRAMES = 2
-"""A video that is so many frames too short stands still at its end."""
+"""A video that is at most this many frames too short freezes at its end."""
 LEAST_HELD, MOST_HELD = 24, 128
-"""Frames that are held to show a stretch of video backwards. Each stretch is decoded from the key
-frame before it, so that many are worth their memory."""
+"""Frames held to show a stretch of video backwards. Each stretch is decoded from the key
+frame before it, so holding many is worth the memory."""
 HELD_BYTES = 256_000_000
-"""Memory that they may take."""
+"""Bytes of memory that they may take."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an output is filled."""
+    """How the frames of an output are chosen."""
 
     until_s: float
     """Its length."""
     then: str
-    """What is shown when the video's frames are over: `BACK_AND_FORTH`, `LOOP` or `HOLD`."""
+    """What is shown once the video's frames run out: `BACK_AND_FORTH`, `LOOP` or `HOLD`."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class Shown:
     """A frame of the output."""
 
     source: int
-    """Index of the frame of the input."""
+    """Index of the input frame."""
     time_s: float
     """When it is shown."""
 
 
 def plan_length(length: str, video_s: float, speech_s: float, gap_s: float) -> Plan:
-    """How long the output is, and how a video is made to last.
+    """Decide how long the output is, and how a shorter video is made to last.
 
     Args:
         length: one of `LENGTHS`.
         video_s: length of the video.
         speech_s: length of the speech.
-        gap_s: from frame to frame.
+        gap_s: seconds from frame to frame.
 
     Raises:
         UserError: there is no such length.
@@ -73,7 +73,7 @@ def plan_length(length: str, video_s: float, speech_s: float, gap_s: float) -> P
         return Plan(video_s, HOLD)
     if length == CUT:
         return Plan(min(video_s, speech_s), HOLD)
-    # A frame or two more are no reason to turn back.
+    # A frame or two missing is not a reason to turn back.
     short = speech_s - video_s <= SHORT_FRAMES * gap_s
     if length == AUTO:
         return Plan(speech_s, HOLD if short else BACK_AND_FORTH)
@@ -87,16 +87,16 @@ def check_length(length: str) -> None:
 
 
 def timeline(times_s: np.ndarray, duration_s: float, plan: Plan) -> list[Shown]:
-    """Which frame is shown when, until the end of the output.
+    """Decide which frame is shown when, until the end of the output.
 
     Args:
-        times_s: (n,) of the video's frames, from 0.
+        times_s: (n,) times of the video's frames, from 0.
         duration_s: end of its last frame.
-        plan: how long the output is, and what is shown when the frames are over.
+        plan: how long the output is, and what is shown once the frames run out.
     """
     shown: list[Shown] = []
     for each in _endless(times_s, duration_s, plan.then):
-        # A frame of which less than a thousandth of a second would be seen is left out.
+        # A frame that would be seen for less than a millisecond is left out.
         if each.time_s >= plan.until_s - 1e-3 and shown:
             break
         shown.append(each)
@@ -129,7 +129,7 @@ def frames_in_order(
     position, last = 0, None
     while position < len(order):
         if last is not None and order[position].source == order[position - 1].source:
-            # At a turn, or where the video stands still.
+            # At a turn, or where the video freezes.
             yield last
             position += 1
             continue

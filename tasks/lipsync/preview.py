@@ -1,4 +1,4 @@
-"""Everybody who is seen in a video, with the numbers that `--face` takes: a page and JSON."""
+"""Everyone seen in a video, with the numbers that `--face` takes, as a page and as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -19,53 +19,53 @@ from tasks.pages.html import render
 THUMBNAIL = 192
 """Side of the pictures, pixels."""
 AROUND = 1.6
-"""What they show, in sizes of the face."""
+"""Side of the area they show, in face sizes."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """What is known of one of them."""
+    """What is known about one person."""
 
     number: int
-    """From 1, in the order in which they are first seen."""
+    """Counted from 1, in the order in which people are first seen."""
     chosen: bool
     """Whether `--face auto` takes this one."""
     seen_s: float
-    """How long the face is seen."""
+    """Seconds for which the face is seen."""
     speaks_s: float
-    """How long the lips follow the video's own sound for sure."""
+    """Seconds for which the lips clearly follow the video's own sound."""
     width_px: int
-    """Width of the face, the median."""
+    """Median width of the face in pixels."""
     seen: list[tuple[float, float]]
-    """Begin and end of the stretches with the face, seconds."""
+    """Start and end of the stretches with the face, seconds."""
     speaks: list[tuple[float, float]]
-    """The same of those in which the lips follow the sound."""
+    """The same for the stretches in which the lips follow the sound."""
     at_s: float
     """A moment with the face,"""
     x: int
-    """and where it is then, pixels: `x,y@at_s` chooses it, too."""
+    """and where it is then, in pixels: `x,y@at_s` chooses it as well."""
     y: int
 
 
 @dataclass(frozen=True)
 class Preview:
-    """All of them."""
+    """Everyone seen, and the choice of `--face auto`."""
 
     video: str
     looked_at_s: float
-    """How much of the video was looked at."""
+    """Seconds of the video that were looked at."""
     video_s: float
     why: str
-    """Why `--face auto` takes the one that it takes."""
+    """Why `--face auto` takes the person it takes."""
     people: list[Person]
 
 
 def preview_people(video: Path, scan: VideoScan) -> Preview:
-    """What a scan knows of people.
+    """What a scan knows about people.
 
     Args:
         video: the file, for its sound.
-        scan: with at least one person.
+        scan: a scan with at least one person.
     """
     try:
         pieces = find_speech(scan, read_audio(video, duration_s=scan.duration_s))
@@ -97,7 +97,7 @@ def preview_people(video: Path, scan: VideoScan) -> Preview:
 
 
 def write_preview(preview: Preview, video: Path, output: Path) -> tuple[Path, Path]:
-    """Write `OUTPUT.preview.html`, with pictures, and `OUTPUT.preview.json` beside an output.
+    """Write `OUTPUT.preview.html`, with pictures, and `OUTPUT.preview.json` next to an output.
 
     Raises:
         UserError: the video cannot be read again.
@@ -134,7 +134,7 @@ def _times(scan: VideoScan, track: FaceTrack) -> tuple[float, float]:
 
 
 def _joined(person: int, pieces: Sequence[Speaking]) -> list[tuple[float, float]]:
-    """Pieces in which a person speaks, neighbours put together."""
+    """Stretches in which a person speaks, with neighbouring pieces joined."""
     found: list[tuple[float, float]] = []
     for speaks, run in groupby((each for each in pieces if each.person == person), _speaks):
         if not speaks:

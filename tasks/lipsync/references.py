@@ -1,10 +1,10 @@
-"""Which picture shows the network who it is when it repaints a window.
+"""Which picture shows the network who the person is when it repaints a window.
 
-`frame`: each frame its own face, as LatentSync's published programs do it; their networks were
-trained to take identity and light from it and the mouth from the speech. `still`: one face with a
-calm mouth, turned as the window's faces are, for networks that would copy the mouth of a moving
-reference. `away`: a window from another moment, as in training. Which one a model needs, its
-bundle says; evaluation and lip-sync ask here alike.
+`frame`: each frame's own face, as in LatentSync's published programs; their networks were
+trained to take identity and lighting from it and the mouth from the speech. `still`: one face with
+a calm mouth, turned as the window's faces are, for networks that would copy the mouth of a moving
+reference. `away`: a window from another moment, as in training. The bundle says which one a model
+needs; both evaluation and lip-sync use this file.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,21 +15,21 @@ from datasets.errors import UserError
 from models.latentsync.config import REFERENCES
 
 Faces = Callable[[Sequence[int]], np.ndarray]
-"""Aligned faces (n, R, R, 3) uint8 by their positions."""
+"""Gives aligned faces (n, R, R, 3) uint8 for their positions."""
 References = Callable[[np.ndarray], np.ndarray]
-"""Reference window (f, R, R, 3) for the window of faces at these positions (f,)."""
+"""Gives the reference window (f, R, R, 3) for the window of faces at these positions (f,)."""
 
 DISTANCE = 16
-"""Frames between a window and the one that is its reference with `away`, as in training."""
+"""Frames between a window and its reference with `away`, as in training."""
 CALM_SHARE = 0.2
 """Share of a shot's faces that count as calm: those whose mouths are least open,"""
 CALM_OPENING = 0.012
-"""and all whose inner lips are closer than this share of the face, which is closed."""
+"""and all whose inner lips are closer than this share of the face, which counts as closed."""
 POSE_UNITS = np.array([5.0, 5.0, 15.0, 0.25])
-"""Yaw, pitch and roll in degrees and the logarithm of the size that change a face alike. The
-alignment takes roll and size out, but for light and sharpness."""
+"""Yaw, pitch and roll in degrees and log size by which a face changes equally much. The
+alignment removes roll and size, except for lighting and sharpness."""
 MOST_STILLS = 12
-"""Poses of a shot at most, so that an hour's faces are never held."""
+"""Most poses per shot, so that an hour's faces are never held."""
 
 
 def check_reference(name: str) -> None:
@@ -41,16 +41,16 @@ def check_reference(name: str) -> None:
 def make_references(
     kind: str, poses: np.ndarray, openings: np.ndarray, faces: Faces
 ) -> References | None:
-    """What `FaceGenerator.stream` takes as references for the faces of one shot.
+    """Make the references that `FaceGenerator.stream` takes for the faces of one shot.
 
     Args:
         kind: `frame`, `still` or `away`.
         poses: (t, 4) of `datasets.faces.landmarks.head_pose`.
         openings: (t,) of `datasets.faces.landmarks.mouth_opening`.
-        faces: gives the shot's aligned faces; positions are those of `poses`.
+        faces: gives the shot's aligned faces; positions are as in `poses`.
 
     Returns:
-        None for `frame`: the faces themselves.
+        The references; None for `frame`, which means the faces themselves.
     """
     if kind == "frame":
         return None
@@ -58,7 +58,7 @@ def make_references(
 
 
 class StillFaces:
-    """For each window the calm face that is turned most like it, in every frame.
+    """For each window the calm face whose pose is most like it, in every frame.
 
     A few calm faces stand for all poses of a shot, so few are held.
     """
@@ -83,8 +83,8 @@ class StillFaces:
 
 
 def _spread(poses: np.ndarray, openings: np.ndarray) -> np.ndarray:
-    """Positions of calm faces, the calmest first and then whichever is turned most unlike all so
-    far, until one is near every calm face."""
+    """Positions of calm faces: first the calmest, then always the one whose pose is least like
+    those so far, until one is near every calm face."""
     limit = max(float(np.quantile(openings, CALM_SHARE)), CALM_OPENING)
     calm = np.flatnonzero(openings <= limit)
     chosen = [int(calm[openings[calm].argmin()])]

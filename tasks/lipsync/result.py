@@ -1,4 +1,4 @@
-"""What came out of a lip-sync, and what is to be known about it."""
+"""The result of a lip-sync, and notes about it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,20 @@ from tasks.lipsync.face_scan import FaceScan
 from tasks.lipsync.playback import BACK_AND_FORTH, HOLD, KEEP, LOOP, Plan, Shown
 
 SLOW_FPS = 20.0
-"""Below, frames lie so far apart that motion modules see other movements than they learned."""
+"""Below this, frames lie so far apart that motion modules see movements they never learned."""
 ORDINALS = {2: "2nd", 3: "3rd"}
 SILENCE_DB = -60.0
-"""Peak against full scale under which a sound is no speech; what ffmpeg calls silent, zeros of
+"""Peak against full scale below which a sound is not speech; what ffmpeg calls silent, zeros of
 16 bits, it reports as -91 dB."""
 LEAST_SAID_S = 0.1
-"""Differences of length below a tenth of a second are not worth a word."""
+"""Seconds; smaller differences in length are not worth a note."""
 MOST_GAPS = 3
-"""Stretches without the face that are named one by one."""
+"""Most stretches without the face that are listed one by one."""
 
 
 @dataclass(frozen=True)
 class LipSyncResult:
-    """What came out."""
+    """A finished lip-sync."""
 
     output: Path
     frames: int
@@ -32,7 +32,7 @@ class LipSyncResult:
     faces_found: int
     """How many of them show a repainted face."""
     seconds: float
-    """How long it took."""
+    """Seconds that it took."""
     times_s: np.ndarray
     """(frames,) when each is shown."""
     video_s: float = 0.0
@@ -40,9 +40,9 @@ class LipSyncResult:
     speech_s: float = 0.0
     """Length of the speech."""
     plan: Plan | None = None
-    """How long the output is and how the video was made to last."""
+    """The output's length and how the video was made to last."""
     length: str = ""
-    """What `--length` said."""
+    """The value of `--length`."""
     peak_db: float = 0.0
     """Loudest sample of the speech against full scale; -inf for zeros."""
     video_fps: float = FPS
@@ -50,11 +50,11 @@ class LipSyncResult:
     fps: float = FPS
     """and of the output."""
     ways: int = 1
-    """Into how many sequences its frames were dealt, each about 40 ms apart."""
+    """How many sequences its frames were dealt into, each about 40 ms apart."""
     people: tuple[str, ...] = ()
     """Sentences about whose lips were repainted, and what was left as it was."""
     pictures: tuple[str, ...] = ()
-    """What of the input's pictures is not in the output, in sentences."""
+    """Sentences about properties of the input's pictures that the output lacks."""
 
     @property
     def extended(self) -> bool:
@@ -63,19 +63,19 @@ class LipSyncResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be known, in sentences; empty in the usual case."""
+        """Sentences for the user; empty in the usual case."""
         found = [*self.people, *self.pictures]
         if self.fps != self.video_fps:
             found.append(f"the video was converted from {self.video_fps:g} to {self.fps:g} fps")
         if self.ways > 1:
             found.append(
-                f"the networks know about 25 frames per second: at {self.fps:g} fps every "
+                f"the networks were trained at 25 frames per second: at {self.fps:g} fps every "
                 f"{ORDINALS.get(self.ways, f'{self.ways}th')} frame belongs to one of {self.ways} "
                 "interleaved sequences"
             )
         elif self.fps < SLOW_FPS:
             found.append(
-                f"the networks know about 25 frames per second, and this video has {self.fps:g}: "
+                f"the networks were trained at 25 frames per second, this video has {self.fps:g}: "
                 "mouths may move less smoothly than they could"
             )
         found += self._about_length()
@@ -83,7 +83,7 @@ class LipSyncResult:
             loudest = "digital silence" if np.isinf(self.peak_db) else f"peak {self.peak_db:.0f} dB"
             found.append(
                 f"the speech is silent throughout ({loudest}): there are no words for the lips to "
-                "follow; give a file in which somebody can be heard"
+                "follow; use a file in which somebody can be heard"
             )
         return tuple(found)
 
@@ -94,14 +94,14 @@ class LipSyncResult:
         both = f"{self.video_s:.1f} s of video for {self.speech_s:.1f} s of speech"
         if self.video_s > self.speech_s:
             if self.length == KEEP:
-                return [f"{both}: behind the speech the video stays as it was, with its own sound"]
+                return [f"{both}: after the speech the video stays as it was, with its own sound"]
             return [f"{both}: the video was cut where the speech ends"]
         if not self.extended:
             return [f"{both}: the speech was cut where the video ends"]
         how = {
             BACK_AND_FORTH: "played back and forth until the speech ends",
             LOOP: "played again and again until the speech ends",
-            HOLD: "it stands still at its end until the speech ends",
+            HOLD: "frozen at its last frame until the speech ends",
         }
         return [f"{both}: {how[plan.then]}"]
 
@@ -113,9 +113,9 @@ def describe_people(
 
     Args:
         faces: of the person who was chosen.
-        choice: how.
-        order: what the output shows.
-        speech_s: behind it nothing was to be repainted.
+        choice: how the person was chosen.
+        order: the frames of the output.
+        speech_s: end of the speech, after which nothing is repainted.
     """
     found = [choice.note] if choice.note else []
     gaps = _gaps(faces, [each for each in order if each.time_s < speech_s])
@@ -132,7 +132,7 @@ def describe_people(
 
 
 def _gaps(faces: FaceScan, order: list[Shown]) -> list[tuple[float, float]]:
-    """Begin and end of stretches of a tenth of a second or more without the face."""
+    """Start and end of stretches of a tenth of a second or more without the face."""
     found: list[tuple[float, float]] = []
     begin: float | None = None
     ends = [each.time_s for each in order[1:]]

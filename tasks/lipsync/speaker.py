@@ -1,4 +1,4 @@
-"""Who speaks in a video, told from how well each person's mouth goes with its sound."""
+"""Who speaks in a video, judged by how well each person's mouth matches its sound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ from tasks.lipsync.face_scan import FaceTrack, VideoScan
 from tasks.sync.mouth_audio import MouthAudioScorer
 
 PIECE = 125
-"""Frames at 25 fps that are judged at once: long enough to be sure, short enough for a turn."""
+"""Frames at 25 fps judged at once: long enough to be sure, short enough for one turn of talk."""
 LEAST = 50
 """Shorter pieces cannot be judged."""
 
 
 @dataclass(frozen=True)
 class Speaking:
-    """A piece of video in which a person's lips were compared with the sound."""
+    """A piece of video in which a person's lips are compared with the sound."""
 
     person: int
     """Position in `VideoScan.people`."""
     begin_s: float
     end_s: float
     confidence: float
-    """Of the scorer `mouth-audio`; from `MouthAudioScorer.min_confidence` on the person speaks."""
+    """Confidence by the scorer `mouth-audio`; from its `min_confidence` on the person speaks."""
 
     @property
     def speaks(self) -> bool:
-        """Whether the lips follow the sound for sure."""
+        """Whether the lips clearly follow the sound."""
         return self.confidence >= MouthAudioScorer.min_confidence
 
 
 def find_speech(scan: VideoScan, wave: np.ndarray) -> list[Speaking]:
-    """Each person's lips against the video's own sound, piece by piece.
+    """Compare each person's lips with the video's own sound, piece by piece.
 
     Args:
         scan: of the video.
@@ -53,7 +53,7 @@ def find_speech(scan: VideoScan, wave: np.ndarray) -> list[Speaking]:
 
 
 def seconds_spoken(pieces: Sequence[Speaking], people: int) -> np.ndarray:
-    """(people,) how long each one speaks for sure."""
+    """(people,) seconds for which each one clearly speaks."""
     total = np.zeros(people)
     for piece in pieces:
         if piece.speaks:
@@ -62,7 +62,7 @@ def seconds_spoken(pieces: Sequence[Speaking], people: int) -> np.ndarray:
 
 
 def _pieces(frames: int) -> list[tuple[int, int]]:
-    """Begin and end of about equal pieces of a track."""
+    """Start and end of about equal pieces of a track."""
     if frames < LEAST:
         return []
     count = max(1, round(frames / PIECE))
@@ -81,7 +81,7 @@ def _at_25_fps(track: FaceTrack, times_s: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def _part(wave: np.ndarray, first: int, frames: int) -> np.ndarray:
-    """The sound of some frames; silence behind the end."""
+    """The sound of some frames; silence after its end."""
     out = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
     part = wave[first * SAMPLES_PER_FRAME :][: len(out)]
     out[: len(part)] = part

@@ -1,4 +1,4 @@
-"""Give the person in a video other words: video + audio + model -> video.
+"""Make the person in a video say something else: video + audio + model -> video.
 
 The video is read twice and never held: once to find the faces in every frame, once to repaint one
 person's. Size, frame rate and everything around the face stay as they are; the sound is the driving
@@ -78,27 +78,27 @@ def lip_sync_video(
     """Write `output`: the video with lips that follow the audio.
 
     Args:
-        video: with a face in at least one frame. Frames without one pass unchanged.
+        video: a video with a face in at least one frame. Frames without one pass unchanged.
         audio: any file with sound, also a video.
         output: .mp4, .m4v, .mov, .mkv or .webm; written completely or not at all. What is finished
-            is kept beside it in a hidden folder until then, and taken up by the same call.
+            is kept next to it in a hidden folder until then, and the same call goes on from it.
         bundle_dir: a trained bundle, see `registry.resolve`.
         device: cpu, cuda, cuda:N or mps.
-        steps: of the sampler, 20 to 50 as published.
+        steps: sampler steps, 20 to 50 as published.
         guidance: weight of the audio, 1 to 3 as published.
-        seed: of the noise.
-        bf16: run the networks in bf16; None: where the device is made for it.
-        reference: what shows the network who it is, see `tasks.lipsync.references`; empty: as the
-            bundle says.
-        fps: convert the video to this constant rate first, 25 as the published program does;
-            None: the video's own.
+        seed: seed of the noise.
+        bf16: run the networks in bf16; None means if the device is made for it.
+        reference: what shows the network who the person is, see `tasks.lipsync.references`; empty
+            means as the bundle says.
+        fps: convert the video to this constant rate first, as the published program does to 25;
+            None keeps the video's own.
         face: whose lips, see `tasks.lipsync.choice`.
-        length: of the output, see `tasks.lipsync.playback.LENGTHS`.
+        length: length of the output, see `tasks.lipsync.playback.LENGTHS`.
         tone_map: write HDR as SDR.
         match: shift the colours of the new part to those around it, see
             `tasks.lipsync.colour_match`.
-        progress: told how many frames are done of a step, which is the note; a step that counts
-            none is 0 of None.
+        progress: called with the frames done in a step, which is the note; a step that counts
+            no frames reports 0 of None.
 
     Raises:
         UserError: a file cannot be used, the face is not in the video, or the device is missing.
@@ -183,7 +183,7 @@ def preview_video(
     length: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[Preview, Path, Path]:
-    """Write who is seen in a video instead of repainting anybody; see `tasks.lipsync.preview`.
+    """Write a page about who is seen in a video, without repainting; see `tasks.lipsync.preview`.
 
     The arguments are those of `lip_sync_video`: the same part of the video is looked at.
 
@@ -206,8 +206,8 @@ def _ignore(done: int, total: int | None, note: str = "") -> None:
 
 
 def _at_constant_rate(scan: VideoScan, fps: float) -> VideoScan:
-    """The scan with exact times, where those of the container only come near to a constant rate:
-    rounded ones would alternate in the output, and drift where it runs back."""
+    """The scan with exact times if those of the container only approximate a constant rate:
+    rounded ones would alternate in the output, and drift where it runs backwards."""
     rate = constant_rate(scan.times_s, fps)
     if rate is None:
         return scan
@@ -238,9 +238,9 @@ def _check_fps(fps: float | None) -> float | None:
     if not MIN_FPS <= fps <= MAX_FPS:
         raise UserError(
             f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g}, got {fps:g}: 25 is the rate that "
-            "the networks were trained at, without the option the video keeps its own"
+            "the networks were trained at; without the option the video keeps its own rate"
         )
-    # Whole numbers, too: a table of MLflow's parameters does not turn them into floats.
+    # Integers too: MLflow does not turn them into floats in a table of parameters.
     return float(exact_rate(fps))
 
 
@@ -271,11 +271,11 @@ class _Job:
     match: bool = True
 
     def canvas(self, picture: Picture) -> Canvas:
-        """A picture as it is written."""
+        """A picture ready to be written."""
         return Canvas(picture, self.form)
 
     def faces(self, sources: Sequence[int]) -> np.ndarray:
-        """Aligned faces (n, R, R, 3) of frames that lie close together, decoded anew."""
+        """Aligned faces (n, R, R, 3) of frames close to each other, decoded again."""
         first, last = min(sources), max(sources)
         frames = frames_between(self.video, self.scan.times_s, first, last, self.fps)
         wanted = set(sources)
@@ -287,7 +287,7 @@ class _Job:
         return np.stack([found[source] for source in sources])
 
     def aligned(self, frame: Picture, source: int) -> np.ndarray:
-        """The face of a frame that has one."""
+        """The aligned face of a frame that has one."""
         matrix = self.scan.matrices[source]
         assert matrix is not None
         return align(frame, matrix, self.generator.resolution)
@@ -307,7 +307,7 @@ class _Job:
         if kind != "still":
 
             def of_sources(part: list[Shown]) -> References | None:
-                # By frames of the video: another moment must not be the same one played back.
+                # By video frames: another moment must not be the same one played backwards.
                 there, places = np.unique([each.source for each in part], return_inverse=True)
                 found = references_among(there)
                 return found and (lambda positions: found(places[positions]))
@@ -333,8 +333,8 @@ class _Job:
         return of_stretch
 
     def stretches(self) -> list[tuple[int, int, bool]]:
-        """First position of each stretch of the output, its end, and whether it is repainted:
-        frames of one shot that follow each other in the video, all with the face or all without."""
+        """Start and end position of each stretch of the output, and whether it is repainted:
+        consecutive frames of one shot, all with the face or all without."""
         order, jumps = self.order, 0
         kinds = []
         for position, each in enumerate(order):
@@ -354,7 +354,7 @@ class _Job:
 def _write_parts(
     job: _Job, parts: Parts, wave: np.ndarray, info: MediaInfo, tell: Progress
 ) -> None:
-    """Repaint what is not finished yet, a part of the output after the other."""
+    """Repaint what is not finished yet, one part of the output after another."""
     count, done = len(job.order), parts.frames
     tell(done, count, "repainting faces")
     frames = _repaint(job, wave, done)
@@ -406,7 +406,7 @@ def _run(
     references: References | None,
 ) -> Iterator[tuple[Canvas, float, bool]]:
     """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
-    gives those from `lead` on."""
+    yields those from `lead` on."""
     held: deque[tuple[Picture, np.ndarray, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:

@@ -21,17 +21,17 @@ from tasks.train.context import StageContext, stage_metrics
 from tasks.weights.by_name import weight_file
 
 MOTION = "motion_modules."
-"""In the names of all entries of motion modules."""
+"""Part of the names of all motion-module entries."""
 
 
 def model_config(recipe: Recipe, stage: str) -> LatentSyncConfig:
-    """The bundle's configuration as of one stage: with its motion modules."""
+    """The bundle's configuration for one stage, with that stage's motion modules."""
     config: UNetConfig = getattr(recipe, stage)
     return replace(recipe.model, unet={**recipe.model.unet, **config.motion})
 
 
 def build_model(recipe: Recipe, stage: str, output: Path) -> LatentSync:
-    """A model with fresh U-Net, and autoencoder and audio encoder as trained or published."""
+    """A model with a fresh U-Net; autoencoder and audio encoder are trained or published ones."""
     model = LatentSync(model_config(recipe, stage))
     autoencoder: Any = model.autoencoder
     if recipe.autoencoder is not None:
@@ -55,11 +55,13 @@ def load_third_party_audio(model: LatentSync, path: Path) -> None:
     try:
         encoder.load_state_dict(published.state_dict())
     except RuntimeError as error:
-        raise ModelFileError(f"model file {path} is no Whisper of the recipe's size") from error
+        raise ModelFileError(
+            f"model file {path} is not a Whisper encoder of the recipe's size"
+        ) from error
 
 
 def load_earlier(unet: nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """Start from the weights of an earlier stage; only motion modules may be new.
+    """Load the weights of an earlier stage; only motion modules may be new.
 
     Raises:
         ModelFileError: other weights are missing or left over.
@@ -69,20 +71,20 @@ def load_earlier(unet: nn.Module, weights: dict[str, Tensor], where: str) -> Non
     missing = [key for key in shapes.keys() - weights.keys() if MOTION not in key]
     if wrong or missing:
         raise ModelFileError(
-            f"the U-Net in {where} is of another size: {len(missing)} weights are missing and "
+            f"the U-Net in {where} has another size: {len(missing)} weights are missing and "
             f"{len(wrong)} do not fit, such as {(missing or wrong)[0]}"
         )
     unet.load_state_dict(weights, strict=False)
 
 
 def start_weights(stage: StageContext, config: UNetConfig, model: LatentSync) -> list[str]:
-    """Give the U-Net what this stage starts from; returns remarks for the user.
+    """Load the weights this stage starts from into the U-Net; returns notes for the user.
 
-    Stage 2 goes on from stage 1, and its motion modules, where stage 1 had none, from the
+    Stage 2 goes on from stage 1; if stage 1 had no motion modules, stage 2 takes them from the
     published checkpoint that stage 1 began with.
 
     Raises:
-        ModelFileError: the weights are of another network.
+        ModelFileError: the weights belong to another network.
     """
     if stage.name == "stage2":
         path = stage.output / "stage1" / CHECKPOINT
@@ -96,25 +98,27 @@ def start_weights(stage: StageContext, config: UNetConfig, model: LatentSync) ->
     if is_stable_diffusion(state):
         return start_from_stable_diffusion(model.unet, state)
     own = model.unet.state_dict()
-    # A stage may have fewer motion modules than the checkpoint, or none yet.
+    # A stage may have fewer motion modules than the checkpoint, or none at all.
     kept = {key: v for key, v in state.items() if key in own or MOTION not in key}
     load_earlier(model.unet, kept, str(path))
     left = len(state) - len(kept)
-    note = f"{left} entries of motion modules in {path} are not this stage's: stage2 takes its own"
+    note = (
+        f"{left} motion-module entries in {path} are not used in this stage: stage2 takes its own"
+    )
     return [note] * bool(left)
 
 
 def _load_third_party_motion(
     unet: nn.Module, learned: Mapping[str, Tensor], weights: str
 ) -> list[str]:
-    """Fill motion modules that no earlier stage has learned from a published checkpoint.
+    """Fill the motion modules that no earlier stage has trained, from a published checkpoint.
 
     Args:
-        learned: the earlier stage's entries; what they hold is left as it is.
-        weights: file or name of the checkpoint; empty where there is none.
+        learned: the earlier stage's entries, which are left as they are.
+        weights: file or name of the checkpoint; empty for no checkpoint.
 
     Raises:
-        ModelFileError: the checkpoint's motion modules are of another size.
+        ModelFileError: the checkpoint's motion modules have another size.
     """
     own = unet.state_dict()
     new = [key for key in own if key not in learned]
@@ -126,13 +130,13 @@ def _load_third_party_motion(
     wrong = [key for key, value in found.items() if value.shape != own[key].shape]
     if wrong:
         raise ModelFileError(
-            f"the motion modules in {path} are of another size: {len(wrong)} entries do not fit, "
+            f"the motion modules in {path} have another size: {len(wrong)} entries do not fit, "
             f"such as {wrong[0]}"
         )
     unet.load_state_dict(found, strict=False)
-    notes = [f"{len(found)} entries of motion modules are those of {path}"] * bool(found)
+    notes = [f"{len(found)} motion-module entries are from {path}"] * bool(found)
     fresh = len(new) - len(found)
-    return notes + [f"{fresh} entries of motion modules are fresh, with output zero"] * bool(fresh)
+    return notes + [f"{fresh} motion-module entries are fresh, with output zero"] * bool(fresh)
 
 
 def load_trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> LoadedSyncNet:

@@ -1,6 +1,6 @@
-"""Changes to pictures and sound that keep who says what, and when.
+"""Changes to pictures and sound that preserve who says what, and when.
 
-They stand for the speakers, cameras and microphones that a small dataset lacks. Every
+They stand in for the speakers, cameras and microphones that a small dataset lacks. Every
 draw comes from the generator that is passed in, so a batch is a function of (seed, step).
 A colour change is a lookup table per channel: it costs one `take` per frame, whatever
 the curve.
@@ -20,7 +20,7 @@ OFFSET = 0.25
 LOG_GAMMA = 0.5
 """Largest absolute logarithm of the tone curve's exponent at strength 1."""
 EXCHANGE = 0.5
-"""Chance that the colour channels change places, at strength 1."""
+"""Probability that the colour channels are permuted, at strength 1."""
 GAIN_DB = 9.0
 """Largest change of loudness at strength 1, decibels."""
 TILT_DB = 4.0
@@ -53,14 +53,14 @@ def _identity() -> NDArray[np.float32]:
 
 
 PLAIN = Colours((0, 1, 2), _identity())
-"""No change: only the step from uint8 to [-1, 1]."""
+"""No change, only the conversion from uint8 to [-1, 1]."""
 
 
 def draw_colours(rng: np.random.Generator, strength: float) -> Colours:
-    """A random exchange of channels, contrast, brightness and tone curve.
+    """A random change of channel order, contrast, brightness and tone curve.
 
     Args:
-        rng: where the draws come from.
+        rng: source of the draws.
         strength: 0 for none, 1 for the full ranges given by this file's constants.
     """
     if strength <= 0:
@@ -99,7 +99,7 @@ def shift_frames(frames: NDArray[np.uint8], shift: tuple[int, int]) -> NDArray[n
 def change_sound(
     audio: NDArray[np.float32], rng: np.random.Generator, strength: float
 ) -> NDArray[np.float32]:
-    """Audio (n,) at 16 kHz as from another microphone: loudness, tilt, noise. No time shift."""
+    """Audio (n,) at 16 kHz as if from another microphone: loudness, tilt, noise. No time shift."""
     if strength <= 0 or audio.size == 0:
         return audio
     gain_db = strength * GAIN_DB * rng.uniform(-1, 1)

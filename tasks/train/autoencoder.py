@@ -1,7 +1,7 @@
 """Training the tiny recipe's autoencoder on the dataset's own frames.
 
-The full-size recipes use a published autoencoder, frozen, and skip this stage. The
-number that matters is the PSNR on clips that were not trained on: no lip-synced frame
+The full-size recipes use a frozen published autoencoder and skip this stage. The
+number that matters is the PSNR on held-out clips: no lip-synced frame
 can be better than that.
 """
 
@@ -25,7 +25,7 @@ CHUNK = 16
 
 
 class AutoencoderObjective(Objective):
-    """Mean squared error of frames with changed colours, which is what PSNR measures."""
+    """Mean squared error, which is what PSNR measures, on frames with changed colours."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ def coding_psnr(network: Any, pixels: Tensor, device: torch.device) -> float:
 
 
 def run(stage: StageContext) -> dict[str, float]:
-    """Train the autoencoder and measure it on clips not trained on.
+    """Train the autoencoder and measure it on held-out clips.
 
     Returns:
         psnr_db, train_psnr_db, heldout_speakers.
@@ -80,7 +80,7 @@ def run(stage: StageContext) -> dict[str, float]:
     recipe, worker = stage.recipe, stage.worker
     config = recipe.autoencoder
     if config is None:
-        raise ValueError(f"the recipe {recipe.name} trains no autoencoder")
+        raise ValueError(f"the recipe {recipe.name} does not train an autoencoder")
     torch.manual_seed(stage.seed)
     model = recipe.model
     network = build_autoencoder(model.autoencoder, model.latent_channels, model.scaling_factor)

@@ -1,7 +1,7 @@
 """Training batches: which windows of which clips, changed how, as CPU tensors.
 
-A batch is a function of (seed, step, rank) and the dataset: no state is carried from one
-to the next. Windows come in groups of one clip, since decoding a clip costs more than
+A batch is a function of (seed, step, rank) and the dataset: no state is carried over from one
+to the next. Windows come in groups from one clip, since decoding a clip costs more than
 cutting many windows from it.
 """
 
@@ -25,11 +25,11 @@ from tasks.train.augment import change_sound, draw_colours, draw_shift, shift_fr
 from tasks.train.windows import rng_for, two_starts
 
 MOUTH_MARGIN = 0.35
-"""Added to each side of the lips' box, as a share of its width: the skin that moves along."""
+"""Margin on each side of the lips' box, as a share of its width: the skin that moves along."""
 CONTEXT = 6
 """Video frames of sound on either side of a window that its tokens may depend on."""
 GRID = 5
-"""Every fifth video frame begins with a mel column, so slices that begin there have the
+"""Every fifth video frame begins with a mel column, so slices that start there have the
 columns of the whole clip."""
 CACHED_CLIPS = 64
 """Clips whose audio tokens are kept."""
@@ -39,7 +39,7 @@ class Batch:
     """Tensors that travel together."""
 
     def to(self, device: torch.device) -> Self:
-        """The same batch on another device."""
+        """Copy the batch to another device."""
         moved = {
             each.name: getattr(self, each.name).to(device, non_blocking=True)
             for each in fields(self)  # type: ignore[arg-type]
@@ -49,14 +49,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class SyncBatch(Batch):
-    """Windows with sound that belongs to them or does not."""
+    """Windows with sound that does or does not belong to them."""
 
     frames: Tensor
     """(b, f, 3, h/2, w) lower half of the face in [-1, 1]."""
     mel: Tensor
     """(b, 1, 80, 52)."""
     labels: Tensor
-    """(b,) 1 in sync, 0 not."""
+    """(b,) 1 if in sync, else 0."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class UNetBatch(Batch):
     """What the U-Net learns from. Pixels are in [-1, 1]."""
 
     target: Tensor
-    """(b, f, 3, R, R) what is to be generated."""
+    """(b, f, 3, R, R) the pictures to generate."""
     surroundings: Tensor
-    """(b, f, 3, R, R) what the mask is laid over: the target, or another moment."""
+    """(b, f, 3, R, R) the pictures under the mask: the target, or another moment."""
     swapped: Tensor
     """(b,) 1 where the surroundings are another moment."""
     reference: Tensor
-    """(b, f, 3, R, R) who it is, from elsewhere in the clip."""
+    """(b, f, 3, R, R) shows who the person is, from elsewhere in the clip."""
     tokens: Tensor
     """(b, f, n, width) audio of the target; zeros where it was dropped."""
     mouth: Tensor
@@ -80,10 +80,10 @@ class UNetBatch(Batch):
 
 
 def long_enough(clips: list[Clip], frames: int) -> list[Clip]:
-    """The clips with at least that many frames.
+    """The clips with at least a given number of frames.
 
     Raises:
-        UserError: there is none.
+        UserError: no clip is long enough.
     """
     kept = [clip for clip in clips if clip.num_frames >= frames]
     if not kept:
@@ -150,7 +150,7 @@ def _sync_pair(
     config: SyncNetConfig,
     is_positive: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """One window (f, 3, h/2, w) with mel (80, 52) and label, all at one changed speed."""
+    """One window (f, 3, h/2, w) with mel (80, 52) and label, all at the same changed speed."""
     speed = 1 + config.time_warp * rng.uniform(-1, 1)
     length = max(config.num_frames, round(config.num_frames * speed))
     distance = round(config.min_distance * max(1.0, speed))

@@ -3,7 +3,7 @@
 A checkpoint is one `checkpoint.pt` per stage with the whole training state: weights,
 optimizer, scaler, averaged weights, step, seed and the digest of what is trained. The
 random numbers and the position in the data are functions of (seed, step, rank), so they
-need no place of their own. Files are read without running code that they may contain.
+need not be stored. Files are read without running any code they may contain.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ CHECKPOINT = "checkpoint.pt"
 
 
 class _Writer:
-    """A binary file for `torch.save` that keeps the operating system's own error.
+    """A binary file for `torch.save` that preserves the operating system's error.
 
     torch turns a failed write, for instance on a full disk, into a RuntimeError about
-    its zip format; the real error is what the user must see.
+    its zip format; the user must see the real error.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -46,7 +46,7 @@ class _Writer:
                 self.error = error
 
     def finish(self) -> None:
-        """Raise what stood in the way."""
+        """Raise the operating system's error, if there was one."""
         self.flush()
         if self.error is not None:
             raise self.error
@@ -58,7 +58,7 @@ def save_state(path: Path, state: Mapping[str, object]) -> None:
     Raises:
         OSError: the disk is full or not writable; the previous file is untouched.
     """
-    # Killed ones would fill the disk with gigabytes that nobody sees.
+    # Leftovers of killed writers would fill the disk with gigabytes that nobody sees.
     sweep(path.parent)
     with replacing(path) as file:
         writer = _Writer(file)
@@ -69,7 +69,7 @@ def save_state(path: Path, state: Mapping[str, object]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote, on the CPU.
+    """Load what `save_state` wrote, on the CPU.
 
     Raises:
         ModelFileError: the file is missing, damaged or holds anything but plain data.
@@ -89,7 +89,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def load_trained_weights(path: Path) -> dict[str, Tensor]:
-    """The weights that a finished stage hands on: the averaged ones where there are any."""
+    """The weights that a finished stage hands on: the averaged ones if there are any."""
     state = load_state(path)
     weights: dict[str, Tensor] = dict(state["network"])
     weights.update(state.get("average") or {})

@@ -1,4 +1,4 @@
-"""What a stage's train function is given: its place in the run, its data, its worker."""
+"""What a stage's train function gets: its place in the run, its data, its worker."""
 
 import json
 import zlib
@@ -16,16 +16,16 @@ DONE = "done.json"
 
 
 class StageResult(TypedDict):
-    """A finished stage, as its file holds it."""
+    """The content of a finished stage's file."""
 
     digest: str
-    """Of everything that it depends on."""
+    """Digest of everything that it depends on."""
     metrics: dict[str, float]
     seconds: float
 
 
 def stage_metrics(output: Path, stage: str) -> dict[str, float]:
-    """What a finished stage of a run measured.
+    """Read what a finished stage of a run measured.
 
     Raises:
         ModelFileError: the stage is not finished.
@@ -54,18 +54,18 @@ class Stores:
         return self.opened[key]
 
     def train(self, resolution: int) -> ClipStore:
-        """Clips to learn from.
+        """Clips to train on.
 
         Raises:
-            UserError: there are none.
+            UserError: the dataset has no training clips.
         """
         return self._open("train", resolution)
 
     def held_out(self, resolution: int) -> tuple[ClipStore, int]:
         """Clips of the test split and how many speakers they show.
 
-        A dataset of one speaker has no test split: then the training clips and 0, and
-        whoever prints a number measured on them says so.
+        A dataset of one speaker has no test split: the result is then the training clips and 0, and
+        every number measured on them must say so.
         """
         if not self._has_test():
             return self.train(resolution), 0
@@ -86,7 +86,7 @@ class StageContext:
     output: Path
     """The run's folder; the stage's own is `folder`."""
     digest: str
-    """Of everything that the stage's result depends on."""
+    """Digest of everything that the stage's result depends on."""
     recipe: Recipe
     """What is trained and how."""
     stores: Stores
@@ -94,7 +94,7 @@ class StageContext:
     worker: Rank
     """This process."""
     reporter: Reporter
-    """Where to tell what happens."""
+    """Takes curves and lines of progress."""
 
     @property
     def folder(self) -> Path:
@@ -102,5 +102,5 @@ class StageContext:
 
     @property
     def seed(self) -> int:
-        """The recipe's seed, told apart by stage."""
+        """A seed for each stage, derived from the recipe's."""
         return (self.recipe.seed << 32) | zlib.crc32(self.name.encode())

@@ -1,4 +1,4 @@
-"""What is seen of a training stage while it runs: its curve file and its lines of progress."""
+"""What a training stage shows while it runs: its curve file and its lines of progress."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from torch import Tensor
 
 METRICS = "metrics.jsonl"
 PROGRESS_SECONDS = 4.0
-"""Time between two lines of progress."""
+"""Seconds between two lines of progress."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Curve:
 
 
 class Clock:
-    """Says every few seconds how far the stage is and how long it will take."""
+    """Reports every few seconds how far the stage is and how long it will take."""
 
     def __init__(self, stage: str, steps: int, start: int) -> None:
         self.stage, self.steps, self.start = stage, steps, start

@@ -16,7 +16,7 @@ BUNDLE = "bundle"
 
 
 def describe_bundle(job: TrainingJob) -> BundleFacts:
-    """What `bundle.json` says."""
+    """The content of `bundle.json`."""
     digest = dataset_digest(job.dataset)
     return {
         "recipe": job.recipe.name,
@@ -33,16 +33,16 @@ def describe_bundle(job: TrainingJob) -> BundleFacts:
 
 
 def check_place(output: Path) -> None:
-    """Whether a bundle can be put there, before the days of training.
+    """Check that a bundle can be put into a folder, before days of training.
 
     Raises:
-        UserError: a file or folder of the user's has its name.
+        UserError: a file or folder of the user's is in its place.
     """
     folder = output / BUNDLE
     taken = any(folder.iterdir()) if folder.is_dir() else os.path.lexists(folder)
     if taken and not (folder / ABOUT).is_file():
         raise UserError(
-            f"{folder} holds something other than a bundle and would be replaced: give another "
+            f"{folder} holds something other than a bundle and would be replaced: choose another "
             "output folder, or move it"
         )
 

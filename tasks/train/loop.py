@@ -1,8 +1,8 @@
-"""One training loop for every stage: what differs between stages is an `Objective`.
+"""One training loop for all stages, which differ only in their `Objective`.
 
 Everything random is a function of (seed, step, rank): the batch, the noise, the dropout.
-So a run that was killed goes on from its checkpoint with exactly the losses that a run
-never interrupted has; on a CPU bit for bit (tests/tasks/train/test_loop.py).
+So a run that was killed goes on from its checkpoint with exactly the losses of a run that was
+never interrupted; on a CPU bit for bit (tests/tasks/train/test_loop.py).
 """
 
 import math
@@ -29,14 +29,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among those that train together."""
+    """One process among those that train together."""
 
     device: torch.device
-    """Where it computes."""
+    """The device on which it computes."""
     rank: int = 0
     """From 0; rank 0 writes checkpoints and logs."""
     world_size: int = 1
-    """How many there are."""
+    """Number of processes."""
 
     @property
     def leads(self) -> bool:
@@ -44,33 +44,33 @@ class Rank:
 
 
 class Reporter(Protocol):
-    """Where rank 0 tells what happens."""
+    """Takes what rank 0 reports."""
 
     def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
-        """Points of the stage's curves after `step` steps."""
+        """Take points of the stage's curves after `step` steps."""
 
     def progress(self, line: str) -> None:
-        """One line for the person who waits."""
+        """Show one line to the person who waits."""
 
     def finished(self, stage: str) -> None:
-        """No more points of this stage will come."""
+        """Finish the stage's curves: no more points will come."""
 
 
 class Objective(ABC):
-    """What a stage learns, as the loop sees it."""
+    """What a stage learns, from the loop's point of view."""
 
     network: nn.Module
-    """Its parameters with `requires_grad` are trained; all its state is kept."""
+    """Its parameters with `requires_grad` are trained; its whole state is saved."""
     measure_every: int = 0
     """Steps between two calls of `measure`; 0 for none."""
 
     @abstractmethod
     def batch(self, step: int) -> Any:
-        """The samples of a step, on the CPU. Called from another thread, in order of steps."""
+        """The samples of a step, on the CPU. Called from another thread, in the order of steps."""
 
     @abstractmethod
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is to be made small, and named parts of it for the curves."""
+        """The loss to minimise, and named parts of it for the curves."""
 
     def measure(self) -> dict[str, float]:
         """Scores on held-out samples, for the curves."""
@@ -78,7 +78,7 @@ class Objective(ABC):
 
 
 def learning_rate(config: StageConfig, step: int) -> float:
-    """The learning rate of a step counted from 0: linear warm-up, then as scheduled."""
+    """The learning rate of a step, counted from 0: linear warm-up, then as scheduled."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     if config.schedule == "constant":
@@ -97,7 +97,7 @@ class TrainingState(TypedDict):
 
     version: int
     digest: str
-    """Of everything that the stage depends on."""
+    """Digest of everything that the stage depends on."""
     seed: int
     step: int
     network: dict[str, Tensor]
@@ -130,7 +130,8 @@ class _State:
         save_state(path, state)
 
     def restore(self, path: Path, digest: str, seed: int) -> None:
-        """Go on from `path` if it is a checkpoint of the same training; else start anew."""
+        """Go on from `path` if it is a checkpoint of the same training; otherwise start from
+        scratch."""
         if not path.is_file():
             return
         state = cast(TrainingState, load_state(path))
@@ -163,10 +164,10 @@ def train(
     worker: Rank,
     reporter: Reporter,
 ) -> None:
-    """Train to `config.steps`, going on from `folder/checkpoint.pt` if it fits `digest`.
+    """Train to `config.steps`, going on from `folder/checkpoint.pt` if it matches `digest`.
 
-    Afterwards `objective.network` has the weights that the stage hands on: the averaged
-    ones with `config.ema`, else the last ones.
+    Afterwards `objective.network` holds the weights that the stage hands on: the averaged
+    ones with `config.ema`, otherwise the last ones.
 
     Raises:
         UserError: the loss is not a finite number.
@@ -207,7 +208,7 @@ def _prepare(objective: Objective, config: StageConfig, worker: Rank) -> _State:
     network = objective.network
     learned = {name: each for name, each in network.named_parameters() if each.requires_grad}
     if not learned:
-        raise ValueError(f"{type(objective).__name__} has no weight that may be trained")
+        raise ValueError(f"{type(objective).__name__} has no weights to train")
     optimizer = torch.optim.AdamW(learned.values(), lr=config.lr, weight_decay=config.weight_decay)
     uses_scaler = config.precision == "fp16" and worker.device.type == "cuda"
     scaler = torch.amp.GradScaler(worker.device.type, enabled=uses_scaler)
@@ -218,7 +219,7 @@ def _prepare(objective: Objective, config: StageConfig, worker: Rank) -> _State:
 def _step(
     objective: Objective, config: StageConfig, state: _State, batch: Any, worker: Rank
 ) -> dict[str, Tensor]:
-    """One forward, backward and update. Returns the loss and its parts."""
+    """Do one forward pass, backward pass and update; returns the loss and its parts."""
     rate = learning_rate(config, state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
@@ -228,7 +229,7 @@ def _step(
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()
     learned = [each for group in state.optimizer.param_groups for each in group["params"]]
-    # Before unscaling, so that all workers find the same infinities and skip together.
+    # Before unscaling, so that all workers see the same infinities and skip the step together.
     share_gradients(learned, worker)
     state.scaler.unscale_(state.optimizer)
     torch.nn.utils.clip_grad_norm_(learned, config.clip)
@@ -241,7 +242,7 @@ def share_gradients(parameters: list[nn.Parameter], worker: Rank) -> None:
     """Replace each gradient by its mean over all workers.
 
     By one all-reduce per type rather than by DistributedDataParallel, since a stage's
-    loss runs several networks and parts of them. A weight without gradient counts as 0.
+    loss runs several networks and parts of them. A missing gradient counts as 0.
     """
     if worker.world_size == 1:
         return
@@ -294,7 +295,7 @@ def _hand_on(state: _State) -> None:
 
 @contextmanager
 def _batches(objective: Objective, start: int, stop: int) -> Iterator[Iterator[Any]]:
-    """The batches of steps `start` to `stop`, some of them prepared ahead by one thread."""
+    """The batches of steps `start` to `stop`, a few prepared ahead by one thread."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
     def stream() -> Iterator[Any]:

@@ -1,8 +1,8 @@
-"""A training run as the flow drives it: one MLflow run with a child per stage, and a result.
+"""A training run as the flow sees it: one MLflow run with a child per stage, and a result.
 
 `output/run.json` remembers which MLflow runs belong to this output, so that a run that
-was interrupted goes on in the same ones; `output/result.json` lets a repetition of what
-is already done end at once.
+was interrupted goes on in the same ones; with `output/result.json` a repetition of a finished
+run ends at once.
 """
 
 import json
@@ -21,29 +21,29 @@ from tasks.train.stages import TrainingJob, dataset_digest, read_result, stage_d
 RUN = "run.json"
 RESULT = "result.json"
 EVALUATION_FOLDER = "evaluation"
-"""Folder of the run's evaluation."""
+"""The folder of the run's evaluation."""
 RunMetrics = Mapping[str, Mapping[str, float | Metric]]
 """Stage, or `evaluation` -> what was measured."""
 
 
 class TrainingResult(TypedDict):
-    """What a training run ends with."""
+    """The result of a training run."""
 
     run_id: str
     model_version: int | None
-    """None where it was not registered."""
+    """None if it was not registered."""
     bundle: str
     """Its folder."""
     metrics: RunMetrics
     seconds: dict[str, float]
-    """By stage, and `evaluation` and `total`."""
+    """Seconds by stage, and for `evaluation` and `total`."""
 
 
 class RunRecord(TypedDict):
     """Content of `run.json`."""
 
     key: str
-    """What makes the run the same one."""
+    """Digest of what identifies the run."""
     run_id: str
     stages: dict[str, str]
     """Stage -> id of its run."""
@@ -60,12 +60,12 @@ class TrackedRun:
 
 
 def run_key(job: TrainingJob, model_name: str) -> str:
-    """A digest of what makes two training runs the same one."""
+    """A digest that is equal for two training runs that are the same."""
     return config_digest(
         {
             "stages": stage_digests(job.recipe, dataset_digest(job.dataset)),
             "evaluation": asdict(job.recipe.evaluation),
-            # Of the bundle alone: no stage depends on it.
+            # It affects only the bundle: no stage depends on it.
             "reference": job.recipe.model.reference,
             "recipe": job.recipe.name,
             "tracking": job.tracking_uri,
@@ -75,7 +75,7 @@ def run_key(job: TrainingJob, model_name: str) -> str:
 
 
 def earlier_result(job: TrainingJob, model_name: str, registered: bool) -> TrainingResult | None:
-    """What the same run gave when it was finished before.
+    """The result of the same run if it was finished earlier.
 
     Args:
         registered: whether the result must name a registered version.
@@ -96,7 +96,7 @@ def keep_result(job: TrainingJob, model_name: str, result: TrainingResult) -> No
 
 
 def start_runs(job: TrainingJob, model_name: str) -> TrackedRun:
-    """Start the MLflow runs of a job, or find those that it had before it was interrupted."""
+    """Start the MLflow runs of a job, or find those from before an interruption."""
     key = run_key(job, model_name)
     known = cast(RunRecord, _read(job.output / RUN))
     if known.get("key") != key:
@@ -121,7 +121,7 @@ def _new_runs(job: TrainingJob, model_name: str, key: str) -> RunRecord:
 
 @contextmanager
 def closing_runs(tracked: TrackedRun) -> Iterator[None]:
-    """Close the runs at the end, with what became of them."""
+    """Close the runs with their final status."""
     try:
         yield
     except BaseException as error:

@@ -1,6 +1,6 @@
-"""The losses that look at the decoded picture (LatentSync, section 3.4, stage 2).
+"""The losses on the decoded picture (LatentSync, section 3.4, stage 2).
 
-All networks in here are frozen; gradients only pass through them to the picture.
+All networks here are frozen; gradients only pass through them to the picture.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ class PixelLosses(nn.Module):
     """The parts of a stage's loss that need pixels.
 
     Args:
-        weights: of the parts.
+        weights: weights of the parts.
         syncnet: a frozen sync network; without it there is no `sync`.
         lpips: (n, 3, h, w) twice -> (n,); without it there is no `lpips`.
         trepa: of `load_trepa`; without it there is no `trepa`.
@@ -55,7 +55,7 @@ class PixelLosses(nn.Module):
             syncnet: a frozen sync network; needed where `losses.sync` is not 0.
 
         Raises:
-            UserError: a file of published weights is not there.
+            UserError: a file of published weights is missing.
         """
         weights = config.losses
         lpips = load_lpips(config.lpips_weights, device) if weights.lpips else None
@@ -74,7 +74,7 @@ class PixelLosses(nn.Module):
 
         Args:
             generated: (b, f, 3, h, w) in [-1, 1], with gradient.
-            target: the same shape, what should have come out.
+            target: the same shape; the true pictures.
             mel: (b, 1, 80, 52) sound of the window.
             repaint: (1, 1, h, w), 1 where the network paints.
         """
@@ -96,7 +96,7 @@ class PixelLosses(nn.Module):
 
 
 def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
-    """How little the sync network believes that these mouths make this sound.
+    """The sync loss: how poorly, to the sync network, these mouths match this sound.
 
     Args:
         pixels: (b, f, 3, h, w) in [-1, 1]; scaled bicubically to the sync network's resolution.
@@ -105,14 +105,15 @@ def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
     config = syncnet.config
     if pixels.shape[1] != config.num_frames:
         raise UserError(
-            f"the sync loss needs windows of {config.num_frames} frames, this stage has "
+            f"the sync loss needs windows of {config.num_frames} frames, but this stage has "
             f"{pixels.shape[1]}: set model.num_frames and frame_step accordingly"
         )
     batch, frames = pixels.shape[:2]
     flat = pixels.flatten(0, 1)
     side = config.resolution
     if flat.shape[-1] != side:
-        # Without low-pass, as the published sync network is shown pictures of 512.
+        # Without a low-pass filter, as the published program shows 512-pixel pictures to its
+        # network.
         flat = F.interpolate(flat, (side, side), mode="bicubic", align_corners=False)
     half = lower_half(flat).unflatten(0, (batch, frames))
     vision, audio = syncnet.network(half, mel)
@@ -124,14 +125,14 @@ def load_trepa(weights: str, device: torch.device) -> VideoMAE:
     """The video network that TREPA compares with: a VideoMAE-v2 file or a VideoMAE folder.
 
     Raises:
-        UserError: none is named, or it is not there.
-        ModelFileError: it is damaged or of another network.
+        UserError: no file is named, or it is missing.
+        ModelFileError: it is damaged or belongs to another network.
     """
     return load_videomae(_trepa_file(weights)).to(device)
 
 
 def check_trepa(weights: str) -> None:
-    """Whether `load_trepa` would succeed, without loading the network.
+    """Check that `load_trepa` would succeed, without loading the network.
 
     Raises:
         UserError, ModelFileError: as `load_trepa`.

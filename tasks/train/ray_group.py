@@ -26,9 +26,9 @@ from tasks.train.stages import TrainingJob, run_stages
 
 PROGRESS = "progress.log"
 RAY_FOLDER = ".ray"
-"""What Ray Train writes about a group; of no use once it has ended."""
+"""What Ray Train writes about a group; useless once the group has ended."""
 RESTARTS = 2
-"""How often a worker group may be started anew after it lost a worker."""
+"""How often a worker group may be restarted after it lost a worker."""
 POLL_SECONDS = 0.3
 
 
@@ -58,7 +58,7 @@ class FileReporter:
 
 
 def _train_function(config: Mapping[str, TrainingJob]) -> None:
-    """Runs in every worker."""
+    """Train what remains; runs in every worker."""
     from ray import train
     from ray.train.torch import get_device
 
@@ -80,7 +80,7 @@ def train_with_ray(
     """Train what remains of a job on a local Ray or a cluster.
 
     Args:
-        job: paths must be the same on all machines of a cluster.
+        job: what to train; its paths must be the same on all machines of a cluster.
         workers: processes that train together, one GPU each on CUDA.
         ray_address: of a running cluster; None starts a local one for this call.
         on_line: called with each line of progress.
@@ -101,7 +101,7 @@ def train_with_ray(
         kind, needed = ("GPU", workers) if uses_gpu else ("CPU", workers)
         if available.get(kind, 0) < needed:
             raise UserError(
-                f"{workers} training workers need {needed} {kind}s, Ray has "
+                f"{workers} training workers need {needed} {kind}s, but Ray has "
                 f"{available.get(kind, 0):g}: use fewer workers or a larger cluster"
             )
         cpus = max(1, int(available["CPU"]) // workers) if not uses_gpu else 1
@@ -119,7 +119,7 @@ def _fit_in_background(
     """Wait for the trainer while passing on its lines.
 
     The trainer runs in a thread of its own, because in the main thread it would take
-    over Ctrl-C and end the process as if nothing had been wrong.
+    over Ctrl-C and end the process as if it had succeeded.
     """
     failures: list[BaseException] = []
 
@@ -148,7 +148,7 @@ def _fit_in_background(
 
 
 def _fit(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> None:
-    """Train; a group that lost a worker starts anew, one that raised does not."""
+    """Train; a group that lost a worker is restarted, one that raised is not."""
     from ray.train import TrainingFailedError
 
     for attempt in range(RESTARTS + 1):
@@ -161,9 +161,9 @@ def _fit(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> None:
 
 
 def _lost_a_worker(error: BaseException) -> bool:
-    """Whether a worker's process went, rather than the train function raised.
+    """Whether a worker's process died, as opposed to the train function raising an error.
 
-    Others in the group then raise too, about connections, so one such failure decides.
+    The other workers then raise connection errors, so one such failure decides.
     """
     failures = getattr(error, "worker_failures", {}) or {}
     return any(type(failure).__module__.startswith("ray.") for failure in failures.values())
@@ -183,7 +183,7 @@ def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
             resources_per_worker={"CPU": cpus} | ({"GPU": 1} if uses_gpu else {}),
         ),
         run_config=RunConfig(
-            # Under a name that it knows Ray would look for a state of its own to go on from.
+            # Under a known name Ray would look for a state of its own to resume from.
             name=f"run-{time.time_ns()}",
             storage_path=str(job.output / RAY_FOLDER),
             failure_config=FailureConfig(max_failures=0),
@@ -192,7 +192,7 @@ def _trainer(job: TrainingJob, workers: int, uses_gpu: bool, cpus: int) -> Any:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error that a worker raised for the user, out of Ray's wrapping."""
+    """The error that a worker raised for the user, unwrapped from Ray's."""
 
     for failure in (getattr(error, "worker_failures", None) or {}).values():
         if isinstance(failure, UserError | ModelFileError | OSError):

@@ -30,7 +30,7 @@ from tasks.train.pixel_losses import check_trepa
 from tasks.weights.by_name import weight_file
 
 CODE_VERSION = 2
-"""Raised when a stage's code changes what comes out of the same configuration."""
+"""Raised by one whenever a change to a stage's code changes its result."""
 UPSTREAM = {
     "autoencoder": (),
     "syncnet": (),
@@ -68,7 +68,7 @@ def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
     digests: dict[str, str] = {}
     for name in stage_names(chosen):
         config = asdict(chosen.stage(name))  # type: ignore[arg-type]
-        # How often something is written down changes nothing about what is learned.
+        # How often something is saved does not change what is learned.
         for field in ("checkpoint_every", "log_every"):
             config.pop(field)
         digests[name] = config_digest(
@@ -86,7 +86,7 @@ def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
 
 
 def _model_part(chosen: Recipe, stage: str) -> dict[str, object]:
-    """What a stage uses of the recipe's model."""
+    """The parts of the recipe's model that a stage uses."""
     model = chosen.model
     if stage == "syncnet":
         return {}
@@ -95,7 +95,7 @@ def _model_part(chosen: Recipe, stage: str) -> dict[str, object]:
         return {"autoencoder": parts}
     published = [chosen.autoencoder_weights, chosen.audio_weights]
     used = asdict(model)
-    # Which picture is the reference is decided when something is repainted.
+    # The choice of reference only matters when frames are repainted.
     del used["reference"]
     return {"model": used, "published": published}
 
@@ -104,18 +104,19 @@ def dataset_digest(dataset: Path) -> str:
     """The digest in a dataset's index.
 
     Raises:
-        UserError: there is no dataset at that place.
+        UserError: there is no dataset in that folder.
     """
     return str(read_index(dataset)["digest"])
 
 
 def check(job: TrainingJob) -> None:
-    """Everything that can be known to fail is found before anything starts.
+    """Find everything that is bound to fail before anything starts.
 
     Raises:
-        UserError: device, dataset or a file of published weights is not there, or the dataset's
-            faces are not aligned as the model's.
-        ModelFileError: a file of the weights table is damaged, or the video network's is none.
+        UserError: the device, the dataset or a file of published weights is missing, or the
+            dataset's faces are aligned differently from the model's.
+        ModelFileError: a file of the weights table is damaged, or the video network's file is not
+            one.
     """
     resolve_device(job.device)
     chosen = job.recipe
@@ -134,7 +135,7 @@ def check(job: TrainingJob) -> None:
 
 
 def read_result(job: TrainingJob, stage: str) -> StageResult | None:
-    """What a finished stage measured and how long it took; None when it is not finished."""
+    """What a finished stage measured and how long it took; None if it is not finished."""
     digest = stage_digests(job.recipe, dataset_digest(job.dataset))[stage]
     try:
         done = json.loads((job.output / stage / DONE).read_text(encoding="utf-8"))
@@ -155,7 +156,7 @@ def remaining(job: TrainingJob, stages: Sequence[str] | None = None) -> list[str
 def run_stages(
     job: TrainingJob, worker: Rank, reporter: Reporter, stages: Sequence[str] | None = None
 ) -> None:
-    """Train what remains. Every worker of the run calls this with its own rank."""
+    """Train what remains. Each worker of the run calls this with its own rank."""
     todo = remaining(job, stages)
     digests = stage_digests(job.recipe, dataset_digest(job.dataset))
     stores = Stores(job.dataset)
@@ -172,7 +173,7 @@ def run_stages(
             }
             write_atomic(job.output / name / DONE, json.dumps(done, indent=1))
         if worker.world_size > 1:
-            # The next stage reads this one's files.
+            # The next stage reads the files of this one.
             torch.distributed.barrier()
 
 
@@ -190,13 +191,13 @@ class PrintReporter:
     """Progress on the terminal; curves only in the stages' own files."""
 
     def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
-        """Nothing: `metrics.jsonl` has them."""
+        """Do nothing: `metrics.jsonl` has the points."""
 
     def progress(self, line: str) -> None:
         print(line, flush=True)
 
     def finished(self, stage: str) -> None:
-        """Nothing is kept back that had to be sent."""
+        """Do nothing: no points are buffered."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

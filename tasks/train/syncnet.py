@@ -1,4 +1,4 @@
-"""Training the sync network, and what it reaches on speakers it has never seen.
+"""Training the sync network, and measuring it on speakers it has never seen.
 
 LatentSync's section 3.3: binary cross-entropy on the cosine of two embeddings, positives
 and negatives from the same clip. `FrameSyncNet` learns within minutes on a CPU;
@@ -26,16 +26,16 @@ CURVE_WINDOWS = 128
 
 @dataclass(frozen=True)
 class SyncScores:
-    """How well a sync network tells pairs apart."""
+    """How well a sync network separates pairs."""
 
     accuracy: float
     """Share of pairs on the right side of the threshold."""
     loss: float
-    """Mean binary cross-entropy; ln 2 = 0.693 knows nothing."""
+    """Mean binary cross-entropy; ln 2 = 0.693 is chance."""
 
 
 class SyncObjective(Objective):
-    """Cosine loss of windows with their own and with foreign sound."""
+    """Cosine loss of windows with their own and with other sound."""
 
     def __init__(
         self,

@@ -83,7 +83,7 @@ class BatchLatents:
 
 @torch.no_grad()
 def encode_batch(model: LatentSync, batch: UNetBatch) -> BatchLatents:
-    """What the U-Net is to see of a batch, which is on the model's device."""
+    """The U-Net's inputs for a batch that is on the model's device."""
     clean = model.encode_window(batch.target)
     masked = model.encode_window(model.masked(batch.surroundings))
     reference = model.encode_window(batch.reference)
@@ -92,18 +92,18 @@ def encode_batch(model: LatentSync, batch: UNetBatch) -> BatchLatents:
 
 @dataclass(frozen=True)
 class Denoised:
-    """What the U-Net makes of a batch, with gradient."""
+    """The U-Net's prediction for a batch, with gradient."""
 
     parts: dict[str, Tensor]
-    """The loss' parts by name, each with its weight applied."""
+    """The loss's parts by name, each with its weight applied."""
     prediction: Tensor
     """(b, c, f, r, r) noise or sample, as the model predicts."""
     generated: Tensor | None
-    """(b, f, 3, R, R) decoded one-step estimate; None where no part needs it."""
+    """(b, f, 3, R, R) decoded one-step estimate; None if no part needs it."""
 
     @property
     def total(self) -> Tensor:
-        """What is to be made small."""
+        """The loss to minimise."""
         return torch.stack([each.float() for each in self.parts.values()]).sum()
 
 
@@ -115,7 +115,7 @@ def denoise(
     noise: Tensor,
     timesteps: Tensor,
 ) -> Denoised:
-    """Put noise on the target, let the U-Net find it, and measure the loss.
+    """Add noise to the target, let the U-Net predict it, and measure the loss.
 
     Args:
         noise: (b, c, f, r, r).
@@ -143,7 +143,7 @@ def denoise(
 def latent_weights(losses: LossWeights, keep: Tensor, batch: UNetBatch) -> Tensor:
     """How much each latent cell counts, (b, 1, f, h, w) with a mean of 1.
 
-    Cells that are kept count 1, or 0 where the surroundings are of another moment and cannot be
+    Kept cells count 1, or 0 where the surroundings are from another moment and cannot be
     known; repainted cells count `inside`, those around the mouth `mouth`.
 
     Args:
@@ -169,10 +169,10 @@ def mouth_cells(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def choose_trained(unet: nn.Module, what: str) -> int:
-    """Let just those weights learn that a recipe names; returns how many numbers they are.
+    """Make only the weights trainable that a recipe names; returns how many numbers they hold.
 
     Args:
-        what: see `UNetConfig.trains`.
+        what: a value of `UNetConfig.trains`.
     """
     marks = {
         "all": ("",),
@@ -226,7 +226,7 @@ def run(stage: StageContext) -> dict[str, float]:
 
 
 def _last_point(folder: Path) -> dict[str, float]:
-    """The end of the stage's curve: means over its last tenth."""
+    """Means over the last tenth of the stage's curve."""
     try:
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

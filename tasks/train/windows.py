@@ -1,4 +1,4 @@
-"""Which frames of which clip: windows for training, drawn by position and not by history."""
+"""Windows for training: which frames of which clip, drawn by position and not by history."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 def rng_for(seed: int, step: int, index: int = 0) -> np.random.Generator:
     """Random numbers of one sample of one step.
 
-    A run that is resumed at a step draws what an undisturbed run would have drawn.
+    A run that resumes at a step draws what an uninterrupted run would have drawn.
     """
     return np.random.default_rng([seed, step, index])
 

@@ -73,7 +73,7 @@ def test_without_a_speaker_the_largest_is_chosen_and_it_is_said(
     hear(monkeypatch, sound(loudness(FRAMES, 9), 9))
     chosen = choose_person(scan, parse_face("auto"), VIDEO)
     assert chosen.person == 0
-    assert "nobody's lips follow the video's own sound" in chosen.note
+    assert "nobody's lips clearly follow the video's own sound" in chosen.note
 
     def silent(*_: object, **__: object) -> np.ndarray:
         raise SourceError(Reason.NO_AUDIO, "no audio stream")
@@ -106,8 +106,8 @@ def test_a_number_and_a_point_choose_the_same_person(
     ("face", "said"),
     [
         ("3", "--face 3: only 2 people were seen in the part of the video that is shown"),
-        ("5000,50@2", "no face is there; at that moment there is number 1 at"),
-        ("500,50@11", "10.00 s of the video are shown, give an earlier moment"),
+        ("5000,50@2", "there is no face; at that moment there is number 1 at"),
+        ("500,50@11", "only 10.00 s of the video are shown, choose an earlier moment"),
     ],
 )
 def test_nobody_there_is_a_sentence_with_what_is(

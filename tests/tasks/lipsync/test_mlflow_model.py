@@ -40,7 +40,7 @@ def test_every_row_is_lip_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         {"video": "a.mp4", "audio": "a.wav", "output": "o.mp4", "frames": 50, "faces_found": 48}
     ]
     assert calls == [(Path("a.mp4"), Path("a.wav"), Path("o.mp4"), bundle, {"steps": 4})]
-    with pytest.raises(ValueError, match="it lacks"):
+    with pytest.raises(ValueError, match="are missing"):
         model.predict(context(bundle, ""), table[["video"]], None)
 
 

@@ -140,7 +140,7 @@ def test_what_somebody_else_put_there_is_not_touched(tmp_path: Path) -> None:
     theirs = tmp_path / ".out.mp4.parts"
     theirs.mkdir()
     (theirs / "diary.txt").write_text("mine")
-    with pytest.raises(UserError, match="something else is there"), Parts(tmp_path / "out.mp4", ()):
+    with pytest.raises(UserError, match="else has that name"), Parts(tmp_path / "out.mp4", ()):
         pass
     assert (theirs / "diary.txt").read_text() == "mine"
 

@@ -31,10 +31,10 @@ def result(length: str, video_s: float, speech_s: float) -> LipSyncResult:
         ("auto", 3.0, 1.0, "3.0 s of video for 1.0 s of speech: the video was cut where the"),
         ("auto", 1.0, 3.0, "1.0 s of video for 3.0 s of speech: played back and forth until"),
         ("loop", 1.0, 3.0, "1.0 s of video for 3.0 s of speech: played again and again until"),
-        ("hold", 1.0, 3.0, "1.0 s of video for 3.0 s of speech: it stands still at its end"),
+        ("hold", 1.0, 3.0, "1.0 s of video for 3.0 s of speech: frozen at its last frame"),
         ("cut", 1.0, 3.0, "1.0 s of video for 3.0 s of speech: the speech was cut where the"),
         ("cut", 3.0, 1.0, "3.0 s of video for 1.0 s of speech: the video was cut where the"),
-        ("keep", 3.0, 1.0, "3.0 s of video for 1.0 s of speech: behind the speech the video"),
+        ("keep", 3.0, 1.0, "3.0 s of video for 1.0 s of speech: after the speech the video"),
         ("keep", 1.0, 3.0, "1.0 s of video for 3.0 s of speech: the speech was cut where the"),
     ],
 )

@@ -360,6 +360,6 @@ def test_behind_the_speech_the_video_stays_as_it_was_with_its_own_sound(
     assert heard[2000:14000].mean() == pytest.approx(0.4, abs=0.03)
     assert heard[18000:30000].mean() == pytest.approx(-0.2, abs=0.03)
     assert result.notes == (
-        "2.0 s of video for 1.0 s of speech: behind the speech the video stays as it was, with its "
+        "2.0 s of video for 1.0 s of speech: after the speech the video stays as it was, with its "
         "own sound",
     )

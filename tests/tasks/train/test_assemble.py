@@ -73,7 +73,7 @@ def test_motion_modules_that_a_stage_has_not_are_said_to_be_left(
     theirs = entries(published)
     left = theirs.keys() - target.unet.state_dict().keys()
     assert left
-    assert note.startswith(f"{len(left)} entries of motion modules in {published}")
+    assert note.startswith(f"{len(left)} motion-module entries in {published}")
     for name, value in target.unet.state_dict().items():
         assert torch.equal(value, theirs[name]), name
 
@@ -91,7 +91,7 @@ def test_stage_2_takes_the_published_motion_modules(published: Path, tmp_path: P
     stage = second_stage(tmp_path, published, learned)
     (note,) = start_weights(stage, stage.recipe.stage2, target)
     motion = [name for name in target.unet.state_dict() if "motion_modules." in name]
-    assert note == f"{len(motion)} entries of motion modules are those of {published}"
+    assert note == f"{len(motion)} motion-module entries are from {published}"
     for name, value in target.unet.state_dict().items():
         expected = theirs[name] if name in motion else learned.unet.state_dict()[name]
         assert torch.equal(value, expected), name
@@ -119,7 +119,7 @@ def test_motion_modules_of_another_size_are_refused(published: Path, tmp_path: P
     content["state_dict"][key] = torch.zeros(1)
     torch.save(content, published)
     stage = second_stage(tmp_path, published, model("stage1"))
-    with pytest.raises(ModelFileError, match=r"latentsync_unet\.pt are of another size: 1 entr"):
+    with pytest.raises(ModelFileError, match=r"latentsync_unet\.pt have another size: 1 entr"):
         start_weights(stage, stage.recipe.stage2, model("stage2"))
 
 

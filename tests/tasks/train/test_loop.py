@@ -177,7 +177,7 @@ def test_progress_says_how_far_and_how_long(tmp_path: Path) -> None:
 def test_a_network_without_anything_to_train_is_refused(tmp_path: Path) -> None:
     toy = Toy()
     toy.network.requires_grad_(False)
-    with pytest.raises(ValueError, match="no weight that may be trained"):
+    with pytest.raises(ValueError, match="no weights to train"):
         run(toy, tmp_path, config())
 
 

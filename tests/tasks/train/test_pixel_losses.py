@@ -213,7 +213,7 @@ def test_pictures_of_another_size_are_scaled_for_the_sync_network(syncnet: Loade
     flat = torch.zeros(1, 16, 3, 64, 64) + torch.linspace(-1, 1, 16).view(1, 16, 1, 1, 1)
     large = torch.zeros(1, 16, 3, 128, 128) + torch.linspace(-1, 1, 16).view(1, 16, 1, 1, 1)
     torch.testing.assert_close(sync_loss(syncnet, flat, mel), sync_loss(syncnet, large, mel))
-    with pytest.raises(UserError, match="windows of 16 frames, this stage has 4"):
+    with pytest.raises(UserError, match="windows of 16 frames, but this stage has 4"):
         sync_loss(syncnet, flat[:, :4], mel)
 
 
