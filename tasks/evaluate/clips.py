@@ -1,4 +1,4 @@
-"""The frozen list of test clips: which they are, and whose speech each one is given."""
+"""The frozen list of test clips: which they are, and whose speech each one gets."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ from datasets.store.atomic import write_atomic
 
 Kind = Literal["reconstruction", "cross"]
 KINDS: tuple[Kind, ...] = ("reconstruction", "cross")
-"""Videos of each clip: with its own speech, and with that of another one."""
+"""Videos of each clip: with its own speech, and with another clip's."""
 MIN_FRAMES = 48
-"""A search over +-15 frames needs windows on either side."""
+"""Fewest frames of a clip: a search over +-15 frames needs windows on either side."""
 CLIP_LIST = "clips.json"
 
 
@@ -29,37 +29,37 @@ class ChosenClip:
     clip_id: str
     speaker: str
     frames: int
-    """How many of its frames are used, from the first one on."""
+    """How many of its frames are used, starting with the first."""
     driver: str
     """The clip whose speech it is given in the cross videos; the clip itself, with its
     sound turned by half its length, when there is no other."""
     cross_frames: int
-    """Frames of the cross video: no more than the driver has."""
+    """Frames of the cross video, no more than the driver has."""
 
 
 @dataclass(frozen=True)
 class ClipList:
-    """The clips, and what must be known about them to compare numbers."""
+    """The clips, and what one must know about them to compare numbers."""
 
     clips: tuple[ChosenClip, ...]
     split: str
-    """test; train when the dataset has no test speakers."""
+    """`test`, or `train` if the dataset has no test speakers."""
     digest: str
-    """Of the choice and of what the clips contain."""
+    """Digest of the choice and of the clips' content."""
 
     @property
     def note(self) -> str:
-        """What every label must add; empty in the usual case."""
+        """What to append to every label; empty in the usual case."""
         return "" if self.split == "test" else " on TRAINING clips (no speaker is held out)"
 
     @property
     def title(self) -> str:
-        """What lines of progress begin with."""
+        """The beginning of lines of progress."""
         return "evaluation" if self.split == "test" else "evaluation on TRAINING clips"
 
     @property
     def turned(self) -> bool:
-        """Whether the speech of the cross videos is the clip's own, since there is no other."""
+        """Whether the cross videos use the clip's own speech, since there is no other."""
         return any(clip.driver == clip.clip_id for clip in self.clips)
 
     @property
@@ -74,17 +74,17 @@ class ClipList:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences that whoever reads the numbers must know; none in the usual case."""
+        """Sentences that every reader of the numbers must know; empty in the usual case."""
         found = []
         if self.split != "test":
             found.append(
                 "the dataset has no test split, so these are TRAINING clips: the numbers say "
-                "nothing about speakers that the model has not seen; add videos of more speakers"
+                "nothing about speakers the model has not seen; add videos of more speakers"
             )
         if self.turned:
             found.append(
                 f"cross audio is the clip's {self._own_speech}: two or more clips are needed for "
-                "the speech of another one"
+                "another clip's speech"
             )
         return tuple(found)
 
@@ -98,29 +98,29 @@ def open_test_clips(dataset: Path, resolution: int, crop: str) -> tuple[ClipStor
         crop: name of their alignment.
 
     Raises:
-        UserError: there is no dataset, it has no clip, or its faces are aligned otherwise.
+        UserError: there is no dataset, it has no clips, or its faces are aligned differently.
     """
     everything = ClipStore(dataset, memory_bytes=0)
     check_crop(dataset, everything.index, crop)
     split = "test" if any(clip.split == "test" for clip in everything.clips) else "train"
-    # Each clip is decoded once, so none is kept for another time.
+    # Each clip is decoded once, so none is kept in memory.
     return ClipStore(dataset, split=split, resolution=resolution, memory_bytes=0), split
 
 
 def freeze(
     store: ClipStore, split: str, count: int, frames_per_clip: int, wanted: list[str] | None = None
 ) -> ClipList:
-    """Choose clips by a hash of their ids, so that the choice does not follow their order.
+    """Choose clips by a hash of their ids, so that the choice does not depend on their order.
 
     Args:
         store: clips of one split.
         split: its name.
-        count: clips at most.
-        frames_per_clip: frames of each at most.
+        count: most clips to choose.
+        frames_per_clip: most frames to use of each.
         wanted: ids of an earlier list to use instead of choosing.
 
     Raises:
-        UserError: no clip is long enough, or a wanted one is not there.
+        UserError: no clip is long enough, or a wanted one is missing.
     """
     usable = {clip.clip_id: clip for clip in store.clips if clip.num_frames >= MIN_FRAMES}
     if not usable:
@@ -131,7 +131,7 @@ def freeze(
     missing = [clip_id for clip_id in wanted or [] if clip_id not in usable]
     if missing:
         raise UserError(
-            f"{len(missing)} clips of the list are not in the {split} split, the first is "
+            f"{len(missing)} clips of the list are not in the {split} split, the first being "
             f"{missing[0]}: use the dataset that the list was made for"
         )
     names = wanted or sorted(usable, key=_rank)[:count]
@@ -145,7 +145,7 @@ def _rank(clip_id: str) -> str:
 
 
 def _with_driver(chosen: list[Clip], index: int, frames_per_clip: int) -> ChosenClip:
-    """The next clip of another speaker drives; the next of all when there is but one."""
+    """The next clip of another speaker drives; with only one speaker, simply the next clip."""
     clip = chosen[index]
     others = chosen[index + 1 :] + chosen[:index]
     foreign = [other for other in others if other.speaker != clip.speaker]
@@ -158,7 +158,7 @@ def _with_driver(chosen: list[Clip], index: int, frames_per_clip: int) -> Chosen
 
 @dataclass(frozen=True, eq=False)
 class OpenClip:
-    """A clip of the list with all that is generated from it, compared with it and shown of it."""
+    """A clip of the list, with the data needed to generate from it, compare with it and show it."""
 
     chosen: ChosenClip
     frames: np.ndarray
@@ -166,16 +166,16 @@ class OpenClip:
     landmarks: np.ndarray
     """float32 (frames, 478, 2) in pixels of R."""
     speech: np.ndarray
-    """Its own, float32 (samples,) at 16 kHz, of the whole clip."""
+    """The speech of the whole clip, float32 (samples,) at 16 kHz."""
     driving: np.ndarray
     """The speech of its cross video, float32 (cross_frames * 640,)."""
 
     def heard(self, kind: Kind) -> np.ndarray:
-        """The speech that a kind of video is generated from, judged with and shown with."""
+        """The speech that a kind of video is generated from, judged by and shown with."""
         return self.driving if kind == "cross" else self.speech
 
     def length(self, kind: Kind) -> int:
-        """Frames of a kind of video."""
+        """Number of frames of a kind of video."""
         return self.chosen.cross_frames if kind == "cross" else self.chosen.frames
 
 
@@ -192,7 +192,7 @@ def open_clip(store: ClipStore, chosen: ChosenClip) -> OpenClip:
         driving = store.audio(chosen.driver)
     return OpenClip(
         chosen,
-        # A copy of our own: torch warns about arrays that it may not write to.
+        # A copy, since torch warns about read-only arrays.
         np.array(store.frames(chosen.clip_id)[: chosen.frames]),
         store.landmarks(chosen.clip_id)[: chosen.frames],
         speech,
@@ -201,7 +201,7 @@ def open_clip(store: ClipStore, chosen: ChosenClip) -> OpenClip:
 
 
 def _digest(store: ClipStore, clips: tuple[ChosenClip, ...]) -> str:
-    """Over ids, lengths, drivers and the sound and landmarks of the clips."""
+    """Digest of the clips' ids, lengths, drivers, sound and landmarks."""
     total = hashlib.sha256()
     for clip in clips:
         total.update(repr(clip).encode())
@@ -211,7 +211,7 @@ def _digest(store: ClipStore, clips: tuple[ChosenClip, ...]) -> str:
 
 
 def write_clip_list(path: Path, test_set: ClipList) -> None:
-    """Keep the list for people and for later evaluations on the same clips."""
+    """Write the list, for people and for later evaluations on the same clips."""
     content = {
         "split": test_set.split,
         "digest": test_set.digest,
@@ -221,13 +221,13 @@ def write_clip_list(path: Path, test_set: ClipList) -> None:
 
 
 def read_clip_list(path: Path) -> list[str]:
-    """The ids of an earlier list.
+    """Read the ids of an earlier list.
 
     Raises:
-        UserError: the file is none.
+        UserError: the file is not such a list.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return [str(clip["clip_id"]) for clip in content["clips"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no list of clips ({error}): give a clips.json") from error
+        raise UserError(f"{path} is not a list of clips ({error}): give a clips.json") from error

@@ -11,16 +11,16 @@ from datasets.faces.points import INNER_LIPS, OUTER_LIPS
 
 LIPS = OUTER_LIPS + INNER_LIPS
 STILL = (33, 133, 362, 263, 168, 6, 197, 195)
-"""FaceMesh points that speech does not move: corners of the eyes and ridge of the nose."""
+"""FaceMesh points that speech does not move: corners of the eyes and bridge of the nose."""
 BORDER = 0.35
-"""Added around an aligned face, as a share of its side, before the face is looked for:
+"""Margin added around an aligned face, as a share of its side, before the face is detected:
 detectors expect some room around a head."""
 DETECTION_SIDE = 320
-"""Side of the picture in which the face is looked for."""
+"""Side of the picture in which the face is detected, pixels."""
 
 
 class ClipScores(TypedDict):
-    """What was measured of one clip, as `details.json` has it."""
+    """The measurements of one clip, as in `details.json`."""
 
     clip_id: str
     values: dict[str, float | None]
@@ -52,11 +52,11 @@ def landmarks_of(frames: np.ndarray, detector: FaceDetector) -> tuple[np.ndarray
 
     Args:
         frames: uint8 (t, R, R, 3).
-        detector: looks for the face.
+        detector: finds the face.
 
     Returns:
-        float32 (t, 478, 2) in pixels of R, in between where no face was found, and the
-        share of frames in which it was. Without any face: NaN and 0.
+        float32 (t, 478, 2) in pixels of R, interpolated where no face was found, and the
+        share of frames with a face. Without any face: NaN and 0.
     """
     side = frames.shape[1]
     margin = round(BORDER * side)
@@ -78,10 +78,10 @@ def landmarks_of(frames: np.ndarray, detector: FaceDetector) -> tuple[np.ndarray
 
 
 def landmark_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """LMD: mean distance of the lips' landmarks in percent of the distance of the eyes.
+    """LMD: mean distance of the lips' landmarks in percent of the distance between the eyes.
 
-    Both faces are first moved so that their eyes and noses coincide: the number is about
-    the mouth and not about where the head was found.
+    Both faces are first moved so that their eyes and noses coincide: the number describes
+    the mouth and not where the head was found.
 
     Args:
         first: (t, 478, 2) landmarks.

@@ -25,11 +25,11 @@ from tasks.registry.metric import Metric
 COLUMNS = 10
 """Frames per row of a contact sheet."""
 SheetRow = tuple[str, str, np.ndarray]
-"""Name of the clip, what the row shows, and uint8 (columns, h, w, 3)."""
+"""Name of the clip, description of the row, and uint8 (columns, h, w, 3)."""
 
 
 def sheet_frames(frames: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
-    """The frames of a row of a contact sheet, evenly spread over (t, h, w, 3); a copy, which
+    """Frames for a row of a contact sheet, evenly spread over (t, h, w, 3); a copy, which
     does not keep the video."""
     return frames[np.linspace(0, len(frames) - 1, columns).astype(int)]
 
@@ -38,7 +38,7 @@ def contact_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
     """Frames of several videos, one row each.
 
     Args:
-        path: of the PNG.
+        path: the PNG to write.
         rows: equally many frames each.
     """
     columns = len(rows[0][2])
@@ -67,10 +67,10 @@ def evaluation_page(
     """Distances over shifts of the sound, and the numbers of each clip.
 
     Args:
-        path: of the PNG.
+        path: the PNG to write.
         metrics: what `evaluate` returns.
         details: what `Scores.add` returned for each clip.
-        heading: which clips these are; empty: how many.
+        heading: which clips these are; if empty, how many.
     """
     figure, axes = new_figure(11, 6.6, 2, 2)
     _distances(axes[0, 0], metrics, details)
@@ -107,7 +107,7 @@ def _distances(axis: Any, metrics: dict[str, Metric], details: Sequence[ClipScor
 
 
 def _no_value(axis: Any, entry: Metric | None) -> None:
-    """Say so, and why, in the place of axes that would show nothing."""
+    """Write the reason in place of axes that would show nothing."""
     reason = entry.get("reason", "") if entry else ""
     text = "\n".join(["no value for any clip", *textwrap.wrap(reason, PANEL_WIDTH)])
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=9)
@@ -138,7 +138,7 @@ def _per_clip(
 
 
 def _clip_axis(axis: Any, count: int) -> None:
-    """Clips by their number, also a single one."""
+    """Label clips by number, even a single one."""
     axis.set_xlabel("clip", fontsize=8)
     axis.set_xlim(-0.6, count - 0.4)
     axis.set_xticks(range(count) if count <= 12 else [])

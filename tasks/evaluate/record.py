@@ -1,6 +1,6 @@
 """An evaluation in MLflow, and whose sync network judges.
 
-Two models' Sync-C compare only when the same network judged both. Without syncnet_v2 that
+Two models' Sync-C can be compared only if the same network judged both. Without syncnet_v2 that
 is the one that judged the champion; a first model is judged by its own.
 """
 
@@ -19,7 +19,7 @@ from tasks.weights.bundle import is_outdated
 
 def find_judge(registry: Registry, model_name: str) -> str:
     """The model whose sync network judged the champion; empty when there is no champion, or one
-    with another mask or crop than this release has."""
+    with a different mask or crop from this release's."""
     number = registry.alias(model_name, CHAMPION)
     if number is None:
         return ""
@@ -47,8 +47,8 @@ def with_judge(config: EvaluationConfig, model_name: str, uri: str) -> tuple[Eva
 
 
 def make_table(metrics: Mapping[str, Metric]) -> list[dict[str, object]]:
-    """The metrics as rows: metric, value, n, measured by, and why there is no value where one
-    lacks it."""
+    """The metrics as rows: metric, value, n, measured by, and why a value is missing if one
+    is."""
     rows: list[dict[str, object]] = [
         {
             "metric": name,
@@ -71,13 +71,13 @@ def log_evaluation(
     experiment: str,
     version: ModelVersion | None = None,
 ) -> str:
-    """A run of its own with numbers, labels and pictures.
+    """Record a run of its own with numbers, labels and pictures.
 
     Args:
         evaluation: content of `evaluation.json`.
         output: its folder.
-        uri: of the store.
-        experiment: of the run: the model's name.
+        uri: MLflow's store.
+        experiment: the model's name.
         version: the registered version that was evaluated; its training run is the parent.
 
     Returns:

@@ -51,7 +51,7 @@ DETAILS = "details.json"
 CONTACT_SHEET = "contact_sheet.png"
 PLOTS = "plots.png"
 WORK = ".generated"
-"""Frames that are not judged yet; hidden, since whatever lies there goes."""
+"""Folder of frames that are not judged yet; hidden, since its content is deleted."""
 SHEET_CLIPS = 6
 """Clips on the contact sheet."""
 
@@ -59,17 +59,19 @@ Line = Callable[[str], None]
 
 
 def read_evaluation(output: Path) -> Evaluation:
-    """What `evaluate` wrote: metrics, clips, configuration and digests.
+    """Read what `evaluate` wrote: metrics, clips, configuration and digests.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no evaluation.
     """
     try:
         content = json.loads((output / EVALUATION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{output} holds no evaluation: run evaluate_latentsync first") from error
+        raise UserError(
+            f"{output} does not hold an evaluation: run evaluate_latentsync first"
+        ) from error
     if not isinstance(content, dict) or "metrics" not in content:
-        raise UserError(f"{output / EVALUATION} is no evaluation: delete it and run again")
+        raise UserError(f"{output / EVALUATION} is not an evaluation: delete it and run again")
     return cast(Evaluation, content)
 
 
@@ -83,28 +85,29 @@ def evaluate(
 ) -> Evaluation:
     """Generate, measure, and write videos, plots and `evaluation.json` to `output`.
 
-    When the same was done before, the evaluation is read back.
+    If the same evaluation was done before, its result is read back.
 
     Args:
         bundle_dir: a trained bundle.
         dataset: folder with `index.json`.
         output: folder of the results.
-        config: which clips and how.
+        config: which clips to use, and how.
         device: cpu, cuda, cuda:N or mps.
-        progress: told in lines how far it is.
+        progress: called with lines of progress.
 
     Returns:
         What `evaluation.json` holds.
 
     Raises:
-        UserError: no usable clip, or a file of weights is missing.
+        UserError: there is no usable clip, or a file of weights is missing.
         ModelFileError: the bundle or weights are damaged.
     """
 
     say = progress or (lambda line: None)
     began = time.monotonic()
     about = read_bundle(bundle_dir)
-    # By its name, since numbers of faces that show their own mouth compare with no others.
+    # Resolved to a name: numbers made with a face's own mouth as reference compare only among
+    # themselves.
     config = replace(config, reference=config.reference or about["reference"])
     check_reference(config.reference)
     store, split = open_test_clips(dataset, int(about["resolution"]), about["crop"])
@@ -116,7 +119,7 @@ def evaluate(
     for warning in tests.warnings:
         say(f"{tests.title}: {warning}")
     if (done := _read_finished(output, protocol, model)) is not None:
-        say(f"{tests.title}: {len(tests.clips)} clips were done before, nothing has changed")
+        say(f"{tests.title}: {len(tests.clips)} clips are already done, and nothing has changed")
         return done
     output.mkdir(parents=True, exist_ok=True)
     (output / EVALUATION).unlink(missing_ok=True)
@@ -124,7 +127,7 @@ def evaluate(
     key = config_digest({"tests": tests.digest, "model": model, "config": _settings(config)})
     work = _make_work_folder(output, key)
     with FaceMeshDetector(max_faces=1) as detector:
-        # Before the hours of generating: a file that is no judge is a mistake to hear of now.
+        # Before hours of generating: a file that is not a judge must be reported now.
         place = resolve_device(device)
         scores = Scores(judge_bundle, config, place, tests, detector)
 
@@ -186,7 +189,7 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
 
 
 def _read_finished(output: Path, protocol: str, model: str) -> Evaluation | None:
-    """The evaluation of the same model by the same protocol."""
+    """The earlier evaluation of the same model by the same protocol, if there is one."""
     try:
         content = read_evaluation(output)
     except UserError:
@@ -196,7 +199,7 @@ def _read_finished(output: Path, protocol: str, model: str) -> Evaluation | None
 
 
 def _make_work_folder(output: Path, key: str) -> Path:
-    """Where generated frames are kept; those of another model or setting are removed."""
+    """The folder for generated frames; those of another model or setting are removed."""
     folder = output / WORK / key[:16]
     for other in (output / WORK).glob("*"):
         if other != folder:
@@ -208,13 +211,13 @@ def _make_work_folder(output: Path, key: str) -> Path:
 class GeneratedFrames:
     """The videos of all clips as arrays, kept in a folder until they are judged.
 
-    The model is loaded when the first frames are missing and let go with the last ones.
+    The model is loaded when frames are first missing and released after the last ones.
 
     Args:
-        folder: of this model and these settings; what lies there is taken up.
+        folder: that of this model and these settings; frames in it are used again.
         tests: the frozen list.
-        load: gives the model.
-        say: told of what was generated.
+        load: loads the model.
+        say: called with lines about what was generated.
     """
 
     def __init__(
@@ -230,12 +233,12 @@ class GeneratedFrames:
         return self.folder / f"{number:03d}-{kind}.npy"
 
     def video(self, number: int, clip: OpenClip, kind: Kind) -> np.ndarray:
-        """uint8 (t, R, R, 3): read where it is there, else generated.
+        """uint8 (t, R, R, 3): read if it exists, otherwise generated.
 
         Args:
-            number: of the clip in the list.
+            number: index of the clip in the list.
             clip: the clip.
-            kind: which of its videos.
+            kind: which of its videos to make.
         """
         path = self._path(number, kind)
         if path not in self._missing:
@@ -259,7 +262,7 @@ class GeneratedFrames:
 def generate(
     generator: Any, frames: np.ndarray, audio: np.ndarray, landmarks: np.ndarray
 ) -> np.ndarray:
-    """A whole clip of aligned faces with new lips, uint8 (t, R, R, 3), made as in lip-sync.
+    """Repaint the lips of a whole clip of aligned faces, uint8 (t, R, R, 3), as in lip-sync.
 
     Args:
         generator: a `FaceGenerator`.
@@ -287,10 +290,10 @@ def evaluate_clips(
     output: Path,
     say: Line,
 ) -> tuple[list[ClipScores], list[SheetRow]]:
-    """Generate, measure and draw one clip after the other.
+    """Generate, measure and draw one clip after another.
 
     Returns:
-        What was measured of each, and rows for the contact sheet.
+        The measurements of each, and rows for the contact sheet.
     """
     details: list[ClipScores] = []
     rows: list[SheetRow] = []
@@ -306,7 +309,7 @@ def evaluate_clips(
 def _evaluate_clip(
     number: int, clip: OpenClip, generated: GeneratedFrames, scores: Scores, output: Path
 ) -> tuple[ClipScores, list[SheetRow]]:
-    """One clip; nothing of its frames is held afterwards but what the contact sheet shows."""
+    """Process one clip; afterwards only the frames on the contact sheet are held."""
     name = clip.chosen.clip_id
     videos = {kind: generated.video(number, clip, kind) for kind in KINDS}
     found = scores.add(clip, videos["reconstruction"], videos["cross"])
@@ -321,10 +324,10 @@ def write_video(path: Path, frames: np.ndarray, audio: np.ndarray, scratch: Path
     """Write a video with sound.
 
     Args:
-        path: of the mp4.
+        path: the mp4 to write.
         frames: uint8 (t, R, R, 3) at 25 fps.
-        audio: float32 (samples,) at 16 kHz; what is longer than the frames is left out.
-        scratch: folder for what is needed meanwhile.
+        audio: float32 (samples,) at 16 kHz; anything after the last frame is left out.
+        scratch: folder for temporary files.
     """
     path.parent.mkdir(exist_ok=True)
     sound = scratch / "sound.flac"

@@ -29,9 +29,9 @@ from tasks.weights.lpips import load_lpips, lpips
 WINDOW = 16
 """Frames per video that FVD looks at."""
 MIN_FACES = 0.5
-"""Share of frames with a face below which landmarks of a clip say nothing."""
+"""Share of frames with a face below which a clip's landmarks mean nothing."""
 MIN_SPEECH = 46
-"""Frames of speech under which its course says nothing: the search alone spans 31."""
+"""Frames of speech below which its course means nothing: the search alone spans 31."""
 
 
 class _Frechet:
@@ -43,12 +43,12 @@ class _Frechet:
         self.fake = GaussianStatistics(extractor.dim)
 
     def add(self, real: np.ndarray, fake: np.ndarray) -> None:
-        """Equally many frames (n, h, w, 3) or windows (n, t, h, w, 3) of either kind."""
+        """Add equally many real and generated frames (n, h, w, 3) or windows (n, t, h, w, 3)."""
         self.real.update(self.extractor(real))
         self.fake.update(self.extractor(fake))
 
     def result(self, note: str, things: str) -> Metric:
-        """The distance; `things` is what was compared, in the plural."""
+        """The distance; `things` names what was compared, in the plural."""
         count = min(self.real.count, self.fake.count)
         label = self.extractor.label + note + few_samples(count, self.extractor.dim)
         if count < 2:
@@ -58,17 +58,17 @@ class _Frechet:
 
 
 class Scores:
-    """Takes in one clip after the other.
+    """Measures one clip after another.
 
     Args:
-        judge_bundle: whose sync network judges where there is no syncnet_v2.
-        config: of the evaluation.
-        device: where networks run.
+        judge_bundle: bundle whose sync network judges if there is no syncnet_v2.
+        config: configuration of the evaluation.
+        device: device for the networks.
         tests: the frozen list.
         detector: finds the faces whose mouths are judged.
 
     Raises:
-        UserError: a file of weights is not there.
+        UserError: a file of weights is missing.
         ModelFileError: it is damaged.
     """
 
@@ -84,7 +84,8 @@ class Scores:
             return weight_file(name) if name else None
 
         self.judge = load_sync_judge(config.syncnet_weights, judge_bundle, device)
-        # syncnet_v2 gives distances only: whether a window is in sync says the bundle's own.
+        # syncnet_v2 gives only distances: the bundle's own network says whether a window is in
+        # sync.
         own = judge_bundle / "syncnet"
         self.classifier = self.judge
         if config.stable_syncnet_weights:
@@ -102,18 +103,18 @@ class Scores:
         self.note, self.cross = tests.note, tests.cross
         self.rows: list[dict[str, float]] = []
         self.reasons: dict[str, str] = {}
-        """Of numbers that a clip has not: the last clip's, since all are usually alike."""
+        """Reasons for missing numbers: those of the last clip, since they are usually all alike."""
 
     def add(self, clip: OpenClip, reconstruction: np.ndarray, cross: np.ndarray) -> ClipScores:
         """Measure one clip.
 
         Args:
             clip: the real frames and sound.
-            reconstruction: uint8 (frames, R, R, 3), with its own speech.
-            cross: uint8 (cross_frames, R, R, 3), with another one's.
+            reconstruction: uint8 (frames, R, R, 3), with the clip's own speech.
+            cross: uint8 (cross_frames, R, R, 3), with another clip's speech.
 
         Returns:
-            What was found for this clip, as JSON.
+            The measurements of this clip, ready for JSON.
         """
         real, own, foreign = clip.frames, clip.speech, clip.driving
         row: dict[str, float] = {}
@@ -142,7 +143,7 @@ class Scores:
         return {"clip_id": clip.chosen.clip_id, "values": values, "distances": distances}
 
     def _sync_reasons(self, row: dict[str, float], kind: str, frames: int) -> None:
-        """Why the sync networks found nothing for a clip of so many frames."""
+        """Why the sync networks found nothing for a clip of a given length."""
         judges = {
             "sync_c": self.judge,
             "sync_d": self.judge,
@@ -209,7 +210,7 @@ class Scores:
             self.reasons[f"mouth_offset_{name}"] = self.reasons[f"mouth_z_{name}"] = reason
 
     def _sets(self, real: np.ndarray, fake: np.ndarray) -> None:
-        """Add equally many frames and windows of this clip to either side."""
+        """Add equally many real and generated frames and windows of this clip."""
         real = real[: len(fake)]
         frames = max(1, self.fid.limit // self.count)
         chosen = np.unique(np.linspace(0, len(fake) - 1, min(frames, len(fake))).astype(int))

@@ -1,9 +1,9 @@
 """Structural similarity of pictures (Wang et al., 2004), by torch.
 
-Same as scikit-image's with Gaussian weights (sigma 1.5, 11 x 11), but fast for many
+The same as scikit-image's with Gaussian weights (sigma 1.5, 11 x 11), but fast for many
 frames and with the map kept, so that only the repainted part of a face can be judged.
-torchmetrics has the map, too, but convolves in two dimensions (three times the time) and loses
-digits in float32: up to 8e-4 on bright even pictures, where this loses 1e-4.
+torchmetrics has the map as well, but convolves in two dimensions (three times slower) and loses
+precision in float32: up to 8e-4 on bright uniform pictures, where this loses 1e-4.
 """
 
 import numpy as np
@@ -47,7 +47,7 @@ def ssim_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         second: the same shape.
 
     Returns:
-        float32 (n, h - 10, w - 10), mean over the channels, at most 1 but for rounding.
+        float32 (n, h - 10, w - 10), mean over the channels, at most 1 apart from rounding.
 
     Raises:
         ValueError: the shapes differ or are smaller than the window.
@@ -79,10 +79,10 @@ def ssim(first: np.ndarray, second: np.ndarray, *masks: np.ndarray) -> np.ndarra
         masks: bool (h, w); only windows centred on true pixels count.
 
     Returns:
-        float32 (1 + masks, n), of whole pictures and then within each mask; 1 for equal ones.
+        float32 (1 + masks, n), for whole pictures and then within each mask; 1 for equal ones.
 
     Raises:
-        ValueError: the shapes do not fit, or no window is left by a mask.
+        ValueError: the shapes do not match, or a mask leaves no window.
     """
     _check(first, second)
     margin = WINDOW // 2

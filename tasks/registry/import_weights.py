@@ -1,4 +1,4 @@
-"""Published weights as a bundle that every flow takes: nothing is trained, no dataset is needed.
+"""Turn published weights into a bundle for every flow: no training, no dataset.
 
 `python -m flows.import_weights` is the command.
 """
@@ -28,7 +28,7 @@ from tasks.weights.by_name import weight_file
 from tasks.weights.download import free_bytes
 
 RESOLUTIONS = {"latentsync-1.5-unet": 256, "latentsync-1.6-unet": 512}
-"""What the shapes of a U-Net do not tell."""
+"""What cannot be told from the shapes of a U-Net."""
 
 
 Say = Callable[[str], None]
@@ -38,18 +38,18 @@ def build_bundle(output: Path, files: Files, resolution: int, say: Say = print) 
     """Write a bundle of published weights, all or nothing.
 
     Args:
-        output: folder to make.
-        files: the weights.
+        output: folder to create.
+        files: the weights to use.
         resolution: side of the faces that the U-Net was trained on, 256 or 512 pixels.
-        say: told in lines how far it is.
+        say: called with lines of progress.
 
     Returns:
-        Remarks for the user, which `bundle.json` holds too.
+        Notes for the user, which are also in `bundle.json`.
 
     Raises:
-        UserError: a file is not there, the options contradict each other, the output is in the
-            way, or there is no room for it.
-        ModelFileError: a file is damaged or of another network, or two do not fit together.
+        UserError: a file is missing, the options contradict each other, something is in the
+            output's place, or there is no room for it.
+        ModelFileError: a file is damaged or for another network, or two do not fit together.
     """
     check_free(output)
     _check_resolution(files.unet, resolution)
@@ -72,7 +72,7 @@ def build_bundle(output: Path, files: Files, resolution: int, say: Say = print) 
 
 
 def is_built(output: Path, files: Files, resolution: int) -> bool:
-    """Whether a bundle of files of these names lies there, finished."""
+    """Whether the folder is a finished bundle of files with these names."""
     try:
         about = read_bundle(output)
     except ModelFileError:
@@ -102,13 +102,13 @@ def _check_resolution(unet: str, resolution: int) -> None:
 
 
 def _file(name: str) -> Path:
-    """A file of weights; of a folder, such as Hugging Face's, the one in it."""
+    """A file of weights; for a folder, such as Hugging Face's, the file in it."""
     path = weight_file(name)
     if not path.is_dir():
         return path
     found = [path / file for file in FOLDER_FILES if (path / file).is_file()]
     if not found:
-        raise UserError(f"the folder {path} holds no {' or '.join(FOLDER_FILES)}: give a file")
+        raise UserError(f"the folder {path} does not hold {' or '.join(FOLDER_FILES)}: give a file")
     return found[0]
 
 
@@ -125,7 +125,7 @@ def _check_room(folder: Path, paths: Iterable[Path]) -> None:
 def _describe_bundle(
     config: LatentSyncConfig, files: Files, paths: Mapping[str, Path], notes: list[str]
 ) -> BundleFacts:
-    """What `bundle.json` says."""
+    """The content of `bundle.json`."""
     return {
         "recipe": "published",
         "resolution": config.resolution,
@@ -149,7 +149,7 @@ def _describe_bundle(
 
 
 def register_bundle(bundle: Path, name: str, uri: str) -> int:
-    """Make a bundle of published weights the candidate of a model, once.
+    """Register a bundle of published weights as the candidate of a model, once.
 
     Returns:
         The version's number.

@@ -1,5 +1,5 @@
-"""What evaluations say: numbers, each with its label and how many things it is taken over, or why
-there is none."""
+"""The content of evaluations: numbers, each with its label and its number of samples, or why
+it is missing."""
 
 import math
 from collections.abc import Sequence
@@ -8,35 +8,35 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 NO_FACE = "a face was found in only"
-"""Begins the reason of numbers that lack one in too many frames."""
+"""Beginning of the reason for numbers that are missing because too few frames show a face."""
 
 
 class Metric(TypedDict):
     """One number of an evaluation."""
 
     value: float | None
-    """None where it could not be measured."""
+    """None if it could not be measured."""
     label: str
-    """By which network or formula, in words."""
+    """The network or formula that it was measured by."""
     n: int
-    """How many clips, frames or windows it is taken over."""
+    """How many clips, frames or windows it is computed over."""
     reason: NotRequired[str]
-    """Why there is no value; only where there is none, and not in older evaluations."""
+    """Why there is no value; set only if it is missing, and not in older evaluations."""
 
 
 class Measured(TypedDict):
-    """What of an evaluation decides about a model."""
+    """The parts of an evaluation that decide about a model."""
 
     protocol_digest: str
-    """Equal where the numbers of two models compare."""
+    """Equal if the numbers of two models can be compared."""
     metrics: dict[str, Metric]
 
 
 class RecordedEvaluation(Measured):
-    """An evaluation as a version's tag keeps it."""
+    """An evaluation as stored in a version's tag."""
 
     judge: NotRequired[str]
-    """Address of the model whose sync network judged, where that was not the model's own."""
+    """Address of the model whose sync network judged, if that was not the model's own."""
 
 
 class Evaluation(Measured):
@@ -44,9 +44,9 @@ class Evaluation(Measured):
 
     model_digest: str
     split: NotRequired[str]
-    """`test`, or `train` where no speaker is held out; older evaluations do not say it."""
+    """`test`, or `train` if no speaker is held out; missing in older evaluations."""
     warnings: NotRequired[list[str]]
-    """What whoever reads the numbers must know; not in older evaluations."""
+    """What every reader of the numbers must know; missing in older evaluations."""
     clips: list[str]
     config: dict[str, object]
     """Of `EvaluationConfig`."""
@@ -59,7 +59,8 @@ class Evaluation(Measured):
 
 
 def metric(value: float, label: str, n: int, reason: str = "") -> Metric:
-    """A number with its label; what is no finite number becomes None, with the reason if given."""
+    """A number with its label; anything but a finite number becomes None, with the reason if
+    given."""
     if math.isfinite(value) and n > 0:
         return {"value": float(value), "label": label, "n": int(n)}
     missing: Metric = {"value": None, "label": label, "n": int(n)}
@@ -67,12 +68,12 @@ def metric(value: float, label: str, n: int, reason: str = "") -> Metric:
 
 
 def mean_metric(values: Sequence[float], label: str, reason: str = "") -> Metric:
-    """Mean of the finite values; `reason` says why there are none."""
+    """Mean of the finite values; `reason` says why there may be none."""
     finite = [value for value in values if math.isfinite(value)]
     return metric(float(np.mean(finite)) if finite else math.nan, label, len(finite), reason)
 
 
 def median_metric(values: Sequence[float], label: str, reason: str = "") -> Metric:
-    """Median of the finite values; `reason` says why there are none."""
+    """Median of the finite values; `reason` says why there may be none."""
     finite = [value for value in values if math.isfinite(value)]
     return metric(float(np.median(finite)) if finite else math.nan, label, len(finite), reason)

@@ -1,4 +1,4 @@
-"""Rules that a candidate must satisfy, and what two evaluations come to by them."""
+"""Rules that a candidate must satisfy, and their outcome for two evaluations."""
 
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -8,7 +8,7 @@ from tasks.registry.metric import Measured
 
 @dataclass(frozen=True)
 class Rule:
-    """What one metric must satisfy."""
+    """The requirement on one metric."""
 
     metric: str
     """Name in the evaluation."""
@@ -20,10 +20,10 @@ class Rule:
     relative: bool = False
     bar: float | None = None
     """The least (or most, or largest absolute) value at which a model may become the first
-    champion; None for no bar."""
+    champion; None means no bar."""
 
     def cost(self, value: float) -> float:
-        """The value turned so that lower is better."""
+        """The value transformed so that lower is better."""
         return {"higher": -value, "lower": value, "near_zero": abs(value)}[self.better]
 
     def meets_bar(self, value: float) -> bool:
@@ -40,7 +40,7 @@ class Rule:
 class Policy:
     """All rules; every one must hold.
 
-    The tolerances are about the spread between two trainings of the same recipe with other
+    The tolerances are about the spread between two trainings of the same recipe with different
     seeds, so that equal models count as equal.
     """
 
@@ -57,13 +57,13 @@ class Policy:
 
 
 class Comparison(TypedDict):
-    """What a rule said of two evaluations, as decisions keep it."""
+    """What a rule found for two evaluations, as stored in decisions."""
 
     metric: str
     label: str
-    """Of the metric; empty where neither has it."""
+    """Label of the metric; empty if neither evaluation has it."""
     candidate: float | None
-    """None where it was not measured."""
+    """None if it was not measured."""
     champion: float | None
     holds: bool
 
@@ -83,7 +83,7 @@ def apply_policy(policy: Policy, candidate: Measured, champion: Measured | None)
     Args:
         policy: the rules.
         candidate: its evaluation.
-        champion: the same; None when there is no champion.
+        champion: the champion's; None if there is no champion.
     """
     if champion is not None and candidate["protocol_digest"] != champion["protocol_digest"]:
         reason = (
@@ -140,13 +140,13 @@ def _apply(
 
 
 def _value(evaluation: Measured, metric: str) -> float | None:
-    """The value of a metric; None when it is missing or could not be measured."""
+    """The value of a metric; None if it is missing or could not be measured."""
     found = evaluation["metrics"].get(metric)
     return found["value"] if found else None
 
 
 def _label(evaluation: Measured | None, metric: str) -> str:
-    """The label of a metric; empty when it is missing or could not be measured."""
+    """The label of a metric; empty if it is missing or could not be measured."""
     found = evaluation["metrics"].get(metric) if evaluation else None
     return found["label"] if found and found["value"] is not None else ""
 

@@ -1,9 +1,9 @@
-"""Whether a candidate becomes champion, by a policy, once.
+"""Decide once, by a policy, whether a candidate becomes champion.
 
-Both were evaluated on the same frozen clips with the same settings, or nothing is decided
-from their numbers. The decision is written down before an alias moves, so a run that is
-killed in between is finished by the next one, and a candidate that was decided about is
-not decided about twice.
+Candidate and champion must have been evaluated on the same frozen clips with the same settings,
+or their numbers decide nothing. The decision is recorded before an alias moves, so a run that is
+killed in between is finished by the next one, and no candidate is
+decided about twice.
 """
 
 import json
@@ -31,7 +31,7 @@ from tasks.weights.bundle import is_outdated
 
 
 class DecisionRecord(TypedDict):
-    """A `Decision` as `decision.json` and the candidate's tag hold it."""
+    """A `Decision` as stored in `decision.json` and in the candidate's tag."""
 
     model: str
     candidate: int
@@ -46,18 +46,18 @@ class DecisionRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a candidate, and why."""
+    """The outcome for a candidate, and why."""
 
     model: str
     candidate: int
     champion_before: int | None
     promoted: bool
     reasons: tuple[str, ...]
-    """Sentences with both numbers; for a refusal only what speaks against the candidate."""
+    """Sentences with both numbers; for a refusal only those that speak against the candidate."""
     comparisons: tuple[Comparison, ...]
     """One per rule."""
     inputs: str
-    """Digest of everything the decision depends on."""
+    """Digest of everything that the decision depends on."""
     decided_at: float = 0.0
     """Seconds since 1970."""
 
@@ -66,7 +66,7 @@ class Decision:
         return "promoted" if self.promoted else "refused"
 
     def as_record(self) -> DecisionRecord:
-        """As JSON holds it."""
+        """The decision as JSON data."""
         return cast(DecisionRecord, {**asdict(self), "verdict": self.verdict})
 
     @classmethod
@@ -95,18 +95,18 @@ def promote(
 
     Args:
         model_name: registered model.
-        uri: of the MLflow store.
-        output: folder for `decision.json`; None writes none.
-        version: which one; None takes the alias candidate.
-        policy: rules; None for the default ones.
-        on_line: told what happens.
+        uri: the MLflow store.
+        output: folder for `decision.json`; None to write no file.
+        version: the version to decide about; None takes the alias candidate.
+        policy: the rules; None for the default ones.
+        on_line: called with lines about what happens.
 
     Returns:
-        The decision, the recorded one when everything is as it was then.
+        The decision; the recorded one if nothing has changed since.
 
     Raises:
         UserError: there is no such model or candidate, or it was not evaluated or has another mask
-            or crop than this release, or another process moved an alias at the same moment.
+            or crop from this release's, or another process moved an alias at the same moment.
     """
     policy = policy or Policy()
     registry = Registry(uri, must_exist=True)
@@ -115,8 +115,8 @@ def promote(
     champion_number = registry.alias(model_name, CHAMPION)
     if is_outdated(candidate.tags) and champion_number != candidate.version:
         raise UserError(
-            f"{model_name} version {candidate.version} was made with another mask or crop than "
-            "this release has and cannot run in it: train or import again"
+            f"{model_name} version {candidate.version} was made with a mask or crop different from "
+            "this release's and cannot run in it: train or import again"
         )
     evaluation = candidate.evaluation
     if evaluation is None:
@@ -126,7 +126,9 @@ def promote(
         )
     decision = _find_repeated(recorded, champion_number, candidate, registry, policy)
     if decision is not None:
-        on_line(f"version {candidate.version} was {decision.verdict} before, nothing has changed")
+        on_line(
+            f"version {candidate.version} was {decision.verdict} earlier, and nothing has changed"
+        )
     else:
         champion = None
         if champion_number is not None:
@@ -164,7 +166,7 @@ def _find_repeated(
     registry: Registry,
     policy: Policy,
 ) -> Decision | None:
-    """The decision that was made from the same numbers, if there is one."""
+    """The earlier decision made from the same numbers, if there is one."""
     if recorded is None:
         return None
     decision = Decision.from_record(recorded)
@@ -178,7 +180,7 @@ def _find_repeated(
 def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | None) -> Decision:
     theirs = None
     if champion is not None and champion.version == candidate.version:
-        # Its numbers or the policy changed since: it is judged by the bars alone.
+        # Its numbers or the policy have changed since: it is judged by the bars alone.
         champion = None
     if champion is not None:
         outdated = is_outdated(champion.tags)
@@ -195,8 +197,8 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
     reasons = verdict.reasons
     if champion is not None and theirs is None:
         reasons += (
-            f"the champion, version {champion.version}, was made with another mask or crop than "
-            "this release has and cannot run in it: the candidate was judged by the bars alone",
+            f"the champion, version {champion.version}, was made with a mask or crop different "
+            "from this release's and cannot run in it: the candidate was judged by the bars alone",
         )
     missing = [
         entry.get("reason", "") if (entry := ours["metrics"].get(each["metric"])) else ""
@@ -218,23 +220,23 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
 
 
 def _way_out(candidate: ModelVersion, champion: ModelVersion | None, missing: Sequence[str]) -> str:
-    """What to do about numbers that are missing for these reasons."""
+    """What to do about numbers missing for these reasons."""
     if all(NO_FACE in reason for reason in missing):
         return (
-            "look at the evaluation's contact_sheet.png: where the generated faces are no faces, "
-            "train with more steps; where the real ones are none either, use other videos"
+            "look at the evaluation's contact_sheet.png: if the generated faces are not faces, "
+            "train with more steps; if the real ones are not either, use other videos"
         )
-    alike = " (the champion alike)" if champion is not None else ""
+    alike = " (and the champion)" if champion is not None else ""
     return (
-        f"evaluate{alike} with more frames, by default 125 of a clip, and then promote again: "
+        f"evaluate{alike} with more frames per clip than the default 125, then promote again: "
         "python -m flows.evaluate_latentsync "
-        f"--model models:/{candidate.name}/{candidate.version} --dataset DATASET; where the clips "
+        f"--model models:/{candidate.name}/{candidate.version} --dataset DATASET; if the clips "
         "of the dataset are shorter, refresh it with longer videos"
     )
 
 
 def _move(registry: Registry, decision: Decision) -> None:
-    """Let the aliases say what was decided; does nothing where they already do."""
+    """Set the aliases as decided; does nothing if they are already set."""
     current = registry.alias(decision.model, CHAMPION)
     if current == decision.candidate:
         return
@@ -251,7 +253,7 @@ def _move(registry: Registry, decision: Decision) -> None:
 def _record(
     registry: Registry, candidate: ModelVersion, decision: Decision, output: Path | None
 ) -> None:
-    """Keep the decision in the candidate's MLflow run and in the output folder."""
+    """Store the decision in the candidate's MLflow run and in the output folder."""
     name = f"decision-version-{decision.candidate}.json"
     if candidate.run_id:
         RunTracker.attach(registry.uri, candidate.run_id).log_json(decision.as_record(), name)

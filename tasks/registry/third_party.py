@@ -1,4 +1,4 @@
-"""The networks of a bundle of published weights: read, checked against each other, put together."""
+"""The networks of a bundle of published weights: reading, checking and combining them."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import PAPER_THRESHOLD, save_syncnet
 
 RECIPES = {256: "paper-256", 512: "paper-512"}
-"""Whose configuration the published networks of a resolution have."""
+"""The recipe whose configuration the published networks of a resolution have."""
 FOLDER_FILES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 IMPLIED = ("in_channels", "out_channels", "cross_attention_dim")
 """Arguments of the U-Net that follow from the bundle's other parts."""
@@ -33,7 +33,7 @@ NOTE = "nothing was trained here: all weights are the published files'"
 
 @dataclass(frozen=True)
 class Files:
-    """The weights that a bundle is made of: names of the weights table, or paths."""
+    """The weights that a bundle is made of: names in the weights table, or paths."""
 
     unet: str
     vae: str = "sd-vae-ft-mse"
@@ -44,11 +44,11 @@ class Files:
 
 
 def judge_config(text: str) -> str | Config:
-    """The name of a published configuration as it is, or the content of a file.
+    """The name of a published configuration unchanged, or the content of a file.
 
     Raises:
-        UserError: it is neither.
-        ModelFileError: the file describes no network.
+        UserError: the text is neither.
+        ModelFileError: the file does not describe a network.
     """
     path = Path(text)
     if path.is_file():
@@ -58,8 +58,8 @@ def judge_config(text: str) -> str | Config:
             return cast(Config, parts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(
-                f"{path} describes no StableSyncNet: expected a JSON object with audio_encoder "
-                f"and visual_encoder ({type(error).__name__})"
+                f"{path} is not a StableSyncNet configuration: expected a JSON object with "
+                f"audio_encoder and visual_encoder ({type(error).__name__})"
             ) from error
     try:
         config_by_name(text)
@@ -69,17 +69,17 @@ def judge_config(text: str) -> str | Config:
 
 
 def assemble(paths: Mapping[str, Path], resolution: int) -> tuple[LatentSync, list[str]]:
-    """The model without the copies that a fresh one would cost, and remarks."""
+    """The model, built without the copies that a fresh one would need, and notes."""
     base = recipe(RECIPES[resolution]).model
     unet, options = _read_unet(paths["unet"])
     whisper = paths["whisper"]
-    # Hugging Face's sizes are in a config.json beside the weights.
+    # Hugging Face stores the sizes in a config.json next to the weights.
     audio = WhisperTokens.from_file(whisper.parent if whisper.name in FOLDER_FILES else whisper)
     try:
         channels, vae = sizes_from_shapes(shapes_of(read_state_dict(paths["vae"])))
     except (KeyError, IndexError) as error:
         raise ModelFileError(
-            f"model file {paths['vae']} is no autoencoder of Stable Diffusion: {error} is missing"
+            f"model file {paths['vae']} is not Stable Diffusion's autoencoder: {error} is missing"
         ) from error
     _check_fit(unet, audio, channels, paths)
     if unet.config.motion_resolutions and unet.config.motion_max_frames < base.num_frames:
@@ -99,7 +99,7 @@ def assemble(paths: Mapping[str, Path], resolution: int) -> tuple[LatentSync, li
     try:
         model = LatentSync(config, empty=True)
     except ValueError as error:
-        raise ModelFileError(f"model file {paths['vae']} is of an unknown size: {error}") from error
+        raise ModelFileError(f"model file {paths['vae']} has an unknown size: {error}") from error
     autoencoder: Any = model.autoencoder
     autoencoder.load_file(paths["vae"])
     model.unet, model.audio_encoder = unet, audio
@@ -110,7 +110,7 @@ def assemble(paths: Mapping[str, Path], resolution: int) -> tuple[LatentSync, li
 
 
 def _read_unet(path: Path) -> tuple[LipSyncUNet, dict[str, object]]:
-    """The network and what of its configuration a bundle has to say."""
+    """The network and the parts of its configuration that a bundle must store."""
     weights = read_state_dict(path)
     if is_stable_diffusion(weights):
         raise ModelFileError(
@@ -147,7 +147,7 @@ def _check_fit(
 def write_judge(
     folder: Path, path: Path, config: str | Config, files: Files, resolution: int
 ) -> None:
-    """The StableSyncNet in the form in which training leaves its own."""
+    """The StableSyncNet in the form in which training stores its own."""
     whole = config_by_name(config) if isinstance(config, str) else config
     chosen: SyncNetConfig = replace(
         recipe(RECIPES[resolution]).syncnet,

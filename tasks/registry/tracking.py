@@ -2,7 +2,7 @@
 
 The driver starts runs; a worker elsewhere only needs `RunTracker.attach(uri, run_id)`. Points
 of curves are collected and sent many at a time. Locally everything is one SQLite file with
-a folder of artifacts beside it; MLflow's file store no longer works and is refused.
+a folder of artifacts next to it; MLflow's file store no longer works and is refused.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow-artifacts"
 BATCH = 200
-"""Points that are collected before they are sent. MLflow takes at most 1000 at a time."""
+"""Points collected before they are sent. MLflow takes at most 1000 at a time."""
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 PARAM_LIMIT = 6000
 """Longest value of a parameter that MLflow stores."""
 
 
 def default_uri(home: Path | str | None = None) -> str:
-    """Where runs go when nobody says so: `MLFLOW_TRACKING_URI`, else SQLite in a folder.
+    """The default store for runs: `MLFLOW_TRACKING_URI`, otherwise SQLite in a folder.
 
     Args:
-        home: folder of the SQLite file. A given one wins over the environment, so that a
-            run with its own folder stays within it; None stands for `runs`.
+        home: folder of the SQLite file. If given, it wins over the environment, so that a
+            run with its own folder stays within it; None means `runs`.
     """
     from_environment = os.environ.get("MLFLOW_TRACKING_URI", "")
     if home is None and from_environment:
@@ -48,7 +48,7 @@ def check_uri(uri: str) -> str:
     """`uri` with an absolute path, if it is one that MLflow can serve a registry from.
 
     Raises:
-        UserError: it is a folder or of an unknown kind.
+        UserError: it is a folder or an unknown kind of address.
     """
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in SCHEMES or ("://" not in uri and scheme != "databricks"):
@@ -67,10 +67,10 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def client(uri: str) -> "MlflowClient":
-    """A client of the store, without MLflow's talk. Makes a SQLite file that is not there.
+    """A client of the store, without MLflow's chatter. Creates a missing SQLite file.
 
     Raises:
-        UserError: the address is of an unknown kind, or nothing can be written there.
+        UserError: the address is of an unknown kind, or the store cannot be written to.
     """
     uri = check_uri(uri)
     path = sqlite_path(uri)
@@ -78,7 +78,7 @@ def client(uri: str) -> "MlflowClient":
         path.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # A server that is gone is said within seconds instead of after minutes of silent retries.
+    # An unreachable server is reported within seconds instead of after minutes of silent retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     with quiet():
         from mlflow.exceptions import MlflowException
@@ -102,7 +102,7 @@ def client(uri: str) -> "MlflowClient":
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No notes and warnings of MLflow and its database migrations while this lasts."""
+    """Silence notes and warnings of MLflow and its database migrations in the block."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -120,8 +120,8 @@ class RunTracker:
     """One MLflow run at a time.
 
     Args:
-        uri: of the store, see `default_uri`.
-        experiment: name; made when it is not there. One per model is the convention.
+        uri: the store, see `default_uri`.
+        experiment: its name; created if it is missing. One per model is the convention.
 
     Raises:
         UserError: the store cannot be used.
@@ -158,7 +158,7 @@ class RunTracker:
             try:
                 return str(self._client.create_experiment(name, artifact_location=location))
             except MlflowException:
-                # Another process made it in between.
+                # Another process has created it meanwhile.
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
@@ -172,7 +172,7 @@ class RunTracker:
         Args:
             name: shown in lists.
             parent: id of the run that this one is a part of.
-            tags: further texts to find it by.
+            tags: further texts for finding it.
 
         Returns:
             The run's id.
@@ -186,7 +186,7 @@ class RunTracker:
         return self.run_id
 
     def end_run(self, status: str = "FINISHED") -> None:
-        """Send what is left and close the run: FINISHED, FAILED or KILLED."""
+        """Send the remaining points and close the run: FINISHED, FAILED or KILLED."""
         self.flush()
         self._client.set_terminated(self.run_id, status=status)
 
@@ -198,7 +198,7 @@ class RunTracker:
             self.flush()
 
     def flush(self) -> None:
-        """Send the points that are still here."""
+        """Send the points that have not been sent yet."""
         from mlflow.entities import Metric
 
         while self._points:
@@ -215,7 +215,7 @@ class RunTracker:
             self._client.log_batch(self.run_id, params=entries[start : start + 100])
 
     def set_tags(self, tags: dict[str, str]) -> None:
-        """Set texts of the run."""
+        """Set tags of the run."""
         for name, value in tags.items():
             self._client.set_tag(self.run_id, name, redact(str(value)))
 

@@ -1,9 +1,9 @@
-"""Registered models: versions, aliases, and what was measured and decided about each.
+"""Registered models: versions, aliases, and each version's evaluation and decision.
 
 A version's tags hold its evaluation and the decision about it, since MLflow's SQL stores
 keep no metrics of versions. Aliases are `candidate` (newest), `champion` (in use) and
-`previous` (champion before). They have no compare-and-set: whoever moves one reads it
-again and says when somebody else was faster.
+`previous` (the former champion). They have no compare-and-set: a process that moves one reads it
+back and reports if another was faster.
 """
 
 import json
@@ -44,13 +44,13 @@ class ModelVersion:
     aliases: tuple[str, ...]
 
     def json_tag(self, name: str) -> dict[str, Any] | None:
-        """A tag that holds a JSON object; None when it is not set."""
+        """A tag that holds a JSON object; None if it is not set."""
         text = self.tags.get(name)
         return json.loads(text) if text else None
 
     @property
     def evaluation(self) -> RecordedEvaluation | None:
-        """What `record_evaluation` kept; None when the version was not evaluated."""
+        """What `record_evaluation` stored; None if the version was not evaluated."""
         return cast(RecordedEvaluation | None, self.json_tag(EVALUATION_TAG))
 
 
@@ -59,10 +59,10 @@ class Registry:
 
     Args:
         uri: as for `RunTracker`.
-        must_exist: refuse a SQLite file that is not there instead of making one.
+        must_exist: refuse a missing SQLite file instead of creating it.
 
     Raises:
-        UserError: the store is not there or cannot be used.
+        UserError: the store is missing or cannot be used.
     """
 
     def __init__(self, uri: str, must_exist: bool = False) -> None:
@@ -77,20 +77,22 @@ class Registry:
 
     @staticmethod
     def check_name(name: str) -> None:
-        """Whether a model can be called so.
+        """Check that a model can have a name.
 
         Raises:
-            UserError: MLflow would not take it.
+            UserError: MLflow would not accept the name.
         """
         if not name.strip() or set(name) & set("/:"):
-            raise UserError(f"{name!r} is no name for a model: expected some text without / and :")
+            raise UserError(
+                f"{name!r} is not a name for a model: expected some text without / and :"
+            )
 
     def names(self) -> list[str]:
         """All registered models."""
         return sorted(model.name for model in self._client.search_registered_models())
 
     def versions(self, name: str) -> list[ModelVersion]:
-        """All versions of a model, oldest first; none when it is not known."""
+        """All versions of a model, oldest first; empty if the model is unknown."""
         found = self._client.search_model_versions(f"name='{name}'")
         return [
             self.version(name, number) for number in sorted(int(each.version) for each in found)
@@ -100,7 +102,7 @@ class Registry:
         """One version.
 
         Raises:
-            UserError: it does not exist; the message lists those that do.
+            UserError: the version does not exist; the message lists those that do.
         """
         from mlflow.exceptions import MlflowException
 
@@ -118,7 +120,7 @@ class Registry:
         )
 
     def alias(self, name: str, alias: str) -> int | None:
-        """The version that an alias stands for; None when it stands for none."""
+        """The version that an alias stands for; None if the alias is not set."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -129,7 +131,7 @@ class Registry:
         return None if found is None else int(found)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        """Let an alias stand for a version, and see that it does.
+        """Point an alias to a version, and verify that it does.
 
         Raises:
             UserError: another process moved it at the same moment.
@@ -139,7 +141,7 @@ class Registry:
         if found != version:
             raise UserError(
                 f"alias {alias} of {name} was set to version {version} but now is {found}: "
-                "another process changed it at the same moment; look at both and run again"
+                "another process changed it at the same moment; compare the two and run again"
             )
 
     def set_tags(self, name: str, version: int, tags: dict[str, str]) -> None:
@@ -148,14 +150,14 @@ class Registry:
             self._client.set_model_version_tag(name, str(version), key, value)
 
     def listing(self) -> str:
-        """What is there, for messages: every model with its versions and aliases."""
+        """The registry's content for messages: every model with its versions and aliases."""
         parts = []
         for name in self.names():
             aliases = self._client.get_registered_model(name).aliases or {}
             texts = [f"@{alias} = version {number}" for alias, number in sorted(aliases.items())]
             numbers = [str(each.version) for each in self.versions(name)]
             parts.append(f"{name} has versions {', '.join(numbers)} ({', '.join(texts)})")
-        return "; ".join(parts) or "nothing is registered there yet, train a model first"
+        return "; ".join(parts) or "nothing is registered there yet: train a model first"
 
     def register(
         self, bundle: Path, name: str, run_id: str, tags: dict[str, str] | None = None
@@ -166,16 +168,16 @@ class Registry:
 
         Args:
             bundle: folder that training wrote.
-            name: of the model.
+            name: the model's name.
             run_id: the MLflow run that it came from; its artifacts keep the files.
-            tags: further texts of the version.
+            tags: further tags of the version.
 
         Returns:
             The version's number.
 
         Raises:
-            ModelFileError: the folder is no bundle.
-            UserError: the name is none.
+            ModelFileError: the folder is not a bundle.
+            UserError: the name is not valid.
         """
         from mlflow.exceptions import MlflowException
 
@@ -188,7 +190,7 @@ class Registry:
                 return known.version
         source = self._upload(bundle, about, digest, run_id)
         if name not in self.names():
-            # Another process may be faster; any other cause shows in the next call.
+            # Another process may have been faster; any other cause shows in the next call.
             with suppress(MlflowException):
                 self._client.create_registered_model(name)
         described = {key: str(value) for key, value in about.items() if not _is_nested(value)}
@@ -198,7 +200,7 @@ class Registry:
         return int(made.version)
 
     def _upload(self, bundle: Path, about: BundleFacts, digest: str, run_id: str) -> str:
-        """Write the MLflow model and copy it to the run's artifacts. Returns where it is."""
+        """Write the MLflow model and copy it to the run's artifacts; returns its location."""
         with tempfile.TemporaryDirectory(prefix="latentsync-model-") as temporary, quiet():
             import mlflow.pyfunc
 
@@ -216,8 +218,8 @@ class Registry:
                 model_config={"bundle_digest": digest},
                 metadata={"bundle": about, "bundle_digest": digest},
                 code_paths=[str(folder / "code" / package) for package in PACKAGES],
-                # Named, since MLflow would otherwise load the model in a second process to
-                # find out.
+                # Given explicitly, since MLflow would otherwise load the model in a second process
+                # to find out.
                 pip_requirements=_requirements(),
             )
             tracker = RunTracker.attach(self.uri, run_id)
@@ -225,14 +227,14 @@ class Registry:
         return f"{tracker.artifact_uri()}/model"
 
     def fetch(self, version: ModelVersion, cache: Path = CACHE) -> Path:
-        """The bundle of a version as a local folder, checked to be what was registered.
+        """The bundle of a version as a local folder, verified to be the registered one.
 
         Args:
-            version: which one.
+            version: the version.
             cache: where bundles from a remote store are kept, by their digest.
 
         Raises:
-            ModelFileError: the files are not those that were registered, or are gone.
+            ModelFileError: the files are missing or not those that were registered.
         """
         expected = version.tags.get("bundle_digest", "")
         folder = Path(version.source.removeprefix("file://")) / "artifacts"
@@ -272,7 +274,7 @@ def _is_nested(value: Any) -> bool:
 
 
 def _requirements() -> list[str]:
-    """The versions that run here, of what the model needs directly."""
+    """The installed versions of the packages that the model needs directly."""
     from importlib.metadata import version
 
     needed = ("torch", "diffusers", "transformers", "safetensors", "numpy", "av", "mediapipe")
@@ -291,10 +293,10 @@ def parse_model(reference: str) -> tuple[str, str | None, int | None] | None:
     """Name, alias and version of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Returns:
-        None when it is no such address, so a path.
+        None if it is not such an address, so a path.
 
     Raises:
-        UserError: it begins like one but is none.
+        UserError: it begins like an address but is malformed.
     """
     match = MODEL_URI.fullmatch(reference)
     if match:
@@ -302,17 +304,17 @@ def parse_model(reference: str) -> tuple[str, str | None, int | None] | None:
         return match["name"], match["alias"], None if number is None else int(number)
     if reference.startswith("models:"):
         raise UserError(
-            f"{reference!r} is no model address: write models:/latentsync@champion, "
+            f"{reference!r} is not a model address: write models:/latentsync@champion, "
             "models:/latentsync/3 or the path of a bundle folder"
         )
     return None
 
 
 def find(reference: str, uri: str) -> ModelVersion | None:
-    """The version that an address means; None when it is a path.
+    """The version that an address refers to; None if it is a path.
 
     Raises:
-        UserError: it means none; the message lists what exists.
+        UserError: there is no such version; the message lists what exists.
     """
     parsed = parse_model(reference)
     if parsed is None:
@@ -322,18 +324,16 @@ def find(reference: str, uri: str) -> ModelVersion | None:
     if alias is not None:
         number = registry.alias(name, alias)
         if number is None:
-            raise UserError(
-                f"nothing is called {reference} in {registry.uri}: {registry.listing()}"
-            )
+            raise UserError(f"there is no {reference} in {registry.uri}: {registry.listing()}")
     assert number is not None
     return registry.version(name, number)
 
 
 def resolve(reference: str, uri: str) -> Path:
-    """The bundle folder that `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a path means.
+    """The bundle folder that `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a path refers to.
 
     Raises:
-        UserError: nothing is there; the message lists what exists.
+        UserError: it does not exist; the message lists what does.
         ModelFileError: the files are damaged, contradict each other or are not those that
             were registered.
     """
@@ -365,12 +365,12 @@ def set_alias(model_name: str, alias: str, version: int, uri: str) -> None:
 def record_evaluation(
     model_name: str, version: int, uri: str, evaluation: Measured, judge: str = ""
 ) -> None:
-    """Keep an evaluation as tags of a version, for `promotion`.
+    """Store an evaluation as tags of a version, for `promotion`.
 
     Args:
-        model_name: of the model.
-        version: which one was evaluated.
-        uri: of the store.
+        model_name: the model's name.
+        version: the version that was evaluated.
+        uri: the MLflow store.
         evaluation: content of the `evaluation.json` that `evaluate` wrote.
         judge: address of the model whose sync network judged, if not its own.
     """

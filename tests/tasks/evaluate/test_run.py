@@ -386,9 +386,9 @@ def test_mistakes_are_one_sentence(dataset: Path, bundle: Path, tmp_path: Path) 
         evaluate(bundle, dataset, tmp_path, CONFIG, device="cuda:99")
     with pytest.raises(UserError, match="there is no file nothing"):
         evaluate(bundle, dataset, tmp_path, replace(CONFIG, i3d_weights="nothing.pt"))
-    with pytest.raises(UserError, match="is no list of clips"):
+    with pytest.raises(UserError, match="is not a list of clips"):
         evaluate(bundle, dataset, tmp_path, replace(CONFIG, clip_list=str(tmp_path)))
     with pytest.raises(ModelFileError, match="is no model bundle"):
         evaluate(tmp_path, dataset, tmp_path, CONFIG)
-    with pytest.raises(UserError, match="holds no evaluation"):
+    with pytest.raises(UserError, match="does not hold an evaluation"):
         read_evaluation(tmp_path / "nothing")

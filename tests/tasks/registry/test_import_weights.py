@@ -187,10 +187,10 @@ def broken(folder: Path) -> Path:
         ({"unet": "short.pt"}, "sees 8 frames at most, a window has 16"),
         ({"whisper": "base.pt"}, "hears tokens 16 wide, the Whisper in .* gives 32"),
         ({"whisper": "unet.pt"}, "no Whisper checkpoint"),
-        ({"vae": "unet.pt"}, "no autoencoder of Stable Diffusion"),
+        ({"vae": "unet.pt"}, "not Stable Diffusion's autoencoder"),
         ({"syncnet": "other.pt"}, "does not fit StableSyncNet"),
         ({"syncnet": "latent.pt", "syncnet_config": "latent.json"}, "16 RGB frames"),
-        ({"syncnet_config": "list.json"}, "describes no StableSyncNet"),
+        ({"syncnet_config": "list.json"}, "is not a StableSyncNet configuration"),
         ({"syncnet_config": "nonsense"}, "expected one of"),
     ],
 )
@@ -235,7 +235,7 @@ def test_a_bundle_that_is_there_can_be_registered_later(
         arguments += [f"--{name}", getattr(given, name)]
     arguments += ["--syncnet-config", given.syncnet_config]
     assert main([*arguments, "--register", "x y/z"]) == 2
-    assert "'x y/z' is no name for a model" in capsys.readouterr().err
+    assert "'x y/z' is not a name for a model" in capsys.readouterr().err
     assert not output.exists()
     assert main(arguments) == 0
     assert main(arguments) == 2

@@ -100,11 +100,11 @@ def test_mlflow_loads_the_model_from_code_and_notices_other_files(
 
 def test_unknown_models_are_answered_with_what_exists(store_uri: str, tmp_path: Path) -> None:
     registered(store_uri, "known", tmp_path / "bundle", b"x")
-    with pytest.raises(UserError, match=r"nothing is called .*known has versions 1"):
+    with pytest.raises(UserError, match=r"there is no .*known has versions 1"):
         resolve("models:/unknown@champion", store_uri)
     with pytest.raises(UserError, match="there is no known version 7"):
         resolve("models:/known/7", store_uri)
-    with pytest.raises(UserError, match="is no model address"):
+    with pytest.raises(UserError, match="is not a model address"):
         resolve("models:/known@a@b", store_uri)
     with pytest.raises(UserError, match="there is no model folder"):
         resolve(str(tmp_path / "absent"), store_uri)
