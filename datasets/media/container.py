@@ -56,7 +56,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
         SourceError: EMPTY_FILE, NOT_MEDIA or UNREADABLE.
     """
     if not path.is_file():
-        raise SourceError(Reason.UNREADABLE, "no regular file")
+        raise SourceError(Reason.UNREADABLE, "not a regular file")
     if path.stat().st_size == 0:
         raise SourceError(Reason.EMPTY_FILE, "0 bytes")
     # The last one is the decoders': opening decodes a little already.

@@ -1,7 +1,7 @@
 """The aligned clips of one face track, encoded in memory while the video is being decoded.
 
-Frames pass through: no more than half a longest clip of aligned faces is held back, which is
-what it takes to end a long track in two clips of equal length instead of a long and a short one.
+Frames pass through: at most half of a longest clip of aligned faces is held back, as needed
+to end a long track in two clips of equal length instead of a long and a short one.
 """
 
 import io
@@ -17,17 +17,17 @@ from tasks.faces.tracks import Sighting
 from tasks.ingest.face_quality import Quality, QualityMeter
 
 PRESET = "superfast"
-"""Half the time of x264's next slower one for the same error at the same crf, and a fifth more
-bytes of video."""
+"""x264's preset: half the time of the next slower one for the same error at the same crf, and a
+fifth more bytes of video."""
 
 
 @dataclass(frozen=True)
 class TrackClip:
-    """A stretch of a track that is one clip, or too short to be one."""
+    """A stretch of a track that is a clip, or too short to be one."""
 
     track: int
     number: int
-    """Of the clip in its track, from 0."""
+    """Number of the clip in its track, from 0."""
     start: int
     """First frame in the source."""
     landmarks: np.ndarray
@@ -36,9 +36,10 @@ class TrackClip:
     """The same in pixels of the aligned face."""
     quality: Quality
     video: bytes | None
-    """The encoded faces; None when the track was too short."""
+    """The encoded faces; None if the track was too short."""
     faces: np.ndarray | None
-    """uint8 (t, r, r, 3) the aligned faces, for scorers that look at them; None when none does."""
+    """uint8 (t, r, r, 3) the aligned faces, for scorers that look at them; None if no scorer
+    does."""
 
     @property
     def frames(self) -> int:
@@ -95,7 +96,7 @@ class TrackWriter:
         self._aligned: list[np.ndarray] = []
 
     def add(self, sighting: Sighting, image: np.ndarray | Picture) -> None:
-        """The track's next frame."""
+        """Take the track's next frame."""
         if self._start < 0:
             self._start = sighting.index
         matrix = self._aligner.matrix(sighting.landmarks)
@@ -108,7 +109,7 @@ class TrackWriter:
                 self._finish_clip()
 
     def close(self) -> None:
-        """The track is over: give out what is left of it, evenly if it is two clips."""
+        """End the track: hand out what is left, split evenly if it makes two clips."""
         left = len(self._landmarks) + len(self._waiting)
         if left == 0:
             return
@@ -125,7 +126,7 @@ class TrackWriter:
         self._finish_clip()
 
     def discard(self) -> None:
-        """Drop a clip that is being encoded."""
+        """Drop the clip that is being encoded."""
         if self._writer is not None:
             self._writer.__exit__(RuntimeError, None, None)
             self._writer = None

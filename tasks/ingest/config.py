@@ -22,11 +22,11 @@ class IngestConfig:
     resolution: int = 256
     """Side of the aligned faces."""
     scorer: str = MOUTH_AUDIO
-    """Measures the offset between lips and audio."""
+    """Name of the scorer that measures the offset between lips and audio."""
     scorer_weights: str = ""
-    """Of a scorer that needs some: a file, a folder, or a name of the weights table."""
+    """Weights of a scorer that needs some: a file, a folder, or a name in the weights table."""
     weights_digest: str = ""
-    """`tasks.weights.by_name.weights_digest` of them."""
+    """Their `tasks.weights.by_name.weights_digest`."""
     quality: bool = False
     """Whether HyperIQA's score of the faces is measured."""
     min_frames: int = 50
@@ -34,11 +34,11 @@ class IngestConfig:
     max_clip_frames: int = 250
     """Longest clip; longer tracks become several."""
     min_face_px: float = 48.0
-    """Smaller faces have no detail to learn from, whatever the thresholds."""
+    """Smaller faces have no detail to learn from, whatever the thresholds say."""
     max_faces: int = 2
-    """Faces that are followed at once."""
+    """Most faces followed at once."""
     face_choice: str = IN_SYNC
-    """Which of several faces is taken: the one in sync with the sound, or the largest."""
+    """Which of several faces is used: the one in sync with the sound, or the largest."""
     crf: int = 15
     """x264's quality of the aligned faces."""
     crop: str = CROP
@@ -47,21 +47,21 @@ class IngestConfig:
     def __post_init__(self) -> None:
         if self.face_choice not in POLICIES:
             raise ValueError(
-                f"there is no choice of faces {self.face_choice!r}: give {' or '.join(POLICIES)}"
+                f"there is no face choice {self.face_choice!r}: choose {' or '.join(POLICIES)}"
             )
         if not 1 <= self.min_frames <= self.max_clip_frames / 2:
             raise ValueError(
-                f"clips of {self.min_frames} to {self.max_clip_frames} frames are asked for: "
+                f"clips of {self.min_frames} to {self.max_clip_frames} frames are not possible: "
                 "the longest must be at least twice the shortest"
             )
 
     def key(self) -> dict[str, object]:
-        """What results are kept under: everything but where the weights happen to lie."""
+        """The key of stored results: everything but the place of the weights."""
         return {name: value for name, value in asdict(self).items() if name != "scorer_weights"}
 
     @property
     def reach(self) -> int:
-        """Frames that a clip which is not complete yet began at most ago."""
+        """Most frames since the start of a clip that is not complete yet."""
         return self.max_clip_frames + max(self.min_frames, self.max_clip_frames // 2) + 10
 
 
@@ -75,5 +75,5 @@ class Tools:
 
     @property
     def need_faces(self) -> bool:
-        """Whether any of them looks at the aligned faces."""
+        """Whether any of the tools looks at the aligned faces."""
         return self.scorer.needs_frames or self.quality is not None

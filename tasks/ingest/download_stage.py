@@ -14,29 +14,29 @@ from datasets.sources.items import SourceItem
 from tasks.runtime.stage import Resources, Stage
 
 WORKER_CPUS = 0.0
-"""None that Ray should count: with the workers that ingest on all CPUs, no fetch would begin."""
+"""No CPUs for Ray to count: ingest workers occupy all of them, so no fetch would begin."""
 GRACE_S = 60.0
-"""How much longer than the item's own deadline the executor should wait for a worker: time to
+"""Seconds beyond the item's own deadline that the executor waits for a worker: time to
 put picture and sound together, and to notice a silent connection."""
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """The file of one item."""
+    """The fetched file of one item."""
 
     path: Path
     bytes: int
     sha256: str
-    """Empty for a file that was here already."""
+    """Empty for a file that was already here."""
     seconds: float
-    """How long it took; near 0 where it was here already."""
+    """Seconds that it took; near 0 if it was already here."""
     sound: Path | None = None
-    """The file with the audio, where that comes apart."""
+    """The file with the audio, if that comes separately."""
 
 
 @dataclass
 class DownloadStage(Stage):
-    """Turns a `SourceItem` into `Downloaded`, by way of a cache folder."""
+    """Turns a `SourceItem` into `Downloaded`, using a cache folder."""
 
     folder: Path
     """The cache; shared by all workers of a machine."""
@@ -45,7 +45,7 @@ class DownloadStage(Stage):
 
     @property
     def executor_deadline_s(self) -> float:
-        """When a worker may be taken for hung."""
+        """Seconds after which a worker counts as hung."""
         return self.settings.deadline_s + GRACE_S
 
     def process(self, item: SourceItem) -> Downloaded:

@@ -1,7 +1,7 @@
 """One pass over a video's frames: shots, faces, tracks, and the clips of each track.
 
-Frames are searched for faces `LATENCY` frames after they came, when it is known whether they
-begin a shot. A handful of frames is held, whatever the length of the video.
+Frames are searched for faces `LATENCY` frames after they arrive, when it is known whether they
+begin a shot. Only a handful of frames is held, whatever the length of the video.
 """
 
 from collections import deque
@@ -19,21 +19,21 @@ from tasks.ingest.clip_writer import TrackWriter
 
 @dataclass
 class Shot:
-    """Frames `start` to `stop` (not included) without a cut."""
+    """Frames `start` to `stop` (exclusive) without a cut."""
 
     number: int
     start: int
     stop: int = 0
     faces: int = 0
-    """Faces found in all its frames together."""
+    """Total number of faces found in its frames."""
 
 
 class FacePass:
-    """Give it all frames with `add`, then call `finish`.
+    """Follows faces: give it all frames with `add`, then call `finish`.
 
     Args:
-        detector: looks for faces; reset at every cut.
-        make_writer: (track, shot) -> where a new track's frames go.
+        detector: finds faces; reset at every cut.
+        make_writer: (track, shot) -> writer for a new track's frames.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class FacePass:
         self.shots = [Shot(0, 0)]
 
     def add(self, image: np.ndarray | Picture) -> None:
-        """The next frame, uint8 (h, w, 3) or a picture; a picture takes less time."""
+        """Take the next frame, uint8 (h, w, 3) or a picture; a picture is faster."""
         picture = Picture.of(image)
         self._cuts |= set(self._shot_detector.add(picture))
         self._frames.append(picture)
@@ -63,13 +63,13 @@ class FacePass:
             self._frames.popleft()
 
     def finish(self) -> None:
-        """There are no more frames: end all tracks."""
+        """End all tracks, since there are no more frames."""
         while self._searched < self.count:
             self._search()
         self._end_shot()
 
     def abandon(self) -> None:
-        """Something went wrong: drop clips that are not complete."""
+        """Drop clips that are not complete, after an error."""
         for writer in self._writers.values():
             writer.discard()
 

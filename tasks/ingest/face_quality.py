@@ -1,4 +1,4 @@
-"""What is measured on every clip, whatever the thresholds of the day make of it."""
+"""What is measured on every clip, whatever the current thresholds are."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ class Quality:
     face_px: float
     """Median side of the face's bounding box in the source, pixels."""
     coverage: float
-    """Share of frames on which the face was found, not filled in."""
+    """Share of frames in which the face was found and not filled in."""
     sharpness: float
     """Variance of the Laplacian of the aligned face in grey levels, median over frames."""
     yaw_deg: float
@@ -26,7 +26,7 @@ class Quality:
 
 @dataclass
 class QualityMeter:
-    """Collects a few numbers per frame."""
+    """Collects a few numbers for each frame."""
 
     _sides: list[float] = field(default_factory=list)
     _found: list[bool] = field(default_factory=list)
@@ -51,7 +51,7 @@ class QualityMeter:
         self._bright.append(cv2.mean(grey)[0])
 
     def result(self) -> Quality:
-        """Scores of the frames so far; at least one is needed."""
+        """Scores of the frames so far, of which there must be at least one."""
         return Quality(
             face_px=float(np.median(self._sides)),
             coverage=float(np.mean(self._found)),

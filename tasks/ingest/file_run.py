@@ -1,8 +1,8 @@
-"""From one video file to its aligned clips and their ledger rows, in one decode.
+"""From one video file to its aligned clips and ledger rows, decoding it once.
 
     decode -> shots -> faces -> tracks -> aligned faces, encoded at once -> sync -> quality
 
-Scores are stored and thresholds applied later; only what no threshold could save is refused
+Scores are stored and thresholds applied later; only what no threshold could admit is refused
 here. Every file gives at least one row, whatever is wrong with it. What is held in memory
 does not grow with the length of the video: frames and sound pass through, and clips are
 handed on once it is known which of several faces speaks.
@@ -37,9 +37,9 @@ from tasks.sync.signals import MAX_LAG, ClipSignals
 log = logging.getLogger(__name__)
 
 LOUD_SHARE = 0.05
-"""With a smaller share of frames that are not silent, a clip is."""
+"""A clip with a smaller share of frames with sound counts as silent."""
 MAX_WAITING = 16
-"""Clips that may wait for the decision which of several faces speaks; some 2 MB each."""
+"""Clips that may wait for the decision which of several faces speaks; about 2 MB each."""
 FACTS = (
     "clip_id",
     "path",
@@ -51,7 +51,7 @@ FACTS = (
     "sync_confidence",
     "scorer",
 )
-"""What a clip's json takes over from its row."""
+"""Columns that a clip's json takes from its row."""
 WHOLE = Part("", 0.0, float("inf"))
 
 Members = Mapping[str, bytes]
@@ -60,24 +60,24 @@ Members = Mapping[str, bytes]
 
 @dataclass
 class _Waiting:
-    """A clip that is good but for the choice between faces."""
+    """A clip that only waits for the choice between faces."""
 
     row: ClipRow
     members: Members
 
 
 class FileRun:
-    """One file while it is ingested.
+    """One file while it is being ingested.
 
     Args:
         item: what it is.
-        path: where its file is; None for an item that says itself why it cannot be used.
-        sound: the file with its audio, where that comes apart.
-        config: of the clips.
-        tools: loaded.
+        path: its file; None for an item that states why it cannot be used.
+        sound: the file with its audio, if that comes separately.
+        config: configuration of the clips.
+        tools: the loaded tools.
         keep: takes every clip that no other face excludes, in order of time.
-        whole: refuse a file that ends before its container says, as half of it would replace
-            the clips that all of it gave.
+        whole: refuse a file that ends earlier than its container says, since half of it would
+            replace the clips that the whole file gave.
     """
 
     def __init__(
@@ -95,15 +95,15 @@ class FileRun:
         self.tools, self.keep, self.whole = tools, keep, whole
         self.digest = ""
         self.frames = 0
-        """Frames that were looked at, at 25 fps."""
+        """Number of frames that were looked at, at 25 fps."""
         self.cuts_s: list[float] = []
         self.rows: list[ClipRow] = []
         self.note = ""
-        """What is to be said of a file that was used although something is wrong with it."""
+        """A note on a file that was used although something is wrong with it."""
         self.heard = ""
         """Which of several streams of sound was taken."""
         self.failed = False
-        """Whether the file as a whole was refused: clips that it gave before are void."""
+        """Whether the whole file was refused, which voids the clips that it gave before."""
         self._waiting: list[_Waiting] = []
         self._chosen: list[ClipRow] = []
         self._shots = self._tracks = 0
@@ -128,7 +128,7 @@ class FileRun:
             step = "audio"
             if not info.has_audio and self.sound == self.path:
                 raise SourceError(Reason.NO_AUDIO, "no audio stream")
-            # Fewer than a single clip needs; however long the silence around them is.
+            # Fewer frames than a single clip needs, however long the silence around them is.
             enough = ceil(LOUD_SHARE * self.config.min_frames)
             if loud_frames(self.sound, SILENCE, enough) < enough:
                 raise SourceError(Reason.SILENT, "the whole file is silent")
@@ -142,7 +142,7 @@ class FileRun:
         self.rows.sort(key=lambda row: (row.start_s, row.track, row.clip_id))
 
     def _refuse(self, error: SourceError, step: str) -> None:
-        """The file as a whole gives nothing: one row says why."""
+        """Record in one row why the whole file gives nothing."""
         row = ClipRow(path=self.item.relative, speaker=self.item.speaker)
         _mark(row, error.reason, step, error.detail)
         self.rows, self.failed = [row], True
@@ -157,7 +157,7 @@ class FileRun:
         with AudioWindow(audio) as sound:
             self.heard = sound.about
             try:
-                # Workers share the cores by files: threads of one decoder would only be in the
+                # Workers divide the cores among files: threads of one decoder would only get in the
                 # way of the others.
                 for frame in read_frames(
                     path, start_s=part.start_s, end_s=end, threads=1, on_cut_off=self._cut_off
@@ -185,10 +185,10 @@ class FileRun:
         self.rows.append(row)
 
     def settle(self, before_s: float) -> None:
-        """Choose between faces and hand on what was chosen.
+        """Choose between faces and hand on the chosen clips.
 
         Args:
-            before_s: only clips that end until then are decided; all others may still be
+            before_s: only clips that end by then are decided; all others may still be
                 excluded by a clip that is not complete.
         """
         # Decided on copies: the choice of later clips is not final.
@@ -204,7 +204,7 @@ class FileRun:
                 row.reason, row.stage, row.detail = copy.reason, copy.stage, copy.detail
             else:
                 done.append(waiting)
-        # By their ends, which no later call of this can undercut: one order for the whole file.
+        # In the order of their ends, which no later call can precede: one order for the whole file.
         for waiting in sorted(done, key=lambda each: _order(each.row)):
             self._chosen.append(waiting.row)
             self.keep(waiting.row, waiting.members)
@@ -221,7 +221,7 @@ class FileRun:
             self.settle(row.end_s - self.config.reach / FPS)
 
     def end_part(self, shots: int, tracks: int, frames: int) -> None:
-        """A part is over, so all its clips are complete."""
+        """End a part, whose clips are all complete."""
         self.settle(float("inf"))
         self._shots, self._tracks = self._shots + shots, self._tracks + tracks
         self.frames += frames
@@ -233,7 +233,7 @@ class FileRun:
 
 
 class _PartRun:
-    """One annotated part of a file, or all of it."""
+    """Process one annotated part of a file, or all of it."""
 
     def __init__(
         self, run: FileRun, part: Part, sound: AudioWindow, first: int, picture: Picture
@@ -309,7 +309,7 @@ class _PartRun:
             return
         begin = (self.first + clip.start) * SAMPLES_PER_FRAME
         count = clip.frames * SAMPLES_PER_FRAME
-        # Clips that are not complete yet began no longer ago than that.
+        # Clips that are not complete yet did not begin earlier than that.
         reach = (self.config.reach + 2 * MAX_LAG) * SAMPLES_PER_FRAME
         self.sound.forget(begin + count - reach)
         sound = self.sound.part(begin, count)
@@ -362,7 +362,7 @@ def _mark(row: ClipRow, reason: Reason, stage: str, detail: str) -> None:
 
 
 def clip_prefix(relative: str) -> str:
-    """Start of the clip ids of a file: its path as plain text, and a hash of the exact one."""
+    """Prefix of a file's clip ids: its path as plain text, and a hash of the exact path."""
     stem = relative.rsplit(".", 1)[0] if "." in relative.rsplit("/", 1)[-1] else relative
     plain = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:60] or "clip"
     exact = hashlib.sha1(relative.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -370,7 +370,7 @@ def clip_prefix(relative: str) -> str:
 
 
 def is_silent(audio: np.ndarray) -> bool:
-    """Whether hardly a frame carries sound."""
+    """Whether hardly any frame carries sound."""
     frames = len(audio) // SAMPLES_PER_FRAME
     if frames == 0:
         return True

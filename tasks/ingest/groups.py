@@ -1,8 +1,8 @@
 """Which sources are ingested together: those whose clips share shards.
 
-A group is ingested by one worker from beginning to end, which writes its shards as it goes.
-Groups depend on the list of sources alone, not on how many workers there are or which of
-them is faster, so the shards do not either.
+A group is ingested by one worker, which writes its shards as it goes.
+Groups depend only on the list of sources, not on how many workers there are or which of
+them is faster, and so do the shards.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datasets.sources.items import SourceItem
 
 GROUP_BYTES = 64 << 20
-"""Expected size of a group's sources; about as much comes out as clips with landmarks."""
+"""Expected bytes of a group's sources; the clips with landmarks take about as much."""
 GROUP_ITEMS = 200
 """Most sources of a group: what a worker's death can cost."""
 FEWEST_GROUPS = 64
-"""Small datasets are cut finer, so that many workers have something to do."""
+"""Small datasets are cut finer, so that many workers have work."""
 BYTES_PER_SECOND = 150_000
-"""Of video, where only the length is known."""
+"""Bytes per second of video, if only the length is known."""
 UNKNOWN_BYTES = 5 << 20
-"""Of a source of which nothing is known."""
+"""Bytes of a source about which nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def group_sources(items: Sequence[SourceItem], first: int) -> list[SourceGroup]:
     """Put sources into groups, in the order of their keys.
 
     Args:
-        items: sources with keys that differ.
+        items: sources with distinct keys.
         first: number of the first group.
     """
     ordered = sorted(items, key=lambda item: item.key)
@@ -62,7 +62,7 @@ def group_sources(items: Sequence[SourceItem], first: int) -> list[SourceGroup]:
 
 
 def expected_bytes(item: SourceItem) -> float:
-    """Size of a source, or a guess at it."""
+    """Size of a source in bytes, or an estimate."""
     if item.parts and item.expected_seconds:
         return item.expected_seconds * BYTES_PER_SECOND
     return item.expected_bytes or item.expected_seconds * BYTES_PER_SECOND or UNKNOWN_BYTES

@@ -1,7 +1,7 @@
-"""How good a clip's picture looks, by HyperIQA, where its weights are at hand.
+"""How good a clip's picture looks, by HyperIQA, if its weights are available.
 
 The reference pipeline keeps clips of 40 or more (LatentSync, section 4.1). Without the weights
-nothing is measured and the ledger's `quality` stays NaN; no other score takes its place.
+nothing is measured and the ledger's `quality` stays NaN; no other score replaces it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from tasks.weights.by_name import weight_file
 WEIGHTS = "hyperiqa"
 """Name in the weights table."""
 FRAMES_PER_CLIP = 5
-"""Frames that are looked at, evenly spread: quality hardly changes within a track."""
+"""Frames judged per clip, evenly spread: quality hardly changes within a track."""
 BATCH = 32
 
 
@@ -35,7 +35,7 @@ class HyperIQAScorer:
     """HyperIQA's score, 0 to 100, mean over some frames of each clip.
 
     Args:
-        network: in eval mode, on its device.
+        network: the network in eval mode, on its device.
     """
 
     name = WEIGHTS
@@ -44,7 +44,7 @@ class HyperIQAScorer:
         self.network = network
 
     def score(self, clips: Sequence[np.ndarray]) -> list[float]:
-        """Frames of all clips go through the network together; clips of any lengths and sizes."""
+        """Score clips of any lengths and sizes; their frames go through the network together."""
         frames: list[np.ndarray] = []
         owner: list[int] = []
         for index, clip in enumerate(clips):
@@ -65,22 +65,22 @@ class HyperIQAScorer:
 
 
 def choose_frames(count: int) -> list[int]:
-    """Indices of the frames of a clip that are looked at: the middles of equal parts."""
+    """Indices of the frames of a clip to judge: the middles of equal parts."""
     parts = min(FRAMES_PER_CLIP, count)
     return [int((part + 0.5) * count / parts) for part in range(parts)]
 
 
 def get_quality_scorer(weights: str = "", device: str = "cpu") -> QualityScorer | None:
-    """HyperIQA, or None where its weights are not in the weights folder and none are named.
+    """HyperIQA, or None if its weights are not in the weights folder and none are named.
 
     Args:
-        weights: koniq_pretrained.pkl or a name of the weights table; empty: the table's, if it
+        weights: koniq_pretrained.pkl or a name in the weights table; empty: the table's, if it
             has been fetched.
-        device: where it runs: cpu, cuda, mps.
+        device: cpu, cuda or mps.
 
     Raises:
-        UserError: weights are named but not there.
-        ModelFileError: they are damaged or of another network.
+        UserError: weights are named but missing.
+        ModelFileError: they are damaged or belong to another network.
     """
 
     try:

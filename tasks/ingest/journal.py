@@ -1,11 +1,11 @@
-"""What ingestion has finished, kept so that a run that was killed goes on where it was.
+"""What ingestion has finished, stored so that a run that was killed goes on where it stopped.
 
 There is one entry per group of sources (`tasks.ingest.groups`): its sources with their rows,
-and the shards that it made. A source's entry counts as long as the file's bytes, the
-configuration and the code that made it are the same. Bytes are compared by sha256, and only
-where size or times have changed. What is ingested anew comes in a new group, whose entry then
-counts, unless it tells less than the one before (`tasks.ingest.journal_entries.Worth`): a file that
-cannot be used today keeps the clips that it had. What is no longer in the source stays.
+and the shards that it wrote. A source's entry counts as long as the file's bytes, the
+configuration and the code behind it are the same. Bytes are compared by sha256, and only
+if size or times have changed. What is ingested again goes into a new group, whose entry then
+counts, unless it is worth less than the previous one (`tasks.ingest.journal_entries.Worth`): a file
+that cannot be used today keeps its earlier clips. What is no longer in the source stays.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,12 +38,12 @@ from tasks.ingest.source_state import digest_of, plain, same_stamp, stamp_of, wr
 from tasks.runtime.stage import GroupOutcome, Outcome
 
 CODE_VERSION = 6
-"""Raised when ingestion makes something else of the same file and configuration, or the journal
-is kept in another form. With 6 mirrored videos stand upright, HD without tags is read as BT.709,
-HDR is shown as SDR, and interlaced pictures are made whole."""
+"""Raised by one whenever ingestion gives a different result for the same file and configuration, or
+the journal changes its format. Since 6 mirrored videos stand upright, HD without tags is read as
+BT.709, HDR is shown as SDR, and interlaced pictures are deinterlaced."""
 MAX_RUNS = 3
-"""Runs in which a source that timed out, killed its worker or could not be fetched is tried
-again."""
+"""Number of runs in which a source that timed out, killed its worker or could not be fetched is
+tried again."""
 SET_ASIDE = "what the file gave before is kept"
 CHANGED = "the file was written to while it was ingested"
 
@@ -53,9 +53,9 @@ class PlannedGroup(TypedDict):
 
     number: int
     keys: list[str]
-    """Of its sources."""
+    """Keys of its sources."""
     weight: float
-    """As `SourceGroup` has it."""
+    """As in `SourceGroup`."""
 
 
 class Plan(TypedDict):
@@ -66,29 +66,29 @@ class Plan(TypedDict):
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of a source."""
+    """What is remembered about a source."""
 
     group: int
     entry: SourceEntry
     """Without rows."""
     tried: SourceEntry | None = None
-    """A later attempt on another state of the source that came to less, with its first row:
-    what came of the source before still counts."""
+    """A later attempt on another state of the source that was worth less, with its first row:
+    the earlier result of the source still counts."""
     tried_in: int = -1
     """The group of that attempt."""
 
 
 class Journal:
-    """Groups of one dataset.
+    """The groups of one dataset.
 
     Args:
-        store: of the dataset; everything lies below `staging/`, in one folder per
-            configuration, so that trying another one and coming back costs nothing.
-        config: of the clips.
+        store: the dataset's store; everything is below `staging/`, in one folder per
+            configuration, so that trying another one and going back costs nothing.
+        config: configuration of the clips.
         deadline_s: seconds that ingesting a source may take in this run.
         download_deadline_s: seconds that fetching one may take.
-        retry_failed: try everything again that failed or was unavailable, however often that
-            was.
+        retry_failed: try everything again that failed or was unavailable, however often it
+            has been tried.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Journal:
         self._groups: Manifest[GroupRecord] = Manifest(store, f"{self.prefix}/groups")
         self._known: dict[str, _Known] = {}
         self._confirmed: dict[str, list[Any]] = {}
-        """Stamps of sources that are in the state again that counts."""
+        """Stamps of sources that have returned to the state that counts."""
         there = set(store.names(f"{self.prefix}/{SHARDS}"))
         self._finished: set[str] = set()
         for name, value in sorted(self._groups.items()):
@@ -136,9 +136,9 @@ class Journal:
             self._known[each.key] = known
 
     def _is_whole(self, shard: Shard, there: set[str]) -> bool:
-        """Whether a finished shard is as it was; objects are whole or not there.
+        """Whether a finished shard is intact; objects are either complete or missing.
 
-        A published shard is the same file under a second name: cut there, it is cut here.
+        A published shard is the same file under a second name: truncating one truncates the other.
         """
         name = self.shard_name(shard)
         if name not in there:
@@ -146,11 +146,11 @@ class Journal:
         return not isinstance(self.store, LocalStore) or self.store.size(name) == shard.info.bytes
 
     def shard_name(self, shard: Shard) -> str:
-        """Where a finished shard is in the store."""
+        """Path of a finished shard in the store."""
         return f"{self.prefix}/{SHARDS}/{shard.info.name}"
 
     def changes(self, items: Sequence[SourceItem]) -> "Changes":
-        """What a list of sources has that is not known yet, and the other way round."""
+        """How a list of sources and the finished sources differ."""
         found = Changes()
         for item in items:
             known = self._known.get(plain(item.key))
@@ -166,12 +166,12 @@ class Journal:
         return found
 
     def had_whole(self, item: SourceItem) -> bool:
-        """Whether what counts of a source came of a file that was there to its end."""
+        """Whether the result that counts for a source came from a complete file."""
         known = self._known.get(plain(item.key))
         return known is not None and known.entry.worth is Worth.READ and not known.entry.note
 
     def gone(self, items: Sequence[SourceItem]) -> list[str]:
-        """Keys of finished sources that a list of sources lacks."""
+        """Keys of finished sources that are missing from a list of sources."""
         return sorted(self._known.keys() - {plain(item.key) for item in items})
 
     def finished(self, item: SourceItem) -> bool:
@@ -195,7 +195,7 @@ class Journal:
         return same
 
     def _worth_another(self, entry: SourceEntry) -> bool:
-        """Whether what could not be had is tried again in this run."""
+        """Whether a source that failed is tried again in this run."""
         if entry.worth is not Worth.NOT_HAD:
             return False
         fetching = entry.stage == DOWNLOAD
@@ -203,7 +203,7 @@ class Journal:
         return self.retry_failed or (entry.failed and (entry.runs < MAX_RUNS or more))
 
     def _keep_stamps(self) -> None:
-        """Write down the new times of files with the same bytes, so as not to read them again,
+        """Record the new times of files with the same bytes, so as not to read them again,
         and that attempts on other bytes are void."""
         by_group: dict[int, dict[str, list[Any]]] = {}
         for key, stamp in self._confirmed.items():
@@ -219,10 +219,10 @@ class Journal:
             self.keep(entry)
 
     def plan(self, items: Sequence[SourceItem]) -> list[SourceGroup]:
-        """Groups of the sources that need work: those that were planned before, then new ones.
+        """Groups of the sources that need work: those planned before, then new ones.
 
-        The plan of a run is kept as a whole before its first group is begun, so that a run
-        that goes on makes the same groups, wherever the one before was killed.
+        The whole plan of a run is stored before its first group is begun, so that a run
+        that goes on makes the same groups, wherever the previous one was killed.
         """
         todo = {plain(item.key): item for item in items}
         groups = []
@@ -247,7 +247,7 @@ class Journal:
         return [*groups, *new]
 
     def begin(self, groups: Iterable[SourceGroup]) -> "Begun":
-        """Note the state of sources before they are worked on."""
+        """Record the state of sources before work on them begins."""
         begun = Begun()
         for group in groups:
             for item in group.items:
@@ -267,16 +267,16 @@ class Journal:
         lost: Sequence[Outcome],
         begun: "Begun",
     ) -> GroupEntry:
-        """Keep what came of a group.
+        """Store the result of a group.
 
         Args:
-            group: as planned.
-            outcome: of the sources that were ingested.
-            lost: of those that could not be fetched.
-            begun: what `begin` noted.
+            group: the planned group.
+            outcome: results of the sources that were ingested.
+            lost: rows of those that could not be fetched.
+            begun: what `begin` recorded.
 
         Raises:
-            UserError: the shards that a worker wrote are not where this process looks for them.
+            UserError: this process does not find the shards that a worker wrote.
         """
         shards = shards_from(outcome.value or [])
         self._must_see(shards)
@@ -300,7 +300,7 @@ class Journal:
                 found = "is not there" if size is None else f"has {size} bytes"
                 raise UserError(
                     f"a worker wrote {name} with {shard.info.bytes} bytes, but in {self.store.url} "
-                    f"of this machine it {found}: give an output on storage that all nodes of the "
+                    f"on this machine it {found}: use an output on storage that all nodes of the "
                     "cluster share"
                 )
 
@@ -338,10 +338,10 @@ class Journal:
         )
 
     def must_hold(self, clip_ids: set[str]) -> None:
-        """Make sure that clips of the published dataset are still here.
+        """Check that clips of the published dataset are still here.
 
         Raises:
-            UserError: they are not, because the folder with finished work was deleted.
+            UserError: some are missing, because the folder with finished work was deleted.
         """
         held = {key for entry in self.entries() for shard in entry.shards for key in shard.keys}
         if missing := clip_ids - held:
@@ -351,7 +351,7 @@ class Journal:
             )
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop sources for good; their clips leave their shards at the next publication."""
+        """Drop sources for good; their clips leave the shards at the next publication."""
         gone = set(keys)
         if not gone:
             return
@@ -369,7 +369,7 @@ class Journal:
         """Write a group's entry again with other shards."""
         entry = self._read(f"{number:06d}")
         assert entry is not None
-        # With all its sources: attempts that came to less would be made again otherwise.
+        # With all its sources: otherwise attempts that were worth less would be repeated.
         self.keep(GroupEntry(number, entry.sources, list(shards)))
 
     def entries(self) -> Iterator[GroupEntry]:
@@ -386,14 +386,14 @@ class Journal:
             yield entry
 
     def set_aside(self, without: Iterable[str] = ()) -> list[LedgerRow]:
-        """A row for each source that is in a state now that gives nothing, while what it gave
-        before still counts; `without` has keys of those to leave out."""
+        """A row for each source whose present state gives nothing, while its
+        earlier result still counts; `without` holds the keys of those to leave out."""
         tried = (self._known[key].tried for key in sorted(self._known.keys() - set(without)))
         rows = [row for each in tried if each for row in each.rows]
         return [row | {"detail": f"{row['detail']}; {SET_ASIDE}"} for row in rows]
 
     def sweep(self) -> None:
-        """Remove shards that no entry speaks of, which runs left that were killed."""
+        """Remove shards that no entry mentions, left behind by killed runs."""
         named = {self.shard_name(shard) for entry in self.entries() for shard in entry.shards}
         for name in self.store.names(f"{self.prefix}/{SHARDS}"):
             if name not in named:
@@ -401,10 +401,10 @@ class Journal:
 
 
 def _refusal(item: SourceItem, outcome: Outcome, rows: Sequence[LedgerRow]) -> str:
-    """Why a source as a whole gave nothing; empty where it was read to its end.
+    """Why a source as a whole gave nothing; empty if it was read to its end.
 
-    What the source list itself excludes counts as read: it is meant to have no clips. What may
-    not be fetched does not: another policy has it, and what it gave before stays.
+    What the source list itself excludes counts as read: it is meant to have no clips. What must
+    not be fetched does not: another policy may allow it, and its earlier clips stay.
     """
     if outcome.reason:
         return outcome.reason.value

@@ -1,4 +1,4 @@
-"""What the journal of ingestion keeps: an entry for each group of sources."""
+"""The entries of ingestion's journal, one for each group of sources."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -17,13 +17,13 @@ FAILURES = (
     Reason.DOWNLOAD_FAILED,
     Reason.NOT_READ,
 )
-"""Reasons for which another run may do better without anybody's help."""
+"""Reasons after which another run may succeed without anybody's help."""
 DOWNLOAD = "download"
-"""Stage in which a source was lost that could not be fetched."""
+"""Stage in which a source that could not be fetched was lost."""
 
 
 class Worth(IntEnum):
-    """What an entry tells of its source. An entry never replaces one of greater worth."""
+    """How much an entry knows about its source. An entry never replaces one of greater worth."""
 
     NOT_HAD = 0
     """It could not be fetched or worked on."""
@@ -35,36 +35,36 @@ class Worth(IntEnum):
 
 @dataclass(slots=True)
 class SourceEntry:
-    """What came of one source."""
+    """The result of one source."""
 
     key: str
     rows: list[LedgerRow]
     stamp: list[Any]
-    """Size and times of a local file, or the version that the listing gave."""
+    """Size and times of a local file, or the version from the listing."""
     digest: str = ""
-    """sha256 of the file; empty when it was not read."""
+    """sha256 of the file; empty if it was not read."""
     split: str = ""
-    """Where its clips belong by the data set itself; otherwise empty."""
+    """The split that the data set itself gives its clips; otherwise empty."""
     reason: str = ""
-    """Why the source as a whole gave nothing; empty where it was read."""
+    """Why the source as a whole gave nothing; empty if it was read."""
     stage: str = ""
-    """Where it was lost, if it was."""
+    """The stage in which it was lost, if it was."""
     note: str = ""
-    """What is to be said of a file that was used although something is wrong with it."""
+    """A note on a file that was used although something is wrong with it."""
     heard: str = ""
-    """Which of several streams of sound was taken; empty where there was only one."""
+    """Which of several streams of sound was used; empty if there was only one."""
     runs: int = 1
     deadline_s: float = 0.0
-    """Seconds that it might take in the stage in which it ended."""
+    """Seconds allowed in the stage in which it ended."""
     confirmed: int = -1
-    """Number of the last group when the file was seen to be in this state again: attempts on
+    """Number of the last group when the file was found to be in this state again: attempts on
     other states up to that group are void."""
     seconds: float = 0.0
     video_seconds: float = 0.0
 
     @property
     def failed(self) -> bool:
-        """Whether another run may do better."""
+        """Whether another run may succeed."""
         return self.reason in FAILURES
 
     @property
@@ -75,7 +75,7 @@ class SourceEntry:
 
 
 class GroupRecord(TypedDict):
-    """A `GroupEntry` as the journal's file holds it."""
+    """A `GroupEntry` as stored in the journal's file."""
 
     number: int
     sources: list[dict[str, Any]]
@@ -85,14 +85,14 @@ class GroupRecord(TypedDict):
 
 @dataclass
 class GroupEntry:
-    """What came of one group."""
+    """The result of one group."""
 
     number: int
     sources: list[SourceEntry]
     shards: list[Shard] = field(default_factory=list)
 
     def as_record(self) -> GroupRecord:
-        """As JSON holds it."""
+        """The entry as JSON data."""
         return cast(GroupRecord, asdict(self))
 
     @classmethod
@@ -108,23 +108,23 @@ def shards_from(values: Iterable[ShardRecord]) -> list[Shard]:
 
 @dataclass
 class Changes:
-    """A list of sources against what is finished."""
+    """A list of sources compared with what is finished."""
 
     new: list[SourceItem] = field(default_factory=list)
     changed: list[SourceItem] = field(default_factory=list)
-    """Their bytes, or what is wanted of them, are others than before."""
+    """Sources whose bytes, or requested parts, have changed."""
     again: list[SourceItem] = field(default_factory=list)
-    """They failed before and are tried again."""
+    """Sources that failed before and are tried again."""
     kept: list[SourceItem] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
-    """Keys that are finished but no longer listed."""
+    """Keys of sources that are finished but no longer listed."""
 
     @property
     def todo(self) -> list[SourceItem]:
         return [*self.new, *self.changed, *self.again]
 
     def counts(self) -> dict[str, int]:
-        """How many there are of each kind."""
+        """The number of files of each kind."""
         return {
             "new": len(self.new),
             "changed": len(self.changed),
@@ -134,7 +134,7 @@ class Changes:
         }
 
     def first_names(self, count: int) -> dict[str, list[str]]:
-        """The first few files of each kind that makes a version another one."""
+        """The first few files of each kind that changes a version."""
         kinds = {
             "new": [item.relative for item in self.new],
             "changed": [item.relative for item in self.changed],

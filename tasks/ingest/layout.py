@@ -1,6 +1,6 @@
-"""Names of what a refresh keeps below its own folder."""
+"""Names that a refresh uses below its own folder."""
 
 SHARDS = "shards"
-"""Folder of a refresh's finished shards, below its own one in the store."""
+"""Folder of a refresh's finished shards, below its own folder in the store."""
 SPARE = "spare"
-"""Stands where a split stands, for clips that only thresholds refuse."""
+"""Takes the place of a split's name for clips that only thresholds refuse."""

@@ -1,8 +1,8 @@
-"""Fetch and ingest groups of sources: two pools of workers, the one feeding the other.
+"""Fetch and ingest groups of sources: two pools of workers, one feeding the other.
 
-Sources that have to be fetched go through the first pool; a group is ingested once all its
+Sources that must be fetched go through the first pool; a group is ingested once all its
 sources are there. Fetching stops while enough groups wait, so that the disk is not filled by
-what nobody can ingest yet.
+files that cannot be ingested yet.
 """
 
 from collections import Counter
@@ -24,33 +24,33 @@ from tasks.runtime.room import fitting_workers as fitting
 from tasks.runtime.stage import GroupOutcome, ItemGroup, Limits, Outcome, StageProgress
 
 AHEAD = 4
-"""Groups that may wait for a worker before fetching pauses."""
+"""Number of groups that may wait for a worker before fetching pauses."""
 
 FINISH_S = 3600.0
-"""Seconds that putting a group's shards into the store may take; uplinks can be slow."""
+"""Seconds that storing a group's shards may take; uplinks can be slow."""
 
 
 @dataclass(frozen=True)
 class Crew:
-    """Who works, and how long."""
+    """How many workers there are, and how long they may take."""
 
     workers: int | None = None
-    """Processes that ingest; None: as many as fit."""
+    """Number of processes that ingest; None: as many as fit."""
     deadline_s: float = 600.0
     """Seconds that ingesting a source may take."""
 
 
 class RefreshRun:
-    """Works on groups; needs a `ray_session`.
+    """Fetches and ingests groups; needs a `ray_session`.
 
     Args:
-        journal: keeps what comes of them.
+        journal: stores their results.
         ingest: the stage that ingests.
-        download: the stage that fetches; None where all sources are local.
+        download: the stage that fetches; None if all sources are local.
         splits: speaker -> train or test.
-        crew: who works.
+        crew: the workers.
         on_entry: called with every finished group.
-        keep_downloads: whether fetched files stay once their group is finished.
+        keep_downloads: whether fetched files are kept once their group is finished.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class RefreshRun:
         groups: Sequence[SourceGroup],
         on_progress: Callable[[list[StageProgress]], None] | None = None,
     ) -> None:
-        """Work on all groups.
+        """Process all groups.
 
         Args:
-            groups: which.
-            on_progress: called with the states of fetching, where there is something to fetch,
+            groups: the groups to process.
+            on_progress: called with the states of fetching, if there is something to fetch,
                 and of ingesting.
         """
         self._begun = self.journal.begin(groups)
-        # The largest first, so that no worker is left with a long one at the end.
+        # The largest first, so that no worker is left with a long group at the end.
         for group in sorted(groups, key=lambda group: (-group.weight, group.number)):
             self._groups[group.name] = group
             to_fetch = [item for item in group.items if item.how is not How.LOCAL and item.wanted]
@@ -134,10 +134,10 @@ class RefreshRun:
             self._start(self._groups[name])
 
     def _start(self, group: SourceGroup) -> None:
-        """All that can be had of a group is there."""
+        """Queue a group, of which everything obtainable has been fetched."""
         lost = {outcome.key for outcome in self._lost.get(group.name, [])}
         works = [self._work(item) for item in group.items if item.key not in lost]
-        # Without any, the batch ends at once.
+        # Without any item the batch would end at once.
         self._ingesting.submit(
             ItemGroup(group.name, tuple((work.item.key, work) for work in works))
         )
@@ -158,8 +158,8 @@ class RefreshRun:
         self.on_entry(entry)
 
     def _let_go(self, item: SourceItem) -> None:
-        """Remove fetched files that nobody needs any more. Members of archives are not kept:
-        they can be had from the archive again."""
+        """Remove fetched files that are no longer needed. Members of archives are not kept:
+        they can be extracted again."""
         assert self._download is not None
         for each in _files(item):
             self._users[each.location] -= 1
@@ -171,5 +171,5 @@ class RefreshRun:
 
 
 def _files(item: SourceItem) -> list[SourceItem]:
-    """The item, and the file of its sound where that comes apart and has to be fetched."""
+    """The item, and its sound file if that comes separately and must be fetched."""
     return [item, item.sound] if item.sound and item.sound.how is not How.LOCAL else [item]

@@ -1,4 +1,4 @@
-"""How the state of a source is known, by its stamp or by its bytes."""
+"""The state of a source, by its stamp or by its bytes."""
 
 import socket
 import stat
@@ -14,13 +14,13 @@ from datasets.store.manifest import config_digest
 
 
 def plain(name: str) -> str:
-    """A name that any encoding can hold: bytes that are no UTF-8 become escapes."""
+    """A name that any encoding can hold: bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def stamp_of(item: SourceItem) -> list[Any]:
-    """What changes when a source does, without reading it; its last value is a digest of what
-    the source says of it."""
+    """Values that change when a source does, found without reading it; the last is a digest of what
+    the list says about it."""
     told = {
         "parts": [asdict(part) for part in item.parts],
         "speaker": item.speaker,
@@ -39,19 +39,19 @@ def stamp_of(item: SourceItem) -> list[Any]:
 
 
 def same_stamp(now: list[Any], before: list[Any]) -> bool:
-    """Whether two stamps are of the same state; a server that did not answer says nothing."""
+    """Whether two stamps mean the same state; a server that did not answer does not count."""
     silent = len(now) == len(before) == 4 and now[1] == "" and isinstance(now[0], str)
     return now == before or (silent and [now[0], *now[2:]] == [before[0], *before[2:]])
 
 
 def written_since(item: SourceItem, before: list[Any]) -> bool:
-    """Whether a local file has got another size or time of writing since a stamp."""
+    """Whether a local file's size or time of writing has changed since a stamp."""
     now = stamp_of(item)
     return item.how is How.LOCAL and len(now) == len(before) == 4 and now[:2] != before[:2]
 
 
 def digest_of(item: SourceItem) -> str:
-    """sha256 of a local file; empty where it cannot be read."""
+    """sha256 of a local file; empty if it cannot be read."""
     try:
         return content_digest(item.path)
     except OSError:
@@ -59,17 +59,17 @@ def digest_of(item: SourceItem) -> str:
 
 
 def readable_digest(path: Path, sound: Path) -> str:
-    """sha256 of a file that can be read, as the file of its sound can.
+    """sha256 of a file, after checking that it and its sound file can be read.
 
     Raises:
-        SourceError: NOT_READ where this machine does not get at one, UNREADABLE for what is no
+        SourceError: NOT_READ if this machine cannot access one, UNREADABLE if it is not a
             regular file.
     """
     try:
         for each in {path, sound}:
-            # Opening a pipe would wait for ever.
+            # Opening a pipe would block for ever.
             if not stat.S_ISREG(each.stat().st_mode):
-                raise SourceError(Reason.UNREADABLE, "no regular file")
+                raise SourceError(Reason.UNREADABLE, "not a regular file")
         return content_digest(path)
     except OSError as error:
         text = f"{error.strerror or error} on {socket.gethostname()}"

@@ -18,16 +18,16 @@ def refuse_other_faces(
     min_confidence: float | None = None,
     policy: str = IN_SYNC,
 ) -> None:
-    """Mark clips at whose time another face was chosen, in place.
+    """Mark, in place, the clips at whose time another face was chosen.
 
-    By `in-sync` a face whose lips follow the audio for sure comes first, the surest before
-    others; where there is none, and by `largest` always, the largest face does. Rows with a
-    reason are out already.
+    With `in-sync`, faces whose lips clearly follow the audio come first, the most confident before
+    others; without any, and always with `largest`, the largest face comes first. Rows with a
+    reason are already excluded.
 
     Args:
-        rows: of one video, all by the same scorer.
-        before: rows of the same video that were chosen for good.
-        min_confidence: from which on a face counts as in sync; None: the scorer's own.
+        rows: rows of one video, all by the same scorer.
+        before: rows of the same video whose choice is final.
+        min_confidence: least confidence at which a face counts as in sync; None: the scorer's own.
         policy: one of `POLICIES`.
     """
     open_rows = [row for row in rows if not row.reason]

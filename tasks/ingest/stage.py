@@ -1,8 +1,8 @@
-"""The stage of ingestion: from video files to the shards of a group of files.
+"""The ingestion stage: from video files to the shards of a group of files.
 
 Each file is read once (`tasks.ingest.file_run`). Its clips go straight into the group's shards:
-those that the thresholds accept into the shards of their split, those that thresholds alone
-refuse into spare ones, from which other thresholds may fetch them later. So every clip is
+those that the thresholds accept into the shards of their split, those that only thresholds
+refuse into spare ones, from which other thresholds may take them later. So every clip is
 written once, and a group that is not finished leaves nothing.
 """
 
@@ -34,44 +34,44 @@ from tasks.runtime.stage import Resources, Stage
 from tasks.sync.scorers import get_scorer
 
 SCRATCH = Path(tempfile.gettempdir()) / f"latentsync-flows-{os.getuid()}"
-"""Where shards grow that go to object storage, in a folder for each worker."""
+"""Folder in which shards for object storage grow, with a folder for each worker."""
 SECONDS_PER_SECOND = 5.0
-"""Seconds that a second of video may take beyond the deadline: some ten times what it takes."""
+"""Seconds allowed per second of video beyond the deadline: about ten times what it takes."""
 QUICK_BYTES = 8 << 20
-"""Smaller files end within any sensible deadline."""
+"""Bytes; smaller files are finished within any sensible deadline."""
 LEAST_RATE = 1000.0
-"""Bytes per second of the leanest video: a header that claims a longer one is not believed."""
+"""Bytes per second of the leanest video: a header that claims a greater length is not believed."""
 
 
 @dataclass(frozen=True)
 class IngestWork:
-    """A source that is ready to be ingested."""
+    """A source ready to be ingested."""
 
     item: SourceItem
     path: Path | None
-    """Its file; None where the source itself says that nothing is to be fetched."""
+    """Its file; None if the source itself says that there is nothing to fetch."""
     split: str
-    """Where its accepted clips belong."""
+    """The split of its accepted clips."""
     sound: Path | None = None
-    """The file with its audio, where that comes apart."""
+    """The file with its audio, if that comes separately."""
     whole: bool = False
-    """Whether a file that ends before its container says is refused."""
+    """Whether a file that ends earlier than its container says is refused."""
 
 
 class FileResult(TypedDict):
-    """What came of one file."""
+    """The result of one file."""
 
     digest: str
-    """sha256 of the file; empty where none was read."""
+    """sha256 of the file; empty if no file was read."""
     seconds: float
-    """That it took."""
+    """Seconds that it took."""
     video_seconds: float
     cuts_s: list[float]
-    """When shots begin, but the first."""
+    """Start of every shot but the first."""
     note: str
-    """What is to be said of a file that was used although something is wrong with it."""
+    """A note on a file that was used although something is wrong with it."""
     heard: str
-    """Which of several streams of sound was taken; empty where there is one."""
+    """Which of several streams of sound was used; empty if there is only one."""
     rows: list[LedgerRow]
 
 
@@ -89,12 +89,12 @@ class IngestStage(Stage):
     max_shard_bytes: int = MAX_BYTES
     resources: Resources = field(default_factory=lambda: Resources(cpus=1.0))
     device: str = "cpu"
-    """Where networks of scorers run."""
+    """Device for the scorers' networks."""
     _tools: Tools | None = field(default=None, init=False, repr=False)
     _shards: ShardWriter | None = field(default=None, init=False, repr=False)
 
     def setup(self) -> None:
-        """Load face models and scorers, all on one core: there are as many workers as cores."""
+        """Load face models and scorers, each on one core: there are as many workers as cores."""
         cv2.setNumThreads(1)
         for left in SCRATCH.glob("[0-9]*"):
             if not psutil.pid_exists(int(left.name)):
@@ -103,7 +103,8 @@ class IngestStage(Stage):
         if self.config.quality:
             from tasks.ingest.image_quality import WEIGHTS, get_quality_scorer
 
-            # Named, so that a worker without the weights says so instead of leaving scores out.
+            # Given by name, so that a worker without the weights reports it instead of leaving out
+            # scores.
             quality = get_quality_scorer(WEIGHTS, self.device)
         self._tools = Tools(
             FaceMeshDetector(self.config.max_faces),
@@ -112,14 +113,14 @@ class IngestStage(Stage):
         )
 
     def may_be_long(self, item: IngestWork) -> bool:
-        """Whether the file is larger than what ends soon in any case."""
+        """Whether the file is too large to be finished soon in any case."""
         try:
             return item.path is not None and item.path.stat().st_size > QUICK_BYTES
         except OSError:
             return False
 
     def extra_seconds(self, item: IngestWork) -> float:
-        """By the length of the video, or of the parts that are wanted of it."""
+        """Seconds by the length of the video, or of its requested parts."""
         assert item.path is not None
         length = min(probe(item.path).duration_s, item.path.stat().st_size / LEAST_RATE)
         parts = [part for part in item.item.parts if not part.reason]
@@ -127,19 +128,19 @@ class IngestStage(Stage):
         return SECONDS_PER_SECOND * (wanted if item.item.parts else length)
 
     def begin(self, group: str) -> None:
-        """Start the shards of a group, whose name is its number."""
+        """Start the shards of a group, which are named by its number."""
         if self._shards is not None:
             self._shards.discard()
         self._shards = ShardWriter(self._scratch(), int(group), self.max_shard_bytes)
 
     def _scratch(self) -> Path:
-        """Where shards grow: where they will stay, if that is on a disk."""
+        """The folder in which shards grow: their final one, if that is on a disk."""
         if isinstance(self.store, LocalStore):
             return self.store.folder / self.prefix / "unfinished"
         return SCRATCH / str(os.getpid())
 
     def process(self, item: IngestWork) -> FileResult:
-        """Ingest one file; wrong input gives rows with a reason, never an exception."""
+        """Ingest one file; bad input gives rows with a reason, never an exception."""
         began = time.monotonic()
         assert self._tools is not None
         assert self._shards is not None
@@ -181,7 +182,7 @@ class IngestStage(Stage):
         except OSError as error:
             if is_disk_full(error):
                 raise
-            # Not the fault of the source, and no better with the next one.
+            # This is not the source's fault, and the next source would fare no better.
             raise StoreError(
                 f"clips cannot be written to {self._shards.scratch}: {error.strerror or error}"
             ) from error

@@ -1,7 +1,7 @@
 """Which clips are good enough: thresholds over the scores in the ledger's rows.
 
-Scores are measured once and kept; only this step decides, so that other thresholds need no
-video to be looked at again.
+Scores are measured once and kept; only this step decides, so other thresholds do not need a
+video to be read again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,28 +18,29 @@ STAGE = "verdict"
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A clip must meet all of these. A score that could not be measured meets none."""
+    """The limits that a clip must all meet. A score that could not be measured meets no limit."""
 
     min_confidence: float | None = None
     """Smallest confidence in the offset, in the scorer's units; None: the scorer's own
     threshold, `tasks.sync.signals.MIN_CONFIDENCE`."""
     max_offset_frames: float = 12.0
-    """Largest delay or lead of the audio that is corrected, frames at 25 fps."""
+    """Largest correctable delay or lead of the audio, frames at 25 fps."""
     min_face_px: float = 48.0
     """Smallest face in the source, pixels."""
     min_coverage: float = 0.8
-    """Smallest share of frames on which the face was found."""
+    """Smallest share of frames in which the face was found."""
     min_sharpness: float = 4.0
     """Smallest variance of the Laplacian, grey levels squared."""
     max_yaw_deg: float = 55.0
-    """Furthest turn of the head to a side; beyond it half the mouth is hidden."""
+    """Furthest turn of the head to a side, degrees; beyond it half the mouth is hidden."""
     min_brightness: float = 25.0
     """Darkest face, mean grey level."""
     max_brightness: float = 235.0
     """Brightest face, mean grey level."""
     min_quality: float | None = 40.0
     """Smallest image quality by HyperIQA, 0 to 100 (LatentSync, section 4.1). Only where it was
-    measured: without its weights a clip is accepted and its `detail` says so. None: no limit."""
+    measured: without its weights a clip is accepted and its `detail` says so. None means no
+    limit."""
 
 
 Span = tuple[float, float]
@@ -69,14 +70,14 @@ CHECKS: tuple[Check, ...] = (
         lambda limit, _: (-limit.max_offset_frames, limit.max_offset_frames),
     ),
 )
-"""Column and what its value must lie in, in the order in which they are tried; the first that
+"""Columns and the ranges of their values, in the order in which they are tried; the first that
 fails gives the reason."""
 NO_QUALITY = "image quality was not measured"
-"""What an accepted clip says where the weights of HyperIQA were not there."""
+"""Detail of an accepted clip if the weights of HyperIQA were missing."""
 
 
 def in_force(thresholds: Thresholds, scorer: str) -> dict[str, float | None]:
-    """The thresholds by name, with the scorer's own one where none is given.
+    """The thresholds by name, with the scorer's own confidence if none is given.
 
     Raises:
         UserError: no `min_confidence` is given and there is no such scorer.
@@ -88,12 +89,12 @@ def in_force(thresholds: Thresholds, scorer: str) -> dict[str, float | None]:
 
 
 def apply_thresholds(rows: Sequence[LedgerRow], thresholds: Thresholds) -> list[LedgerRow]:
-    """Rows with `verdict` set, and `reason`, `stage` and `detail` where a threshold decides.
+    """Rows with `verdict` set, and `reason`, `stage` and `detail` if a threshold decides.
 
     Rows that already have a reason keep it.
 
     Raises:
-        UserError: no `min_confidence` is given and a row is by a scorer that has none.
+        UserError: no `min_confidence` is given and a row is by a scorer without one of its own.
     """
     return [_apply(row, thresholds) for row in rows]
 
@@ -111,7 +112,7 @@ def _apply(row: LedgerRow, thresholds: Thresholds) -> LedgerRow:
             return judged | _refuse(reason, column, value, (low, high))
     detail = ""
     if thresholds.min_quality is not None:
-        # Ledgers of before this score have no such column.
+        # Ledgers older than this score have no such column.
         quality = float(row.get("quality", nan))
         if quality < thresholds.min_quality:
             return judged | _refuse(

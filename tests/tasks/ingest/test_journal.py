@@ -345,7 +345,7 @@ def test_shards_that_the_driver_does_not_see_end_the_run(
         return original(self, shard).replace("shards/", "shards/not/")
 
     monkeypatch.setattr(Journal, "shard_name", elsewhere)
-    with pytest.raises(UserError, match="is not there: give an output on storage that all nodes"):
+    with pytest.raises(UserError, match="is not there: use an output on storage that all nodes"):
         finish_group(mine, group, {item.key: [clip_row(item)]})
     monkeypatch.undo()
     assert not journal().finished(item)
@@ -387,9 +387,9 @@ def test_a_shard_that_is_there_in_part_is_none(
     path = tmp_path / "out" / journal().shard_name(shard)
     path.write_bytes(b"half")
     with pytest.raises(
-        UserError, match=r"with \d+ bytes, but in .* of this machine it has 4 bytes"
+        UserError, match=r"with \d+ bytes, but in .* on this machine it has 4 bytes"
     ):
         journal()._must_see(entry.shards)
     path.unlink()
-    with pytest.raises(UserError, match="it is not there: give an output on storage that all"):
+    with pytest.raises(UserError, match="it is not there: use an output on storage that all"):
         journal()._must_see(entry.shards)

@@ -34,7 +34,7 @@ def test_the_largest_face_wins_where_that_is_asked_for() -> None:
     small, large = row(0, 0, 8, 5.0, px=80), row(1, 0, 8, 1.5, px=200)
     refuse_other_faces([large, small], policy=LARGEST)
     assert [small.reason, large.reason] == [Reason.NOT_THE_SPEAKER, ""]
-    with pytest.raises(ValueError, match="no choice of faces 'both'"):
+    with pytest.raises(ValueError, match="no face choice 'both'"):
         IngestConfig(face_choice="both")
 
 
