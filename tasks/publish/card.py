@@ -1,10 +1,10 @@
-"""What is in a dataset, for its card: counts, hours, speakers, the funnel, distributions, changes.
+"""The content of a data card: counts, hours, speakers, the funnel, distributions, changes.
 
     card = data_card(rows, index, changes)
     files = card_files(card)        # tasks.publish.card_page: card/card.html, card/README.md
 
 Everything is counted from the ledger's rows, and the same rows in any order give the same
-card. Nothing in it depends on when or where it was made.
+card. Nothing in it depends on when or where it is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from tasks.publish.card_scores import Distribution, distributions
 
 TOP_SPEAKERS = 20
 SHOWN_NAMES = 20
-"""Files that are named in the list of changes; the others are counted."""
+"""Most files named in the list of changes; the others are only counted."""
 UNUSED = ("detail", "shot", "track", "start_s", "end_s")
 TEXTS = ("path", "clip_id", "speaker", "scorer", "verdict", "reason", "stage", "split")
 NOT_STATED = "licence not stated: whoever passes the dataset on must know the rights to the videos"
@@ -35,26 +35,26 @@ SOURCES = {
     "voxceleb2": "VoxCeleb2 (Chung, Nagrani, Zisserman, 2018): the footage is YouTube video of "
     "third parties; licence not stated",
 }
-"""What is known of the licence of each source."""
+"""What is known about the licence of each source."""
 
 
 class Changes(TypedDict, total=False):
-    """What is different from the version before; a key that is missing means nothing."""
+    """What differs from the previous version; a missing key means no change."""
 
     previous: str
-    """Digest of the version before; empty for the first."""
+    """Digest of the previous version; empty for the first."""
     new: int | Sequence[str]
     """Input files that were not there before."""
     changed: int | Sequence[str]
-    """Input files with other content than before."""
+    """Input files whose content has changed."""
     gone: int | Sequence[str]
     """Input files that the source no longer has and whose clips are kept."""
     forgotten: int | Sequence[str]
     """Input files that the source no longer has and that were dropped with their clips."""
     names: Mapping[str, Sequence[str]]
-    """The first few files of the kinds above that are given as a number."""
+    """The first few files of each kind above that is given as a number."""
     relabelled: Mapping[str, int]
-    """What other thresholds did, in words, with how many clips."""
+    """Effects of other thresholds as phrases, with the number of clips."""
 
 
 CHANGES = {
@@ -72,7 +72,7 @@ class Change:
     what: str
     count: int
     names: tuple[str, ...] = ()
-    """Of the first few files."""
+    """Paths of the first few files."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class SplitLine:
     name: str
     clips: int
     frames: int | None
-    """At 25 fps; None where the rows do not say which split they are in."""
+    """Number of frames at 25 fps; None if the rows do not say which split they are in."""
     speakers: int | None
     shards: int
     bytes: int
@@ -90,13 +90,13 @@ class SplitLine:
 
 @dataclass(frozen=True)
 class ReasonLine:
-    """Rows that were refused for one reason at one step."""
+    """Rows refused for one reason at one step."""
 
     reason: str
     stage: str
     rows: int
     frames: int
-    """At 25 fps; 0 for files that could not be read."""
+    """Number of frames at 25 fps; 0 for files that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class SpeakerLine:
 
 @dataclass(frozen=True)
 class DataCard:
-    """All that the card says."""
+    """The whole content of a card."""
 
     digest: str
     facts: dict[str, str]
-    """What holds for every sample: resolution, fps, sample rate, scorer."""
+    """Facts about every sample: resolution, fps, sample rate, scorer."""
     inputs: int
     """Input files."""
     clips_found: int
@@ -122,24 +122,24 @@ class DataCard:
     clips_accepted: int
     frames_accepted: int
     speakers: int
-    """Who have an accepted clip."""
+    """Number of speakers with an accepted clip."""
     splits: tuple[SplitLine, ...]
     shared_speakers: int | None
-    """Speakers in more than one split, which should be none; None where rows have no split."""
+    """Speakers in more than one split, which should be 0; None if rows have no split."""
     loose_files: int
-    """Input files that lie in no folder that names a speaker: each counts as one."""
+    """Input files not in a folder that names a speaker: each counts as a speaker."""
     test_fraction: float | None
-    """Share of the speakers that is wanted for testing; None where that is not known."""
+    """Share of the speakers to keep for testing; None if unknown."""
     reasons: tuple[ReasonLine, ...]
     """The most frequent first."""
     distributions: tuple[Distribution, ...]
     top_speakers: tuple[SpeakerLine, ...]
-    """Those with the most hours."""
+    """The speakers with the most hours."""
     thresholds: dict[str, str]
     sources: tuple[tuple[str, str], ...]
-    """Name of the source, and what is known of its licence."""
+    """Names of the sources, and what is known about their licences."""
     previous: str
-    """Digest of the version before; empty for the first."""
+    """Digest of the previous version; empty for the first."""
     changes: tuple[Change, ...]
 
 
@@ -148,16 +148,16 @@ def data_card(
     index: Mapping[str, Any],
     changes: Changes | Mapping[str, Any] | None = None,
 ) -> DataCard:
-    """Count what the card says.
+    """Count the content of the card.
 
     Args:
-        rows: of the ledger, judged, with `datasets.shards.records.COLUMNS`. Where they also have
+        rows: judged rows of the ledger, with `datasets.shards.records.COLUMNS`. If they also have
             `split`, hours and speakers are given for each split. Other columns with numbers are
             shown as scores.
         index: content of `index.json`. `thresholds` (name -> value) and `source` (name or list
-            of names) are shown where they are there, as are `loose_files` (how many lie in no
-            folder that names a speaker) and, where a test split is missing, `test_fraction`.
-        changes: since the version before, see `Changes`.
+            of names) are shown if present, as are `loose_files` (how many are not in a
+            folder that names a speaker) and, if there is no test split, `test_fraction`.
+        changes: changes since the previous version, see `Changes`.
 
     Raises:
         ValueError: `changes` has an unknown key.
@@ -190,7 +190,7 @@ def data_card(
 
 
 def _frame(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-    """The columns that the card is made of, with `accepted`."""
+    """The columns that the card is made from, with `accepted`."""
     if isinstance(rows, pd.DataFrame):
         frame = rows[[name for name in rows.columns if name not in UNUSED]].copy(deep=False)
     else:
@@ -207,7 +207,7 @@ def _frame(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pd.Series | list[Any]:
     values = [row[name] for row in rows] if name in COLUMNS else [row.get(name) for row in rows]
-    # Texts stay the strings that they are: making others of a million rows takes seconds.
+    # Texts stay strings as they are: converting a million rows takes seconds.
     return pd.Series(values, dtype=object) if name in TEXTS else values
 
 
@@ -273,7 +273,7 @@ def _reasons(refused: pd.DataFrame) -> tuple[ReasonLine, ...]:
 
 def _top_speakers(good: pd.DataFrame) -> tuple[SpeakerLine, ...]:
     groups = good.groupby("speaker", sort=True)["num_frames"].agg(["size", "sum"])
-    # A stable sort leaves speakers of equal length in the order of their names.
+    # A stable sort leaves speakers of equal length in order of name.
     groups = groups.sort_values("sum", ascending=False, kind="stable").head(TOP_SPEAKERS)
     return tuple(
         SpeakerLine(str(speaker), int(size), int(frames))
@@ -309,5 +309,5 @@ def _changes(changes: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 def hours(frames: int) -> float:
-    """Length of so many frames at 25 fps."""
+    """Length of a number of frames at 25 fps."""
     return frames / FPS / 3600

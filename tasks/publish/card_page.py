@@ -1,4 +1,4 @@
-"""A data card as files: one web page with plots, and the same in Markdown without them."""
+"""A data card as files: a web page with plots, and the same in Markdown without them."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from tasks.publish.card_scores import Distribution
 
 FOLDER = "card"
 LONGEST_NAME = 32
-"""Longer names of speakers are cut in the plot's labels, characters."""
+"""Characters; longer names of speakers are truncated in the plot's labels."""
 NOT_TOLD = "–"
 
 Table = tuple[Sequence[str], list[Sequence[str]], Sequence[int]]
-"""Head, lines, and which columns hold numbers."""
+"""Head, rows, and the indices of columns that hold numbers."""
 
 
 def card_files(card: DataCard, folder: str = FOLDER) -> dict[str, bytes]:
@@ -26,7 +26,7 @@ def card_files(card: DataCard, folder: str = FOLDER) -> dict[str, bytes]:
 
 
 def card_page(card: DataCard) -> str:
-    """The card as a web page that needs nothing else."""
+    """The card as a self-contained web page."""
     since, previous = _since(card)
     return html.render(
         "publish/card.html",
@@ -61,7 +61,7 @@ def card_markdown(card: DataCard) -> str:
         _markdown("Splits", _splits(card)),
         _disjoint(card),
         _markdown(
-            "What became of the input",
+            "From input to clips",
             (("step", "count"), [(step.name, f"{step.count:,}") for step in _funnel(card)], (1,)),
         ),
         _markdown("Reasons", _reasons(card)),
@@ -104,8 +104,8 @@ def _disjoint(card: DataCard) -> str:
         said.append("No speaker is in two splits.")
     if card.loose_files:
         said.append(
-            f"{card.loose_files:,} input files lie in no folder that names a speaker, and each "
-            "counts as one: what is said of speakers holds as far as folders name them."
+            f"{card.loose_files:,} input files are not in a folder that names a speaker, and each "
+            "counts as one: numbers of speakers are only as good as the folders' names."
         )
     if not any(line.name == "test" and line.clips for line in card.splits):
         said += _no_test(card)
@@ -113,14 +113,14 @@ def _disjoint(card: DataCard) -> str:
 
 
 def _no_test(card: DataCard) -> list[str]:
-    """Why there is no test split, where that is known."""
+    """Why there is no test split, if that is known."""
     if card.test_fraction is None or not card.clips_accepted:
         return []
     if not card.test_fraction:
         return ["There is no test split, and none was asked for."]
     return [
         f"There is no test split: {card.test_fraction:.0%} of the speakers are wanted for it, but "
-        f"with clips there {'is' if card.speakers == 1 else 'are'} {card.speakers:,}."
+        f"only {card.speakers:,} {'has' if card.speakers == 1 else 'have'} clips."
     ]
 
 
@@ -165,7 +165,7 @@ def _reasons(card: DataCard) -> Table:
 
 
 def _since(card: DataCard) -> tuple[str, str]:
-    """What to say before the list, and the version it is since."""
+    """The text before the list of changes, and the version they are since."""
     if not card.previous:
         return "This is the first version.", ""
     return ("Since version" if card.changes else "Nothing since version"), card.previous

@@ -1,4 +1,4 @@
-"""Pictures of a data card: a histogram for every score, accepted and refused clips stacked."""
+"""Plots of a data card: a histogram of every score, with accepted and refused clips stacked."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from tasks.pages.figures import ACCENT, GREY, INK, SECOND, new_figure, png
 from tasks.publish.card_scores import Distribution
 
 HEADROOM = 1.3
-"""Height of the plot over its highest bar: the legend stands there."""
+"""Height of the plot relative to its highest bar, leaving room for the legend."""
 
 
 def histogram(distribution: Distribution) -> bytes:
-    """How many clips have which value of a score, and where the threshold lies; PNG."""
+    """A PNG that shows how many clips have which score, and where the threshold is."""
     figure, axes = new_figure(4.0, 2.6)
     axis = axes[0, 0]
     edges = np.array(distribution.edges)
@@ -21,7 +21,7 @@ def histogram(distribution: Distribution) -> bytes:
         (bad, good, SECOND, "refused"),
     ):
         label = f"{name} {counts.sum():,}"
-        # An edge in the bars' own colour closes the hair-lines between them.
+        # An edge in the bars' own colour closes the hairlines between them.
         style = {"color": colour, "edgecolor": colour, "linewidth": 0.4, "label": label}
         marks.append(axis.bar(edges[:-1], counts, np.diff(edges), bottom, align="edge", **style))
     for limit in distribution.limits:

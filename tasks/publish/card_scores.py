@@ -1,4 +1,4 @@
-"""How the scores of a dataset's clips are distributed, accepted and refused apart."""
+"""Distributions of the scores of a dataset's clips, for accepted and refused ones separately."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from datasets.shards.records import COLUMNS
 
 BINS = 40
 TAILS = 0.002
-"""Share of the clips at either end that may lie beyond the plot."""
+"""Largest share of clips outside the plot at either end."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Score:
     limits: tuple[str, ...] = ()
     """Names of its thresholds."""
     mirrored: bool = False
-    """Whether the threshold holds to both sides of zero."""
+    """Whether the threshold applies on both sides of zero."""
     ends: tuple[float, float] | None = None
-    """Of the plot, where they are given by the score itself."""
+    """Ends of the plot, if the score itself determines them."""
     bins: int = BINS
     step: float = 0.0
-    """Difference between two possible values; 0: any value is possible."""
+    """Step between possible values; 0 if any value is possible."""
     log: bool = False
     """Whether it is shown on a logarithmic scale."""
 
@@ -75,30 +75,30 @@ class Distribution:
     """Counts of clips over the values of one score."""
 
     name: str
-    """Of the column, and of the scorer where there are several."""
+    """Title of the column, with the scorer if there are several."""
     title: str
     unit: str
     edges: tuple[float, ...]
-    """Of the bins, one more than counts."""
+    """Edges of the bins, one more than counts."""
     accepted: tuple[int, ...]
     refused: tuple[int, ...]
     limits: tuple[float, ...]
     """Thresholds."""
     outside: int
-    """Clips beyond the edges; they are counted in the first or last bin."""
+    """Clips outside the edges; they are counted in the first or last bin."""
     unmeasured: int
-    """Clips without a value, in no bin."""
+    """Clips without a value, which are in no bin."""
     quantiles_accepted: tuple[float, float, float] | None
-    """5 %, median, 95 %; None without a clip."""
+    """5th percentile, median and 95th percentile; None without a clip."""
     quantiles_refused: tuple[float, float, float] | None
     log: bool = False
 
 
 def distributions(clips: pd.DataFrame, thresholds: Mapping[str, Any]) -> tuple[Distribution, ...]:
-    """Of every score that at least one clip has.
+    """Distributions of every score that at least one clip has.
 
     Args:
-        clips: rows with a clip; `accepted` says whether it is in the dataset.
+        clips: rows that have a clip; `accepted` says whether it is in the dataset.
         thresholds: name -> value, or scorer -> value for `min_confidence`.
     """
     clips = clips.assign(seconds=clips["num_frames"] / FPS)
@@ -116,7 +116,7 @@ def distributions(clips: pd.DataFrame, thresholds: Mapping[str, Any]) -> tuple[D
 
 
 def _others(clips: pd.DataFrame) -> list[Score]:
-    """Scores that the ledger has beside those that are known here."""
+    """Scores in the ledger other than those known here."""
     known = {score.column for score in SCORES} | set(COLUMNS)
     return [
         Score(str(name), str(name), "")
@@ -182,7 +182,7 @@ def _edges(score: Score, values: np.ndarray, limits: tuple[float, ...]) -> np.nd
         low = max(low, 1e-6)
         return np.geomspace(low / 1.05, max(high, low) * 1.05, score.bins + 1)
     if score.step:
-        # Every bin holds equally many of the possible values, its edges lie between them.
+        # Every bin holds equally many of the possible values; its edges lie between them.
         steps = max(1, math.ceil((high - low) / score.step / score.bins))
         first, last = (math.floor(value / score.step / steps + 1e-9) for value in (low, high))
         return (np.arange(first, last + 2) * steps - 0.5) * score.step

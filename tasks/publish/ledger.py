@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 
 def select_accepted(rows: Sequence[Row]) -> list[Row]:
-    """The rows whose clips belong in shards."""
+    """Mask of the rows whose clips belong in shards."""
     return [row for row in rows if row["verdict"] == Verdict.ACCEPTED.value]
 
 
@@ -26,15 +26,15 @@ def count_reasons(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def ledger_order(row: Row) -> tuple[Any, ...]:
-    """Rows of the ledger come by file, and in a file by time."""
+    """Sort the ledger's rows by file, and within a file by time."""
     return row["path"], row["start_s"], row["track"], row["clip_id"]
 
 
 def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[LedgerRow]:
-    """Rows of the published ledger, with some columns or with all.
+    """Read the published ledger, with some columns or all.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is no ledger, or it is damaged.
     """
     import pyarrow
     import pyarrow.parquet
@@ -44,13 +44,13 @@ def read_ledger(store: Store, columns: Sequence[str] | None = None) -> list[Ledg
         table = pyarrow.parquet.read_table(content, columns=columns and list(columns))
     except (FileNotFoundError, pyarrow.ArrowInvalid) as error:
         raise UserError(
-            f"{store.url} has no {LEDGER} that can be read ({error}): refresh the dataset again"
+            f"{store.url} does not have a readable {LEDGER} ({error}): refresh the dataset again"
         ) from error
     return list(table.to_pylist())
 
 
 def previous_ledger(store: Store, columns: Sequence[str]) -> list[LedgerRow]:
-    """Columns of what an earlier version's ledger says; empty where none can be read."""
+    """Columns of an earlier version's ledger; empty if it cannot be read."""
     try:
         return read_ledger(store, columns)
     except UserError:
@@ -58,7 +58,7 @@ def previous_ledger(store: Store, columns: Sequence[str]) -> list[LedgerRow]:
 
 
 def ledger_bytes(rows: Sequence[Row]) -> bytes:
-    """The ledger as a Parquet file, columns as `datasets.shards.records.COLUMNS`."""
+    """The ledger as a Parquet file, with the columns `datasets.shards.records.COLUMNS`."""
     import pyarrow
     import pyarrow.parquet
 

@@ -1,8 +1,8 @@
 """From judged rows and finished groups to a published dataset: shards, ledger, index.
 
-Finished shards only get a second name in the dataset's folder. A group whose shards hold
-other clips than the thresholds of the day want has these written anew from its own shards,
-spare ones included; no video is looked at. The index is written last, and it is what makes a
+Finished shards only get a second name in the dataset's folder. If a group's shards hold
+other clips than the current thresholds want, they are rewritten from the group's own shards,
+spare ones included; no video is read. The index is written last, and it is what makes a
 version: until then readers see the old one. The same rows and clips give the same bytes.
 """
 
@@ -40,14 +40,14 @@ from tasks.publish.receipt import (
 )
 
 PACK_VERSION = 3
-"""Raised when the same rows and clips give other files."""
+"""Raised by one whenever the same rows and clips give different files."""
 
 Extras = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True)
 class PackConfig:
-    """What decides the dataset's content besides rows and clips."""
+    """What decides the dataset's content, apart from rows and clips."""
 
     resolution: int
     test_fraction: float = 0.2
@@ -55,13 +55,13 @@ class PackConfig:
 
 
 def with_fraction(config: PackConfig, test_fraction: float) -> PackConfig:
-    """A configuration with another share of speakers for testing.
+    """A copy with another share of speakers for testing.
 
     Raises:
-        UserError: it is no such share.
+        UserError: the share is out of range.
     """
     if not 0 <= test_fraction < 1:
-        raise UserError(f"a test fraction of {test_fraction:g} is not possible: give 0 to 0.9")
+        raise UserError(f"a test fraction of {test_fraction:g} is not possible: use 0 to 0.9")
     return replace(config, test_fraction=test_fraction)
 
 
@@ -73,7 +73,7 @@ def fingerprint(groups: Sequence[GroupEntry], rows: Sequence[Row], config: PackC
 
 
 def find_published(store: Store, wanted: str) -> str | None:
-    """The dataset's digest, where it is published already and of that fingerprint."""
+    """The published dataset's digest, if it has that fingerprint."""
     receipt = read_receipt(store)
     if receipt is None or receipt.get("fingerprint") != wanted:
         return None
@@ -88,23 +88,23 @@ def find_published(store: Store, wanted: str) -> str | None:
 
 
 def check_output(store: Store, source: Path | None) -> None:
-    """Refuse an output folder in which something of the user's would be lost or mixed in.
+    """Refuse an output folder in which the user's files would be lost or mixed in.
 
     Raises:
-        UserError: the folder holds other tar files or another index, or lies inside the
+        UserError: the folder holds other tar files or another index, or is inside the
             source's folder.
     """
     if source is not None and isinstance(store, LocalStore):
         inner, outer = store.folder.resolve(), source.resolve()
         if outer == inner or outer in inner.parents:
             raise UserError(
-                f"the output {store.url} lies inside the input {source}: choose a folder elsewhere"
+                f"the output {store.url} is inside the input {source}: choose a folder elsewhere"
             )
     if store.size(INDEX) is not None:
         read_index(store.url)
     elif not store.names(STAGING) and any(name.endswith(".tar") for name in store.names(FOLDER)):
         raise UserError(
-            f"{store.url}/{FOLDER} holds tar files that are not of a dataset made here: "
+            f"{store.url}/{FOLDER} holds tar files that do not belong to a dataset made here: "
             "choose another output folder"
         )
 
@@ -122,17 +122,17 @@ def pack(
     """Publish the dataset.
 
     Args:
-        store: where it is.
-        journal: of the groups.
-        groups: all of them, with the sources that count.
+        store: the dataset's store.
+        journal: the journal of the groups.
+        groups: all groups, with the sources that count.
         rows: all judged rows, in the ledger's order.
         config: resolution of the clips, and how they are split.
-        notes: what else the receipt should hold.
-        extras: from the index and speaker -> split, further files to write beside.
-        on_progress: called with the groups that are done, and all.
+        notes: further content of the receipt.
+        extras: makes further files to write, from the index and speaker -> split.
+        on_progress: called with the number of finished groups and of all groups.
 
     Returns:
-        the digest of the dataset.
+        The digest of the dataset.
     """
     before = read_previous_splits(store, config.test_fraction)
     by_speaker = speaker_splits(groups, rows, config.test_fraction, before)
@@ -179,7 +179,7 @@ def pack(
 
 
 def _damaged(store: Store, name: str, size: int) -> bool:
-    """Whether a published shard was changed by somebody; objects are whole or not there."""
+    """Whether somebody changed a published shard; objects are either complete or missing."""
     return isinstance(store, LocalStore) and store.size(name) != size
 
 
@@ -189,13 +189,13 @@ def speaker_splits(
     test_fraction: float,
     fixed: Mapping[str, str],
 ) -> dict[str, str]:
-    """speaker -> split for everybody with an accepted clip.
+    """speaker -> split for every speaker with an accepted clip.
 
     Args:
-        groups: what the data set itself says of its sources comes first.
+        groups: the splits that a data set gives its own sources come first.
         rows: judged.
-        test_fraction: share of the others that is for testing.
-        fixed: speakers that an earlier version placed.
+        test_fraction: share of the others to use for testing.
+        fixed: speakers already placed by an earlier version.
     """
     official = {
         row["speaker"]: source.split
@@ -215,7 +215,7 @@ def place_shards(
     splits: Mapping[str, str],
     config: PackConfig,
 ) -> list[Shard]:
-    """The shards of a group, those written anew that do not hold what they should."""
+    """The shards of a group, of which those with the wrong content are rewritten."""
     have = {key: shard.info.split for shard in group.shards for key in shard.keys}
     ranks = _ranks(group)
     want = {key: splits.get(key, SPARE) for key in have if key in ranks}
@@ -226,7 +226,7 @@ def place_shards(
     concerned = {have[key] for key in moved} | {want[key] for key in moved if key in want}
     if not concerned:
         return group.shards
-    # The shards of a split depend on its own clips alone.
+    # The shards of a split depend only on its own clips.
     old = [shard for shard in group.shards if shard.info.split in concerned]
     with tempfile.TemporaryDirectory(prefix="latentsync-") as scratch:
         folder = (
@@ -273,7 +273,7 @@ def _handed_on(row: Row) -> tuple[Any, ...]:
 def _merge(
     store: Store, journal: Journal, shards: Sequence[Shard], ranks: Mapping[str, int]
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Samples of several shards in the order of their ranks; those without one are left out."""
+    """Samples of several shards in the order of their ranks, without those that have none."""
 
     def ranked(shard: Shard) -> Iterator[tuple[int, str, dict[str, bytes]]]:
         for key, members in read_samples(store, journal.shard_name(shard)):

@@ -1,4 +1,4 @@
-"""What was noted when a version was published, and which shards it replaced."""
+"""The record of a version's publication, and of the shards it replaced."""
 
 import json
 from typing import Any, TypedDict, cast
@@ -7,25 +7,25 @@ from datasets.shards.index import INDEX, DatasetIndex, read_index
 from datasets.store.protocol import Store
 
 RECEIPT = "refresh.json"
-"""What the published files were made of; kept beside them, no part of the dataset."""
+"""What the published files were made from; stored next to them, but not part of the dataset."""
 
 
 class Receipt(TypedDict, total=False):
-    """Content of `refresh.json`. Those of earlier releases lack some of it."""
+    """Content of `refresh.json`. In those of earlier releases some keys are missing."""
 
     fingerprint: str
-    """Of everything that the published files depend on."""
+    """Digest of everything that the published files depend on."""
     digest: str
-    """Of the version."""
+    """Digest of the version."""
     previous: str
-    """Digest of the version before; empty for the first."""
+    """Digest of the previous version; empty for the first."""
     ledger_bytes: int
     packing: dict[str, Any]
     """Of `PackConfig`."""
     ingest: dict[str, Any]
     """Of `IngestConfig`."""
     thresholds: dict[str, Any]
-    """Of `Thresholds`, as they were asked for."""
+    """Fields of `Thresholds`, as they were requested."""
     thresholds_in_force: dict[str, float | None]
     splits: dict[str, str]
     """speaker -> split."""
@@ -37,7 +37,7 @@ class Receipt(TypedDict, total=False):
 
 
 def read_receipt(store: Store) -> Receipt | None:
-    """What was noted when the dataset was published; None where nothing is."""
+    """The receipt of the published dataset; None if there is none."""
     try:
         receipt = json.loads(store.read(RECEIPT))
     except (FileNotFoundError, ValueError):
@@ -46,23 +46,23 @@ def read_receipt(store: Store) -> Receipt | None:
 
 
 def current_index(store: Store) -> DatasetIndex | None:
-    """The index of the version that is published; None where there is none.
+    """The index of the published version; None if nothing is published.
 
     Raises:
-        UserError: there is one, but it cannot be read.
+        UserError: there is an index, but it cannot be read.
     """
     return None if store.size(INDEX) is None else read_index(store.url)
 
 
 def previous_shards(store: Store) -> list[str]:
-    """Names of the shards of the version before the published one: who trains on that one goes
+    """Names of the shards of the version before the published one: a training run on that one goes
     on reading them until there is another version."""
     receipt = read_receipt(store)
     return list(receipt.get("previous_shards", [])) if receipt else []
 
 
 def read_previous_splits(store: Store, test_fraction: float) -> dict[str, str]:
-    """speaker -> split, as the versions so far have it; none counts for another share."""
+    """speaker -> split in the versions so far; empty if they were made for another share."""
     receipt = read_receipt(store)
     if receipt is None:
         return {}

@@ -1,4 +1,4 @@
-"""What other thresholds did to a ledger: how many clips came in, how many went, and why."""
+"""The effect of other thresholds on a ledger: how many clips came in or went, and why."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,25 +12,25 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RelabelReport:
-    """Counts of clips; those that stay as they were are not among them."""
+    """Counts of the clips whose verdict changed."""
 
     newly_accepted: dict[str, int]
-    """By the reason that they were refused for, the most frequent first."""
+    """Count by the reason for their earlier refusal, the most frequent first."""
     newly_refused: dict[str, int]
-    """By the reason that they are refused for now."""
+    """Count by the reason for their refusal now."""
     other_reason: int
-    """Clips that stay refused, for another reason."""
+    """Clips that are still refused, but for another reason."""
     accepted: int
-    """Clips that are accepted now, all in all."""
+    """Total number of clips accepted now."""
     refused: int
 
     @property
     def changed(self) -> bool:
-        """Whether the dataset has other clips than before."""
+        """Whether the dataset's clips have changed."""
         return bool(self.newly_accepted or self.newly_refused)
 
     def table(self) -> list[dict[str, str | int]]:
-        """One mapping from column to value for each line, for people to read."""
+        """A table for people: one mapping from column to value per row."""
         lines = [
             *((f"newly accepted, was {why}", count) for why, count in self.newly_accepted.items()),
             *((f"newly refused: {why}", count) for why, count in self.newly_refused.items()),
@@ -41,7 +41,7 @@ class RelabelReport:
         return [{"what": what, "clips": count} for what, count in lines]
 
     def changes(self) -> dict[str, int]:
-        """In words, for `relabelled` in the changes of a data card."""
+        """Phrases for `relabelled` in the changes of a data card."""
         accepted, refused = sum(self.newly_accepted.values()), sum(self.newly_refused.values())
         return {
             "clips newly accepted by other thresholds": accepted,
@@ -53,8 +53,8 @@ def compare_verdicts(before: Sequence[Row], after: Sequence[Row]) -> RelabelRepo
     """Compare the verdicts of the same clips.
 
     Args:
-        before: rows of the ledger as they were; those without a clip do not count.
-        after: the same rows, judged anew, in any order.
+        before: earlier rows of the ledger; those without a clip do not count.
+        after: the same rows, judged again, in any order.
 
     Raises:
         ValueError: a clip is on one side only, or twice on one side.
@@ -62,7 +62,7 @@ def compare_verdicts(before: Sequence[Row], after: Sequence[Row]) -> RelabelRepo
     old, new = _by_clip(before), _by_clip(after)
     if old.keys() != new.keys():
         only = sorted(old.keys() ^ new.keys())
-        raise ValueError(f"{len(only)} clips are on one side only, such as {only[0]!r}")
+        raise ValueError(f"{len(only)} clips are on one side only, for example {only[0]!r}")
     came, went = Counter[str](), Counter[str]()
     other = 0
     for clip, was in old.items():
@@ -81,7 +81,7 @@ def _by_clip(rows: Sequence[Row]) -> dict[str, Row]:
     clips = {row["clip_id"]: row for row in rows if row["clip_id"]}
     if len(clips) < sum(bool(row["clip_id"]) for row in rows):
         twice, _ = Counter(row["clip_id"] for row in rows if row["clip_id"]).most_common(1)[0]
-        raise ValueError(f"the clip {twice!r} is there more than once")
+        raise ValueError(f"the clip {twice!r} appears more than once")
     return clips
 
 

@@ -1,4 +1,4 @@
-"""What a dataset is made with: what nobody asks to change stays as its receipt says."""
+"""The settings of a dataset: those that nobody asks to change stay as its receipt says."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,12 +15,12 @@ from tasks.publish.receipt import RECEIPT, read_receipt
 from tasks.weights.by_name import is_fetched
 
 BEFORE = ""
-"""The crop of datasets that do not name one."""
+"""Crop of datasets that do not name one."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a dataset is made with."""
+    """The settings that a dataset is made with."""
 
     ingest: IngestConfig
     thresholds: Thresholds
@@ -29,11 +29,11 @@ class Settings:
 
 
 def settings_of(store: Store) -> Settings:
-    """Those of a published dataset, from the receipt of the last refresh.
+    """The settings of a published dataset, from the receipt of its last refresh.
 
     Raises:
-        UserError: there is no dataset, its clips have another crop, or its receipt is gone or of
-            another release.
+        UserError: there is no dataset, its clips have another crop, or its receipt is missing or
+            from another release.
     """
     check_crop(store.url, read_index(store.url), CROP)
     settings = settings_before(store)
@@ -46,7 +46,7 @@ def settings_of(store: Store) -> Settings:
 
 
 def settings_before(store: Store) -> Settings | None:
-    """Those of what was published in a store; None where no receipt says them."""
+    """The settings of what was published in a store; None if no receipt has them."""
     receipt = read_receipt(store)
     if receipt is None:
         return None
@@ -69,19 +69,19 @@ def next_settings(
     quality: bool | None,
     source: str,
 ) -> Settings:
-    """Those of a refresh.
+    """The settings of a refresh.
 
     Args:
-        before: of the version that is published.
-        ingest: what is asked of the clips, but for the image quality.
-        asked: thresholds by name; those that are None or missing stay.
-        test_fraction: None: as before.
+        before: those of the published version.
+        ingest: the settings of the clips, except for the image quality.
+        asked: thresholds by name; those that are None or missing stay the same.
+        test_fraction: share of speakers for testing; None: as before.
         quality: whether image quality is measured; None: as before, and for a new dataset
-            where the weights are there.
+            if the weights are available.
         source: name of the source.
 
     Raises:
-        UserError: the test fraction is no such share.
+        UserError: the test fraction is out of range.
     """
     packing = PackConfig(ingest.resolution)
     thresholds = Thresholds()
@@ -101,17 +101,17 @@ def next_settings(
 
 
 def changed_thresholds(before: Thresholds, asked: Mapping[str, Any]) -> Thresholds:
-    """Thresholds with other values for those that are asked for.
+    """Thresholds with the requested values replaced.
 
     Args:
-        before: what they were.
-        asked: by name, such as all parameters of a flow; other names and None are left out.
+        before: the earlier thresholds.
+        asked: values by name, such as all parameters of a flow; other names and None are ignored.
     """
     given = {name: asked[name] for name in asdict(before) if asked.get(name) is not None}
     return replace(before, **given)
 
 
 def differences(before: Thresholds, after: Thresholds) -> list[str]:
-    """`name old -> new` for each threshold that is another."""
+    """`name old -> new` for each threshold that changes."""
     old, new = asdict(before), asdict(after)
     return [f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]

@@ -1,4 +1,4 @@
-"""Judge everything that is finished and publish it as a new version, if anything is new."""
+"""Judge everything that is finished and publish it as a new version if anything is new."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,13 +32,13 @@ class VersionSummary(TypedDict):
     clips_accepted: int
     clips_rejected: int
     reasons: dict[str, int]
-    """Of all rows that were refused."""
+    """Reasons of all refused rows, with counts."""
     reasons_without_clip: dict[str, int]
-    """Of those among them that are no clip."""
+    """Reasons of those refused rows that are not clips, with counts."""
     splits: dict[str, int]
     """Split -> number of clips."""
     loose_files: int
-    """Files that lie in no folder that names a speaker."""
+    """Number of files that are not in a folder that names a speaker."""
     speakers: int
 
 
@@ -49,17 +49,17 @@ class Published:
     dataset: str
     digest: str
     previous: str
-    """Digest of the version before; the same one where nothing has changed."""
+    """Digest of the previous version; equal to `digest` if nothing has changed."""
     inputs: int
     rows: list[LedgerRow]
     splits: Mapping[str, int]
     """Split -> number of clips."""
     loose_files: int
-    """How many lie in no folder that names a speaker: each counts as one."""
+    """Number of files not in a folder that names a speaker: each counts as a speaker."""
     relabelled: RelabelReport | None = None
-    """What other thresholds than those of the version before did to its clips."""
+    """The effect of changed thresholds on the previous version's clips."""
     notes: Mapping[str, str] = field(default_factory=dict)
-    """path -> what is to be said of a file that was used although something is wrong with it."""
+    """path -> note on a file that was used although something is wrong with it."""
 
     @property
     def changed(self) -> bool:
@@ -95,18 +95,18 @@ def publish(
     """Publish what a journal holds.
 
     Args:
-        store: of the dataset.
-        journal: of its groups.
+        store: the dataset's store.
+        journal: the journal of its groups.
         thresholds: which clips are good enough.
         packing: how they are split and packed.
-        notes: what else the receipt and the data card should say of this version: `changes`
+        notes: what else the receipt and the data card should say about this version: `changes`
             (kind -> number of files), `first_names` (kind -> some of these), and the `source`.
-        forget: keys of sources that are dropped for good, with their clips.
-        on_progress: called with the groups that are done, and all, while shards are written.
+        forget: keys of sources to drop for good, with their clips.
+        on_progress: called with the number of finished and of all groups while shards are written.
 
     Raises:
-        UserError: two sources give clips of one name, or nothing would be left of a version
-            that has clips; nothing was written then.
+        UserError: two sources give clips of the same name, or nothing would be left of a version
+            that has clips; then nothing is written.
     """
     forgotten = set(forget)
     groups = list(journal.entries())
@@ -128,12 +128,12 @@ def publish(
     previous, relabelled = str(index["digest"]) if index else "", None
     digest = pack.find_published(store, pack.fingerprint(groups, rows, packing))
     if digest is not None and index:
-        # A run that was killed may have left the shards that its new index replaced.
+        # A killed run may have left the shards that its new index replaced.
         remove_replaced(store, index, previous_shards(store))
     else:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
         kept["previous"] = previous
-        # What is not given stays so for the next refresh, which may have another scorer.
+        # What is not given stays unset for the next refresh, which may have another scorer.
         kept["thresholds_in_force"] = in_force(thresholds, journal.config.scorer)
         relabelled = _compare_with_published(store, rows, thresholds)
 
@@ -153,26 +153,26 @@ def publish(
 
 
 def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
-    """Files of a folder that lie on its first level; other sources name speakers otherwise."""
+    """Files on the first level of a folder; other sources name speakers in other ways."""
     return len(
         {row["path"] for row in rows if "/" not in row["path"]} if source == "folder" else ()
     )
 
 
 def _add_note(row: LedgerRow, *notes: str) -> LedgerRow:
-    """A judged row whose detail also tells what is to be said of its file."""
+    """A judged row whose detail also has the note on its file."""
     return row | {"detail": "; ".join(filter(None, (row["detail"], *notes)))}
 
 
 def _refuse_twins(groups: Sequence[GroupEntry]) -> None:
-    """Two sources whose clips would overwrite each other."""
+    """Refuse two sources whose clips would overwrite each other."""
     owners: dict[str, str] = {}
     for source in (source for group in groups for source in group.sources):
         for clip_id in (row["clip_id"] for row in source.rows if row["clip_id"]):
             owner = owners.setdefault(clip_id, source.key)
             if owner != source.key:
                 raise UserError(
-                    f"the clip {clip_id} comes from {owner} and from {source.key}: give one of "
+                    f"the clip {clip_id} comes from both {owner} and {source.key}: give one of "
                     "them another name, and refresh with --forget-missing"
                 )
 
@@ -180,23 +180,23 @@ def _refuse_twins(groups: Sequence[GroupEntry]) -> None:
 def _refuse_empty(
     index: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]], store: Store
 ) -> None:
-    """A version without clips in the place of one that has some: a mistyped threshold."""
+    """Refuse to replace a version with clips by one without: a threshold was mistyped."""
     clips = sum(index["counts"].values()) if index else 0
     if clips and not select_accepted(rows):
         counts = count_reasons(rows)
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no file left"
         raise UserError(
             f"no clip would be left ({why}), so {store.url} keeps the version with {clips} clips: "
-            "give thresholds that some clips meet, or another output"
+            "use thresholds that some clips meet, or another output"
         )
 
 
 def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -> None:
-    """See to it that clips are not dropped just because the next version is made otherwise.
+    """Check that no clips are dropped just because the next version is made differently.
 
     Args:
         store: of the dataset.
-        journal: of the configuration that the next version is made by.
+        journal: the journal of the next version's configuration.
         items: all sources.
 
     Raises:
@@ -216,8 +216,8 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
     if lost:
         raise UserError(
             f"{len(lost)} files with clips in {store.url}, such as {min(lost)}, are no longer in "
-            "the source, and would be dropped since the clips are made otherwise than before "
-            "(resolution, scorer, quality, or another release) or staging was deleted: give the "
+            "the source, and would be dropped since the clips are made differently from before "
+            "(resolution, scorer, quality, or another release) or staging was deleted: use the "
             "same options as before, or --forget-missing"
         )
 
@@ -225,7 +225,7 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
 def _compare_with_published(
     store: Store, rows: list[LedgerRow], thresholds: Thresholds
 ) -> RelabelReport | None:
-    """What became of the clips of the published version; None where thresholds are the same."""
+    """Changes to the clips of the published version; None if thresholds are the same."""
     receipt = read_receipt(store)
     if receipt is None or receipt.get("thresholds") in (None, asdict(thresholds)):
         return None
@@ -251,12 +251,12 @@ def _card(
 def _changes(
     notes: Mapping[str, Any], forgotten: bool, relabelled: RelabelReport | None
 ) -> Changes:
-    """What the data card says of the version before.
+    """What the data card says about changes since the previous version.
 
     Args:
-        notes: of the version.
+        notes: notes of the version.
         forgotten: whether files that are gone from the source were dropped.
-        relabelled: what other thresholds did.
+        relabelled: the effect of other thresholds.
     """
     kinds = {"new": "new", "changed": "changed", "gone": "forgotten" if forgotten else "gone"}
     counts, names = notes.get("changes", {}), notes.get("first_names", {})

@@ -379,10 +379,10 @@ def test_the_end_tells_what_there_is_and_what_is_missing(
     (videos / "loose.mp4").write_bytes(b"loose")
     run(min_confidence=3.0)
     told = capsys.readouterr().out
-    assert "speakers: 1 files lie in no folder that names a speaker" in told
+    assert "speakers: 1 files are not in a folder that names a speaker" in told
     assert "no test split" not in told
     card = (tmp_path / "out/card/README.md").read_text()
-    assert "1 input files lie in no folder that names a speaker" in card
+    assert "1 input files are not in a folder that names a speaker" in card
     assert "no test split" not in card
 
 

@@ -27,6 +27,6 @@ def test_one_that_cannot_be_read_is_said(tmp_path: Path, content: bytes | None) 
     store = LocalStore(tmp_path)
     if content is not None:
         store.write(LEDGER, content)
-    with pytest.raises(UserError, match=r"has no ledger.parquet that can be read .*refresh"):
+    with pytest.raises(UserError, match=r"does not have a readable ledger.parquet .*refresh"):
         read_ledger(store)
     assert previous_ledger(store, ("clip_id",)) == []

@@ -325,7 +325,7 @@ def test_two_sources_with_clips_of_one_name_are_refused(
     journal = Journal(store, IngestConfig(), 0.0)
     for group in journal.plan(sources[:2]):
         finish_group(journal, group, {item.key: [clip_row(sources[0])] for item in group.items})
-    with pytest.raises(UserError, match=r"s0-0-0 comes from s0/0.mp4 and from s0/1.mp4: give one"):
+    with pytest.raises(UserError, match=r"s0-0-0 comes from both s0/0.mp4 and s0/1.mp4: give one"):
         publish(store, journal, Thresholds(), PACKING, {})
 
 
@@ -402,7 +402,7 @@ def test_files_of_others_are_not_touched(tmp_path: Path) -> None:
     mine = tmp_path / "shards" / "mine.tar"
     mine.parent.mkdir()
     mine.write_bytes(b"precious")
-    with pytest.raises(UserError, match="not of a dataset made here"):
+    with pytest.raises(UserError, match="do not belong to a dataset made here"):
         check_output(LocalStore(tmp_path), None)
     (tmp_path / "index.json").write_text("{}")
     with pytest.raises(UserError, match="no dataset index"):

@@ -58,7 +58,7 @@ def test_a_stricter_threshold_takes_what_a_laxer_one_gives_back() -> None:
 
 
 def test_rows_of_other_clips_are_refused() -> None:
-    with pytest.raises(ValueError, match="one side only, such as 'b'"):
+    with pytest.raises(ValueError, match="one side only, for example 'b'"):
         compare_verdicts([row("a")], [row("a"), row("b")])
-    with pytest.raises(ValueError, match="'a' is there more than once"):
+    with pytest.raises(ValueError, match="'a' appears more than once"):
         compare_verdicts([row("a"), row("a")], [row("a"), row("a")])
