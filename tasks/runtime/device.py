@@ -1,4 +1,4 @@
-"""The device that somebody named, if it is there."""
+"""Choosing a device by name."""
 
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str) -> "torch.device":
-    """The device of that name, if it is there.
+    """The device of a name, after checking that it exists.
 
     Raises:
-        UserError: it is not, or the name is none.
+        UserError: the device does not exist, or the name is not a device's.
     """
     import torch
 
@@ -27,11 +27,11 @@ def resolve_device(name: str) -> "torch.device":
         if (device.index or 0) < count:
             return device
         raise UserError(
-            f"the device {name!r} is not there: this machine has {count} CUDA devices, "
+            f"there is no device {name!r}: this machine has {count} CUDA devices, "
             "choose another one or --device cpu"
         )
     if device.type == "mps":
         if torch.backends.mps.is_available():
             return device
-        raise UserError("the device 'mps' is not there: it needs an Apple machine, or --device cpu")
-    raise UserError(f"{name!r} is no device: choose cpu, cuda, cuda:N or mps")
+        raise UserError("there is no device 'mps': use an Apple machine, or --device cpu")
+    raise UserError(f"{name!r} is not a device: choose cpu, cuda, cuda:N or mps")

@@ -1,4 +1,4 @@
-"""Run stages over many items on Ray: bounded, with deadlines, and whatever the items do.
+"""Run stages over many items on Ray, bounded and with deadlines, whatever the items do.
 
     class Double(Stage):
         def process(self, item: int) -> int:
@@ -8,10 +8,10 @@
         run_stage(Double(), [("a", 1), ("b", 2)], on_outcome=print)
 
 Items come alone or in groups. A group's items run in order on one worker, which then
-finishes the group as a whole: what they made together becomes durable there and then. Every
-item ends in exactly one `Outcome`, handed over in the calling process. An item that raises,
-hangs or kills its process is an outcome with a reason; it never ends the run, and the rest of
-its group is begun again without it. A full disk and mistakes of the user do end it, since
+finishes the group as a whole: what they made together becomes durable at that point. Every
+item ends in exactly one `Outcome`, handed over in the calling process. An item that raises an
+error, hangs or kills its process is an outcome with a reason; it never ends the run, and the rest
+of its group is started again without it. A full disk and user errors do end it, since
 every further item would fail alike.
 """
 
@@ -32,10 +32,10 @@ def run_stage(
     limits: Limits | None = None,
     on_progress: Callable[[StageProgress], None] | None = None,
 ) -> None:
-    """Process every item, each a group of its own, on a pool of workers.
+    """Process every item, each as a group of its own, on a pool of workers.
 
     Args:
-        stage: what to do.
+        stage: the stage to run.
         items: (key, item) pairs; keys must differ.
         on_outcome: called in this process, in the order in which items end.
         workers, limits, on_progress: see `run_groups`.
@@ -70,7 +70,7 @@ def run_groups(
         stage: what to do.
         groups: names of groups and keys of items must differ.
         on_group: called in this process, in the order in which groups end.
-        workers: processes; None: as many as fit, but no more than groups.
+        workers: number of processes; None: as many as fit, but no more than groups.
         limits: what an item may cost.
         on_progress: called after every answer and about once a second in between.
 
@@ -85,7 +85,7 @@ def run_groups(
         [key for each in groups for key, _ in each.items],
     ):
         if len(set(names)) != len(names) or "" in names:
-            raise ValueError("keys of groups and items must differ, and none be empty")
+            raise ValueError("keys of groups and items must differ and must not be empty")
     if not groups:
         return
 

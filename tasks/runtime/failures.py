@@ -29,7 +29,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(each))
         yield each
         # Ray keeps the error that a worker raised as `cause`, some releases as an attribute
-        # of an attribute; anything that is no exception is left alone.
+        # of an attribute; anything that is not an exception is left alone.
         wrapped = getattr(each, "cause", None)
         waiting.append(wrapped if isinstance(wrapped, BaseException) else None)
         if isinstance(each, BaseExceptionGroup):
@@ -40,12 +40,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def for_the_user(error: BaseException) -> bool:
-    """Whether this very error carries its own sentence for the user."""
+    """Whether this error itself carries a sentence for the user."""
     return isinstance(error, UserError | ModelFileError | StoreError)
 
 
 def sentence_for(error: BaseException) -> str | None:
-    """The one sentence that tells the user what to mend; None for a defect of the program."""
+    """The sentence that tells the user what to fix; None for a defect of the program."""
     chain = list(causes(error))
     for each in chain:
         if for_the_user(each):
@@ -62,13 +62,13 @@ def sentence_for(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The error's text on one line without secrets, or its type's name where it has none."""
+    """The error's text on one line without secrets, or its type's name if it has no text."""
     return redact(" ".join(str(error).split())) or type(error).__name__
 
 
 def redact_logs() -> None:
-    """Keep secrets out of all that is logged in this process from now on, tracebacks included:
-    libraries quote the addresses that they were given."""
+    """Keep secrets out of everything logged in this process from now on, including tracebacks:
+    libraries quote the addresses they were given."""
     make = logging.getLogRecordFactory()
     if getattr(make, "redacts", False):
         return

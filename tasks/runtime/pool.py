@@ -1,7 +1,7 @@
 """The pools of Ray actors behind `tasks.runtime.executor`, and the loop that drives them.
 
-A worker has one group and one call at a time. With more on their way, a worker's death
-could not be laid to the item that caused it: answers that were given before get lost, too.
+A worker has one group and one call at a time. With several calls under way, a worker's death
+could not be attributed to the item that caused it, since earlier answers get lost as well.
 """
 
 import time
@@ -30,30 +30,30 @@ from tasks.runtime.stage import (
 from tasks.runtime.worker import Reply, Worker
 
 SETUP_DEADLINE_S = 600.0
-"""Seconds that a stage's `setup` may take, model loading on a slow disk included."""
+"""Seconds that a stage's `setup` may take, including model loading from a slow disk."""
 SETUP_ATTEMPTS = 3
 """Workers in a row that may die before they are ready."""
 FINISH = ""
-"""Stands where an item's key stands; no item has it."""
+"""Takes the place of an item's key; no item has this key."""
 NO_ROOM_S = 300.0
-"""Seconds that a cluster may be without a node for a worker, as while it starts new ones."""
+"""Seconds that a cluster may have no node for a worker, for example while it starts new ones."""
 TICK_S = 1.0
 """Longest wait before progress is reported again."""
 
 
 @dataclass(eq=False)
 class _Work:
-    """A group that is waiting or with a worker."""
+    """A group that is waiting or being worked on."""
 
     group: ItemGroup
     attempts: dict[str, int] = field(default_factory=dict)
     given_up: dict[str, Outcome] = field(default_factory=dict)
-    """Items that took down as many workers as they may, or their deadline."""
+    """Items that took down as many workers as allowed, or passed their deadline."""
     answered: dict[str, Outcome] = field(default_factory=dict)
-    """By the worker that has the group now; void when that one dies."""
+    """Results by the worker that has the group now; void if that worker dies."""
 
     def left(self) -> deque[tuple[str, Any]]:
-        """Items that are still worth working on, when the group is begun (again)."""
+        """Items still worth working on when the group is started (again)."""
         return deque((key, item) for key, item in self.group.items if key not in self.given_up)
 
     def outcome(self, value: Any) -> GroupOutcome:
@@ -65,14 +65,14 @@ class _Work:
 
 @dataclass
 class _Call:
-    """What a worker is doing: an item, or what makes it ready."""
+    """What a worker is doing: an item, or its setup."""
 
     ref: Any
     deadline_s: float | None
     key: str = FINISH
-    """Of the item; `FINISH` for the call that finishes the group."""
+    """Key of the item; `FINISH` for the call that finishes the group."""
     asks: bool = False
-    """Whether it asks how long the item may take, before the worker is given it."""
+    """Whether it asks how long the item may take, before the worker gets the item."""
     since: float = field(default_factory=time.monotonic)
 
     def left_s(self) -> float:
@@ -84,32 +84,32 @@ class _Call:
 
 @dataclass
 class _Slot:
-    """One worker, seen from the driver."""
+    """One worker, as the driver sees it."""
 
     actor: Any
     call: _Call | None = None
     work: _Work | None = None
-    """Its group; None while it is made ready or has nothing to do."""
+    """Its group; None during setup or if it has nothing to do."""
     left: deque[tuple[str, Any]] = field(default_factory=deque)
-    """Items of the group that it has not been given yet."""
+    """Items of the group that it has not received yet."""
     begun: bool = False
-    """Whether it was given an item of the group."""
+    """Whether it has received an item of the group."""
     generation: int = 0
-    """Workers that were started together."""
+    """Number of the set of workers that were started together."""
     said_hello: bool = False
     ready: bool = False
     taken: int = 0
 
 
 class Pool:
-    """Workers of one stage.
+    """The workers of one stage.
 
     Args:
-        stage: what they do.
-        size: how many there are at most.
+        stage: the stage that they run.
+        size: their maximum number.
         limits: what an item may cost.
         on_group: called with every group that has ended.
-        may_start: asked before a group is given to a worker; back-pressure of a later stage.
+        may_start: asked before a worker gets a group; back-pressure from a later stage.
     """
 
     def __init__(
@@ -134,15 +134,15 @@ class Pool:
         self.slots: list[_Slot] = []
         self.waiting: deque[_Work] = deque()
         self.done = 0
-        """Items that have ended, or at least been answered."""
+        """Number of items that have ended, or at least been answered."""
         self.total = 0
         self._no_room_since: float | None = None
         self._generation = 0
         self._failed: set[int] = set()
-        """Generations, since the last worker that was ready, of which one died before it was."""
+        """Generations since the last ready worker in which a worker died before it was ready."""
 
     def submit(self, group: ItemGroup) -> None:
-        """Add a group behind the others; one without items ends at once."""
+        """Add a group at the end of the queue; one without items ends at once."""
         self.total += len(group.items)
         if group.items:
             self.waiting.append(_Work(group))
@@ -151,7 +151,7 @@ class Pool:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is waiting or being worked on."""
+        """Whether nothing is waiting or running."""
         return not self.waiting and not self.running
 
     @property
@@ -160,7 +160,7 @@ class Pool:
         return sum(1 for slot in self.slots if slot.work)
 
     def fill(self) -> None:
-        """Give work to every worker that is free; replace those that are gone or spent."""
+        """Give work to every free worker; replace those that are gone or worn out."""
         for slot in [each for each in self.slots if self._spent(each) and not each.work]:
             self._drop(slot)
         self._generation += 1
@@ -208,7 +208,7 @@ class Pool:
         self.on_group(work.outcome(value))
 
     def take(self, slot: _Slot) -> None:
-        """Take the answer of a worker, which is there."""
+        """Take the answer of a worker, which has arrived."""
         assert slot.call is not None
         try:
             answer = ray.get(slot.call.ref)
@@ -265,11 +265,11 @@ class Pool:
             ray.kill(slot.actor)
 
     def _lost(self, slot: _Slot, why: str) -> None:
-        """A worker is gone with what it was doing."""
+        """Handle the death of a worker and the fate of its work."""
         assert slot.call is not None
         self._drop(slot)
         if slot.work is None:
-            # A node that is lost takes several along, which is one misfortune.
+            # A lost node takes several workers with it, which counts as one failure.
             self._failed.add(slot.generation)
             if len(self._failed) >= SETUP_ATTEMPTS:
                 raise StageSetupError(
@@ -279,7 +279,7 @@ class Pool:
         work, key = slot.work, slot.call.key
         work.attempts[key] = count = work.attempts.get(key, 0) + 1
         if count < self.limits.max_attempts:
-            # Last, so that a poisoned item does not hold up the others.
+            # At the end of the queue, so that a poisoned item does not hold up the others.
             self.waiting.rotate(-1)
         elif key == FINISH:
             raise StageError(f"{work.group.key} could not be finished: {why}")
@@ -289,7 +289,8 @@ class Pool:
             self._give_up(work, Outcome(key, None, Reason.WORKER_DIED, detail, count, seconds))
 
     def _give_up(self, work: _Work, outcome: Outcome) -> None:
-        """An item has ended without an answer; its group, at the front, goes on without it."""
+        """End an item without an answer; its group, at the front of the queue, goes on without
+        it."""
         work.given_up[outcome.key] = outcome
         self.done += 1
         if not work.left():
@@ -297,7 +298,7 @@ class Pool:
             self.on_group(work.outcome(None))
 
     def end_overdue(self) -> None:
-        """Kill workers whose item has had its time."""
+        """Kill workers whose item has passed its deadline."""
         for slot in [each for each in self.slots if each.call and each.call.left_s() <= 0]:
             assert slot.call is not None
             ready, _ = ray.wait([slot.call.ref], timeout=0)
@@ -315,7 +316,7 @@ class Pool:
             self._give_up(work, Outcome(key, None, Reason.TIMED_OUT, detail, count, limit))
 
     def check_room(self) -> None:
-        """Give up where no node has had room for a worker for long.
+        """Give up if no node has had room for a worker for a long time.
 
         Raises:
             UserError: the cluster lost the nodes that it had.
@@ -342,10 +343,10 @@ class Pool:
 def drive(
     pools: Sequence[Pool], on_progress: Callable[[list[StageProgress]], None] | None = None
 ) -> None:
-    """Run pools, which may submit groups to each other, until all are idle; then close them.
+    """Run pools, which may submit groups to each other, until all are idle, then close them.
 
     Args:
-        pools: in the order of the data's way.
+        pools: in the order in which data passes through them.
         on_progress: called with the state of each pool after every answer, and about once a
             second in between.
     """

@@ -1,8 +1,8 @@
-"""No process outlives the one that needed it, however that one went.
+"""No process outlives the one that needed it, however that one ended.
 
 `die_with_parent` is for code that runs in the process itself. `guard` is for processes
-that a library starts and nobody can tell: Ray's agents, for one, stay for a minute after a
-`kill -9` of the driver. The guard is a small process that waits for the end of a pipe.
+that a library starts and that cannot run our code: Ray's agents, for example, stay for a minute
+after a `kill -9` of the driver. The guard is a small process that waits for the end of a pipe.
 """
 
 import ctypes
@@ -17,14 +17,14 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The repository: what starts other processes of ours starts them there."""
+"""The repository, the folder in which our other processes are started."""
 PR_SET_PDEATHSIG = 1
 SAME_S = 2.0
-"""Two start times closer than this, of one process id, are one process."""
+"""Seconds; start times of a process id closer than this belong to one process."""
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies. Elsewhere nothing happens."""
+    """Ask Linux to kill this process when its parent dies; does nothing on other systems."""
     if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
@@ -35,18 +35,18 @@ def die_with_parent() -> None:
 
 
 def descendants() -> set[psutil.Process]:
-    """Every process that descends from this one now."""
+    """Every current descendant of this process."""
     return set(psutil.Process().children(recursive=True))
 
 
 @contextmanager
 def guard(processes: Iterable[psutil.Process]) -> Iterator[None]:
-    """Kill these processes when the block ends, or this process, whichever comes first."""
+    """Kill these processes when the block or this process ends, whichever comes first."""
     guard = subprocess.Popen(
         [sys.executable, "-S", "-c", "import sys; sys.path[:] = sys.argv[1:]\n" + _MAIN, *sys.path],
         stdin=subprocess.PIPE,
         text=True,
-        # Neither Ctrl-C nor the end of the process group may take the guard along.
+        # Neither Ctrl-C nor the end of the process group may end the guard.
         start_new_session=True,
     )
     assert guard.stdin is not None

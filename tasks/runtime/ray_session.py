@@ -1,8 +1,8 @@
-"""Ray, started quietly on this machine or joined on a cluster, and nothing left behind.
+"""Ray, started quietly on this machine or joined on a cluster, leaving nothing behind.
 
-Linux kills processes when the one that started them dies, if asked: Ray asks so for its own
-servers, `die_with_parent` for workers; `tasks.runtime.processes` looks after Ray's agents, which
-nobody can ask. So even `kill -9` of the driver leaves no orphan.
+If asked, Linux kills processes when their parent dies: Ray asks for its own
+servers, `die_with_parent` for workers; `tasks.runtime.processes` takes care of Ray's agents, which
+do neither. So even `kill -9` of the driver leaves no orphan.
 """
 
 import logging
@@ -35,17 +35,17 @@ def ray_session(
     num_gpus: float | None = None,
     temp_dir: Path | None = None,
 ) -> Iterator[None]:
-    """Ray for the time of a `with` block.
+    """Ray for the duration of a `with` block.
 
-    A Ray that this process is already connected to is used and left running.
+    If this process is already connected to Ray, that one is used and left running.
 
     Args:
-        address: of a running cluster (`auto`, `host:port` or `ray://host:port`); None
-            starts a local Ray, even where a cluster could be found.
-        num_cpus: CPUs that the local Ray offers; None: those of the machine.
+        address: address of a running cluster (`auto`, `host:port` or `ray://host:port`); None
+            starts a local Ray, even if a cluster could be found.
+        num_cpus: CPUs that the local Ray offers; None: all of the machine's.
         num_gpus: the same for GPUs.
-        temp_dir: where the local Ray keeps its sockets and logs. Its path must be short,
-            since a socket's path may have 107 characters.
+        temp_dir: folder for the local Ray's sockets and logs. Its path must be short,
+            since a socket's path may have at most 107 characters.
 
     Raises:
         UserError: no cluster answers at that address, or the local Ray cannot start.
@@ -69,7 +69,7 @@ def ray_session(
                 ray.shutdown()
     finally:
         with suppress(ValueError):
-            # Ray puts its own handler there; only the main thread may put the old one back.
+            # Ray installs its own handler; only the main thread may restore the old one.
             signal.signal(signal.SIGTERM, sigterm or signal.SIG_DFL)
 
 
@@ -101,7 +101,7 @@ def _init(
             job_config=JobConfig(_py_driver_sys_path=[str(ROOT)]),
         )
     except Exception as error:
-        # Ray's own errors are of many kinds, a slow start is a plain Exception; a full disk and
+        # Ray raises many kinds of errors, and a plain Exception for a slow start; a full disk and
         # the like keep their own sentences.
         if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
             raise
@@ -112,7 +112,7 @@ def _init(
 
 
 def _require_answer(address: str) -> None:
-    """Ray itself tries for minutes before it says that nobody listens at an address."""
+    """Ray itself tries for minutes before it reports that nothing listens at an address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return

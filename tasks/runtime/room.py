@@ -4,21 +4,21 @@ from datasets.errors import UserError
 from tasks.runtime.stage import Resources
 
 MOST_PER_GPU = 16
-"""Workers that share a GPU at most."""
+"""Most workers that share a GPU."""
 
 
 def fitting_workers(need: Resources, wanted: int | None) -> int:
     """How many workers of a stage run at once.
 
     Raises:
-        UserError: the cluster, were it empty, had no room for `wanted` (or for one).
+        UserError: even an empty cluster would have no room for `wanted` workers (or for one).
     """
     needs = _needs(need)
     fit = room(need)
     if wanted is not None and wanted < 1:
-        raise UserError(f"{wanted} workers cannot do anything: give 1 or more")
+        raise UserError(f"the number of workers must be 1 or more, got {wanted}")
     if not needs:
-        # Workers that wait for others more than they compute: as many as one likes.
+        # Workers that wait rather than compute: as many as one likes.
         return wanted or fit
     if fit < (wanted or 1):
         import ray
@@ -35,7 +35,7 @@ def fitting_workers(need: Resources, wanted: int | None) -> int:
 
 
 def gpu_share_of_core() -> float:
-    """Part of a GPU for a worker of one CPU, so that all cores of the cluster have work.
+    """Share of a GPU for a worker with one CPU, so that all cores of the cluster have work.
 
     Each worker has its own copy of the network on the GPU, so it is at least a sixteenth.
     """
@@ -46,7 +46,7 @@ def gpu_share_of_core() -> float:
 
 
 def room(need: Resources) -> int:
-    """How many workers the cluster had room for, were it empty; a worker lives on one node."""
+    """How many workers would fit into the empty cluster; a worker lives on one node."""
     import ray
 
     needs = _needs(need)
@@ -58,7 +58,7 @@ def room(need: Resources) -> int:
 
 
 def _needs(need: Resources) -> dict[str, float]:
-    """By the names that Ray has for them."""
+    """The resources by Ray's names."""
     needs = {"CPU": need.cpus, "GPU": need.gpus, "memory": float(need.memory_bytes)}
     return {kind: amount for kind, amount in needs.items() if amount > 0}
 

@@ -1,4 +1,4 @@
-"""A stage, what it works on, and how that ends; what an item may cost."""
+"""A stage, what it works on and with which outcome, and the limits of an item."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,24 +9,24 @@ from datasets.errors import Reason
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker of a stage needs. Fractions share a CPU or GPU among workers."""
+    """The resources of one worker of a stage. Fractions share a CPU or GPU among workers."""
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory_bytes: int = 0
-    """Resident memory; 0: not accounted for."""
+    """Bytes of resident memory; 0: not accounted for."""
 
 
 class Stage(ABC):
-    """One step over records. Its fields are its configuration; it knows nothing of Ray.
+    """One step over records. Its fields are its configuration; it knows nothing about Ray.
 
-    A stage travels to its workers by pickle, so heavy things are made in `setup`.
+    A stage is pickled for its workers, so heavy objects are created in `setup`.
     """
 
     resources: Resources = Resources()
 
     def setup(self) -> None:
-        """Load heavy things, once per worker. Raising here ends the run."""
+        """Load heavy objects, once per worker. An error raised here ends the run."""
         return
 
     def may_be_long(self, item: Any) -> bool:
@@ -34,11 +34,11 @@ class Stage(ABC):
         return False
 
     def extra_seconds(self, item: Any) -> float:
-        """Time that an item may take beyond the deadline; asked in the worker."""
+        """Seconds that an item may take beyond the deadline; called in the worker."""
         return 0.0
 
     def begin(self, group: str) -> None:
-        """A group begins; what an earlier, unfinished one left in this worker is void."""
+        """Begin a group; what an earlier, unfinished group left in this worker is void."""
         return
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Stage(ABC):
         """Work on one item; the result travels to the driver, so it should be small."""
 
     def finish(self, group: str) -> Any:
-        """All items of a group are through: make their work durable. Raising here ends the
+        """Make the work on a group's items durable; all are done. An error raised here ends the
         run."""
         return None
 
@@ -58,15 +58,15 @@ class Outcome:
     key: str
     """The item's name."""
     value: Any
-    """What `process` returned; None when it did not."""
+    """What `process` returned; None if it failed."""
     reason: Reason
-    """`Reason.NONE` when it did."""
+    """`Reason.NONE` if it succeeded."""
     detail: str
     """What exactly went wrong, in one line."""
     attempts: int
-    """How many times it was started."""
+    """Number of attempts."""
     seconds: float
-    """How long the last attempt took."""
+    """Seconds that the last attempt took."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class GroupOutcome:
     outcomes: tuple[Outcome, ...]
     """One for each item, in the group's order."""
     value: Any
-    """What `finish` returned; None when no item was left to be worked on."""
+    """What `finish` returned; None if no item was left to work on."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +98,18 @@ class StageProgress:
     total: int
     running: int
     seconds: float
-    """Since the run began."""
+    """Seconds since the run began."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an item may cost."""
+    """The limits of an item."""
 
     deadline_s: float = 600.0
     """Seconds that one item may take before its worker is killed; `Stage.extra_seconds` adds to
     it."""
     max_attempts: int = 3
-    """How many workers an item may take down before it is given up."""
+    """How many workers an item may take down before it is abandoned."""
     recycle_after: int = 2000
     """Items after which a worker is replaced, against leaks in libraries; each time costs as
     much as some short items, so not often."""

@@ -1,4 +1,4 @@
-"""What runs in the process of a worker: the stage, and what is made of its errors."""
+"""What runs in a worker's process: the stage, and the handling of its errors."""
 
 import errno
 import math
@@ -33,7 +33,7 @@ class Worker:
         self.stage: Stage | None = None
 
     def hello(self) -> None:
-        """Answers as soon as the process runs, however long it had to wait for room."""
+        """Answer as soon as the process runs, however long it had to wait for room."""
 
     def setup(self, stage: Stage) -> Exception | None:
         self.stage = stage
@@ -45,7 +45,7 @@ class Worker:
         return None
 
     def extra_seconds(self, item: Any) -> float:
-        """What the stage says; nothing where it fails, since `process` will say why."""
+        """The stage's answer; 0 if it fails, since `process` will report why."""
         assert self.stage is not None
         try:
             seconds = float(self.stage.extra_seconds(item))
@@ -79,7 +79,7 @@ class Worker:
 
 
 def _fatal(error: Exception) -> Exception | None:
-    """The cause that would fail every further item too, in a form that can be pickled."""
+    """The cause that would also fail every further item, in a form that can be pickled."""
     for each in causes(error):
         if for_the_user(each):
             return type(each)(one_line(each))  # type: ignore[return-value]

@@ -1,4 +1,5 @@
-"""Addresses to fetch from: what is taken, how it is quoted, and what a mirror makes of it."""
+"""Addresses to fetch from: which are accepted, how they are quoted, and how a mirror changes
+them."""
 
 import os
 import re
@@ -15,13 +16,13 @@ _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:\s]+):\d+(/|$)")
 
 
 def checked_address(url: str) -> str:
-    """An address that can be asked for: signs that HTTP cannot carry are quoted.
+    """A requestable address: characters that HTTP cannot carry are quoted.
 
     Args:
-        url: http, https or file, absolute. What is quoted already stays as it is.
+        url: http, https or file, absolute. Quoted parts stay as they are.
 
     Raises:
-        ModelFileError: it is malformed, or of another scheme.
+        ModelFileError: it is malformed, or has another scheme.
     """
     try:
         parts = urllib.parse.urlsplit(url)
@@ -35,16 +36,16 @@ def checked_address(url: str) -> str:
         ) from problem
     if parts.scheme not in SCHEMES:
         raise ModelFileError(
-            f"{url} cannot be fetched: its scheme is {parts.scheme!r}, and what is taken is "
+            f"{url} cannot be fetched: its scheme is {parts.scheme!r}, but expected is "
             f"{', '.join(SCHEMES)}, or the path of a folder"
         )
     if parts.scheme == "file" and host not in ("", "localhost"):
         raise ModelFileError(
-            f"{url} names the machine {host!r}: write three slashes before a path of this "
+            f"{url} names the machine {host!r}: write three slashes before a path on this "
             "machine, as in file:///folder"
         )
     if parts.scheme != "file" and not host:
-        raise ModelFileError(f"{url} names no host: write {parts.scheme}://host/folder")
+        raise ModelFileError(f"{url} does not name a host: write {parts.scheme}://host/folder")
     path, query = (
         urllib.parse.quote(part, safe=string.punctuation, errors="surrogateescape")
         for part in (parts.path, parts.query)
@@ -53,17 +54,17 @@ def checked_address(url: str) -> str:
 
 
 def on_the_hub(url: str) -> tuple[str, dict[str, str] | None]:
-    """Where a file of the model hub is asked for, and the headers that say who asks.
+    """The address of a file on the model hub, and the headers that identify the user.
 
-    The hub is where `HF_ENDPOINT` says; who asks, `HF_TOKEN` or the login of `hf auth login`.
-    The library's own download is not used: what came of a file is lost when it fails or is
-    interrupted, and files of the table have gigabytes.
+    `HF_ENDPOINT` gives the hub's address; `HF_TOKEN` or `hf auth login` identifies the user.
+    The library's own download is not used: a partial file is lost when it fails or is
+    interrupted, and files of the table have several gigabytes.
 
     Returns:
-        The address as it was given, and None, when it is not one of the hub.
+        Address and headers; the given address and None if it is not on the hub.
 
     Raises:
-        ModelFileError: HF_ENDPOINT is an address that cannot be fetched from.
+        ModelFileError: HF_ENDPOINT is not an address to fetch from.
     """
     from huggingface_hub import get_token, hf_hub_url
 
@@ -82,15 +83,15 @@ def on_the_hub(url: str) -> tuple[str, dict[str, str] | None]:
 
 
 def mirrored(url: str, file: str, mirror: str | None) -> str:
-    """The address to fetch from: below the mirror (an address or a folder) when there is one.
+    """The address to fetch from: below the mirror (an address or a folder) if there is one.
 
     Args:
-        url: where the file comes from without a mirror.
+        url: address of the file without a mirror.
         file: its path below the mirror.
-        mirror: as WEIGHTS_MIRROR says.
+        mirror: the value of WEIGHTS_MIRROR.
 
     Raises:
-        ModelFileError: the mirror is an address that cannot be fetched from.
+        ModelFileError: the mirror is not an address to fetch from.
     """
     if not mirror:
         return url
@@ -102,7 +103,7 @@ def mirrored(url: str, file: str, mirror: str | None) -> str:
         return f"{mirror.rstrip('/')}/{urllib.parse.quote(file)}"
     if _HOST_AND_PORT.match(mirror) and not Path(mirror).exists():
         raise ModelFileError(
-            f"WEIGHTS_MIRROR does not work: {mirror} is neither a folder nor an address with its "
+            f"WEIGHTS_MIRROR does not work: {mirror} is neither a folder nor an address with a "
             f"scheme: write http://{mirror} or https://{mirror}"
         )
     return (Path(os.path.abspath(os.path.expanduser(mirror))) / file).as_uri()

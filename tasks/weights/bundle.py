@@ -1,6 +1,6 @@
-"""What makes a folder a model bundle, and how it is known to be whole and the same.
+"""What makes a folder a model bundle, and how to check that it is complete and unchanged.
 
-A bundle is what training hands on: `config.json` and safetensors of the networks,
+A bundle is the output of training: `config.json` and safetensors of the networks,
 `bundle.json` with where it comes from, and `syncnet/`.
 """
 
@@ -28,11 +28,11 @@ REQUIRED = (
     "code_version",
 )
 SHARED = ("resolution", "audio", "mask", "crop", "reference")
-"""What both files of a bundle say."""
+"""The keys that both files of a bundle have."""
 
 
 class WeightsFile(TypedDict):
-    """A file of published weights that a bundle was put together from."""
+    """A file of published weights that a bundle was made from."""
 
     name: str
     file: str
@@ -53,13 +53,13 @@ class BundleFacts(TypedDict):
     audio: str
     code_version: str
     configuration: NotRequired[dict[str, Any]]
-    """The recipe, where the bundle was trained."""
+    """The recipe, if the bundle was trained."""
     stages: NotRequired[dict[str, str]]
-    """Digests of the training's stages."""
+    """Digests of the training stages."""
     notes: NotRequired[list[str]]
-    """Remarks for the user, where the weights are published ones."""
+    """Notes for the user, if the weights are published ones."""
     files: NotRequired[dict[str, WeightsFile]]
-    """Part -> the file that its weights are from, likewise."""
+    """Part -> the file that its weights are from, if they are published ones."""
 
 
 def bundle_digest(folder: Path) -> str:
@@ -72,11 +72,11 @@ def bundle_digest(folder: Path) -> str:
 
 
 def read_bundle(folder: Path) -> BundleFacts:
-    """What `bundle.json` says, after checking that the bundle belongs together.
+    """Read `bundle.json`, after checking that the bundle's files belong together.
 
     Raises:
         ModelFileError: a file is missing or damaged, they contradict each other, or the model
-            knows another mask or crop than this release makes.
+            was made with a mask or crop different from this release's.
     """
     about = _read_json(folder / ABOUT)
     config = _read_json(folder / CONFIG)
@@ -84,18 +84,20 @@ def read_bundle(folder: Path) -> BundleFacts:
         check_inputs(folder, about)
     missing = [name for name in REQUIRED if name not in about]
     if missing:
-        raise ModelFileError(f"{folder / ABOUT} lacks {', '.join(missing)}: train the model again")
+        raise ModelFileError(
+            f"{folder / ABOUT} does not have {', '.join(missing)}: train the model again"
+        )
     for name in SHARED:
         if name in config and config[name] != about[name]:
             raise ModelFileError(
                 f"the bundle {folder} contradicts itself: {ABOUT} says {name} {about[name]!r}, "
-                f"{CONFIG} says {config[name]!r}; the files are not of one training"
+                f"{CONFIG} says {config[name]!r}; the files are not from the same training"
             )
     return cast(BundleFacts, about)
 
 
 def is_outdated(facts: Mapping[str, Any]) -> bool:
-    """Whether a model, of which the registry has these tags, knows another mask or crop."""
+    """Whether a model with these tags in the registry was made with another mask or crop."""
     return facts.get("mask") != MASK or facts.get("crop") != CROP
 
 
@@ -104,15 +106,15 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFileError(
-            f"{path.parent} is no model bundle: {path.name} cannot be read ({error})"
+            f"{path.parent} is not a model bundle: {path.name} cannot be read ({error})"
         ) from error
     if not isinstance(content, dict):
-        raise ModelFileError(f"{path} holds no JSON object, so {path.parent} is no model bundle")
+        raise ModelFileError(f"{path} is not a JSON object, so {path.parent} is not a model bundle")
     return content
 
 
 def code_version() -> str:
-    """A digest of the networks' source: what wrote and can read these weights."""
+    """A digest of the networks' source code, which wrote and can read these weights."""
     total = hashlib.sha256()
     folder = Path(str(models.__file__)).parent
     for path in sorted(folder.rglob("*.py")):

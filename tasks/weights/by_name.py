@@ -1,7 +1,7 @@
-"""Published weights by name or path: where the file is, or a sentence on how to get it.
+"""Published weights by name or path: the file, or a sentence on how to get it.
 
-Nothing is fetched here: files of gigabytes come when somebody asks for them. Files of the
-table are verified before they are used, and read again only when they have changed.
+Nothing is fetched here: gigabytes are only downloaded on request. Files of the
+table are verified before they are used, and read again only if they have changed.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ from tasks.weights.store import find, verified, weights_folder
 
 
 def weight_file(name: str) -> Path:
-    """The file of a row of `tasks.weights.table`, or of a path.
+    """The file for a name in `tasks.weights.table`, or for a path.
 
     Raises:
         UserError: there is no such file.
-        ModelFileError: a file of the table is damaged, or another one than at first use.
+        ModelFileError: a file of the table is damaged, or has changed since its first use.
     """
     path = Path(name).expanduser()
     if path.exists():
@@ -37,7 +37,7 @@ def weight_file(name: str) -> Path:
 
 
 def weights_digest(name: str) -> str:
-    """sha256 of the content of weights, wherever they lie; of all files of a folder.
+    """sha256 of the content of weights, wherever they are; for a folder, of all its files.
 
     Raises:
         UserError: there is no such file.
@@ -47,10 +47,10 @@ def weights_digest(name: str) -> str:
 
 
 def is_fetched(name: str) -> bool:
-    """Whether the file of a row of the weights table is there.
+    """Whether the file for a row of the weights table exists.
 
     Raises:
-        ModelFileError: it is there, but damaged.
+        ModelFileError: it exists, but is damaged.
     """
     if not (weights_folder() / find(name).file).is_file():
         return False

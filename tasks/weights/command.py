@@ -10,7 +10,7 @@ from models.files.errors import ModelFileError
 from tasks.weights import store
 
 INTERRUPTED = 130
-"""Exit status: what shells give to a command that Ctrl-C ended."""
+"""Exit status that shells give to a command ended by Ctrl-C."""
 
 
 def _megabytes(size: int | None) -> str:
@@ -18,7 +18,7 @@ def _megabytes(size: int | None) -> str:
 
 
 def _list(folder: Path, names: Sequence[str]) -> int:
-    """Print the rows with these names, all when there are none; 1 when one is damaged."""
+    """Print the rows with these names, or all without names; returns 1 if a file is damaged."""
     table = [store.find(name) for name in dict.fromkeys(names)] or store.WEIGHTS
     rows = store.status(folder, table)
     print(f"weights in {folder}")
@@ -38,7 +38,7 @@ def _show(done: int, total: int | None) -> None:
 
 
 def _fetch(folder: Path, names: Sequence[str]) -> int:
-    # A name that does not exist is seen before gigabytes come for the others.
+    # An unknown name is reported before gigabytes are fetched for the others.
     table = [store.find(name) for name in dict.fromkeys(names)]
     for weight in table:
         print(f"{weight.name}: licence {weight.licence}", flush=True)
@@ -54,8 +54,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m tasks.weights
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
-    parser.add_argument("names", nargs="*", help="weights to fetch or to list; list: all")
-    parser.add_argument("--folder", type=Path, default=None, help="instead of WEIGHTS_DIR")
+    parser.add_argument(
+        "names", nargs="*", help="weights to fetch or to list; by default list shows all"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="weights folder, instead of WEIGHTS_DIR"
+    )
     options = parser.parse_args(argv)
     folder = options.folder or store.weights_folder()
     fetching = options.action == "fetch"
@@ -64,7 +68,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m tasks.weights
     try:
         return (_fetch if fetching else _list)(folder, options.names)
     except KeyboardInterrupt:
-        rest = ": what came so far is kept, and the next fetch goes on from there"
+        rest = ": what was fetched so far is kept, and the next fetch goes on from there"
         print(f"\ninterrupted{rest if fetching else ''}", file=sys.stderr)
         return INTERRUPTED
     except (ModelFileError, OSError) as problem:

@@ -1,6 +1,6 @@
-"""Whether a file of weights is whole, seen from its container; nothing in it is executed.
+"""Check by its container whether a file of weights is complete; nothing in it is executed.
 
-For files whose sha256 nobody published. What says how long the file has to be is read: the header
+For files whose sha256 nobody published. What states the length of the file is read: the header
 of safetensors, the directory at the end of a zip, the storages behind a legacy pickle of torch.
 torch itself is not needed.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _MAX_HEADER = 100_000_000
-"""Bytes: what the safetensors library takes as the longest header."""
+"""Bytes of the longest header that the safetensors library accepts."""
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 """What torch's format before zip begins with (torch.serialization.MAGIC_NUMBER)."""
 _ITEM_SIZES = {
@@ -34,15 +34,15 @@ _ITEM_SIZES = {
 }
 """Bytes per element of torch's storages."""
 _DESCRIBES_A_MODEL = ("model_type", "architectures", "_class_name")
-"""At least one is in every config.json of transformers and diffusers, in no error message."""
+"""At least one is in every config.json of transformers and diffusers, none in error messages."""
 
 
 def container_fault(path: Path, name: str | None = None) -> str | None:
-    """What shows that a file is not whole or not of its kind; None when nothing does.
+    """Evidence that a file is incomplete or of the wrong kind; None if there is none.
 
     Args:
         path: the file.
-        name: what it will be called, when it is not called so yet. The suffix says the kind:
+        name: its final name, if that differs. The suffix gives the kind:
             .safetensors, .json (a model's config.json), .pt, .pth, .pkl and .model (torch).
 
     Returns:
@@ -61,7 +61,7 @@ def container_fault(path: Path, name: str | None = None) -> str | None:
 
 
 def _foreign(head: bytes) -> str | None:
-    """What servers send instead of a file, whatever the file is."""
+    """What servers send in place of a file of any kind."""
     if not head:
         return "it is empty"
     if head.startswith(b"version https://git-lfs"):
@@ -74,7 +74,7 @@ def _foreign(head: bytes) -> str | None:
 
 
 def _beginning(head: bytes) -> str:
-    """The first characters of a text, for a message: often they say what went wrong."""
+    """The first characters of a text, for a message: they often say what went wrong."""
     text = head[:60].decode("latin-1")
     return f" but begins with {text!r}" if text.isprintable() else ""
 
@@ -83,9 +83,9 @@ def _safetensors_fault(file: IO[bytes], size: int) -> str | None:
     head = file.read(60)
     length = int.from_bytes(head[:8], "little")
     if not 2 <= length <= _MAX_HEADER or head[8:9] != b"{":
-        return f"it is no safetensors file{_beginning(head)}"
+        return f"it is not a safetensors file{_beginning(head)}"
     if size < 8 + length:
-        return f"it breaks off: it has {size} bytes, its header alone takes {8 + length}"
+        return f"it is cut short: it has {size} bytes, but its header alone takes {8 + length}"
     file.seek(8)
     try:
         header = json.loads(file.read(length))
@@ -94,7 +94,7 @@ def _safetensors_fault(file: IO[bytes], size: int) -> str | None:
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as problem:
         return f"its safetensors header is damaged ({problem})"
     if size != expected:
-        return f"it has {size} bytes where its header promises {expected}"
+        return f"it has {size} bytes, but its header promises {expected}"
     return None
 
 
@@ -102,10 +102,10 @@ def _json_fault(file: IO[bytes], size: int) -> str | None:
     try:
         content = json.load(file)
     except (ValueError, RecursionError) as problem:
-        return f"it is no JSON ({problem})"
+        return f"it is not JSON ({problem})"
     if not isinstance(content, dict) or not any(key in content for key in _DESCRIBES_A_MODEL):
         known = ", ".join(_DESCRIBES_A_MODEL)
-        return f"it describes no model (none of {known}): {json.dumps(content)[:80]}"
+        return f"it does not describe a model (none of {known}): {json.dumps(content)[:80]}"
     return None
 
 
@@ -116,7 +116,7 @@ def _torch_fault(file: IO[bytes], size: int) -> str | None:
         return _zip_fault(file)
     if head.startswith(b"\x80"):
         return _pickle_fault(file, size)
-    return f"it is no file of torch{_beginning(head)}"
+    return f"it is not a torch file{_beginning(head)}"
 
 
 def _zip_fault(file: IO[bytes]) -> str | None:
@@ -124,17 +124,17 @@ def _zip_fault(file: IO[bytes]) -> str | None:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, struct.error, ValueError, OSError, NotImplementedError) as problem:
-        return f"its zip archive breaks off or is damaged ({problem})"
-    # zipfile forgives bytes that lack or were added before the directory: offsets are then shifted.
+        return f"its zip archive is cut short or damaged ({problem})"
+    # zipfile tolerates missing or additional bytes before the directory: offsets are then shifted.
     if min((entry.header_offset for entry in entries), default=0) != 0:
-        return "its zip archive lacks bytes or has some twice"
+        return "its zip archive has missing or repeated bytes"
     if not any(entry.filename.endswith("data.pkl") for entry in entries):
-        return "it is a zip archive, but not one of torch (it has no data.pkl)"
+        return "it is a zip archive, but not torch's (it has no data.pkl)"
     return None
 
 
 class _Inert:
-    """Stands for every object of a pickle: takes what it is given, does and keeps nothing."""
+    """Replaces every object of a pickle: accepts any arguments, does nothing and keeps nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> "_Inert":
         return super().__new__(cls)
@@ -161,7 +161,7 @@ class _StorageReader(pickle.Unpickler):
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="latin-1")
         self.item_sizes: dict[str, int | None] = {}
-        """Bytes per element of each storage, None for a kind that is not known here."""
+        """Bytes per element of each storage, None for an unknown kind."""
 
     def find_class(self, module: str, name: str) -> Any:
         return type(name, (_Inert,), {})
@@ -175,7 +175,7 @@ class _StorageReader(pickle.Unpickler):
 
 
 def _pickle_fault(file: IO[bytes], size: int) -> str | None:
-    """Torch's format before zip: magic, version, system, objects, keys; then the storages.
+    """Check torch's format before zip: magic, version, system, objects, keys; then the storages.
 
     A storage is its number of elements (int64) followed by the elements.
     """
@@ -192,11 +192,11 @@ def _pickle_fault(file: IO[bytes], size: int) -> str | None:
                 return None
             (elements,) = struct.unpack("<q", file.read(8))
             file.seek(elements * item_size, 1)
-    # What a damaged pickle raises depends on where it is damaged: any exception there is.
+    # Depending on where it is damaged, a pickle may raise any exception.
     except Exception as problem:
-        return f"its pickle breaks off or is damaged ({problem})"
+        return f"its pickle is cut short or damaged ({problem})"
     if (expected := file.tell()) != size:
-        return f"it has {size} bytes where its tensors promise {expected}"
+        return f"it has {size} bytes, but its tensors promise {expected}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""One file of weights, over HTTP or from a folder, and a sentence where it cannot come."""
+"""Fetch one file of weights over HTTP or from a folder, or fail with a sentence."""
 
 import errno
 import math
@@ -29,9 +29,9 @@ from tasks.weights.addresses import checked_address
 
 CHUNK = 1 << 20
 LONGEST_PAUSE_S = 300.0
-"""Servers that ask for a longer pause refuse, to somebody who waits."""
+"""Seconds; to a waiting user, a server that asks for a longer pause has refused."""
 _BY_HAND = "fetch the file by hand or set WEIGHTS_MIRROR"
-_DISK = "see to its permissions and to what lies in its place, or give another folder"
+_DISK = "check its permissions and what is in its place, or choose another folder"
 
 
 def download(
@@ -46,24 +46,24 @@ def download(
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> None:
-    """Bring all bytes of `url` into `slot.part`, going on where an earlier try stopped.
+    """Fetch all bytes of `url` into `slot.part`, going on where an earlier attempt stopped.
 
-    Only what may pass is tried again: a network that breaks off, a server that is overloaded.
+    Only temporary failures are retried: a broken connection, an overloaded server.
 
     Args:
-        url: http, https or file. A file of this machine is copied from its beginning.
-        slot: its partial file grows in place and stays there when this fails, so that the next
-            call resumes. Hold its lock.
-        attempts: connections that may break before it gives up; one that brought new bytes
-            counts as the first again.
+        url: http, https or file. A file on this machine is copied from its beginning.
+        slot: its partial file grows in place and is kept if this fails, so that the next
+            call resumes. The caller holds its lock.
+        attempts: broken connections before it gives up; one that brought new bytes
+            resets the count.
         backoff_s: pause after the first failure, doubled each time.
-        timeout_s: of each network operation.
+        timeout_s: timeout of each network operation, seconds.
         checked, secrets, progress: see `fetch_http`.
         clock: for tests.
 
     Raises:
-        ModelFileError: the address cannot be fetched from, the server refuses, answers with
-            something else than the file, or keeps breaking off; the file cannot be written.
+        ModelFileError: the address cannot be used, or the server refuses, answers with
+            something other than the file, or keeps breaking off; or the file cannot be written.
         OSError: the disk is full.
     """
     url = checked_address(url)
@@ -74,7 +74,7 @@ def download(
     if url.startswith("file:"):
         _copy(url, slot.part, progress)
         return
-    # Nobody knows how long gigabytes may take; who waits sees them come.
+    # Nobody knows how long gigabytes may take; the user sees their progress.
     settings = DownloadSettings(
         attempts=attempts,
         backoff_s=backoff_s,
@@ -100,11 +100,12 @@ def download(
                 progress=progress,
             )
         except PassingError as problem:
-            # Files of weights are shown to everybody, or to who has accepted their licence.
+            # Files of weights are available to everybody, or to users who have accepted their
+            # licence.
             if problem.status == 403:
                 raise SourceError(Reason.UNAVAILABLE, problem.detail) from problem
             if problem.retry_after_s > LONGEST_PAUSE_S:
-                text = f"{problem.detail}, to be asked again in {problem.retry_after_s:.0f} s"
+                text = f"{problem.detail}, which asks to retry in {problem.retry_after_s:.0f} s"
                 raise SourceError(Reason.DOWNLOAD_FAILED, text) from problem
             raise
 
@@ -122,7 +123,7 @@ def download(
 
 @contextmanager
 def _disk(path: Path, done: str) -> Iterator[None]:
-    """What this machine's disk refuses ends in a sentence; a full one stays what it is."""
+    """Turn an error of this machine's disk into a sentence, except that of a full disk."""
     try:
         yield
     except OSError as problem:
@@ -133,12 +134,12 @@ def _disk(path: Path, done: str) -> Iterator[None]:
 
 
 def _copy(url: str, part: Path, progress: Progress | None) -> None:
-    """From a folder of this machine."""
+    """Copy from a folder on this machine."""
     source = Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
     if not source.is_file():
-        found = "is no file" if source.exists() else "is not there"
+        found = "is not a file" if source.exists() else "is not there"
         if not source.parent.is_dir():
-            found += f", and {source.parent} is no folder"
+            found += f", and {source.parent} is not a folder"
         raise ModelFileError(
             f"{source} {found}: put the file there, or set WEIGHTS_MIRROR to a folder or an "
             "address (http://...) that has it"
@@ -164,7 +165,7 @@ def _copy(url: str, part: Path, progress: Progress | None) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Space left where `folder` is, or would be."""
+    """Free bytes where `folder` is, or would be."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

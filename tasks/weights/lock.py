@@ -1,4 +1,4 @@
-"""What is known of the weights in a folder: `weights.lock.json`, and who may write there."""
+"""What is known about the weights in a folder: `weights.lock.json`, and a lock for writing."""
 
 import json
 import os
@@ -16,10 +16,10 @@ LOCK_FILE = "weights.lock.json"
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """One process at a time; the lock dies with its holder.
+    """Let in one process at a time; the lock is released when its holder dies.
 
     Raises:
-        ModelFileError: the folder cannot be made or written to.
+        ModelFileError: the folder cannot be created or written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def exclusive(path: Path) -> Iterator[None]:
     except OSError as problem:
         raise ModelFileError(
             f"weights cannot be put into {path.parent} ({problem.strerror or problem}): make it a "
-            "folder that can be written to, or give another one as --folder or WEIGHTS_DIR"
+            "writable folder, or choose another one with --folder or WEIGHTS_DIR"
         ) from problem
     try:
         yield
@@ -37,21 +37,21 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def can_lock(folder: Path, path: Path) -> bool:
-    """Whether a file of the folder can be locked and recorded by whoever asks."""
+    """Whether this process can lock and record a file of the folder."""
     locks = [each for each in (lock_of(path), folder / ".lock") if each.exists()]
     return all(os.access(each, os.W_OK) for each in (folder, path.parent, *locks))
 
 
 def lock_of(path: Path) -> Path:
-    """What is locked while a file is fetched or verified."""
+    """The lock to hold while a file is fetched or verified."""
     return path.with_name(path.name + ".lock")
 
 
 def recorded(folder: Path, name: str) -> dict[str, Any]:
-    """What was recorded of a file: file, sha256, size (bytes), mtime_ns. Empty: nothing.
+    """The record of a file: file, sha256, size (bytes), mtime_ns; empty if there is none.
 
     Raises:
-        ModelFileError: `weights.lock.json` cannot be read as what `record` writes.
+        ModelFileError: `weights.lock.json` is not what `record` writes.
     """
     return _read(folder).get(name, {})
 
@@ -65,26 +65,26 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError, RecursionError) as problem:
         raise ModelFileError(_damaged(path, str(problem))) from problem
     if not isinstance(content, dict):
-        raise ModelFileError(_damaged(path, "it holds no JSON object"))
+        raise ModelFileError(_damaged(path, "it is not a JSON object"))
     for name, row in content.items():
         if not isinstance(row, dict) or not isinstance(row.get("sha256"), str):
-            raise ModelFileError(_damaged(path, f"what it says of {name!r} has no sha256"))
+            raise ModelFileError(_damaged(path, f"its entry for {name!r} has no sha256"))
     return content
 
 
 def _damaged(path: Path, reason: str) -> str:
     return (
         f"{path}, which records the sha256 of weights, cannot be read ({reason}): delete it if "
-        "you trust the files beside it; they are recorded anew at their next use"
+        "you trust the files next to it; they are recorded again at their next use"
     )
 
 
 def record(folder: Path, name: str, file: str, digest: str, state: os.stat_result) -> None:
-    """Remember the sha256 of a file that is in its place, or is about to be moved there.
+    """Record the sha256 of a file that is in its place, or is about to be moved there.
 
     Args:
-        folder: of the weights.
-        name: of the weight.
+        folder: folder of the weights.
+        name: name in the table.
         file: its path below the folder.
         digest: hex sha256.
         state: size and time of the file that was read.

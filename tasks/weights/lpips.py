@@ -1,4 +1,4 @@
-"""LPIPS from whichever weights are at hand, for training's loss and for evaluation."""
+"""LPIPS from whichever weights are available, for the training loss and for evaluation."""
 
 from pathlib import Path
 
@@ -9,23 +9,23 @@ from models.judges.lpips import TorchScriptLpips, VggLpips, load_vgg_lpips, perc
 from tasks.weights.by_name import weight_file
 
 LINEAR = "lpips-vgg"
-"""Row of the weights table with the linear weights that torchvision's VGG16 lacks."""
+"""Row of the weights table with the linear weights that torchvision's VGG16 does not have."""
 BATCH = 16
 """Pairs of frames at a time."""
 
 
 def load_lpips(weights: str, device: torch.device) -> TorchScriptLpips | VggLpips:
-    """A network that measures how unlike pictures look; its `label` says by which weights.
+    """A network that measures how different pictures look; its `label` names its weights.
 
     Args:
-        weights: a path or a name of the weights table: NVIDIA's TorchScript file
+        weights: a path or a name in the weights table: NVIDIA's TorchScript file
             (vgg16-lpips), or torchvision's VGG16 (vgg16, *.pth), which also needs lpips-vgg.
             Empty: the seeded stand-in.
-        device: where it runs.
+        device: device to run on.
 
     Raises:
-        UserError: a file is not there.
-        ModelFileError: a file is damaged or something else.
+        UserError: a file is missing.
+        ModelFileError: a file is damaged or of another kind.
     """
     if not weights:
         return perceptual_loss(None, device)
@@ -45,10 +45,10 @@ def lpips(
     """LPIPS per frame.
 
     Args:
-        network: of `load_lpips`.
+        network: from `load_lpips`.
         first: uint8 (n, h, w, 3).
         second: the same shape.
-        device: where the network is.
+        device: device of the network.
 
     Returns:
         float32 (n,); 0 for equal pictures.

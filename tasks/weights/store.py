@@ -1,13 +1,13 @@
-"""Weights of other people: what there is, what is here, and how to get the rest.
+"""Weights published by others: which exist, which are here, and how to get the rest.
 
     python -m tasks.weights                      # what is present, missing, and its licence
     python -m tasks.weights fetch whisper-tiny   # one or more by name
 
 Files go to `WEIGHTS_DIR` (default ~/.cache/latentsync-flows/weights). Every file is
 checked against its sha256: the table's, or else the one recorded in `weights.lock.json`
-at first use; fetching a deleted file again forgets that one. `WEIGHTS_MIRROR` names a
-folder or an address with the same layout; without one, `HF_ENDPOINT` names a mirror of the
-model hub, and `HF_TOKEN` or `hf auth login` who asks there. `WEIGHTS_OFFLINE=1` or
+at first use, which is forgotten when a deleted file is fetched again. `WEIGHTS_MIRROR` names a
+folder or an address with the same layout; without it, `HF_ENDPOINT` names a mirror of the
+model hub, and `HF_TOKEN` or `hf auth login` identifies the user there. `WEIGHTS_OFFLINE=1` or
 `HF_HUB_OFFLINE=1` forbids the network.
 """
 
@@ -31,13 +31,13 @@ _log = logging.getLogger(__name__)
 
 
 def weights_folder() -> Path:
-    """Where weights are kept."""
+    """The folder of weights."""
     folder = os.environ.get("WEIGHTS_DIR") or "~/.cache/latentsync-flows/weights"
     return Path(os.path.expanduser(folder))
 
 
 def offline() -> bool:
-    """Whether the network is forbidden."""
+    """Whether use of the network is forbidden."""
     names = ("WEIGHTS_OFFLINE", "HF_HUB_OFFLINE")
     return any(os.environ.get(name, "0").lower() not in ("", "0", "false", "no") for name in names)
 
@@ -46,7 +46,7 @@ def find(name: str, table: Sequence[Weight] = WEIGHTS) -> Weight:
     """A row of the table.
 
     Raises:
-        ModelFileError: no weight has this name.
+        ModelFileError: no weights have this name.
     """
     for weight in table:
         if weight.name == name:
@@ -56,7 +56,7 @@ def find(name: str, table: Sequence[Weight] = WEIGHTS) -> Weight:
 
 
 def _unchanged(weight: Weight, path: Path, folder: Path) -> bool:
-    """Whether the file is in its place and is the one that was checked and recorded."""
+    """Whether the file is in place and is the one that was checked and recorded."""
     known = recorded(folder, weight.name)
     if path != folder / weight.file or known.get("sha256") != (
         weight.sha256 or known.get("sha256")
@@ -67,11 +67,11 @@ def _unchanged(weight: Weight, path: Path, folder: Path) -> bool:
 
 
 def _mismatch(weight: Weight, path: Path, digest: str | None) -> str | None:
-    """How a file differs from what is known of it beforehand, or None."""
+    """How a file differs from what is known about it beforehand, or None."""
     if weight.size is not None and path.stat().st_size != weight.size:
-        return f"it has {path.stat().st_size} bytes where {weight.size} were expected"
+        return f"it has {path.stat().st_size} bytes, but {weight.size} were expected"
     if digest and (found := content_digest(path)) != digest:
-        return f"its sha256 is {found} where {digest} was expected"
+        return f"its sha256 is {found}, but {digest} was expected"
     return None
 
 
@@ -83,26 +83,26 @@ def _verify(weight: Weight, path: Path, folder: Path) -> str | None:
 
 
 def _container_fault(weight: Weight, path: Path) -> str | None:
-    """What shows that a file is not whole, where no published sha256 says more."""
+    """Evidence that a file is incomplete, if no published sha256 settles it."""
     return None if weight.sha256 else container_fault(path, weight.file)
 
 
 def _obstacle(path: Path) -> str:
-    """What lies where a file of weights should, when it is no file; empty when nothing does."""
+    """What is in the place of a file of weights without being a file; empty if nothing is."""
     if path.is_symlink() and not path.exists():
-        return f"a link to {path.readlink()}, which is not there, lies in its place"
+        return f"a link to {path.readlink()}, which does not exist, is in its place"
     if path.exists() and not path.is_file():
-        return "something that is no file lies in its place"
+        return "something that is not a file is in its place"
     return ""
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise ModelFileError where a folder neither is nor can be made."""
+    """Raise ModelFileError if a folder neither exists nor can be created."""
     for each in (folder, *folder.parents):
         if each.exists():
             if not each.is_dir():
                 raise ModelFileError(
-                    f"weights cannot be in {folder}: {each} is no folder; give one as --folder or "
+                    f"weights cannot be in {folder}: {each} is not a folder; set one by --folder or "
                     "WEIGHTS_DIR"
                 )
             return
@@ -111,7 +111,7 @@ def _check_folder(folder: Path) -> None:
 def _check(weight: Weight, path: Path, folder: Path) -> None:
     if wrong := _verify(weight, path, folder):
         raise ModelFileError(
-            f"weights {weight.name} at {path} are not what they were: {wrong}; delete the file "
+            f"weights {weight.name} at {path} have changed: {wrong}; delete the file "
             "to fetch it again"
         )
 
@@ -125,16 +125,16 @@ def _remember(weight: Weight, path: Path, folder: Path) -> None:
 
 
 def verified(name: str, folder: Path | None = None, *, table: Sequence[Weight] = WEIGHTS) -> Path:
-    """The path of a weight file that is there, checked as `fetch` does, without the network.
+    """The path of an existing weight file, checked as `fetch` does, without the network.
 
     Args:
-        name: of the table.
-        folder: defaults to `weights_folder()`. Where nothing can be written to it, the file is
+        name: name in the table.
+        folder: defaults to `weights_folder()`. If it is not writable, the file is
             read each time.
 
     Raises:
-        ModelFileError: unknown name, or the file is not what it should be.
-        FileNotFoundError: it is not there.
+        ModelFileError: the name is unknown, or the file is not what it should be.
+        FileNotFoundError: the file does not exist.
     """
     weight = find(name, table)
     folder = folder or weights_folder()
@@ -159,18 +159,19 @@ def fetch(
     backoff_s: float = 2.0,
     progress: Progress | None = None,
 ) -> Path:
-    """The path of a weight file, fetched when it is not there, verified always.
+    """The path of a weight file, fetched if missing and always verified.
 
-    A file without a published sha256 has to be whole before its own is recorded. Who deletes it
-    has it fetched again, whatever was recorded.
+    A file without a published sha256 must be complete before its own is recorded. Deleting it
+    causes it to be fetched again, whatever was recorded.
 
     Args:
-        name: of the table.
+        name: name in the table.
         folder: defaults to `weights_folder()`.
         attempts, backoff_s, progress: see `download`.
 
     Raises:
-        ModelFileError: unknown name, offline, refused, or the file is not what it should be.
+        ModelFileError: the name is unknown, the network is switched off, the server refuses, or the
+            file is not what it should be.
         OSError: the disk is full.
     """
     weight = find(name, table)
@@ -179,12 +180,12 @@ def fetch(
     _check_folder(folder)
     if in_the_way := _obstacle(path):
         raise ModelFileError(
-            f"weights {weight.name} cannot be put to {path}: {in_the_way}; remove it or give "
+            f"weights {weight.name} cannot be put at {path}: {in_the_way}; remove it or choose "
             "another --folder"
         )
     if not path.is_file():
         with exclusive(lock_of(path)):
-            # Another process may have brought it meanwhile.
+            # Another process may have fetched it meanwhile.
             if not path.is_file():
                 _bring(weight, path, folder, attempts, backoff_s, progress)
     if wrong := _container_fault(weight, path):
@@ -203,7 +204,7 @@ def _bring(
     backoff_s: float,
     progress: Progress | None,
 ) -> None:
-    """Fetch, verify, put in place and record."""
+    """Fetch a file, verify it, put it in place and record it."""
     mirror = os.environ.get("WEIGHTS_MIRROR")
     url, secrets = mirrored(weight.url, weight.file, mirror), None
     if not mirror:
@@ -231,14 +232,14 @@ def _bring(
     if wrong := _mismatch(weight, part, weight.sha256) or _container_fault(weight, part):
         slot.forget_part()
         raise ModelFileError(
-            f"weights {weight.name} came damaged from {url}: {wrong}; try again or use another "
+            f"weights {weight.name} arrived damaged from {url}: {wrong}; try again or use another "
             "WEIGHTS_MIRROR"
         )
     digest = weight.sha256 or content_digest(part)
     before = recorded(folder, weight.name).get("sha256", digest)
     if before != digest:
         _log.warning(
-            "weights %s are not those of before: their sha256 is %s, that of the deleted file "
+            "weights %s are different from before: their sha256 is %s, that of the deleted file "
             "was %s",
             weight.name,
             digest,
@@ -252,21 +253,21 @@ def _bring(
 
 @dataclass(frozen=True)
 class Status:
-    """What is known of one weight file on this machine."""
+    """What is known about one weight file on this machine."""
 
     weight: Weight
     present: bool
     size: int | None
-    """Bytes: of the file when present, else as the table says."""
+    """Bytes of the file if present, otherwise those of the table."""
     problem: str = ""
-    """Why a file cannot be used, or not be put there."""
+    """Why a file cannot be used or put in place."""
 
 
 def status(folder: Path | None = None, table: Sequence[Weight] = WEIGHTS) -> list[Status]:
-    """All rows of the table, with what is in the folder. Changed files are read again.
+    """All rows of the table with the state of their files. Changed files are read again.
 
     Raises:
-        ModelFileError: the folder is no folder, or its `weights.lock.json` is damaged.
+        ModelFileError: the path is not a folder, or its `weights.lock.json` is damaged.
     """
     folder = folder or weights_folder()
     _check_folder(folder)

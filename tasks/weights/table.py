@@ -16,19 +16,19 @@ class Weight:
     """One file."""
 
     name: str
-    """What it is called here."""
+    """Its name in this project."""
     url: str
-    """Where it comes from."""
+    """The address it comes from."""
     file: str
-    """Where it goes, below the weights folder and below a mirror."""
+    """Its path below the weights folder and below a mirror."""
     licence: str
     """As stated by its authors; shown before and after fetching."""
     needed_by: str
     """What does not work without it."""
     size: int | None = None
-    """Bytes, None where not known beforehand."""
+    """Bytes; None if not known beforehand."""
     sha256: str | None = None
-    """None where not known beforehand: then recorded at first use and checked after."""
+    """None if not known beforehand: then recorded at first use and checked afterwards."""
 
 
 WEIGHTS: tuple[Weight, ...] = (

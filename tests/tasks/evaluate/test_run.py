@@ -388,7 +388,7 @@ def test_mistakes_are_one_sentence(dataset: Path, bundle: Path, tmp_path: Path) 
         evaluate(bundle, dataset, tmp_path, replace(CONFIG, i3d_weights="nothing.pt"))
     with pytest.raises(UserError, match="is not a list of clips"):
         evaluate(bundle, dataset, tmp_path, replace(CONFIG, clip_list=str(tmp_path)))
-    with pytest.raises(ModelFileError, match="is no model bundle"):
+    with pytest.raises(ModelFileError, match="is not a model bundle"):
         evaluate(tmp_path, dataset, tmp_path, CONFIG)
     with pytest.raises(UserError, match="does not hold an evaluation"):
         read_evaluation(tmp_path / "nothing")

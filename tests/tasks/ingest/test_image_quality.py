@@ -56,7 +56,7 @@ def test_weights_that_are_not_there_give_no_scorer_unless_named(
     path = tmp_path / "hyperiqa" / "koniq_pretrained.pkl"
     path.parent.mkdir()
     torch.save(network.state_dict(), path)
-    with pytest.raises(ModelFileError, match=r"hyperiqa at .* are not what they were"):
+    with pytest.raises(ModelFileError, match=r"hyperiqa at .* have changed"):
         get_quality_scorer()
     # Fresh weights of the same form do for the rest.
     monkeypatch.setattr("tasks.weights.store._verify", lambda *_: None)

@@ -118,7 +118,7 @@ def test_bundles_that_contradict_themselves_are_refused(store_uri: str, tmp_path
     with pytest.raises(ModelFileError, match=r"resolution 64, config\.json says 128"):
         resolve(str(folder), store_uri)
     (folder / "bundle.json").write_text("{")
-    with pytest.raises(ModelFileError, match="is no model bundle"):
+    with pytest.raises(ModelFileError, match="is not a model bundle"):
         resolve(str(folder), store_uri)
     (folder / "bundle.json").write_text(json.dumps({"recipe": "tiny"}))
     with pytest.raises(ModelFileError, match="lacks resolution"):

@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_refused() -> None:
         fitting_workers(Resources(gpus=1), None)
     with pytest.raises(UserError, match="GiB memory"):
         fitting_workers(Resources(memory_bytes=1 << 50), None)
-    with pytest.raises(UserError, match="give 1 or more"):
+    with pytest.raises(UserError, match="must be 1 or more"):
         fitting_workers(Resources(), 0)
 
 

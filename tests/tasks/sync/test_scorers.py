@@ -38,7 +38,7 @@ def test_syncnet_v2_takes_the_tables_weights(
     path = no_weights / "syncnet" / "syncnet_v2.model"
     path.parent.mkdir(parents=True)
     torch.save(SyncNet().state_dict(), path)
-    with pytest.raises(ModelFileError, match=r"syncnet-v2 at .* are not what they were"):
+    with pytest.raises(ModelFileError, match=r"syncnet-v2 at .* have changed"):
         get_scorer("syncnet-v2")
     # Fresh weights of the same form do for the rest.
     monkeypatch.setattr("tasks.weights.store._verify", lambda *_: None)

@@ -135,7 +135,7 @@ def test_another_dataset_is_another_training(dataset: Path) -> None:
 def test_devices_that_are_not_there_end_in_a_sentence() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     for name in ("cuda:99", "gpu", "tpu", "meta", ""):
-        with pytest.raises(UserError, match=name or "is no device"):
+        with pytest.raises(UserError, match=name or "is not a device"):
             resolve_device(name)
 
 

@@ -32,9 +32,9 @@ def test_what_http_cannot_carry_is_quoted(given: str, asked: str) -> None:
         ("http://[bad", "is a malformed address"),
         ("http://h:port/x", "is a malformed address"),
         ("http://h:99999/x", "is a malformed address"),
-        ("s3://bucket/x", "its scheme is 's3', and what is taken is http, https, file"),
+        ("s3://bucket/x", "its scheme is 's3', but expected is http, https, file"),
         ("bogus://x", "its scheme is 'bogus'"),
-        ("http:///x", "names no host"),
+        ("http:///x", "does not name a host"),
         ("file://models/x", "names the machine 'models': write three slashes"),
     ],
 )

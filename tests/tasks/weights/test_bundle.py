@@ -27,7 +27,7 @@ def test_the_digest_sees_names_and_contents(tmp_path: Path) -> None:
 def test_damaged_descriptions_are_one_sentence(tmp_path: Path, content: str) -> None:
     folder = make_bundle(tmp_path / "b")
     (folder / "config.json").write_text(content)
-    with pytest.raises(ModelFileError, match="is no model bundle"):
+    with pytest.raises(ModelFileError, match="is not a model bundle"):
         read_bundle(folder)
 
 

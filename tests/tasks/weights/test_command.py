@@ -101,7 +101,7 @@ def test_ctrl_c_is_said_and_the_next_fetch_goes_on(mirror: Files) -> None:
         _, error = process.communicate()
     assert process.returncode == 130
     assert error == (
-        "\ninterrupted: what came so far is kept, and the next fetch goes on from there\n"
+        "\ninterrupted: what was fetched so far is kept, and the next fetch goes on from there\n"
     )
     have = part.stat().st_size
     assert main(["fetch", NAME]) == 0
@@ -116,8 +116,8 @@ def test_ctrl_c_is_said_and_the_next_fetch_goes_on(mirror: Files) -> None:
         ("127.0.0.1:8765/ok", "write http://127.0.0.1:8765/ok"),
         ("s3://bucket", "its scheme is 's3'"),
         ("bogus://x", "its scheme is 'bogus'"),
-        ("/no/such/folder", "is no folder: put the file there"),
-        ("file:///no/such/folder", "is no folder: put the file there"),
+        ("/no/such/folder", "is not a folder: put the file there"),
+        ("file:///no/such/folder", "is not a folder: put the file there"),
     ],
 )
 def test_a_mirror_that_cannot_work_is_one_sentence_at_once(
@@ -178,4 +178,4 @@ def test_a_folder_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "file").write_bytes(b"")
     for action in ("fetch", "list"):
         assert main([action, NAME, "--folder", str(tmp_path / "file")]) == 2
-        assert "file is no folder; give one as --folder" in capsys.readouterr().err
+        assert "file is not a folder; set one by --folder" in capsys.readouterr().err

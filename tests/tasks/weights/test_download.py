@@ -140,7 +140,7 @@ def test_refusals_are_not_repeated(status: int, server: Files, tmp_path: Path) -
 
 def test_nobody_waits_for_hours_because_a_server_says_so(server: Files, tmp_path: Path) -> None:
     server.statuses, server.retry_after = [429], "3600"
-    with pytest.raises(ModelFileError, match=r"HTTP 429.* asked again in 3600 s"):
+    with pytest.raises(ModelFileError, match=r"HTTP 429.* asks to retry in 3600 s"):
         get(server, tmp_path, clock=ONCE)
 
 
@@ -221,7 +221,7 @@ def test_answers_that_no_second_try_cures(reply: bytes, message: str, tmp_path: 
 
 @pytest.mark.parametrize("url", ["s3://bucket/w.pt", "bogus://x/w.pt", "host:80/w.pt", "w.pt"])
 def test_other_schemes_are_refused_at_once(url: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="what is taken is http, https, file"):
+    with pytest.raises(ModelFileError, match="but expected is http, https, file"):
         download(url, Slot(tmp_path, "w"), clock=ONCE)
 
 
@@ -250,9 +250,9 @@ def test_a_file_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     slot = Slot(tmp_path, "w")
     with pytest.raises(ModelFileError, match=r"w\.pt is not there: put the file"):
         download((tmp_path / "w.pt").as_uri(), slot)
-    with pytest.raises(ModelFileError, match=r"not there, and .*none is no folder"):
+    with pytest.raises(ModelFileError, match=r"not there, and .*none is not a folder"):
         download((tmp_path / "none" / "w.pt").as_uri(), slot)
-    with pytest.raises(ModelFileError, match="is no file: put"):
+    with pytest.raises(ModelFileError, match="is not a file: put"):
         download(tmp_path.as_uri(), slot)
 
 
@@ -262,7 +262,7 @@ def test_faults_of_the_disk_are_not_the_networks(
     (tmp_path / "w.part").mkdir()
     (tmp_path / "file").write_bytes(b"")
     for folder, reason in ((tmp_path, "Is a directory"), (tmp_path / "file", "")):
-        with pytest.raises(ModelFileError, match=f"could not be written .*{reason}.*: see to"):
+        with pytest.raises(ModelFileError, match=f"could not be written .*{reason}.*: check its"):
             get(server, folder, clock=ONCE)
     assert not server.requests
 
