@@ -1,4 +1,4 @@
-"""Whether a lip-synced video follows its speech, seen by the mouth's landmarks alone."""
+"""Whether a lip-synced video follows its speech, judged only by the mouth's landmarks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +12,22 @@ from tasks.sync.mouth_audio import MouthAudioScorer
 
 @dataclass(frozen=True)
 class LipSyncScore:
-    """How the output's mouth goes with the driving speech, and with the input's own sound."""
+    """How the output's mouth matches the driving speech, and the input's own sound."""
 
     offset_frames: float
-    """At which shift it fits the driving speech best, at 25 fps; positive: audio late."""
+    """Shift at which it fits the driving speech best, frames at 25 fps; positive: audio late."""
     z: float
     """How clearly."""
     input_offset_z: float
-    """How clearly it would fit the input's own sound: small when the mouth is a new one."""
+    """How clearly it would fit the input's own sound: small if the mouth is new."""
     output_opening: np.ndarray
-    """(t,) of the output's mouth at 25 fps."""
+    """(t,) opening of the output's mouth at 25 fps."""
     input_opening: np.ndarray
-    """(t,) of the input's mouth at 25 fps."""
+    """(t,) opening of the input's mouth at 25 fps."""
 
 
 def read_landmarks(path: Path) -> np.ndarray:
-    """Landmarks of the largest face at 25 fps, float32 (t, 478, 2); in between where no face
+    """Landmarks of the largest face at 25 fps, float32 (t, 478, 2), interpolated where no face
     is found.
 
     Raises:
@@ -53,7 +53,7 @@ def score_lip_sync(output: Path, driving: Path, source: Path) -> LipSyncScore:
     """Measure a lip-synced video.
 
     Args:
-        output: what lip-sync wrote.
+        output: the lip-synced video.
         driving: the speech it was given.
         source: the video it was made from.
     """
@@ -61,7 +61,7 @@ def score_lip_sync(output: Path, driving: Path, source: Path) -> LipSyncScore:
     new, old = read_landmarks(output), read_landmarks(source)
     speech, own = read_audio(driving), read_audio(source)
     follows = scorer.measure(new, _fit(speech, len(new)))
-    # Beyond the input's length its video runs backwards, which its sound does not.
+    # Past the input's length its video runs backwards, but its sound does not.
     count = min(len(new), len(old))
     copies = scorer.measure(new[:count], _fit(own, count))
     return LipSyncScore(
@@ -74,6 +74,6 @@ def score_lip_sync(output: Path, driving: Path, source: Path) -> LipSyncScore:
 
 
 def _fit(audio: np.ndarray, frames: int) -> np.ndarray:
-    """The audio cut or padded to that many frames."""
+    """The audio cut or padded to a number of frames."""
     wanted = frames * SAMPLES_PER_FRAME
     return np.pad(audio[:wanted], (0, max(0, wanted - len(audio))))

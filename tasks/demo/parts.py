@@ -1,4 +1,4 @@
-"""The demo's own pieces, besides the flows that it runs one after the other."""
+"""The demo's own pieces, besides the flows that it runs one after another."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ from tasks.registry.versions import CANDIDATE, CHAMPION, Registry
 from tasks.weights.bundle import bundle_digest
 
 WORSE_SHARE = 0.02
-"""Share of the U-Net's steps that the worse model gets."""
+"""Share of the U-Net's steps for the worse model."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What the champion is to work on."""
+    """The material for the champion to work on."""
 
     source: Path
     """Video of a speaker that was not trained on."""
@@ -47,7 +47,7 @@ def worse(recipe: Recipe) -> list[str]:
 
 
 def reuse_stages(source: Path, target: Path, stages: Sequence[str]) -> None:
-    """Give a second training what the first one has finished; it checks whether that fits."""
+    """Give a second training the first one's finished stages; it checks whether they fit."""
     for stage in stages:
         if (source / stage).is_dir() and not (target / stage).exists():
             with new_folder(target / stage) as folder:
@@ -55,25 +55,25 @@ def reuse_stages(source: Path, target: Path, stages: Sequence[str]) -> None:
 
 
 def digest_of(trained: Path) -> str:
-    """Of the bundle that a training left."""
+    """Digest of the bundle that a training left."""
     return bundle_digest(trained / "bundle")
 
 
 def choose_material(
     dataset: Path, videos: Path, output: Path, generated: bool, seconds: float
 ) -> Material:
-    """A video of the test split and speech to go with it.
+    """A video of the test split and speech for it.
 
     Args:
         dataset: what refresh-dataset wrote.
         videos: the folder that it was made from.
-        output: where the speech is written.
-        generated: whether speech of a voice that is in no video can be generated; otherwise
+        output: file for the speech.
+        generated: whether speech by a voice that no video has can be generated; otherwise
             another speaker's clip is used.
-        seconds: of speech.
+        seconds: length of the speech.
 
     Raises:
-        UserError: no source video of an accepted clip is there any more.
+        UserError: the source videos of all accepted clips are gone.
     """
     everything = ClipStore(dataset, memory_bytes=0).clips
     clip = _source_clip(dataset, everything, videos)
@@ -89,7 +89,7 @@ def choose_material(
 
 
 def _source_clip(dataset: Path, clips: Sequence[Clip], videos: Path) -> Clip:
-    """The longest test clip of a video that shows nobody else and has no cuts, if any."""
+    """The longest test clip from a video with one person and no cuts, if there is one."""
     rows: dict[str, int] = {}
     for row in read_ledger(LocalStore(dataset)):
         rows[row["path"]] = rows.get(row["path"], 0) + 1
@@ -103,7 +103,7 @@ def _source_clip(dataset: Path, clips: Sequence[Clip], videos: Path) -> Clip:
 
 
 def _foreign_speech(dataset: Path, clips: Sequence[Clip], clip: Clip) -> np.ndarray:
-    """Audio of the longest other clip, of another speaker where there is one."""
+    """Audio of the longest other clip, by another speaker if there is one."""
     others = [each for each in clips if each.clip_id != clip.clip_id] or [clip]
     longest = min(
         others, key=lambda each: (each.speaker == clip.speaker, -each.num_frames, each.clip_id)
@@ -112,16 +112,16 @@ def _foreign_speech(dataset: Path, clips: Sequence[Clip], clip: Clip) -> np.ndar
 
 
 class Measurement(TypedDict):
-    """How well it worked, as JSON."""
+    """Measurements of how well it worked, as JSON."""
 
     truth: dict[str, Any] | None
-    """Of `TruthCheck`; None where no truth is known."""
+    """Fields of `TruthCheck`; None if no truth is known."""
     score: dict[str, Any]
-    """Of `LipSyncScore`, arrays as lists."""
+    """Fields of `LipSyncScore`, arrays as lists."""
 
 
 def measure(videos: Path, files: RunFiles) -> Measurement:
-    """The truth check, where there is a truth, and the score of the output, as JSON."""
+    """The truth check, if there is a truth, and the score of the output, as JSON."""
     truths = read_truths(videos)
     splits = {clip.clip_id: clip.split for clip in ClipStore(files.dataset, memory_bytes=0).clips}
     truth = check_truth(read_ledger(LocalStore(files.dataset)), truths, splits) if truths else None
@@ -137,7 +137,7 @@ def measure(videos: Path, files: RunFiles) -> Measurement:
 
 
 def restore_measurement(content: Measurement) -> tuple[TruthCheck | None, LipSyncScore]:
-    """What `measure` returned, as objects again."""
+    """Turn the result of `measure` back into objects."""
     truth = content["truth"]
     score: dict[str, Any] = {
         name: np.array(value) if isinstance(value, list) else value
@@ -208,7 +208,7 @@ def summarise(
 
 
 def check_claims(truth: TruthCheck | None) -> list[str]:
-    """What must hold of ingestion and does not, in sentences."""
+    """Sentences about requirements on ingestion that are not met."""
     if truth is None:
         return []
     faults = []
@@ -217,5 +217,5 @@ def check_claims(truth: TruthCheck | None) -> list[str]:
     if truth.speakers_shared:
         faults.append(f"speakers in both train and test: {', '.join(truth.speakers_shared)}")
     if truth.cuts_invented:
-        faults.append(f"{truth.cuts_invented} cuts were found where there are none")
+        faults.append(f"{truth.cuts_invented} cuts were found that do not exist")
     return faults

@@ -1,4 +1,4 @@
-"""The demo's figures: offsets that were found, losses of training, mouth and sound."""
+"""The demo's figures: offsets found, training losses, mouth and sound."""
 
 import json
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from tasks.pages.figures import ACCENT, GREY, SECOND, THIRD, new_figure, png
 
 
 def offset_histogram(found: Iterable[float], truth: Iterable[float] | None = None) -> bytes:
-    """How many frames the audio of accepted clips was late; PNG.
+    """Plot how many frames the audio of accepted clips was late; PNG.
 
     Args:
         found: measured offsets at 25 fps.
-        truth: the known ones, in the same order, where the data is generated.
+        truth: the known offsets, in the same order, if the data is generated.
     """
     offsets = np.array([*found], float)
     columns = 1 if truth is None else 2
@@ -34,7 +34,7 @@ def offset_histogram(found: Iterable[float], truth: Iterable[float] | None = Non
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The points of a stage's `metrics.jsonl`; none when there is no such file."""
+    """The points of a stage's `metrics.jsonl`; empty if there is no such file."""
     if not path.is_file():
         return []
     points = []
@@ -42,13 +42,13 @@ def read_curve(path: Path) -> list[dict[str, float]]:
         try:
             points.append(json.loads(line))
         except json.JSONDecodeError:
-            # The last line of a run that was killed.
+            # The incomplete last line of a killed run.
             break
     return points
 
 
 def loss_curves(curves: dict[str, list[dict[str, float]]]) -> bytes:
-    """Loss of each stage over its steps; PNG.
+    """Plot the loss of each stage over its steps; PNG.
 
     Args:
         curves: stage -> points with `step`, `loss` and more.
@@ -64,7 +64,7 @@ def loss_curves(curves: dict[str, list[dict[str, float]]]) -> bytes:
         if stage == "syncnet":
             axis.axhline(np.log(2), color=GREY, linestyle=":", linewidth=1)
             axis.annotate(
-                "ln 2: knows nothing",
+                "ln 2: chance",
                 (0.99, np.log(2)),
                 xycoords=axis.get_yaxis_transform(),
                 fontsize=7,
@@ -82,7 +82,7 @@ def loss_curves(curves: dict[str, list[dict[str, float]]]) -> bytes:
 
 
 def mouth_curves(times_s: np.ndarray, courses: dict[str, np.ndarray]) -> bytes:
-    """Mouth opening and loudness over time, one above the other; PNG.
+    """Plot mouth opening and loudness over time, one above the other; PNG.
 
     Args:
         times_s: (t,).

@@ -1,4 +1,4 @@
-"""Gathers what a run left behind into the report's page."""
+"""Collects the results of a run into the report's page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from tasks.train.curves import METRICS
 from tasks.train.mlflow_runs import EVALUATION_FOLDER
 
 BIG_VIDEO = 24 << 20
-"""Videos larger than this, bytes, stay out of the page."""
+"""Bytes; larger videos are left out of the page."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where the parts of a run are."""
+    """Paths of the parts of a run."""
 
     dataset: Path
     train: Path
@@ -47,12 +47,12 @@ def write_report(
     """Write `report.html`.
 
     Args:
-        path: of the page.
-        summary: what `summary.build` gave.
-        decisions: of the promotions, whole.
+        path: the page to write.
+        summary: result of `summary.build`.
+        decisions: whole decisions of the promotions.
         truth: comparison with the truth, for generated videos.
         score: of the lip-synced video.
-        files: where everything else is.
+        files: paths of everything else.
     """
     rows = read_ledger(LocalStore(files.dataset))
     ingest = summary["ingest"]

@@ -1,4 +1,4 @@
-"""The report of a whole run as one HTML page that needs nothing else.
+"""The report of a whole run as one self-contained HTML page.
 
 Pictures and videos are inside the page, so it can be sent around. No scripts.
 """
@@ -15,7 +15,7 @@ from tasks.registry.metric import Metric
 
 @dataclass
 class Report:
-    """Everything the page shows. What is empty is left out."""
+    """Everything the page shows. Empty parts are left out."""
 
     title: str
     lead: str
@@ -59,13 +59,13 @@ def number_text(value: float | None) -> str:
 
 
 def measured_by(entry: Metric) -> str:
-    """A metric's label, and why there is no value where there is none."""
+    """A metric's label, and why its value is missing if it is."""
     reason = entry.get("reason", "")
     return f"{entry['label']} (no value: {reason})" if reason else entry["label"]
 
 
 def _comparisons(comparisons: Sequence[dict[str, Any]]) -> list[Sequence[str]]:
-    """Metric, both values and what the rule says; nothing where there was no champion."""
+    """Metric, both values and the rule; empty cells if there was no champion."""
     if all(each["champion"] is None for each in comparisons):
         return []
     return [

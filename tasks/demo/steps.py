@@ -1,8 +1,8 @@
-"""The demo's memory: which steps are done, with what, and what came out.
+"""The demo's memory: which steps are done, with which inputs and results.
 
-A step is done when its inputs have the digest they had then and its outputs are still
-there. The inputs of all steps include the program's own source, so a changed program asks
-its flows again; these know by themselves what they need not repeat.
+A step is done if its inputs still have the same digest and its outputs still
+exist. The inputs of all steps include the program's own source, so a changed program runs
+its flows again; these know themselves what they need not repeat.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ PACKAGES = ("flows", "tasks", "models", "datasets")
 
 
 def source_digest() -> str:
-    """Over the program's source files."""
+    """Digest of the program's source files."""
     total = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -30,7 +30,7 @@ def source_digest() -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Over names, sizes and times of all files below a folder."""
+    """Digest of names, sizes and times of all files below a folder."""
     entries = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -43,7 +43,7 @@ class StepRecord(TypedDict):
     """A step that is done."""
 
     digest: str
-    """Of everything it depends on, the program's source included."""
+    """Digest of everything it depends on, including the program's source."""
     inputs: str
     """Digest without the source."""
     seconds: float
@@ -62,7 +62,7 @@ class Steps:
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say = folder, say
         self.seconds: dict[str, float] = {}
-        """How long each step took when it was really done."""
+        """Seconds that each step took when it was actually done."""
         self._source = source_digest()
         self._state = self._read()
 
@@ -84,20 +84,20 @@ class Steps:
         """Do a step unless it is done.
 
         Args:
-            name: of the step, in the state and in `seconds`.
+            name: name of the step in the state and in `seconds`.
             title: what it does and about how long it takes.
             inputs: everything it depends on, as JSON values.
-            work: does it and returns JSON values.
-            outputs: files and folders that must be there for it to be done.
+            work: does the step and returns JSON values.
+            outputs: files and folders that must exist for the step to be done.
 
         Returns:
-            What `work` returned, now or then.
+            What `work` returned, now or earlier.
         """
         digest = config_digest({"source": self._source, "inputs": inputs})
         known = self._state.get(name)
         if known and known["digest"] == digest and all(path.exists() for path in outputs):
             self.seconds[name] = float(known["seconds"])
-            self.say(f"[{name}] done before ({known['seconds']:.0f} s), nothing has changed")
+            self.say(f"[{name}] already done ({known['seconds']:.0f} s), nothing has changed")
             return known["result"]
         self.say(f"[{name}] {title}")
         began = time.monotonic()
@@ -105,7 +105,7 @@ class Steps:
         seconds = time.monotonic() - began
         if known and known["digest"] != digest and known["inputs"] == config_digest(inputs):
             # Only the program changed: the time that counts is the longer one, in which the
-            # work was really done.
+            # work was actually done.
             seconds = max(seconds, float(known["seconds"]))
         self.seconds[name] = seconds
         self._state[name] = {

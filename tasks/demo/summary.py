@@ -1,4 +1,4 @@
-"""What the demo showed, as `summary.json` and as text for the terminal."""
+"""The demo's results, as `summary.json` and as text for the terminal."""
 
 import json
 import textwrap
@@ -25,24 +25,24 @@ KEYS: dict[str, tuple[str, ...]] = {
     "registry": ("candidate", "champion", "decisions"),
     "seconds": (),
 }
-"""The summary's keys; others may rely on them. `evaluation` has one entry per metric with
-value, label, n and, where it has no value, reason; `seconds` one per stage and `total`."""
+"""The summary's keys, which other programs may rely on. `evaluation` has one entry per metric with
+value, label, n and, if it has no value, reason; `seconds` one per stage and `total`."""
 WIDTH = 88
 
 
 class IngestSummary(TypedDict):
-    """What came of the videos."""
+    """The results of ingestion."""
 
     inputs: int
     clips_accepted: int
     clips_rejected: int
     offset_within_1: float | None
-    """Share of the clips; None where the truth is not known."""
+    """Share of the clips; None if the truth is not known."""
     cut_error_frames_max: float | None
 
 
 class SyncSummary(TypedDict):
-    """How well the sync network tells pairs apart."""
+    """How well the sync network separates pairs."""
 
     accuracy: float
     loss: float
@@ -50,7 +50,7 @@ class SyncSummary(TypedDict):
 
 
 class AutoencoderSummary(TypedDict):
-    """How well the autoencoder gives back what it saw."""
+    """How well the autoencoder reconstructs frames."""
 
     psnr_db: float | None
 
@@ -73,7 +73,7 @@ class DecisionSummary(TypedDict):
 
 
 class RegistrySummary(TypedDict):
-    """What the registry says in the end."""
+    """The registry's final state."""
 
     candidate: int | None
     champion: int | None
@@ -90,11 +90,11 @@ class Summary(TypedDict):
     evaluation: dict[str, Metric]
     registry: RegistrySummary
     seconds: dict[str, float]
-    """By stage, and `total`."""
+    """Seconds by stage, and `total`."""
 
 
 def build(**parts: Mapping[str, object]) -> Summary:
-    """The summary from its parts, in the fixed order and with only the fixed keys.
+    """Build the summary from its parts, in the fixed order and with only the fixed keys.
 
     Raises:
         ValueError: a part or a key is missing.
@@ -105,13 +105,13 @@ def build(**parts: Mapping[str, object]) -> Summary:
     for name, keys in KEYS.items():
         missing = [key for key in keys if key not in parts[name]]
         if missing:
-            raise ValueError(f"the summary's part {name} lacks {', '.join(missing)}")
+            raise ValueError(f"the summary's part {name} does not have {', '.join(missing)}")
         summary[name] = {key: parts[name][key] for key in keys} if keys else parts[name]
     return cast(Summary, summary)
 
 
 def write_summary(path: Path, summary: Summary) -> None:
-    """Write it as JSON, whole or not at all."""
+    """Write the summary as JSON, atomically."""
     write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -121,7 +121,7 @@ def as_text(summary: Summary, reasons: dict[str, int], outputs: list[tuple[str, 
     Args:
         summary: from `build`.
         reasons: how many clips were refused for which reason.
-        outputs: (what, where) of everything to look at.
+        outputs: (description, path) of everything to look at.
     """
     ingest, sync = summary["ingest"], summary["syncnet"]
     lines = [

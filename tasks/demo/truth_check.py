@@ -1,4 +1,4 @@
-"""The ledger of generated videos against the truth that was written beside them."""
+"""The ledger of generated videos compared with the truth written next to them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ EDGE = 2.0
 
 
 class Truth(TypedDict):
-    """What is known of a generated video; there is more in its file."""
+    """The known truth about a generated video; its file has more."""
 
     offset_frames: float
     """Delay of the audio, frames at 25 fps."""
@@ -24,29 +24,29 @@ class Truth(TypedDict):
 
 @dataclass(frozen=True)
 class TruthCheck:
-    """How the ingestion did on videos of which everything is known."""
+    """How ingestion did on videos about which everything is known."""
 
     files: int
-    """Videos with a truth beside them."""
+    """Number of videos with a truth next to them."""
     clips: int
-    """Accepted clips of these."""
+    """Number of accepted clips from these videos."""
     offset_within_1: float | None
-    """Share of them whose offset was found within one frame; None without any."""
+    """Share of these clips whose offset was found within one frame; None without clips."""
     cut_error_frames_max: float | None
     """Largest distance of a true cut from the nearest start of a shot, frames at 25 fps; None
-    where no decoded video has a cut."""
+    if no decoded video has a cut."""
     cuts_invented: int
     """Starts of shots farther than `EDGE` frames from every true cut."""
     tracks_spanning_cuts: int
     """Rows whose time span has a true cut inside."""
     speakers_shared: tuple[str, ...]
-    """Speakers in both train and test: must be none."""
+    """Speakers in both train and test; there must not be any."""
     offsets: tuple[tuple[float, float], ...]
     """(true, found) for every accepted clip."""
 
 
 def read_truths(folder: Path) -> dict[str, Truth]:
-    """Truth of every video below a folder that has one, by its relative path."""
+    """The truths of all videos below a folder that have one, by relative path."""
     truths = {}
     for path in sorted(folder.rglob("*.mp4")):
         beside = path.with_suffix(".json")
@@ -62,7 +62,7 @@ def check_truth(
     truths: Mapping[str, Truth],
     splits: Mapping[str, str],
 ) -> TruthCheck:
-    """Compare.
+    """Compare the ledger with the truth.
 
     Args:
         rows: of the ledger.
@@ -106,7 +106,7 @@ def check_truth(
 
 
 def found_cuts(rows: Sequence[Mapping[str, Any]], path: str) -> list[float]:
-    """When each shot but the first begins, seconds, as far as rows tell of it."""
+    """Start of each shot but the first, seconds, as far as the rows show it."""
     starts: dict[int, float] = {}
     for row in rows:
         if row["path"] == path and row["shot"] > 0:

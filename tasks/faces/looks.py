@@ -1,8 +1,8 @@
-"""What a face looks like, so that it is known again after a gap and after a cut.
+"""What a face looks like, so that it is recognised after a gap or a cut.
 
-No network of face recognition comes with any package that is used here, so a look is made of what
-differs most between the people of one video: the colours of skin and hair, and a coarse picture of
-the head and of the part from brows to nose. Roll and size are taken out.
+No package used here comes with a face recognition network, so a look is made of what
+differs most between the people in one video: the colours of skin and hair, and a coarse picture of
+the head and of the part from brows to nose. Roll and size are removed.
 """
 
 import cv2
@@ -14,7 +14,7 @@ from datasets.media import Picture
 SIDE = 96
 """Side of the copy that a look is taken from, pixels."""
 REACH = 3.0
-"""What it shows around the middle of the face, in distances of the brows."""
+"""Extent of the copy around the middle of the face, in distances between the brows."""
 SKIN, HAIR = (slice(41, 64), slice(35, 62)), (slice(15, 40), slice(27, 70))
 """Rows and columns of cheeks and nose, and of forehead and hair."""
 HEAD, BROWS = (slice(16, 80), slice(16, 80)), (slice(22, 58), slice(28, 68))
@@ -22,13 +22,13 @@ HEAD_SIZE, BROWS_SIZE = (16, 16), (20, 18)
 CHROMA_BINS, CHROMA_RANGE = 16, (64, 192)
 UNITS = {"skin": 0.40, "hair": 0.40, "head": 0.75, "brows": 0.75}
 """Distance of each part at which two looks count as unlike. Of 9 real people, seen at the beginning
-and at the end of their clips, the same ones reach at most 0.15, 0.24, 0.52 and 0.54, different ones
-at least 0.40, 0.39, 0.79 and 0.78."""
+and at the end of their clips, the same person reaches at most 0.15, 0.24, 0.52 and 0.54, different
+ones at least 0.40, 0.39, 0.79 and 0.78."""
 SIZES = (CHROMA_BINS**2, CHROMA_BINS**2, HEAD_SIZE[0] * HEAD_SIZE[1], BROWS_SIZE[0] * BROWS_SIZE[1])
 
 
 def look_of(picture: Picture, landmarks: np.ndarray) -> np.ndarray:
-    """The look of one face, float32 (n,): unit vectors of all parts one behind the other.
+    """The look of one face, float32 (n,): the concatenated unit vectors of all parts.
 
     Args:
         picture: the frame; only the part around the face is converted.
@@ -47,13 +47,13 @@ def look_of(picture: Picture, landmarks: np.ndarray) -> np.ndarray:
 
 
 def mean_look(looks: np.ndarray) -> np.ndarray:
-    """One look for several of the same face (k, n)."""
+    """One look from several looks of the same face (k, n)."""
     parts = np.split(np.asarray(looks, np.float32).mean(axis=0), np.cumsum(SIZES)[:-1])
     return np.concatenate([_unit(part) for part in parts])
 
 
 def unlikeness(first: np.ndarray, second: np.ndarray) -> float:
-    """How different two looks are: well below 1 for one person, well above for two."""
+    """How different two looks are: well below 1 for one person, well above 1 for two."""
     parts = np.split(first - second, np.cumsum(SIZES)[:-1])
     shares = [
         float(np.linalg.norm(part)) / unit for part, unit in zip(parts, UNITS.values(), strict=True)
@@ -75,14 +75,14 @@ def _upright(picture: Picture, landmarks: np.ndarray) -> np.ndarray:
     shift = SIDE / 2 - turn @ (middle - np.array([piece.left, piece.top]))
     rgb = piece.rgb
     if scale < 1:
-        # Few points of a large face would otherwise stand for all of it.
+        # Otherwise a few points of a large face would represent all of it.
         rgb = cv2.GaussianBlur(rgb, (0, 0), 0.4 / scale)
     matrix = np.column_stack([turn, shift])
     return cv2.warpAffine(rgb, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
 
 
 def _colours(lab: np.ndarray) -> np.ndarray:
-    """Histogram of chroma, its square root, so that large even areas do not decide alone."""
+    """Square root of the histogram of chroma, so that large uniform areas do not dominate."""
     edges = [*CHROMA_RANGE, *CHROMA_RANGE]
     part = np.ascontiguousarray(lab)
     counts = cv2.calcHist([part], [1, 2], None, [CHROMA_BINS, CHROMA_BINS], edges).ravel()

@@ -8,17 +8,18 @@ import numpy as np
 from tasks.faces.looks import unlikeness
 
 TOGETHER = 2
-"""Frames that two tracks of one person may share, as when a face is lost and found at once."""
+"""Frames that two tracks of one person may share, as when a face is lost and found again at
+once."""
 ALIKE, ALIKE_IN_PLACE = 0.85, 1.25
-"""Largest unlikeness of looks of one person; the larger one where the face comes back to the place
-where it was, at the same size."""
+"""Largest difference of looks of one person; the larger value applies if the face comes back to the
+place where it was, at the same size."""
 NEAR, SIZES = 0.75, (0.7, 1.45)
-"""The same place: so many face widths apart; the same size: within these ratios."""
+"""Same place: at most this many face widths apart; same size: within these ratios."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """What is known of a track for telling whose it is."""
+    """What is known about a track for telling whose it is."""
 
     first: int
     """Its frames, `last` included."""
@@ -36,8 +37,8 @@ class Stretch:
 def group_people(stretches: Sequence[Stretch]) -> list[list[int]]:
     """Positions of the tracks of each person, in the order in which people are first seen.
 
-    The largest faces are sorted first, so that doubtful ones are compared with clear ones. Who is
-    seen at the same time as somebody is not the same person.
+    The largest faces are assigned first, so that doubtful ones are compared with clear ones. Faces
+    seen at the same time are not the same person.
     """
     people: list[list[int]] = []
     order = sorted(range(len(stretches)), key=lambda index: -stretches[index].weight)
@@ -80,7 +81,7 @@ def _shared(first: Stretch, second: Stretch) -> int:
 
 
 def _in_place(first: Stretch, second: Stretch) -> bool:
-    """Whether one begins about where the other ends, wherever cuts are."""
+    """Whether one begins about where the other ends, regardless of cuts."""
     earlier, later = sorted((first, second), key=lambda each: each.first)
     before, after = earlier.end, later.begin
     widths = before[2] - before[0], after[2] - after[0]

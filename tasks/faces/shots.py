@@ -1,8 +1,8 @@
-"""Where one shot ends and the next begins, told while the video is decoded.
+"""Finds where one shot ends and the next begins while the video is being decoded.
 
 PySceneDetect's own adaptive and content detectors, fed frame by frame with a small copy.
-A frame is a cut when either says so: the adaptive one finds cuts between similar pictures,
-the content one those close to other fast changes. Both judge the same change from frame to
+A frame is a cut if either says so: the adaptive one finds cuts between similar pictures,
+the content one those close to other fast changes. Both use the same change from frame to
 frame, which is measured once.
 """
 
@@ -15,34 +15,34 @@ import numpy as np
 from datasets.media import Picture
 
 LATENCY = 2
-"""A cut is known at most this many frames after its own frame."""
+"""Most frames until a cut is known."""
 
 
 @dataclass(frozen=True)
 class ShotConfig:
-    """Thresholds of the detectors, in grey levels of hue, saturation and brightness averaged.
+    """Thresholds of the detectors, in averaged grey levels of hue, saturation and brightness.
 
     PySceneDetect's own defaults are `ShotConfig(least_change=15, least_frames=15)`.
     """
 
     adaptive_threshold: float = 3.0
-    """Change over the mean change of the neighbouring frames. The reference chain takes 2, which
-    splits single shots of lively speakers."""
+    """Change relative to the mean change of the neighbouring frames. The reference chain uses 2,
+    which splits single shots of lively speakers."""
     least_change: float = 22.0
-    """Change that a cut of the adaptive detector has at least; PySceneDetect's 15 is at times
-    reached by the noisy hues of a nearly grey picture at a key frame, which reach 20."""
+    """Least change at a cut of the adaptive detector; PySceneDetect's 15 is sometimes
+    exceeded by the noisy hues of a nearly grey picture at a key frame, which reach 20."""
     content_threshold: float = 27.0
-    """Change that is a cut whatever its neighbours; infinite turns that detector off."""
+    """Change that is a cut regardless of its neighbours; infinity turns this detector off."""
     least_frames: int = 0
-    """Shots that would be shorter are not split off. PySceneDetect takes 15, but no track may
+    """Shorter shots are not split off. PySceneDetect uses 15, but no track may
     go on over a cut, and a short shot gives no clip anyway."""
 
 
 class ShotDetector:
-    """Finds cuts in frames that are given one after the other.
+    """Finds cuts in frames given one after another.
 
     Args:
-        fps: of the frames; only names times, decides nothing.
+        fps: frame rate; it only labels times and does not affect decisions.
         config: thresholds.
     """
 
@@ -65,7 +65,7 @@ class ShotDetector:
             ContentDetector(config.content_threshold, min_scene_len=config.least_frames),
         )
         for detector in self._detectors:
-            # Each would convert and compare the frames again.
+            # Each detector would convert and compare the frames again.
             detector._calculate_frame_score = lambda *_: self._change
 
     def add(self, image: np.ndarray | Picture) -> list[int]:
@@ -99,5 +99,5 @@ class ShotDetector:
             self._change = cv2.norm(before, colours, cv2.NORM_L1) / colours.size
 
     def cuts(self) -> list[int]:
-        """All frames so far that begin a shot, without the first."""
+        """All frames so far that begin a shot, except the first."""
         return sorted(self._cuts)

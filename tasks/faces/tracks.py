@@ -1,9 +1,9 @@
 """Follow several faces from frame to frame within a shot.
 
-Faces continue the tracks whose boxes they overlap most, all of a frame assigned together. Where
-boxes overlap, as when faces cross, a track's box is expected where its motion takes it. Tracks
-end at cuts and where a face is missing for longer than a few frames; shorter gaps are filled
-in a straight line.
+Faces continue the tracks whose boxes they overlap most; all faces of a frame are assigned together.
+If boxes overlap, as when faces cross, each track's box is extrapolated by its motion. Tracks
+end at cuts and when a face is missing for more than a few frames; shorter gaps are filled
+by linear interpolation.
 """
 
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from scipy.optimize import linear_sum_assignment
 from datasets.faces.landmarks import Face, overlap
 
 MAX_GAP = 5
-"""Frames that a face may be missed in a row."""
+"""Most consecutive frames for which a face may be missing."""
 MIN_OVERLAP = 0.3
-"""Smallest intersection over union of a face's boxes in frames that follow each other."""
+"""Smallest intersection over union of a face's boxes in consecutive frames."""
 KEPT_SPEED = 0.5
-"""Share of the speed so far in the new one; landmarks jitter."""
+"""Weight of the previous speed in the new one, since landmarks jitter."""
 SAME_FACE = 0.6
-"""Two boxes of one frame that overlap more are one face found twice."""
+"""Two boxes in one frame that overlap more are one face found twice."""
 
 
 Box = tuple[float, float, float, float]
@@ -38,7 +38,7 @@ class Sighting:
     landmarks: np.ndarray
     """float32 (478, 2), pixels."""
     found: bool
-    """False where it was filled in between two frames."""
+    """False if it was filled in between two frames."""
 
 
 @dataclass
@@ -50,13 +50,13 @@ class _Track:
     """Pixels per frame."""
 
     def expected(self, index: int) -> Box:
-        """Its box in a frame, had it gone on moving as before."""
+        """Its box in a frame if it keeps moving as before."""
         x, y = self.speed * (index - self.index)
         left, top, right, bottom = self.face.box
         return left + x, top + y, right + x, bottom + y
 
     def go_on(self, index: int, face: Face) -> None:
-        """The face was seen again."""
+        """Record that the face was seen again."""
         moved = (_centre(face.box) - _centre(self.face.box)) / (index - self.index)
         self.speed = KEPT_SPEED * self.speed + (1 - KEPT_SPEED) * moved
         self.index, self.face = index, face
@@ -64,7 +64,7 @@ class _Track:
 
 @dataclass
 class Tracker:
-    """Gives faces their tracks. Frames come in order, `cut` is called between shots."""
+    """Assigns faces to tracks. Frames come in order; `cut` is called between shots."""
 
     max_gap: int = MAX_GAP
     min_overlap: float = MIN_OVERLAP
@@ -75,8 +75,8 @@ class Tracker:
         """Assign the faces of a frame.
 
         Returns:
-            Sightings, each track's in the order of its frames, also of frames up to `max_gap`
-            earlier that were filled in; and the numbers of tracks that ended before.
+            Sightings, each track's in the order of its frames, including those of up to `max_gap`
+            earlier frames that were filled in; and the numbers of tracks that ended earlier.
         """
         ended = [track for track in self._open if index - track.index > self.max_gap + 1]
         self._open = [track for track in self._open if track not in ended]
@@ -95,7 +95,7 @@ class Tracker:
         return sightings, [track.number for track in ended]
 
     def _assigned(self, index: int, faces: list[Face]) -> list[_Track | None]:
-        """For each face the track that it continues, such that the overlaps' sum is greatest."""
+        """For each face the track that it continues, maximising the sum of the overlaps."""
         found: list[_Track | None] = [None] * len(faces)
         if not faces or not self._open:
             return found
@@ -107,7 +107,7 @@ class Tracker:
             )
         )
         possible = np.maximum(last, expected) >= self.min_overlap
-        # Tracks that two faces could continue are told apart by where they were heading.
+        # Tracks that two faces could continue are distinguished by their motion.
         gain = np.where(possible, 1 + expected, 0.0)
         for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
             if possible[row, column]:
@@ -126,7 +126,7 @@ def _centre(box: Box) -> np.ndarray:
 
 
 def _distinct(faces: list[Face]) -> list[Face]:
-    """Faces without those that repeat an earlier one."""
+    """The faces without those that repeat an earlier one."""
     kept: list[Face] = []
     for face in faces:
         if all(overlap(face.box, other.box) <= SAME_FACE for other in kept):

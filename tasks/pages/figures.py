@@ -1,4 +1,4 @@
-"""Figures without a window system, their colours, and their bytes as PNG."""
+"""Figures that need no window system, their colours, and their bytes as PNG."""
 
 import io
 from typing import Any, Literal
@@ -10,7 +10,7 @@ THIRD = "#3a9d6e"
 GREY = "#98a2ad"
 COLOURS = {"real": GREY, "reconstruction": THIRD, "cross": ACCENT}
 HEADING_WIDTH, PANEL_WIDTH = 110, 46
-"""Characters of a line of the page's heading, and of a text in one of its panels."""
+"""Characters per line of a figure's heading, and of a text in one of its panels."""
 
 
 def blank_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""From what came in to what is left, and what became of the rest."""
+"""The funnel: what came in, what is left, and why the rest was refused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Step:
-    """A count, and whether it is a good one."""
+    """A count, and whether it counts something good."""
 
     name: str
     count: int
@@ -15,7 +15,7 @@ class Step:
 
 
 def refusals(reasons: Mapping[str, int]) -> list[Step]:
-    """What was refused for each reason, the most frequent first."""
+    """The number refused for each reason, the most frequent first."""
     ranked = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     return [Step(f"refused: {reason}", count, "bad") for reason, count in ranked]
 
@@ -27,8 +27,8 @@ def funnel(
 
     Args:
         came: what came in, as (name, count).
-        accepted: clips.
-        reasons: of refusals, with how many there were.
+        accepted: number of accepted clips.
+        reasons: reasons of refusals, with their counts.
     """
     return [
         *(Step(name, count) for name, count in came),

@@ -1,6 +1,6 @@
-"""Web pages that need nothing else: their pictures are inside, they have no scripts.
+"""Self-contained web pages: their pictures are inside, and they have no scripts.
 
-A page is a template, a file `.html` beside the code that fills it. It extends `pages/page.html`,
+A page is a template, an `.html` file next to the code that fills it. It extends `pages/page.html`,
 which has the looks, and imports its parts from `pages/parts.html`.
 """
 
@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A file, such as of kind `image/png`, as its own address."""
+    """A file, for example of type `image/png`, as a data address."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -28,11 +28,11 @@ _TEMPLATES.filters["data_uri"] = data_uri
 
 
 def render(template: str, **values: Any) -> str:
-    """A page.
+    """Fill a template.
 
     Args:
         template: path below `tasks`, such as `publish/card.html`.
-        values: what the template names; every text stays text, whatever marks are in it. A name
+        values: values for the template's names; texts are escaped. A name
             that is missing is an error.
     """
     return _TEMPLATES.get_template(template).render(values)

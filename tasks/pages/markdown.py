@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table of texts, without a line break at its end; nothing without rows.
+    """A table of texts, without a line break at its end; empty without rows.
 
     Args:
-        head: of the columns.
+        head: headings of the columns.
         rows: cells.
-        numbers: positions of the columns that hold numbers, which stand to the right.
+        numbers: positions of the columns that hold numbers, which are aligned to the right.
     """
     if not rows:
         return ""
@@ -19,7 +19,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 
 
 def cell(text: str) -> str:
-    """Text on one line that Markdown leaves as it is."""
+    """Text on one line, escaped for Markdown."""
     plain = " ".join(text.split())
     for mark in "\\`*_[]<>|":
         plain = plain.replace(mark, f"\\{mark}")

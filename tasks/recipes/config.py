@@ -8,12 +8,12 @@ from tasks.recipes.evaluation import EvaluationConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 STAGES = ("autoencoder", "syncnet", "stage1", "stage2")
-"""In the order of training; each may use what the ones before it learned."""
+"""In the order of training; each may use what the earlier ones learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """What every training stage has."""
+    """Settings of every training stage."""
 
     steps: int
     """Optimizer steps of the whole stage."""
@@ -30,15 +30,15 @@ class StageConfig:
     clip: float = 1.0
     """Largest norm of the gradient of all weights together."""
     ema: float = 0.0
-    """Decay of the averaged weights that a stage hands on; 0 hands on the last ones."""
+    """Decay of the averaged weights that a stage hands on; 0 hands on the latest weights."""
     precision: Precision = "fp32"
-    """Of the networks' arithmetic on CUDA; other devices always compute in fp32."""
+    """Precision of the networks on CUDA; other devices always compute in fp32."""
     checkpoint_every: int = 500
-    """Steps between two checkpoints. Being killed costs at most these."""
+    """Steps between two checkpoints: the most that a kill can cost."""
     log_every: int = 10
-    """Steps that one logged value is the mean of."""
+    """Number of steps over which a logged value is averaged."""
     augment: float = 0.0
-    """Strength of colour changes, 0 to 1: channel exchange, contrast, tone curve."""
+    """Strength of colour changes, 0 to 1: channel order, contrast, tone curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,14 @@ class AutoencoderConfig(StageConfig):
     shift: float = 0.0
     """Largest displacement of a picture, as a share of its side."""
     frames_per_clip: int = 4
-    """Frames of a batch that come from one clip: more means fewer clips to decode."""
+    """Frames of a batch that come from one clip: more frames mean fewer clips to decode."""
     test_frames: int = 64
     """Frames of unseen clips on which the PSNR is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncNetConfig(StageConfig):
-    """A network that tells whether lips and sound belong together."""
+    """A network that judges whether lips and sound belong together."""
 
     network: Literal["frame", "stable"]
     """`frame`: FrameSyncNet, learns on a CPU; `stable`: StableSyncNet of the paper."""
@@ -88,10 +88,10 @@ class SyncNetConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """What the U-Net's loss is the sum of (LatentSync, section 3.4). 0 leaves a part out."""
+    """Weights of the parts of the U-Net's loss (LatentSync, section 3.4). 0 leaves a part out."""
 
     noise: float = 1.0
-    """Squared error of the predicted noise (or of x0, as the scheduler's prediction type)."""
+    """Squared error of the predicted noise (or of x0, depending on the prediction type)."""
     sync: float = 0.0
     """SyncNet's loss on the decoded x0."""
     lpips: float = 0.0
@@ -101,7 +101,7 @@ class LossWeights:
     pixel: float = 0.0
     """Absolute error of the decoded x0 inside the mask."""
     inside: float = 1.0
-    """Weight of the repainted cells in `noise`, against 1 for those that are kept."""
+    """Weight of the repainted cells in `noise`, compared with 1 for kept cells."""
     mouth: float = 1.0
     """Weight of the cells around the mouth in `noise`."""
 
@@ -118,18 +118,18 @@ class UNetConfig(StageConfig):
     losses: LossWeights = field(default_factory=LossWeights)
     """Parts of the loss."""
     trains: Literal["all", "motion+attention", "motion+attn2"] = "all"
-    """Which weights learn: all, motion modules and attentions (the paper's stage 2), or
+    """Which weights are trained: all, motion modules and attentions (the paper's stage 2), or
     motion modules and audio attentions only."""
     motion: dict[str, Any] = field(default_factory=dict)
     """U-Net options that this stage adds to `model.unet`: its motion modules."""
     weights: str = ""
-    """A published checkpoint that stage 1 starts from; empty: from fresh weights."""
+    """A published checkpoint that stage 1 starts from; if empty, fresh weights."""
     lpips_weights: str = ""
     """File or name of LPIPS' VGG; empty: a seeded network of its kind, and a note."""
     trepa_weights: str = ""
     """File, folder or name of the VideoMAE that TREPA compares with."""
     frame_step: int = 1
-    """Take every n-th frame of a window: 4 gives many different windows per step."""
+    """Use every n-th frame of a window: 4 gives many different windows per step."""
     min_distance: int = 16
     """Least distance in frames between target and reference window."""
     windows_per_clip: int = 1
@@ -137,12 +137,12 @@ class UNetConfig(StageConfig):
     sound_augment: float = 0.0
     """Strength of changes of loudness, spectral tilt and noise, 0 to 1."""
     swap_surroundings: float = 0.0
-    """Chance that the masked picture shows another moment of the clip, so that the mouth
-    cannot be read from the jaw and has to be heard."""
+    """Probability that the masked picture shows another moment of the clip, so that the mouth
+    cannot be inferred from the jaw and must be heard."""
     audio_dropout: float = 0.1
-    """Chance that a window's audio is replaced by zeros: the unconditional branch."""
+    """Probability that a window's audio is replaced by zeros: the unconditional branch."""
     timestep_power: float = 1.0
-    """Timesteps are T * u^power with u uniform: below 1 prefers much noise."""
+    """Timesteps are T * u^power with u uniform: values below 1 favour more noise."""
     noise_alpha: float = 1.0
     """How much of the noise all frames share: std sqrt(a^2 / (1 + a^2))."""
     gradient_checkpointing: bool = False
@@ -151,18 +151,18 @@ class UNetConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that a training run needs to know besides its dataset and its device."""
+    """Everything that defines a training run apart from its dataset and device."""
 
     name: str
-    """What it was called before any override."""
+    """The recipe's name before any override."""
     model: LatentSyncConfig
-    """Networks of the bundle that is trained."""
+    """The networks of the trained bundle."""
     autoencoder: AutoencoderConfig | None
-    """How the autoencoder is trained; None: published weights, frozen."""
+    """How the autoencoder is trained; None: frozen published weights."""
     autoencoder_weights: str = ""
-    """Published autoencoder weights, where it is not trained."""
+    """Published autoencoder weights, if it is not trained."""
     audio_weights: str = ""
-    """Published weights of the audio encoder, where it has any."""
+    """Published weights of the audio encoder, if it has any."""
     syncnet: SyncNetConfig
     """The sync network."""
     stage1: UNetConfig
@@ -172,7 +172,7 @@ class Recipe:
     evaluation: EvaluationConfig
     """The short evaluation at the end."""
     seed: int = 1247
-    """Of weights, data and noise."""
+    """Seed of weights, data and noise."""
 
     @property
     def resolution(self) -> int:
@@ -180,6 +180,6 @@ class Recipe:
         return self.model.resolution
 
     def stage(self, name: str) -> StageConfig | None:
-        """The configuration of one of `STAGES`; None when the recipe has no such stage."""
+        """The configuration of one of `STAGES`; None if the recipe has no such stage."""
         found: StageConfig | None = getattr(self, name)
         return found

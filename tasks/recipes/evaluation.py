@@ -1,9 +1,9 @@
-"""What an evaluation is: which clips, how they are generated, which networks judge."""
+"""The definition of an evaluation: which clips, how they are generated, which networks judge."""
 
 from dataclasses import dataclass
 
 PROTOCOL = 4
-"""Raised when a change of the program makes older numbers incomparable."""
+"""Raised by one whenever a change of the program makes older numbers incomparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,34 +11,34 @@ class EvaluationConfig:
     """How a model is evaluated (LatentSync, section 4: 30 test clips, 20 steps, 1.5)."""
 
     clips: int = 30
-    """Clips of the test split, chosen by a hash of their ids. Fewer are taken where the
+    """Clips of the test split, chosen by a hash of their ids. Fewer are used if the
     split has fewer, and the numbers' `n` says so."""
     frames_per_clip: int = 125
-    """Longest part of a clip that is generated, frames at 25 fps from its start."""
+    """Most frames generated per clip, at 25 fps from its start."""
     steps: int = 20
     """Steps of the sampler."""
     guidance: float = 1.5
-    """Weight of the audio against none."""
+    """Weight of the audio against no audio."""
     seed: int = 1247
-    """Of the initial noise."""
+    """Seed of the initial noise."""
     reference: str = ""
-    """What shows the network who it is: frame, still or away (`tasks.lipsync.references`); empty:
-    what the model was made for."""
+    """What shows the network who the person is: frame, still or away (`tasks.lipsync.references`);
+    empty: what the model was made for."""
     image_frames: int = 2048
-    """Frames at most, spread over all clips, that FID compares on either side; at least one
+    """Most frames, spread over all clips, that FID compares on either side; at least one
     of each clip."""
     video_windows: int = 256
-    """Windows of 16 frames at most that FVD compares on either side; at least one of each
+    """Most windows of 16 frames that FVD compares on either side; at least one of each
     clip."""
     clip_list: str = ""
     """The clips.json of an earlier evaluation: the same clips again; empty: choose."""
     syncnet_weights: str = ""
     """File syncnet_v2.model; empty: Sync-C and Sync-D by a bundle's own sync network."""
     stable_syncnet_weights: str = ""
-    """StableSyncNet that says which windows are in sync: a bundle, a checkpoint or a name of the
+    """StableSyncNet that says which windows are in sync: a bundle, a checkpoint or a name in the
     weights table; empty: a bundle's own sync network."""
     judge_bundle: str = ""
-    """Bundle whose sync network judges when there is no syncnet_v2; empty: the model's own.
+    """Bundle whose sync network judges if there is no syncnet_v2; empty: the model's own.
     Two models are only comparable when the same network judged both."""
     inception_weights: str = ""
     """File inception-2015-12-05.pt; empty: a seeded network of the same kind."""

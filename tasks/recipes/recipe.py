@@ -1,6 +1,6 @@
 """A recipe by its name, with overrides.
 
-Overrides are texts such as `stage1.steps=20` or `model.unet.layers_per_block=1`: the path must
+Overrides have the form `stage1.steps=20` or `model.unet.layers_per_block=1`: the path must
 exist and the value must be of the field's type.
 """
 
@@ -18,7 +18,7 @@ from tasks.recipes.values import RECIPES
 
 
 def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
-    """The recipe of that name with the overrides applied.
+    """The recipe of a name with the overrides applied.
 
     Raises:
         UserError: the name or an override is unknown, or a value is of the wrong type.
@@ -43,7 +43,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
     """`["stage1.steps=20"]` as `{"stage1.steps": "20"}`.
 
     Raises:
-        UserError: there is no `=` in one of them.
+        UserError: one of them has no `=`.
     """
     pairs = {}
     for text in texts:
@@ -55,12 +55,14 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _replace(owner: Any, path: list[str], text: str, whole: str) -> Any:
-    """`owner` with the value at `path` replaced by what `text` says."""
+    """`owner` with the value at `path` replaced by the one in `text`."""
     name, rest = path[0], path[1:]
     if isinstance(owner, dict):
         return _replace_in_dict(owner, path, text, whole)
     if not dataclasses.is_dataclass(owner) or isinstance(owner, type):
-        raise UserError(f"the override {whole!r} goes deeper than the recipe: {name!r} is no field")
+        raise UserError(
+            f"the override {whole!r} goes deeper than the recipe: {name!r} is not a group of fields"
+        )
     known = [each.name for each in dataclasses.fields(owner)]
     if name not in known:
         raise _unknown(name, known, len(path), whole)
@@ -71,15 +73,15 @@ def _replace(owner: Any, path: list[str], text: str, whole: str) -> Any:
     try:
         return dataclasses.replace(owner, **{name: value})
     except ValueError as error:
-        raise UserError(f"the override {whole!r} cannot be: {error}") from error
+        raise UserError(f"the override {whole!r} is not possible: {error}") from error
 
 
 def _unknown(name: str, known: list[str], deep: int, whole: str) -> UserError:
-    """Names the field that was probably meant, then all.
+    """The error that names the field probably meant, then all fields.
 
     Args:
-        name: the part of `whole` that is no field.
-        known: the fields that are there.
+        name: the part of `whole` that is not a field.
+        known: the existing fields.
         deep: parts of `whole` from `name` on.
         whole: the override's path.
     """

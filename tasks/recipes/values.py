@@ -1,9 +1,9 @@
 """The recipes and their values.
 
 `tiny` trains every stage from nothing on two CPU cores within the demo's minutes; `debug`
-does the same in seconds and learns next to nothing. The others carry the values of
-LatentSync (arXiv 2412.09262, and its releases 1.5 and 1.6); what these do not publish,
-such as numbers of steps, is ours and can be overridden.
+does the same in seconds and learns next to nothing. The others have the values of
+LatentSync (arXiv 2412.09262, and its releases 1.5 and 1.6); values that these do not publish,
+such as numbers of steps, are ours and can be overridden.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tasks.recipes.config import AutoencoderConfig, LossWeights, Recipe, SyncNet
 from tasks.recipes.evaluation import EvaluationConfig
 
 PAPER_LR = 1e-5
-"""Of every stage of the paper, constant, with gradients clipped at 1."""
+"""Learning rate of every stage in the paper: constant, with gradients clipped at 1."""
 MOTION = {"motion_resolutions": [1, 2, 4, 8]}
 
 

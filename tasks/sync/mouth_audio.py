@@ -1,10 +1,10 @@
 """The offset of lips and sound without any network: the scorer `mouth-audio`.
 
-Distances between points of the mouth and the energy of bands of the speech are both summed up
-in a few courses over time that go together in talking heads (`mouth_audio_weights`: jaw with
-loudness of open vowels, lips with rounding). They are correlated at every shift. The highest
-correlation within +-15 frames is the offset; how far it stands over chance, and over the next
-peak, is the confidence.
+Distances between points of the mouth and the energies of frequency bands of the speech are each
+reduced to a few courses over time that match in talking heads (`mouth_audio_weights`: jaw with
+the loudness of open vowels, lips with rounding). They are correlated at every shift. The highest
+correlation within +-15 frames gives the offset; its height above chance, and above the next
+peak, gives the confidence.
 """
 
 from collections.abc import Sequence
@@ -23,28 +23,28 @@ from tasks.sync.signals import (
 )
 
 VELOCITY_SHARE = 0.5
-"""Weight of how fast both change; where they stand has 1."""
+"""Weight of the rates of change; the values themselves have weight 1."""
 FLOOR = 1e-3
-"""Energy under this share of a band's loud parts counts as silence."""
+"""Energy below this share of a band's loud parts counts as silence."""
 MOUTH_BLUR, AUDIO_BLUR = 0.5, 0.7
 """Standard deviation of the smoothing over time, frames."""
 TREND_FRAMES = 25
 """Slower changes than this are posture or loudness, not speech."""
 STILL = 1e-4
-"""Movement in sizes of the face, and energy in nepers, that is nothing but rounding noise."""
+"""Movement in face sizes, and energy in nepers, that is only rounding noise."""
 PEAK_FRAMES = 4
-"""Shifts this close to the highest belong to its peak."""
+"""Shifts this close to the highest point belong to its peak."""
 PRIOR_SHIFTS = 30
-"""How many shifts the expected chance level counts for beside the observed one."""
+"""Number of shifts that the expected chance level counts as, next to the observed one."""
 USUAL_RIVAL = 1.5
 """Height of the second peak of unrelated signals, standard deviations."""
 
 
 class MouthAudioScorer:
-    """Correlation of the mouth's shape with the speech's bands; needs no weights of others.
+    """Correlation of the mouth's shape with the speech's bands; needs no published weights.
 
     Args:
-        weights: which distances go with which bands.
+        weights: which distances match which bands.
     """
 
     name = MOUTH_AUDIO
@@ -59,7 +59,7 @@ class MouthAudioScorer:
         return [self.measure(clip.landmarks, clip.audio) for clip in clips]
 
     def measure(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
-        """Offset within +-15 frames, and how far that stands out, in standard deviations.
+        """Offset within +-15 frames, and how far it stands out, in standard deviations.
 
         Args:
             landmarks: (t, 478, 2) at 25 fps.
@@ -68,7 +68,7 @@ class MouthAudioScorer:
         return self.measure_spans(mouth_spans(landmarks), audio)
 
     def measure_spans(self, spans: np.ndarray, audio: np.ndarray) -> OffsetScore:
-        """The same from what `mouth_spans` gave of each frame, (t, distances)."""
+        """The same from the result of `mouth_spans` for each frame, (t, distances)."""
         frames = len(spans)
         if frames < MAX_LAG:
             return OffsetScore(0.0, 0.0)
@@ -147,8 +147,8 @@ def _circular_correlation(mouth: np.ndarray, sound: np.ndarray) -> np.ndarray:
 def _independent_frames(mouth: np.ndarray, sound: np.ndarray) -> float:
     """How many independent values two signals hold, given how slowly both change (Bartlett).
 
-    Fewer where both are lively at the same moments, as within a sentence between two pauses:
-    only these moments count then.
+    There are fewer if both are active at the same moments, as in a sentence between two pauses:
+    then only these moments count.
     """
     both = _circular_correlation(mouth, mouth) * _circular_correlation(sound, sound)
     count = len(mouth) / max(float(both.sum()), 1.0)
@@ -164,10 +164,10 @@ def _lags() -> np.ndarray:
 
 
 def _peak(curve: np.ndarray, chance_variance: float) -> OffsetScore:
-    """The highest point within the lags, and how far it stands over chance and over others.
+    """The highest point within the lags, and its height above chance and above other peaks.
 
-    Short clips leave few shifts to learn the chance level from, so what is observed is mixed
-    with what is expected of signals without relation. A rhythm that repeats gives several
+    Short clips leave few shifts to estimate the chance level from, so the observed level is mixed
+    with the one expected for unrelated signals. A repeating rhythm gives several
     peaks: the lead over the second counts as much as the height.
     """
     lags = _lags()
@@ -186,7 +186,7 @@ def _peak(curve: np.ndarray, chance_variance: float) -> OffsetScore:
 
 
 def _top_of_parabola(values: np.ndarray, index: int) -> float:
-    """Where between -0.5 and 0.5 around `index` a parabola through its neighbours is highest."""
+    """The maximum, between -0.5 and 0.5 from `index`, of a parabola through its neighbours."""
     if not 0 < index < len(values) - 1:
         return 0.0
     before, here, after = values[index - 1 : index + 2]

@@ -1,8 +1,8 @@
-"""Which distances in the face go with which bands of the speech.
+"""Which distances in the face match which bands of the speech.
 
-Fitted by `python -m benchmarks.mouth_audio_fit` on the talking heads whose offset is known, a
+Fitted by `python -m benchmarks.mouth_audio_fit` on talking heads whose offset is known, as a
 regularised canonical correlation over 13 speakers and 78 s of speech, rounded. The same
-program shows what such weights do on the speaker that was left out of the fit.
+program shows how such weights perform on a speaker left out of the fit.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ DISTANCES = (
     (61, 291),
     (13, 14),
     (78, 308),
-    # Under the nose to upper lip, lower lip and chin.
+    # From below the nose to upper lip, lower lip and chin.
     (2, 0),
     (2, 17),
     (2, 152),
     # How thick the upper and the lower lip are.
     (0, 13),
     (14, 17),
-    # Outer and inner lips beside the middle.
+    # Outer and inner lips next to the middle.
     (37, 84),
     (267, 314),
     (82, 87),
@@ -36,14 +36,14 @@ DISTANCES = (
 
 @dataclass(frozen=True)
 class MouthAudioWeights:
-    """Courses over time, each a sum of distances and a sum of bands that go together."""
+    """Courses over time, each a sum of distances and a sum of bands that match."""
 
     mouth: np.ndarray
     """(distances, courses)."""
     sound: np.ndarray
     """(bands, courses)."""
     shares: np.ndarray
-    """(courses,) how much each counts: its canonical correlation."""
+    """(courses,) the weight of each: its canonical correlation."""
 
 
 WEIGHTS = MouthAudioWeights(

@@ -1,4 +1,4 @@
-"""A trained sync network as files that hold no code, and back."""
+"""Saving and loading a trained sync network as files without code."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
     Args:
         kind: "frame" or "stable".
         options: keyword arguments of FrameSyncNet; for "stable", `config` is the name of a
-            published configuration, or a whole one.
+            published configuration, or a whole configuration.
     """
     if kind == "frame":
         return FrameSyncNet(**options)
@@ -39,7 +39,7 @@ def build_syncnet(kind: str, options: dict[str, Any]) -> nn.Module:
 
 
 def save_syncnet(folder: Path, network: nn.Module, config: SyncNetConfig, threshold: float) -> None:
-    """Write network and configuration as files that hold no code."""
+    """Write network and configuration as files without code."""
 
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: each.contiguous().cpu() for name, each in network.state_dict().items()}
@@ -50,7 +50,7 @@ def save_syncnet(folder: Path, network: nn.Module, config: SyncNetConfig, thresh
 
 @dataclass(frozen=True)
 class LoadedSyncNet:
-    """A sync network with what is needed to use it."""
+    """A sync network with what one needs to use it."""
 
     network: nn.Module
     """In eval mode, without gradient."""
@@ -61,10 +61,10 @@ class LoadedSyncNet:
 
 
 def load_syncnet(folder: Path, device: torch.device) -> LoadedSyncNet:
-    """What `save_syncnet` wrote, frozen.
+    """Load what `save_syncnet` wrote, frozen.
 
     Raises:
-        ModelFileError: a file is missing, damaged or of another network.
+        ModelFileError: a file is missing, damaged or for another network.
     """
 
     path = folder / CONFIG_FILE
@@ -75,7 +75,7 @@ def load_syncnet(folder: Path, device: torch.device) -> LoadedSyncNet:
         network = build_syncnet(config.network, config.options)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
-            f"{path} is missing or describes no sync network ({error}): train it again"
+            f"{path} is missing or does not describe a sync network ({error}): train it again"
         ) from error
     weights = folder / WEIGHTS_FILE
     load_weights(network, read_state_dict(weights), weights)

@@ -1,6 +1,6 @@
 """Sync networks that look at whole clips: the distance of lips and sound at every shift.
 
-`SyncNetV2` is syncnet_v2.model of Chung & Zisserman, whose numbers the papers give;
+`SyncNetV2` is syncnet_v2.model by Chung & Zisserman, whose numbers the papers report;
 `WindowSyncNet` is a StableSyncNet, published or our own. Evaluation (`tasks.evaluate.judge`) and
 the offset scorers of ingestion (`tasks.sync.scorers`) both read their curves from here.
 """
@@ -34,7 +34,7 @@ from tasks.weights.by_name import weight_file
 
 MAX_SHIFT = 15
 BATCH = 32
-"""Windows of a clip that go through a network at once; memory grows with it."""
+"""Windows of a clip that go through a network at once; memory grows with this number."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class SyncCurve:
     """What a search over shifts of the sound finds for one clip."""
 
     distances: np.ndarray
-    """(31,) mean distance for the sound taken -15 to +15 frames later; NaN when the clip is
+    """(31,) mean distance for the sound taken -15 to +15 frames later; NaN if the clip is
     too short for the search."""
     in_sync_share: float = math.nan
-    """Share of windows that the network calls in sync; NaN where it has no such verdict."""
+    """Share of windows that the network calls in sync; NaN if it gives no such verdict."""
     accuracy: float = math.nan
-    """Share of windows that it judges rightly, half of them with their own sound and half with
-    that of another part of the clip; NaN where it has no verdict or the clip is too short."""
+    """Share of windows that it judges correctly, half of them with their own sound and half with
+    that of another part of the clip; NaN if it gives no verdict or the clip is too short."""
 
     @property
     def offset(self) -> float:
@@ -76,12 +76,13 @@ class SyncNetwork(Protocol):
     """A sync network that looks at whole clips."""
 
     label: str
-    """Whose numbers these are."""
+    """Label that names the network."""
     min_frames: int
-    """Frames of a clip, at 25 fps, under which there is no search."""
+    """Frames at 25 fps below which a clip is too short for the search."""
 
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
-        """Aligned faces uint8 (t, R, R, 3) and float32 (samples,) at 16 kHz."""
+        """Search a clip: aligned faces uint8 (t, R, R, 3) and sound float32 (samples,) at 16
+        kHz."""
         ...
 
 
@@ -90,10 +91,10 @@ class SyncNetV2:
 
     Args:
         weights: syncnet_v2.model.
-        device: where it runs.
+        device: device to run on.
 
     Raises:
-        ModelFileError: the file is not that.
+        ModelFileError: the file is not syncnet_v2.model.
     """
 
     # The published program crops by its own detector, wider than the aligned face.
@@ -104,7 +105,7 @@ class SyncNetV2:
         self._features = ClipFeatures(load_syncnet_v2(weights).to(device))
 
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
-        """Beyond the clip's ends the sound's features are zero, as in the published program."""
+        """Outside the clip the sound's features are zero, as in the published program."""
 
         if min(len(frames), len(audio) // SAMPLES_PER_FRAME) < self.min_frames:
             return NO_CURVE
@@ -118,12 +119,12 @@ class WindowSyncNet:
 
     Args:
         network: (b, frames, 3, h/2, w) in [-1, 1] and (b, 1, 80, columns) -> unit vectors.
-        num_frames: per window.
-        columns: of the mel spectrogram per window.
+        num_frames: frames per window.
+        columns: mel columns per window.
         resolution: side to which faces are scaled before their lower half is cut.
         threshold: cosine above which a window counts as in sync.
-        label: whose numbers these are.
-        device: where it runs.
+        label: names the network.
+        device: device to run on.
     """
 
     def __init__(
@@ -200,8 +201,9 @@ def _distances(seen: torch.Tensor, heard: torch.Tensor) -> np.ndarray:
 def _accuracy(seen: torch.Tensor, heard: torch.Tensor, apart: int, threshold: float) -> float:
     """Share of pairs on the right side of the threshold (LatentSync, section 3.3).
 
-    Every window is paired with its own sound and with that of a window half the clip away, so
-    that each clip has one outcome; windows without one at least `apart` frames away are left out.
+    Every window is paired with its own sound and with that of a window half a clip away, so
+    that each clip has one outcome; windows without another at least `apart` frames away are left
+    out.
     """
     count = len(seen)
     away = max(apart, count // 2)
@@ -216,22 +218,22 @@ def _accuracy(seen: torch.Tensor, heard: torch.Tensor, apart: int, threshold: fl
 
 
 def load_third_party_syncnet(weights: str, device: torch.device) -> SyncNetV2:
-    """syncnet_v2.model from a path or a name of the weights table.
+    """Load syncnet_v2.model from a path or a name in the weights table.
 
     Raises:
         UserError: there is no such file.
-        ModelFileError: it is damaged or of another network.
+        ModelFileError: it is damaged or for another network.
     """
 
     return SyncNetV2(weight_file(weights), device)
 
 
 def load_own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
-    """What `tasks.sync.network_files.save_syncnet` wrote.
+    """Load what `tasks.sync.network_files.save_syncnet` wrote.
 
     Raises:
-        ModelFileError: a file is missing, damaged or of another network, or it lies in a bundle
-            that knows another crop than this release makes.
+        ModelFileError: a file is missing, damaged or for another network, or it is in a bundle
+            with a crop different from this release's.
     """
 
     if (folder.parent / ABOUT).is_file():
@@ -250,23 +252,23 @@ def load_own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
 
 
 def load_window_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
-    """A StableSyncNet, or what a bundle has in its place.
+    """Load a StableSyncNet, or the sync network that a bundle has in its place.
 
     Args:
         weights: a bundle, its `syncnet` folder, a folder that `python -m models.convert` made
-            of a published checkpoint, such a checkpoint, or a name of the weights table.
+            from a published checkpoint, such a checkpoint, or a name in the weights table.
         device: where it runs.
 
     Raises:
-        UserError: there is nothing of that name.
-        ModelFileError: what is there is damaged, of another network, or of a bundle that knows
-            another crop than this release makes.
+        UserError: nothing has that name.
+        ModelFileError: it is damaged, for another network, or from a bundle with a
+            crop different from this release's.
     """
 
     if not weights:
         raise UserError(
             "the scorer stable-syncnet needs a network: give a trained bundle, a checkpoint "
-            "stable_syncnet.pt, or latentsync-1.5-syncnet of the weights table"
+            "stable_syncnet.pt, or latentsync-1.5-syncnet from the weights table"
         )
     path = Path(weights).expanduser()
     if not path.is_dir():
@@ -280,13 +282,17 @@ def load_window_syncnet(weights: str, device: torch.device) -> WindowSyncNet:
 
 
 def _read_converted_config(folder: Path) -> Config | None:
-    """The networks' configuration where `models.convert.command` made the folder."""
+    """The network's configuration in a folder that `models.convert.command` made."""
     try:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelFileError(f"{folder} holds no sync network: config.json {error}") from error
+        raise ModelFileError(
+            f"{folder} does not hold a sync network: config.json {error}"
+        ) from error
     if not isinstance(about, dict):
-        raise ModelFileError(f"{folder} holds no sync network: config.json is no JSON object")
+        raise ModelFileError(
+            f"{folder} does not hold a sync network: config.json is not a JSON object"
+        )
     if about.pop("kind", None) != "stable_syncnet":
         return None
     return cast(Config, about)
@@ -312,12 +318,12 @@ def _load_stable(path: Path, config: Config | None, device: torch.device) -> Win
 
 
 class NetworkScorer:
-    """The offset by a sync network: an `OffsetScorer` that needs the aligned faces.
+    """The offset found by a sync network: an `OffsetScorer` that needs the aligned faces.
 
     Args:
-        name: of the scorer.
+        name: name of the scorer.
         min_confidence: its default threshold.
-        network: whose curve is searched.
+        network: the network whose curve is searched.
     """
 
     needs_frames = True
@@ -329,7 +335,7 @@ class NetworkScorer:
         """Offset, Sync-C and Sync-D of each clip.
 
         Raises:
-            ValueError: a clip comes without frames.
+            ValueError: a clip has no faces.
         """
         return [self._score(clip) for clip in clips]
 

@@ -1,7 +1,7 @@
-"""How far audio and lips are apart, and how sure that is: one protocol for all scorers.
+"""How far audio and lips are apart, and with which confidence: one protocol for all scorers.
 
-`mouth-audio` needs nothing but landmarks and sound; `syncnet-v2` and `stable-syncnet` look at
-the aligned faces and need weights. All count alike: frames at 25 fps, positive where the audio
+`mouth-audio` needs only landmarks and sound; `syncnet-v2` and `stable-syncnet` look at
+the aligned faces and need weights. All use the same unit: frames at 25 fps, positive if the audio
 is late.
 """
 
@@ -11,18 +11,18 @@ from tasks.weights.by_name import weights_digest
 
 
 def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScorer:
-    """The scorer of a name.
+    """Load a scorer by name.
 
     Args:
         name: `mouth-audio`, `syncnet-v2` or `stable-syncnet`.
-        weights: a file, a folder, or a name of the weights table (`python -m tasks.weights`).
-            `syncnet-v2` takes the table's where this is empty; `stable-syncnet` also takes a
+        weights: a file, a folder, or a name in the weights table (`python -m tasks.weights`).
+            `syncnet-v2` takes the table's if this is empty; `stable-syncnet` also takes a
             trained bundle.
-        device: where networks run: cpu, cuda, cuda:1, mps.
+        device: device for networks: cpu, cuda, cuda:1 or mps.
 
     Raises:
-        UserError: there is no such scorer, or its weights are not there.
-        ModelFileError: the weights are damaged or of another network.
+        UserError: there is no such scorer, or its weights are missing.
+        ModelFileError: the weights are damaged or for another network.
     """
     min_confidence = default_min_confidence(name)
     if name == MOUTH_AUDIO:
@@ -46,10 +46,10 @@ def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScore
 
 
 def scorer_weights_digest(name: str, weights: str = "") -> str:
-    """Digest of what `get_scorer` would load; empty for a scorer without a network.
+    """Digest of the weights that `get_scorer` would load; empty for a scorer without a network.
 
     Raises:
-        UserError: the weights are not there.
+        UserError: the weights are missing.
     """
     if name == MOUTH_AUDIO:
         return ""

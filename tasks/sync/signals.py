@@ -1,4 +1,4 @@
-"""What scorers see of a clip and say of it, in the same units for all."""
+"""The input and output of scorers, in the same units for all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import numpy as np
 from datasets.errors import UserError
 
 MAX_LAG = 15
-"""Largest offset that is searched for, frames at 25 fps."""
+"""Largest offset searched for, frames at 25 fps."""
 MOUTH_AUDIO, SYNCNET_V2, STABLE_SYNCNET = "mouth-audio", "syncnet-v2", "stable-syncnet"
 MIN_CONFIDENCE = {
-    # Standard deviations: 4 % of 332 real clips reach it with the sound of another one.
+    # Standard deviations: 4 % of 332 real clips reach it with the sound of another clip.
     MOUTH_AUDIO: 3.0,
     # Sync-C, as published (LatentSync, section 3.4).
     SYNCNET_V2: 3.0,
-    # The same of unit vectors, nothing published: with the demo's network, which has seen only
-    # the sample, 3 to 5 % of 132 real pairs with foreign sound reach it.
+    # The same for unit vectors; no value is published: with the demo's network, which has seen only
+    # the sample, 3 to 5 % of 132 real pairs with another clip's sound reach it.
     STABLE_SYNCNET: 0.35,
 }
 """Each scorer's own threshold, in its own units."""
@@ -25,7 +25,7 @@ MIN_CONFIDENCE = {
 
 @dataclass(frozen=True)
 class ClipSignals:
-    """What scorers see of a clip; all begin together."""
+    """A scorer's view of a clip; all fields begin at the same time."""
 
     landmarks: np.ndarray
     """(t, 478, 2) at 25 fps, pixels of the source."""
@@ -37,14 +37,14 @@ class ClipSignals:
 
 @dataclass(frozen=True)
 class OffsetScore:
-    """What a scorer found."""
+    """A scorer's result."""
 
     offset_frames: float
     """Delay of the audio, frames at 25 fps; positive: the audio is late."""
     confidence: float
-    """How far that stands out, in the scorer's own units; 0 when nothing can be measured."""
+    """How far the offset stands out, in the scorer's own units; 0 if nothing can be measured."""
     distance: float = float("nan")
-    """Distance of lips and sound at the offset (Sync-D); NaN where the scorer has none."""
+    """Distance of lips and sound at the offset (Sync-D); NaN if the scorer has none."""
 
 
 class OffsetScorer(Protocol):
@@ -52,12 +52,12 @@ class OffsetScorer(Protocol):
 
     name: str
     needs_frames: bool
-    """Whether it looks at the aligned faces."""
+    """Whether the scorer looks at the aligned faces."""
     min_confidence: float
-    """Confidence from which on an offset is believed, unless the user says otherwise."""
+    """Least confidence at which an offset is believed, unless the user sets another."""
 
     def score(self, clips: Sequence[ClipSignals]) -> list[OffsetScore]:
-        """One score per clip, in their order; clips of any lengths."""
+        """Score clips of any lengths; one score per clip, in their order."""
         ...
 
 
@@ -69,5 +69,5 @@ def default_min_confidence(name: str) -> float:
     """
     if name not in MIN_CONFIDENCE:
         known = ", ".join(MIN_CONFIDENCE)
-        raise UserError(f"no offset scorer is called {name or 'nothing'}: choose one of {known}")
+        raise UserError(f"there is no offset scorer {name!r}: choose one of {known}")
     return MIN_CONFIDENCE[name]

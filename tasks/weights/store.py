@@ -102,7 +102,7 @@ def _check_folder(folder: Path) -> None:
         if each.exists():
             if not each.is_dir():
                 raise ModelFileError(
-                    f"weights cannot be in {folder}: {each} is not a folder; set one by --folder or "
+                    f"weights cannot be in {folder}: {each} is not a folder; set --folder or "
                     "WEIGHTS_DIR"
                 )
             return

@@ -84,7 +84,7 @@ def test_a_second_run_finds_everything_done(output: Path) -> None:
     before = (output / "summary.json").read_bytes()
     written = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
     printed = run_demo(output)
-    assert printed.count("] done before (") == 7
+    assert printed.count("] already done (") == 7
     assert (output / "summary.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")} == written
     assert "Ingestion" in (output / "printed.txt").read_text(encoding="utf-8")

@@ -44,7 +44,7 @@ from tests.support.finished_groups import clip_row, finish_group
         ({"resolution": 100}, "multiple of 8"),
         ({"face_choice": "both"}, "no face choice 'both': choose in-sync or largest"),
         ({"gpu_share": 2.0}, "the GPU share must be above 0 and at most 1, got 2"),
-        ({"scorer": "magic"}, "no offset scorer is called magic"),
+        ({"scorer": "magic"}, "no offset scorer 'magic'"),
         ({"test_fraction": 1.5}, "test fraction of 1.5"),
         ({"deadline_s": 0.0}, "the deadline must be more than 0 s, got 0 s"),
         ({"sample_clips": 0}, "a sample of 0"),

@@ -98,7 +98,7 @@ def test_without_a_limit_each_scorer_has_its_own(scorer: str) -> None:
 
 def test_an_unknown_scorer_needs_a_limit() -> None:
     foreign = row(scorer="someone-elses")
-    with pytest.raises(UserError, match="no offset scorer is called someone-elses"):
+    with pytest.raises(UserError, match="no offset scorer 'someone-elses'"):
         apply_thresholds([foreign], Thresholds())
     assert apply_thresholds([foreign], Thresholds(min_confidence=1.0))[0]["verdict"] == "accepted"
 

@@ -249,10 +249,10 @@ def test_bundles_are_taken_and_labelled_so(tmp_path: Path) -> None:
 
 
 def test_what_is_no_sync_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="holds no sync network"):
+    with pytest.raises(ModelFileError, match="does not hold a sync network"):
         load_window_syncnet(str(tmp_path), CPU)
     (tmp_path / "config.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ModelFileError, match="is no JSON object"):
+    with pytest.raises(ModelFileError, match="is not a JSON object"):
         load_window_syncnet(str(tmp_path), CPU)
     broken = write_converted(tmp_path / "broken", small_stable())
     (broken / "model.safetensors").write_bytes(b"\0" * 100)

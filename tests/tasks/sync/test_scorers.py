@@ -70,7 +70,7 @@ def test_a_bundle_of_another_crop_scores_no_faces(tmp_path: Path, part: str) -> 
 
 
 def test_other_names() -> None:
-    with pytest.raises(UserError, match="no offset scorer is called nobody: choose one of mouth"):
+    with pytest.raises(UserError, match="no offset scorer 'nobody': choose one of mouth"):
         get_scorer("nobody")
-    with pytest.raises(UserError, match="no offset scorer is called nothing"):
+    with pytest.raises(UserError, match="no offset scorer ''"):
         default_min_confidence("")

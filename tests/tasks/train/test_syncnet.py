@@ -86,7 +86,7 @@ def test_a_saved_network_comes_back(tmp_path: Path) -> None:
 
 
 def test_damaged_files_end_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="describes no sync network"):
+    with pytest.raises(ModelFileError, match="does not describe a sync network"):
         load_syncnet(tmp_path, CPU)
     config = recipe("debug").syncnet
     save_syncnet(tmp_path, build_syncnet(config.network, config.options), config, 0.4)

@@ -178,4 +178,4 @@ def test_a_folder_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "file").write_bytes(b"")
     for action in ("fetch", "list"):
         assert main([action, NAME, "--folder", str(tmp_path / "file")]) == 2
-        assert "file is not a folder; set one by --folder" in capsys.readouterr().err
+        assert "file is not a folder; set --folder or" in capsys.readouterr().err

@@ -341,9 +341,7 @@ def test_a_folder_that_is_a_file(weight: Weight, server: Files, tmp_path: Path) 
     file.write_bytes(b"")
     for folder in (file, file / "below"):
         for use in (lambda f: get(weight, f), lambda f: status(f, [weight])):
-            with pytest.raises(
-                ModelFileError, match=r"cannot be in .*file is not a folder"
-            ):
+            with pytest.raises(ModelFileError, match=r"cannot be in .*file is not a folder"):
                 use(folder)
     assert not server.requests
     (row,) = status(tmp_path / "to come", [weight])
