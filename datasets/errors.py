@@ -1,9 +1,9 @@
 """Why a clip or a file is refused, as data.
 
 A `Reason` ends up in the ledger's `reason` column. `SourceError` carries one from the
-code that noticed it to the row that records it. `UserError` is for what the person at
-the command line must change; its text is the whole message they see. No text of theirs holds a
-secret: libraries quote addresses, and what they say is often part of it.
+code that noticed it to the row that records it. `UserError` is for what the user at
+the command line must change; its text is the whole message. Neither error's text holds a
+secret: libraries quote addresses, and their messages are often part of it.
 """
 
 from enum import StrEnum
@@ -17,20 +17,20 @@ class Reason(StrEnum):
     NONE = ""
     """Accepted."""
     NOT_MEDIA = "not_media"
-    """The file is no container that the decoder knows."""
+    """The file is not a container that the decoder knows."""
     EMPTY_FILE = "empty_file"
     """The file has no bytes."""
     UNREADABLE = "unreadable"
-    """A container, but damaged: the decoder gave up."""
+    """The file is a damaged container: the decoder gave up."""
     NOT_READ = "not_read"
     """The file could not be read now, or was written to meanwhile; a later run may have more
     luck."""
     NO_VIDEO = "no_video"
-    """There is no video stream, or it holds no frame."""
+    """There is no video stream, or it has no frames."""
     NO_AUDIO = "no_audio"
     """There is no audio stream, so nothing to learn lips from."""
     SILENT = "silent"
-    """The audio of this clip carries no speech energy."""
+    """The audio of this clip has no speech energy."""
     NO_FACE = "no_face"
     """No face was found in any frame of this shot."""
     FACE_TOO_SMALL = "face_too_small"
@@ -38,11 +38,11 @@ class Reason(StrEnum):
     TOO_SHORT = "too_short"
     """The track is shorter than the shortest allowed clip."""
     NOT_THE_SPEAKER = "not_the_speaker"
-    """Another face of the same time span was chosen by the track policy."""
+    """The track policy chose another face for the same time span."""
     LOW_CONFIDENCE = "low_confidence"
-    """The sync scorer is not sure about the offset."""
+    """The sync scorer is not confident of the offset."""
     OFFSET_TOO_LARGE = "offset_too_large"
-    """The audio is further away than the largest offset worth correcting."""
+    """The audio is off by more than the largest offset worth correcting."""
     LOW_COVERAGE = "low_coverage"
     """The face was found on too few frames of the track."""
     BLURRY = "blurry"
@@ -56,17 +56,17 @@ class Reason(StrEnum):
     TIMED_OUT = "timed_out"
     """The item's deadline passed while it was processed."""
     WORKER_DIED = "worker_died"
-    """The process that worked on the item died, as often as it may be tried."""
+    """The process that worked on the item died in every permitted attempt."""
     DOWNLOAD_FAILED = "download_failed"
-    """The file could not be fetched now; a later run may have more luck."""
+    """The file could not be fetched now; a later run may succeed."""
     UNAVAILABLE = "unavailable"
-    """The file is gone, private, or not shown here: trying again is of no use."""
+    """The file is gone, private, or not available here: trying again is useless."""
     NOT_ALLOWED = "not_allowed"
-    """The address is none that may be fetched from, or the file is larger than it may be."""
+    """The address may not be fetched from, or the file is larger than allowed."""
     NOT_ANNOTATED = "not_annotated"
-    """The data set lists it, but gives no interval or no crop to take from it."""
+    """The data set lists the file, but gives no interval or crop for it."""
     OUTSIDE_PICTURE = "outside_picture"
-    """The data set's crop or interval lies outside the video as it was fetched."""
+    """The data set's crop or interval is outside the fetched video."""
     INTERNAL = "internal_error"
     """An error of this program; `detail` has the exception."""
 
@@ -76,7 +76,7 @@ class SourceError(Exception):
 
     Args:
         reason: what is wrong.
-        detail: what exactly was seen, in one line.
+        detail: what exactly was found, in one line.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -88,7 +88,7 @@ class SourceError(Exception):
 
 
 class UserError(Exception):
-    """Something that the user can mend: the text says what was given, what was
+    """Something that the user can fix: the text says what was given, what was
     expected and what to do next. Command lines print it alone and exit with 2."""
 
     def __init__(self, text: str = "") -> None:
@@ -96,7 +96,7 @@ class UserError(Exception):
 
 
 class StoreError(OSError):
-    """Object storage failed every time it was tried; the text is the whole message."""
+    """Object storage failed in every attempt; the text is the whole message."""
 
     def __init__(self, text: str = "") -> None:
         super().__init__(redact(text))

@@ -1,16 +1,16 @@
-"""How long work says how far it is."""
+"""How long-running work reports its progress."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Whoever waits for something; called often, from one thread at a time, and soon done."""
+    """A receiver of progress: called often, from one thread at a time, so it must be quick."""
 
     def __call__(self, done: int, total: int | None, note: str = "", /) -> None:
-        """Take note.
+        """Take a report.
 
         Args:
-            done: what is ready, in whatever the work counts.
-            total: all of it; None: nobody knows.
-            note: what else is to be said, such as the step that is counted.
+            done: how much is finished, in the unit that the work counts.
+            total: all of it; None if unknown.
+            note: what else to report, such as the step that is counted.
         """

@@ -1,8 +1,8 @@
-"""Texts without secrets: what may be printed, logged, recorded and published.
+"""Removing secrets from texts that are printed, logged, recorded or published.
 
-Addresses lose what proves who asks: user and password, query and fragment. Tokens are taken out
-wherever they stand, by their form, by the name before them, or because this process has them in
-its environment. `datasets.errors` passes every message through here.
+Addresses lose credentials: user and password, query and fragment. Tokens are removed
+wherever they are, recognised by their form, by the name before them, or because this process has
+them in its environment. `datasets.errors` passes every message through here.
 """
 
 import os
@@ -15,7 +15,8 @@ DATABASES = (
     *("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "clickhouse"),
     *("redis", "rediss", "mongodb", "amqp", "amqps"),
 )
-"""Addresses in which all up to the last @ is user and password, whatever signs they hold."""
+"""Addresses in which everything up to the last @ is user and password, whatever characters they
+hold."""
 SECRET_NAMES = (
     r"x-amz-[a-z-]+|x-goog-[a-z-]+|aws_?access_?key_?id|googleaccessid|(?:x-)?signature|sig|hmac|"
     r"hdnts|hdnea|hdntl|jwt|auth|session_?id|"
@@ -26,16 +27,16 @@ SECRET_NAMES = (
 PARAMETER = re.compile(rf"(?:{SECRET_NAMES}|expires|key-pair-id)", re.IGNORECASE)
 """Names of parameters that hold a secret or belong to a signature."""
 STORES = re.compile(r"(?:x-amz-|x-goog-)|(?:key-pair-id|googleaccessid|awsaccesskeyid)$", re.I)
-"""Names that say that a query is an object store's signature from end to end."""
+"""Names that show that a whole query is an object store's signature."""
 AZURE = ({"sig", "sv"}, {"sig", "se"})
-"""Names that do so together."""
+"""Names that show it together."""
 TOKENS = re.compile(
     r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{8,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[pousr]_[A-Za-z0-9]{16,}|"
     r"github_pat_[A-Za-z0-9_]{16,}|glpat-[A-Za-z0-9_-]{12,}|xox[abprs]-[A-Za-z0-9-]{8,}|"
     r"AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{16,}|dapi[0-9a-f]{24,}|"
     r"sk-(?:proj-)?[A-Za-z0-9]{20,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)"
 )
-"""By what they begin with."""
+"""Prefixes of such names."""
 HEADER = re.compile(
     r"""(?i)(\b(?:proxy-)?authorization['"]?\s*[:=]\s*['"]?)(?:(?:bearer|basic|token|digest|"""
     r"""aws4-hmac-sha256)\s+)?[^\s'"]+(?:,\s*\w+=[^\s'"]+)*"""
@@ -48,17 +49,17 @@ NAMED = re.compile(
 )
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`|]+")
 END = ").,;:!?]}"
-"""Signs behind an address that belong to the sentence."""
+"""Characters after an address that belong to the sentence."""
 ENVIRONMENT = re.compile(r"(?i)(token|secret|password|passwd|api_?key|access_?key|credential)")
 NO_SECRETS = re.compile(r"(?i)(_FILE|_PATH|_DIR|_URL|_URI|_CREDENTIALS)$")
 PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/:@\s]*:([^@\s]+)@")
-"""In an address that the environment holds."""
+"""The secret part of an address in the environment."""
 SHORTEST = 8
-"""Values of the environment that are shorter may stand in a text by chance."""
+"""Characters; shorter values from the environment may occur in a text by chance."""
 
 
 def redact(text: str) -> str:
-    """The text without what must not be seen. What has no secrets is returned as it is."""
+    """The text without secrets. A text that has none is returned unchanged."""
     for value, name in _environment():
         text = text.replace(value, f"[{name}]")
     text = ADDRESS.sub(lambda found: _address(found[0]), text)
@@ -70,7 +71,7 @@ def redact(text: str) -> str:
 
 
 def redact_all(value: Any) -> Any:
-    """The same for every text in lists and tables, as JSON holds them."""
+    """The same for every text in JSON lists and objects."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -81,11 +82,11 @@ def redact_all(value: Any) -> Any:
 
 
 def without_signature(address: str) -> str:
-    """An address as it is known by: without what only says that its bearer may read the file.
+    """The identity of an address: without the parts that only permit its bearer to read the file.
 
-    A query that an object store has signed is left out from end to end. Of any other, and of a
-    fragment, only parameters with secrets are, since the rest may say which file is meant. An
-    address without secrets is returned as it is, to the byte.
+    A query signed by an object store is left out entirely. From any other, and from a
+    fragment, only parameters with secrets are removed, since the rest may say which file is meant.
+    An address without secrets is returned as it is, to the byte.
     """
     head, _, fragment = address.partition("#")
     path, _, query = head.partition("?")
@@ -120,15 +121,15 @@ def _address(found: str) -> str:
     if kind in DATABASES:
         place = place.rpartition("@")[2]
     else:
-        # A password may hold the signs that end a host; a port is followed by none of them.
+        # A password may hold the characters that end a host; a port is not followed by any of them.
         place = re.sub(r"^[^/?#@:]*:(?!\d{1,5}(?:[/?#]|$))[^@]*@", "", place)
         place = re.sub(r"^[^/?#]*@", "", place)
-    # Libraries that take a query for a part of the name quote its sign.
+    # Libraries that take a query for a part of the name quote its question mark.
     return f"{scheme}://{re.split('[?#]|%3[fF]|%23', place)[0]}{rest}"
 
 
 def _environment() -> list[tuple[str, str]]:
-    """Secrets that this process was given, the longest first, and their names."""
+    """Secrets in this process's environment, the longest first, and their names."""
     found: dict[str, str] = {}
     for name, value in os.environ.items():
         password = PASSWORD.match(value)

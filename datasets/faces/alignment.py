@@ -1,4 +1,4 @@
-"""Turn faces upright and back: the affine alignment that training and inference share.
+"""Turning faces upright and back: the affine alignment that training and inference share.
 
 Three points of a face (left brow, right brow, nose, as seen in the image) are brought onto
 a template by a similarity. The crop it gives is 210x280 for a resolution of 256, and is then
@@ -15,11 +15,11 @@ from datasets.media.canvas import Patch
 
 BASE_RESOLUTION = 256
 TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]]) * 2.8
-"""(3, 2) where brow, brow and nose lie in the crop for a resolution of 256, x y in pixels."""
+"""(3, 2) positions of brow, brow and nose in the crop for a resolution of 256, x y in pixels."""
 CROP_SIZE = (210, 280)
 """Width and height of that crop."""
 FILL = 127
-"""Grey level of what lies outside the image."""
+"""Grey level outside the image."""
 KEPT_BIAS = 0.2
 """Share of the previous frame's nose offset in the smoothed one."""
 
@@ -27,9 +27,9 @@ LEFT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
 RIGHT_BROW = (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
 NOSE = (168, 197, 5, 4, 75, 97, 2, 326, 305)
 """Points of the 478-point face mesh whose means are the three points; left and right as seen in the
-image. They stand for the usual 68 points' 17..21, 22..26 and 27..35, bridge and nostrils, which is
-what the published weights were trained on: the crop's scale and the mouth's place decide whether
-the chin lies in the part that is repainted."""
+image. They replace points 17..21, 22..26 and 27..35 (bridge and nostrils) of the usual 68, which
+the published weights were trained on: the crop's scale and the mouth's place decide whether
+the chin is in the repainted part."""
 CROP = "latentsync-1.5"
 """Name of this alignment, in datasets, bundles and evaluations."""
 PARTS = np.array([*LEFT_BROW, *RIGHT_BROW, *NOSE])
@@ -54,7 +54,7 @@ class Aligner:
 
     Args:
         resolution: side of the square that the crop becomes.
-        smooth: carry part of the nose's offset over from frame to frame, as the reference does.
+        smooth: carry part of the nose's offset over to the next frame, as the reference does.
     """
 
     def __init__(self, resolution: int = BASE_RESOLUTION, smooth: bool = True) -> None:
@@ -66,7 +66,7 @@ class Aligner:
         self._bias: np.ndarray | None = None
 
     def reset(self) -> None:
-        """Forget the previous frame; call it where a new face or shot begins."""
+        """Forget the previous frame; to be called when a new face or shot begins."""
         self._bias = None
 
     def matrix(self, landmarks: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ class Aligner:
         """The same from brow, brow, nose (3, 2)."""
         points = np.asarray(points, np.float64)
         centre, target_centre = points.mean(axis=0), self._template.mean(axis=0)
-        # The unbiased deviation, as the published matrices have it: it scales the bias below.
+        # The unbiased deviation, as in the published matrices: it scales the bias below.
         spread = (points - centre).std(ddof=1)
         target_spread = (self._template - target_centre).std(ddof=1)
         if not spread > 0:
@@ -105,7 +105,7 @@ def align(
     """The aligned face, uint8 (resolution, resolution, 3).
 
     Args:
-        image: uint8 (h, w, 3), or a picture, of which only the part that is needed is converted.
+        image: uint8 (h, w, 3), or a picture, of which only the needed part is converted.
         matrix: (2, 3) of an `Aligner` of the same resolution.
         resolution: side of the square.
     """
@@ -131,7 +131,7 @@ def square_matrix(matrix: np.ndarray, resolution: int) -> np.ndarray:
     """Matrix (2, 3) from the source straight to the square, given the one to the crop."""
     width, height = crop_size(resolution)
     stretch = np.array([[resolution / width], [resolution / height]])
-    # Pixel centres lie at whole numbers, so resizing also moves by half a pixel.
+    # Pixel centres are at whole numbers, so resizing also shifts by half a pixel.
     return matrix * stretch + np.array([[0, 0, 1]]) * (stretch - 1) / 2
 
 
@@ -147,14 +147,14 @@ def invert(matrix: np.ndarray) -> np.ndarray:
     size = a * d - b * c
     if size == 0:
         raise ValueError(f"the matrix has no inverse: {np.asarray(matrix).tolist()}")
-    # numpy would wake its threads for four numbers.
+    # numpy would start its threads for four numbers.
     return np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / size
 
 
 def paste_back(
     frame: np.ndarray, face: np.ndarray, matrix: np.ndarray, region: np.ndarray | None = None
 ) -> np.ndarray:
-    """The frame with an aligned face put back where it came from; the frame is not changed.
+    """A copy of the frame with an aligned face put back in its place.
 
     Args:
         frame: uint8 (h, w, 3).
@@ -175,10 +175,10 @@ def face_patch(
 ) -> Patch:
     """An aligned face as the patch of its frame that it came from.
 
-    The edge is soft and lies inside the face's area: nothing outside of it changes.
+    The edge is soft and inside the face's area: nothing outside it changes.
 
     Args:
-        shape: height and width of the frame; what follows is not looked at.
+        shape: height and width of the frame; further numbers are ignored.
         face: uint8 (r, r, 3), aligned.
         matrix: source -> crop (2, 3), of an `Aligner` of resolution r.
         region: float (r, r) in [0, 1], the share of the face to take; all of it by default.
@@ -222,7 +222,7 @@ def _warp_back(
     """An image of the square's size drawn into a part of the frame of `size` (w, h)."""
     shrink = math.sqrt(abs(np.linalg.det(to_square[:, :2])))
     if shrink > 1.5:
-        # Sampling a larger image at few points would flicker: average it first.
+        # Sampling a larger image at a few points would flicker: average it first.
         side = max(1, round(image.shape[0] / shrink))
         factor = side / image.shape[0]
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
@@ -243,7 +243,7 @@ def _soft_edge(inside: np.ndarray, edge: int) -> np.ndarray:
     """A mask shrunk by the edge's width on each side, then blurred over twice that."""
     if edge < 1:
         return inside
-    # Beyond the frame there is nothing to blend with: only the face's own border is soft.
+    # Outside the frame there is nothing to blend with: only the face's own border is soft.
     pad = 2 * edge
     padded = cv2.copyMakeBorder(inside, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     kernel = 2 * edge + 1

@@ -1,8 +1,8 @@
-"""Faces and their 478 landmarks, and what is measured on landmarks.
+"""Faces and their 478 landmarks, and measures taken on landmarks.
 
-`FaceDetector` is what the rest of the program needs to know; `FaceMeshDetector` follows faces
-with mediapipe's FaceMesh model, which comes with its wheel. It expects a video's frames one
-after the other, so call `reset` at every cut.
+`FaceDetector` is the interface for the rest of the program; `FaceMeshDetector` follows faces
+with mediapipe's FaceMesh model, which is part of its wheel. It expects a video's frames one
+after another, so call `reset` at every cut.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,17 @@ from datasets.faces.search import FaceSearch
 from datasets.media import Picture
 
 SAME_FACE = 0.5
-"""Two boxes of one frame that overlap more are one face."""
+"""Two boxes in one frame that overlap more are one face."""
 LARGER = 1.5
-"""A face that is so many times larger takes the place of the smallest that is followed."""
+"""A face this many times larger replaces the smallest one followed."""
 SEARCH_EVERY, SEARCH_EVERY_BESIDE = 2, 10
-"""Frames from one search of the whole picture to the next, with no face and while one is
-followed. Where one was just lost the frame itself is searched."""
+"""Frames between searches of the whole picture, with no face and while one is
+followed. If one was just lost, that frame itself is searched."""
 THOROUGH_FRAMES, THOROUGH_FACE = 2, 48.0
-"""A thorough search looks at so many frames after `reset` in tiles for faces of so many pixels."""
+"""A thorough search looks in tiles, for this many frames after `reset`, for faces of this many
+pixels."""
 PIXELS_PER_TILE, PIXELS_PER_TILE_BESIDE = 12e6, 50e6
-"""Pixels of video for each tile that is searched for small faces, likewise. As decoding takes
+"""Pixels of video per tile searched for small faces, in the same two cases. As decoding takes
 time by the pixel, this bounds the share of time that the search takes, whatever the size."""
 
 INNER_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
@@ -34,11 +35,12 @@ EYE_CORNERS = (33, 263)
 FOREHEAD, UNDER_NOSE = 10, 2
 NOSE_TIP = 4
 ABOVE_EYES, BELOW_EYES = (5.6, 1.3), (4.75, 2.9)
-"""How far forehead and nose's base lie above and below the eyes' corners, and before them
-(canonical face model, centimetres)."""
+"""How far forehead and base of the nose are above and below the corners of the eyes, and in front
+of them (canonical face model, centimetres)."""
 CHEEKS = (234, 454)
 NOSE_OVER_CHEEKS = 1.3
-"""How far the nose's tip stands before the cheeks, in half face widths (canonical face model)."""
+"""How far the tip of the nose is in front of the cheeks, in half face widths (canonical face
+model)."""
 
 
 @dataclass(frozen=True)
@@ -50,34 +52,34 @@ class Face:
     landmarks: np.ndarray
     """float32 (478, 2), x y in pixels."""
     score: float = 1.0
-    """The detector's confidence, where it tells one."""
+    """The detector's confidence, if it gives one."""
 
 
 class FaceDetector(Protocol):
-    """Finds faces in the frames of a video, given one after the other."""
+    """Finds faces in the frames of a video, given one after another."""
 
     def detect(self, image: np.ndarray | Picture) -> list[Face]:
         """Faces of a frame, uint8 (h, w, 3) or a picture, the largest first."""
 
     def reset(self) -> None:
-        """Forget earlier frames; call it at a cut."""
+        """Forget earlier frames; to be called at a cut."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
 
 
 class FaceMeshDetector:
-    """Faces followed by region with mediapipe's FaceMesh model, a context manager.
+    """Follows faces by region with mediapipe's FaceMesh model; a context manager.
 
-    In each frame a face's landmarks are found in the region where they were in the last one, at
-    the frame's own resolution. New faces are searched for every few frames; where there are
-    `max_faces` already, one that is much larger takes the place of the smallest.
+    In each frame a face's landmarks are found in the region where they were in the previous one, at
+    the frame's own resolution. New faces are searched for every few frames; if there are already
+    `max_faces`, one that is much larger replaces the smallest.
 
-    What is found depends on the frames since `reset` alone.
+    The result depends only on the frames since `reset`.
 
     Args:
-        max_faces: how many faces are followed at once.
-        thorough: search the first frames after `reset` in all tiles, whatever is found at once, so
+        max_faces: most faces followed at once.
+        thorough: search the first frames after `reset` in all tiles, whatever is found first, so
             that every face of 48 pixels is followed from the second frame on at the latest.
     """
 
@@ -116,7 +118,7 @@ class FaceMeshDetector:
             return
         landmarks = self._landmarks(picture, region)
         if landmarks is not None:
-            # A detector's region is rough: look again where the face turned out to be.
+            # A detector's region is rough: look again around the face that was found.
             landmarks = self._landmarks(picture, region_of(landmarks))
         if landmarks is not None and _add(faces, face_of(landmarks)) and smallest:
             faces[:] = [face for face in faces if face is not smallest]
@@ -128,7 +130,7 @@ class FaceMeshDetector:
         return None if points is None else points + np.array([piece.left, piece.top], np.float32)
 
     def _new(self, picture: Picture, faces: list[Face], lost: bool) -> list[Region]:
-        """Where faces may be that are not followed, the largest first."""
+        """Regions of possible faces that are not followed yet, the largest first."""
         found: list[Region] = []
         every = SEARCH_EVERY_BESIDE if faces else SEARCH_EVERY
         if lost or self._frames % every == 0:
@@ -150,7 +152,7 @@ class FaceMeshDetector:
         return True
 
     def reset(self) -> None:
-        """Forget earlier frames, so that no face of the last shot is looked for in this one."""
+        """Forget earlier frames, so that no face of the previous shot is looked for in this one."""
         self._regions = []
         self._frames = self._unsearched = 0
         self._search.reset()
@@ -173,7 +175,7 @@ class FaceMeshDetector:
 
 
 def _add(faces: list[Face], found: Face) -> bool:
-    """Add a face unless it is among them already; whether it was added."""
+    """Add a face unless it is already among them; returns whether it was added."""
     is_new = all(overlap(found.box, face.box) <= SAME_FACE for face in faces)
     if is_new:
         faces.append(found)
@@ -203,14 +205,14 @@ def _area(face: Face) -> float:
 
 
 def _inside(region: Region, box: tuple[float, float, float, float]) -> bool:
-    """Whether a region is about the face that has this box."""
+    """Whether a region is that of the face with this box."""
     size = max(box[2] - box[0], box[3] - box[1])
     middle = abs(region.x - (box[0] + box[2]) / 2) + abs(region.y - (box[1] + box[3]) / 2)
     return middle < size / 3
 
 
 def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
-    """How far the mouth is open, free of scale and of the head's roll.
+    """How far the mouth is open, independent of scale and of the head's roll.
 
     Args:
         landmarks: (t, 478, 2).
@@ -235,7 +237,7 @@ def face_size(landmarks: np.ndarray) -> np.ndarray:
 def yaw_deg(landmarks: np.ndarray) -> np.ndarray:
     """How far heads are turned to the side, degrees (t,); positive: to the image's right.
 
-    From where the nose's tip lies between the cheeks; landmarks (t, 478, 2).
+    Measured by the position of the nose's tip between the cheeks; landmarks (t, 478, 2).
     """
     points = np.asarray(landmarks, np.float64)
     left, right = points[:, CHEEKS[0]], points[:, CHEEKS[1]]
@@ -249,8 +251,8 @@ def yaw_deg(landmarks: np.ndarray) -> np.ndarray:
 def pitch_deg(landmarks: np.ndarray) -> np.ndarray:
     """How far heads are bowed, degrees (t,); positive: chin to the chest.
 
-    From how long the way is from the eyes to the forehead and to the nose's base, points that no
-    mouth moves; landmarks (t, 478, 2).
+    Measured by the distances from the eyes to the forehead and to the base of the nose, points that
+    no mouth moves; landmarks (t, 478, 2).
     """
     points = np.asarray(landmarks, np.float64)
     left, right = points[:, EYE_CORNERS[0]], points[:, EYE_CORNERS[1]]

@@ -1,7 +1,7 @@
-"""mediapipe's face models, each by itself: landmarks in a region, faces in a picture.
+"""mediapipe's face models used separately: landmarks in a region, faces in a picture.
 
 The models come with mediapipe's wheel. Its FaceMesh solution ties them into one graph that
-copies and searches whole frames; here the caller says which region is looked at, and only that
+copies and searches whole frames; here the caller gives the region to look at, and only that
 is sampled. With the same region the landmarks are FaceMesh's own, to a hundredth of a pixel.
 """
 
@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 
 INPUT_SIDE = 192
-"""Side of what both the landmark model and the full-range detector look at, pixels."""
+"""Side of the input of both the landmark model and the full-range detector, pixels."""
 REGION_SCALE = 1.5
 """Side of the region around a face over the longer side of its box, as in FaceMesh."""
 EYES = (33, 263)
-"""Outer corners of the eyes, which tell how far a face is rolled."""
+"""Outer corners of the eyes, which show how far a face is rolled."""
 
 LANDMARKS_GRAPH = """
 input_stream: "image"
@@ -57,8 +57,8 @@ node {
 }
 """
 SHORT_RANGE, FULL_RANGE = "FaceDetectionShortRangeCpu", "FaceDetectionFullRangeCpu"
-"""Detectors: of faces that fill at least an eighth of the picture's longer side in 1.8 ms, and
-of those that fill a fourteenth in 5.5 ms."""
+"""Detectors: for faces that fill at least an eighth of the picture's longer side, in 1.8 ms, and
+for those that fill a fourteenth, in 5.5 ms."""
 
 POINT = np.dtype(
     [("head", "u1", 3), ("x", "<f4"), ("xy", "u1"), ("y", "<f4"), ("yz", "u1"), ("z", "<f4")]
@@ -68,7 +68,7 @@ POINT = np.dtype(
 
 @dataclass(frozen=True)
 class Region:
-    """A square that may be turned."""
+    """A square that may be rotated."""
 
     x: float
     """Centre, pixels."""
@@ -79,13 +79,13 @@ class Region:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of what it covers."""
+        """Left, top, right, bottom of its bounding box."""
         half = self.side / 2 * (abs(np.cos(self.roll)) + abs(np.sin(self.roll))) + 1
         return self.x - half, self.y - half, self.x + half, self.y + half
 
 
 def region_of(landmarks: np.ndarray) -> Region:
-    """Where a face with landmarks (n, 2) is looked for in the next frame."""
+    """The region in which to look for a face with landmarks (n, 2) in the next frame."""
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     eyes = landmarks[EYES[1]] - landmarks[EYES[0]]
     x, y = (low + high) / 2
@@ -100,7 +100,7 @@ class _Graph:
         import mediapipe
         from google.protobuf import text_format
 
-        # Their options are read from the graph's text only once they are known.
+        # Importing them registers their options, which the graph's text needs.
         from mediapipe.calculators.core import constant_side_packet_calculator_pb2  # noqa: F401
         from mediapipe.framework import calculator_pb2
         from mediapipe.python import packet_creator
@@ -125,7 +125,7 @@ class _Graph:
         self._out = packet
 
     def run(self, rgb: np.ndarray, **more: Any) -> Any:
-        """The packet that follows from a picture and what else the graph takes, or None."""
+        """The output packet for a picture and the graph's other inputs, or None."""
         image = self.create.create_image_frame(image_format=self._format, data=rgb)
         self._time += 1
         self._out = None
@@ -139,7 +139,7 @@ class _Graph:
 
 
 class _Model:
-    """A graph that is warmed up, since models write notes to stderr at their first picture."""
+    """A warmed-up graph, since models write notes to stderr at their first picture."""
 
     def __init__(self, text: str) -> None:
         with quiet_stderr():
@@ -161,7 +161,7 @@ class _Model:
 
 
 class LandmarkModel(_Model):
-    """The 478 points of one face in a given region. It keeps nothing between calls."""
+    """Finds the 478 points of one face in a given region; stateless."""
 
     def __init__(self) -> None:
         super().__init__(LANDMARKS_GRAPH)
@@ -200,7 +200,7 @@ def _points(packet: Any) -> np.ndarray:
     from mediapipe.python import packet_getter
     from mediapipe.python._framework_bindings import _packet_getter
 
-    # Reading the message as an array takes a tenth of the time of asking for each point.
+    # Reading the message as an array takes a tenth of the time of reading each point.
     data = _packet_getter._get_serialized_proto(packet)
     if len(data) % POINT.itemsize == 0:
         rows = np.frombuffer(data, POINT)
@@ -211,7 +211,7 @@ def _points(packet: Any) -> np.ndarray:
 
 
 class DetectionModel(_Model):
-    """Looks for faces in a picture.
+    """Finds faces in a picture.
 
     Args:
         kind: `SHORT_RANGE` or `FULL_RANGE`.
@@ -226,7 +226,7 @@ class DetectionModel(_Model):
         self._graph.run(np.zeros((INPUT_SIDE, INPUT_SIDE, 3), np.uint8))
 
     def regions(self, rgb: np.ndarray) -> list[Region]:
-        """Where faces are in uint8 (h, w, 3), the surest first."""
+        """Regions of faces in uint8 (h, w, 3), the most confident first."""
         from mediapipe.python import packet_getter
 
         found = self._graph.run(np.ascontiguousarray(rgb))
@@ -241,7 +241,7 @@ class DetectionModel(_Model):
 
 
 def _region(place: Any, width: int, height: int) -> Region:
-    """The region around a detected face, rolled as its two eyes are."""
+    """The region around a detected face, rolled as its eyes are."""
     box = place.relative_bounding_box
     first, second = place.relative_keypoints[:2]
     roll = np.arctan2((second.y - first.y) * height, (second.x - first.x) * width)
@@ -252,7 +252,7 @@ def _region(place: Any, width: int, height: int) -> Region:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hold back what C++ libraries write to stderr; shown after all when something fails."""
+    """Hold back what C++ libraries write to stderr; it is shown if something fails."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

@@ -1,4 +1,4 @@
-"""Points of FaceMesh that more than one place needs, by number."""
+"""Numbers of FaceMesh points that more than one module needs."""
 
 OUTER_LIPS = (
     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,

@@ -1,4 +1,4 @@
-"""Where in a picture faces are that are not followed yet.
+"""Finds faces in a picture that are not followed yet.
 
 The short-range detector looks at the whole picture at once. It misses faces below an eighth of
 the longer side, so the full-range one looks at tiles, coarse ones first; a picture's tiles
@@ -21,15 +21,15 @@ from datasets.media import Picture
 from datasets.media.picture import Box
 
 SMALLEST_FACE = 56.0
-"""Width in pixels of faces that tiles are made for. Smaller ones are found at times."""
+"""Width in pixels of faces that tiles are made for. Smaller ones are found sometimes."""
 LEAST_SHARE = 14 / 192
-"""Width of the smallest face that the full-range detector surely finds, over the tile's side."""
+"""Width of the smallest face that the full-range detector reliably finds, over the tile's side."""
 COARSER = 2.5
-"""Tiles of one size are at most so many times larger than those of the next."""
+"""Tiles of one size are at most this many times larger than those of the next."""
 
 
 class FaceSearch:
-    """Detectors for new faces."""
+    """Searches for new faces."""
 
     def __init__(self) -> None:
         self._short = DetectionModel(SHORT_RANGE)
@@ -37,21 +37,21 @@ class FaceSearch:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again with the coarsest tile."""
+        """Start again with the coarsest tile."""
         self._tile = 0
 
     def whole(self, picture: Picture) -> list[Region]:
-        """Faces that are large enough to be seen in a small copy."""
+        """Faces large enough to be seen in a small copy."""
         small = picture.small()
         return [_move(each, picture.width / small.shape[1]) for each in self._short.regions(small)]
 
     def sweep(self, picture: Picture, smallest: float = SMALLEST_FACE) -> list[Region]:
-        """Faces in all tiles that are made for faces of `smallest` pixels and more."""
+        """Faces in all tiles that are made for faces of `smallest` pixels or more."""
         boxes = tiles(picture.width, picture.height, smallest)
         return [region for box in boxes for region in self._in_tile(picture, box)]
 
     def next_tile(self, picture: Picture) -> list[Region]:
-        """Faces in the tile that is next in turn."""
+        """Faces in the next tile."""
         boxes = tiles(picture.width, picture.height)
         self._tile += 1
         return self._in_tile(picture, boxes[(self._tile - 1) % len(boxes)])
@@ -78,9 +78,9 @@ class FaceSearch:
 
 
 def tiles(width: int, height: int, smallest: float = SMALLEST_FACE) -> list[Box]:
-    """Squares (or what fits) that cover a picture, first the whole one, then smaller ones.
+    """Squares (or what fits) that cover a picture: first the whole picture, then smaller ones.
 
-    Tiles of a size overlap by the largest face that the next coarser ones might miss.
+    Tiles of one size overlap by the largest face that the next coarser ones might miss.
     """
     longest = max(width, height)
     ratio = max(longest * LEAST_SHARE / smallest, 1.0)

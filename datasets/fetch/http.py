@@ -1,4 +1,4 @@
-"""One file over HTTP, one connection at a time, going on where the last one stopped."""
+"""Fetch one file over HTTP, one connection at a time, going on where the last one stopped."""
 
 import http.client
 import re
@@ -25,7 +25,7 @@ from datasets.sources.locations import AGENT, content_version
 
 CHUNK = 1 << 18
 Progress = Callable[[int, int | None], None]
-"""Called with bytes so far and bytes in all (None when not known)."""
+"""Called with bytes so far and bytes in all (None if not known)."""
 
 
 def fetch_http(
@@ -39,24 +39,24 @@ def fetch_http(
     secrets: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> str:
-    """Bring the rest of `url` into `slot.part`; returns what the server calls this content.
+    """Fetch the rest of `url` into `slot.part`; returns the server's name for this content.
 
-    A partial file is gone on with only when the server says, by its ETag or time of change,
-    that it still is the same file; otherwise it is begun anew.
+    A partial file is continued only if the server says, by its ETag or time of change,
+    that it is still the same file; otherwise it is fetched from scratch.
 
     Args:
         url: http or https.
         slot: the place of the file.
-        settings: how patient.
-        deadline: of all attempts.
-        throttle: how fast.
-        checked: whether the whole is compared with a published digest afterwards. Then a partial
-            file of which nobody knows the version is gone on with, too.
-        secrets: headers for this server alone, not for those that it redirects to.
-        progress: told how far it is.
+        settings: how patient to be.
+        deadline: deadline of all attempts.
+        throttle: limits the rate.
+        checked: whether the complete file is compared with a published digest afterwards. Then a
+            partial file of unknown version is continued as well.
+        secrets: headers for this server only, not for those it redirects to.
+        progress: called with the bytes so far.
 
     Raises:
-        PassingError: another attempt may help; what came so far is kept.
+        PassingError: another attempt may help; what has been fetched is kept.
         DiskError: the partial file cannot be written.
         SourceError: no attempt will help.
         OSError: the disk is full.
@@ -65,10 +65,10 @@ def fetch_http(
     if have and have == known.get("total"):
         return str(known.get("version", ""))
     if have and not known.get("version") and not checked:
-        # Nothing would tell whether the rest belongs to the same file.
+        # Nothing would show whether the rest belongs to the same file.
         slot.forget_part()
         have = 0
-    # Bytes that were compressed on the way would be neither gone on with nor checked as the file's.
+    # Bytes compressed in transit could be neither continued nor checked as the file's.
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -88,7 +88,7 @@ def fetch_http(
                 raise PassingError("the file has become shorter since it was begun") from problem
             wait = problem.headers.get("Retry-After")
             raise http_problem(problem.code, wait, problem.reason) from problem
-    # Of a redirect, too; urllib has several errors for what is no address.
+    # Also of a redirect; urllib has several errors for what is not an address.
     except (http.client.InvalidURL, ValueError) as problem:
         raise SourceError(Reason.DOWNLOAD_FAILED, f"not an address: {problem}") from problem
     except (http.client.HTTPException, OSError) as problem:
@@ -160,7 +160,7 @@ def _disk(slot: Slot) -> Iterator[None]:
 
 
 def _no_file(answer: Any, have: int) -> str:
-    """Why an answer that is no error to HTTP brings no bytes of the file; empty when it does."""
+    """Why a successful HTTP answer does not have the file's bytes; empty if it does."""
     headers = answer.headers
     if answer.status not in (200, 206):
         return f"HTTP {answer.status} and no file came"
@@ -179,7 +179,7 @@ def _no_file(answer: Any, have: int) -> str:
 
 
 def _total(headers: Any, status: int) -> int | None:
-    """Size of the whole file, as far as the answer says."""
+    """Size of the whole file, if the answer gives it."""
     if status == 206:
         found = re.fullmatch(r"bytes \d+-(\d+)/(\d+|\*)", headers.get("Content-Range") or "")
         if not found:

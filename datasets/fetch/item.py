@@ -1,10 +1,10 @@
-"""Fetch one item into a cache folder: whole, checked, and by one process at a time.
+"""Fetch one item into a cache folder: complete, checked, and by one process at a time.
 
     fetched = fetch(item, Path("cache"), DownloadSettings(max_height=720))
 
-Items with the same address have the same place in the cache, so they are fetched once. A
-fetch that is interrupted goes on where it was. What has been fetched stays until `discard`;
-members of archives are unpacked anew by every run, since that is soon done.
+Items with the same address share a place in the cache, so they are fetched once. A
+fetch that was interrupted goes on where it stopped. What has been fetched stays until `discard`;
+members of archives are unpacked again by every run, since that is quick.
 """
 
 from collections.abc import Iterator
@@ -38,12 +38,12 @@ def fetch(
     settings: DownloadSettings | None = None,
     clock: Clock | None = None,
 ) -> Fetched:
-    """The file of an item, fetched unless it is in the cache already.
+    """The file of an item, fetched unless it is already in the cache.
 
     Args:
-        item: a local one is where it is.
-        folder: the cache, made where it is not there; all of it is this program's.
-        settings: how patient and how fast.
+        item: what to fetch; a local item stays in its place.
+        folder: the cache, created if it does not exist; it belongs to this program alone.
+        settings: patience and rate.
         clock: for tests.
 
     Raises:
@@ -73,7 +73,7 @@ def fetch(
 
 
 def discard(item: SourceItem, folder: Path, settings: DownloadSettings | None = None) -> None:
-    """Remove what was fetched for an item, whole or partial; a local item's file stays."""
+    """Remove what was fetched for an item, complete or partial; a local item's file stays."""
     if item.how is How.LOCAL or not folder.is_dir():
         return
     slot = _slot(item, folder, settings or DownloadSettings())
@@ -89,15 +89,15 @@ def _slot(item: SourceItem, folder: Path, settings: DownloadSettings) -> Slot:
         exact = cache_name(item.location, f"{item.member.name}|{item.version}")[-16:]
         return Slot(folder, f"{cache_name(readable)[:-17]}-{exact}")
     salt = str(settings.max_height) if item.how is How.PAGE else ""
-    # A new signature for the same file finds what has come of it.
+    # An address with a new signature for the same file finds what was fetched before.
     return Slot(folder, cache_name(without_signature(item.location), salt))
 
 
 def _current(kept: Fetched, item: SourceItem) -> bool:
-    """Whether a file in the cache is what the source lists by now."""
+    """Whether a file in the cache is still the one that the source lists."""
     if item.sha256 and kept.sha256 != item.sha256:
         return False
-    # Lists of objects tell their version; a fetched web page or http file stays as it is.
+    # Listings of objects give their version; a fetched web page or http file stays as it is.
     listed = item.version if item.how is How.FILE and item.version != item.sha256 else ""
     return not listed or kept.version == listed
 

@@ -1,4 +1,4 @@
-"""One object of s3, gs, or whatever else fsspec opens, going on where it stopped."""
+"""Fetch one object from s3, gs, or anything else that fsspec opens, going on where it stopped."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ CHUNK = 1 << 22
 def fetch_object(
     address: str, slot: Slot, settings: DownloadSettings, deadline: Deadline, throttle: Throttle
 ) -> str:
-    """Bring the rest of an object into `slot.part`; returns its version.
+    """Fetch the rest of an object into `slot.part`; returns its version.
 
     Raises:
-        PassingError: another attempt may help; what came so far is kept.
-        SourceError: the object is not there, or may not be read.
+        PassingError: another attempt may help; what has been fetched is kept.
+        SourceError: the object does not exist or may not be read.
         UserError: a library for such addresses is missing.
         OSError: the disk is full.
     """
@@ -32,7 +32,7 @@ def fetch_object(
     except PermissionError as problem:
         raise SourceError(Reason.DOWNLOAD_FAILED, f"may not be read: {problem}") from problem
     except Exception as problem:
-        # Each file system has its own errors for a network that fails.
+        # Each file system has its own errors for network failures.
         if getattr(problem, "errno", None) in DISK_FULL:
             raise
         text = str(problem) or type(problem).__name__
@@ -72,7 +72,7 @@ def _receive(
 
 
 def _info(files: Any, path: str) -> dict[str, Any]:
-    """What the store says of an object now."""
+    """What the store currently says about an object."""
     files.invalidate_cache()
     info: dict[str, Any] = files.info(path)
     if info.get("type") == "directory":

@@ -1,8 +1,8 @@
 """The video of a web page, with its sound, by yt-dlp.
 
-yt-dlp makes one attempt at a time and keeps what came; `datasets.fetch.policy` decides about
-further ones, as for any download. Picture and sound that come apart are put into one file
-without encoding again, by ffmpeg.
+yt-dlp makes one attempt at a time and keeps what it fetched; `datasets.fetch.policy` decides about
+further ones, as for any download. Picture and sound that come separately are put into one file
+by ffmpeg, without encoding again.
 """
 
 import io
@@ -22,19 +22,19 @@ from datasets.sources.locations import read_text
 log = logging.getLogger(__name__)
 
 MAX_FPS = 30
-"""Frame rates above are not looked for, since clips have 25 frames per second."""
+"""Higher frame rates are not requested, since clips have 25 frames per second."""
 BUSY = re.compile(r"not a bot|rate.?limit|try again later|too many requests", re.IGNORECASE)
-"""What sites say instead of a status code when they want fewer requests."""
+"""Phrases that sites use instead of a status code to ask for fewer requests."""
 STATUS = re.compile(r"HTTP Error (\d{3})(?:: (.*?))?(?:$| \(|\.)")
 
 
 def fetch_page(url: str, folder: Path, settings: DownloadSettings, deadline: Deadline) -> Path:
-    """Bring the video of a page into `folder`, in one attempt; returns the whole file.
+    """Fetch the video of a page into `folder`, in one attempt; returns the complete file.
 
     Raises:
-        PassingError: another attempt may help, and goes on with what is in `folder`.
-        SourceError: UNAVAILABLE where the site says that the video is gone, private or not
-            shown here; DOWNLOAD_FAILED where the page has no single video; NOT_ALLOWED where
+        PassingError: another attempt may help and goes on from what is in `folder`.
+        SourceError: UNAVAILABLE if the site says that the video is gone, private or not
+            available here; DOWNLOAD_FAILED if the page does not have a single video; NOT_ALLOWED if
             it leads to an address that may not be fetched from, or the video is too large.
         OSError: the disk is full.
         UserError: the file with cookies cannot be read.
@@ -83,8 +83,8 @@ def _options(
             raise DownloadCancelled("no time is left")
 
     return {
-        # The parts of a finished format carry its id, so that an attempt which chooses
-        # another one does not go on with bytes of this.
+        # The parts of a format carry its id, so that an attempt that chooses
+        # another format does not go on with bytes of this one.
         "outtmpl": {"default": "video.%(format_id)s.%(ext)s"},
         "paths": {"home": str(folder)},
         "format": "bestvideo*+bestaudio/best" if ffmpeg else "best",
@@ -95,11 +95,11 @@ def _options(
         "socket_timeout": min(settings.timeout_s, max(deadline.left_s, 0.001)),
         "retries": 0,
         "fragment_retries": 0,
-        # A video with holes would have its sound out of step.
+        # A video with gaps would be out of sync with its sound.
         "skip_unavailable_fragments": False,
         "noplaylist": True,
         "extract_flat": "in_playlist",
-        # yt-dlp writes cookies back to where they came from, and the file is the user's.
+        # yt-dlp writes cookies back to the file they came from, which is the user's.
         "cookiefile": io.StringIO(read_text(settings.cookies)) if settings.cookies else None,
         "cachedir": str(Path(tempfile.gettempdir()) / "latentsync-flows-yt-dlp"),
         "js_runtimes": {"deno": {}, "node": {}, "bun": {}},
@@ -131,7 +131,7 @@ class _Messages:
 
 
 def ffmpeg_program() -> str | None:
-    """The ffmpeg of the system, else that of imageio-ffmpeg; None where neither is there."""
+    """The system's ffmpeg, otherwise imageio-ffmpeg's; None if there is neither."""
     found = shutil.which("ffmpeg")
     if found:
         return found
@@ -152,7 +152,7 @@ def _check_single(info: dict[str, Any]) -> None:
 
 
 def _judged(problem: Exception, progress: bool) -> Exception:
-    """What an error of yt-dlp means for further attempts."""
+    """The error that says what an error of yt-dlp means for further attempts."""
     from yt_dlp.networking.exceptions import HTTPError, TransportError
     from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnsupportedError
 
@@ -171,7 +171,7 @@ def _judged(problem: Exception, progress: bool) -> Exception:
         return PassingError(text, progress=progress)
     if any(isinstance(cause, GeoRestrictedError) for cause in chain):
         return SourceError(Reason.UNAVAILABLE, text)
-    # Some errors of a download in progress reach us as words alone.
+    # Some errors of a download in progress reach us only as text.
     status = STATUS.search(text)
     if status:
         return http_problem(int(status[1]), None, status[2] or "")
@@ -180,13 +180,13 @@ def _judged(problem: Exception, progress: bool) -> Exception:
     if any(isinstance(cause, UnsupportedError) for cause in chain) or "format is not" in text:
         return SourceError(Reason.DOWNLOAD_FAILED, text)
     if any(isinstance(cause, ExtractorError) and cause.expected for cause in chain):
-        # The site's own words: private, removed, members only, not in this country, of age.
+        # In the site's own words: private, removed, members only, not in this country, age limit.
         return SourceError(Reason.UNAVAILABLE, text)
     return PassingError(text, progress=progress)
 
 
 def _causes(problem: BaseException) -> list[BaseException]:
-    """An error and all that led to it, however yt-dlp has tied them together."""
+    """An error and everything that caused it, however yt-dlp has linked them."""
     found: list[BaseException] = []
     waiting: list[Any] = [problem]
     while waiting:
@@ -207,5 +207,5 @@ def _plain(text: str) -> str:
 
 
 def _size(folder: Path) -> int:
-    """Bytes in the files of a folder."""
+    """Total bytes of the files in a folder."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

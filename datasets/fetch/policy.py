@@ -1,6 +1,6 @@
 """How patient a download is: attempts, pauses, a deadline and a rate.
 
-Everything that waits goes through a `Clock`, so tests need not.
+Everything that waits uses a `Clock`, so tests need not wait.
 """
 
 import errno
@@ -18,14 +18,14 @@ from datasets.sources.addresses import AddressPolicy
 Result = TypeVar("Result")
 
 GONE = (401, 404, 410, 451)
-"""Status codes that will be the same tomorrow: not ours to see, not there, gone, banned."""
+"""Status codes that are final: not ours to see, not found, gone, banned."""
 PASSING = (403, 408, 409, 423, 425, 429)
-"""Refusals that busy servers and rate limits give, and take back; so are all from 500 on."""
+"""Temporary refusals by busy servers and rate limits; all codes from 500 on are as well."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 TRUSTED = AddressPolicy(allow_private=True)
-"""For addresses that the user or this program has chosen, and no list."""
+"""For addresses chosen by the user or this program, not by a list."""
 
 
 @dataclass(frozen=True)
@@ -33,28 +33,28 @@ class DownloadSettings:
     """How files are fetched."""
 
     max_height: int = 1080
-    """Of videos from pages: the largest that is not above this many pixels on its shorter side."""
+    """Of a page's videos the largest with at most this many pixels on its shorter side is taken."""
     connections: int = 4
     """Items fetched at once, over all workers."""
     rate: float = 0.0
-    """Bytes per second, over all connections; 0: as fast as it goes."""
+    """Bytes per second over all connections; 0: unlimited."""
     attempts: int = 5
-    """Connections in a row that may bring nothing before an item is given up."""
+    """Consecutive connections without new bytes before an item is given up."""
     backoff_s: float = 2.0
     """Pause after the first failure; it doubles with each further one."""
     max_backoff_s: float = 120.0
     timeout_s: float = 30.0
-    """How long a connection may be silent."""
+    """Seconds for which a connection may be silent."""
     deadline_s: float = 3600.0
-    """How long an item may take, all attempts and pauses included."""
+    """Seconds that an item may take, including all attempts and pauses."""
     cookies: str = ""
-    """A cookies.txt for pages that show videos only to those who are logged in; empty: none."""
+    """A cookies.txt for pages that show videos only to users who are logged in; may be empty."""
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
-    """What may be fetched from, also behind redirects."""
+    """Which addresses may be fetched from, redirects included."""
     max_bytes: int = 20 << 30
-    """Of one file: a larger one is refused."""
+    """Most bytes of one file; a larger one is refused."""
     keep_free_bytes: int = 1 << 30
-    """A fetch that would leave less than this on the disk is not begun."""
+    """Bytes to keep free on the disk: a fetch that would leave less is not begun."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -66,12 +66,12 @@ class DownloadSettings:
             "max_bytes",
         ):
             if not getattr(self, name) > 0:
-                raise UserError(f"{name} of downloads is {getattr(self, name)}: give more than 0")
+                raise UserError(f"{name} of downloads must be above 0, got {getattr(self, name)}")
         if self.rate < 0:
-            raise UserError(f"a rate of {self.rate:g} bytes per second is none: give 0 or more")
+            raise UserError(f"the rate of downloads must be 0 or more bytes/s, got {self.rate:g}")
 
     def check_size(self, count: int) -> None:
-        """Raises SourceError(NOT_ALLOWED) for a file of more bytes than are taken."""
+        """Raise SourceError(NOT_ALLOWED) for a file with more bytes than allowed."""
         if count > self.max_bytes:
             text = f"it has {count:,} bytes or more, at most {self.max_bytes:,} are taken"
             raise SourceError(Reason.NOT_ALLOWED, text)
@@ -84,7 +84,7 @@ class DownloadSettings:
 
 @dataclass(frozen=True)
 class Clock:
-    """Time and chance, as tests may set them."""
+    """Time and random numbers, which tests may replace."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -93,7 +93,7 @@ class Clock:
 
 
 class Deadline:
-    """When an item's time is up."""
+    """The moment when an item's time is up."""
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self.seconds, self.clock = seconds, clock
@@ -104,13 +104,13 @@ class Deadline:
         return self._end - self.clock.now()
 
     def check(self) -> None:
-        """Raises SourceError(TIMED_OUT) once the time is up."""
+        """Raise SourceError(TIMED_OUT) once the time is up."""
         if self.left_s <= 0:
             raise SourceError(Reason.TIMED_OUT, f"not fetched within {self.seconds:g} s")
 
 
 class Throttle:
-    """Holds one connection to a number of bytes per second (0: does not)."""
+    """Limits one connection to a number of bytes per second (0: no limit)."""
 
     def __init__(self, rate: float, clock: Clock) -> None:
         self.rate, self.clock = rate, clock
@@ -121,19 +121,19 @@ class Throttle:
         if not self.rate:
             return
         now = self.clock.now()
-        # Time that was lost on a slow server is not made up for by a burst.
+        # Time lost on a slow server is not made up for by a burst.
         self._due = max(self._due, now) + count / self.rate
         self.clock.sleep(self._due - now)
 
 
 class PassingError(Exception):
-    """A failure that another attempt may not meet.
+    """A failure that another attempt may not encounter.
 
     Args:
         detail: what was seen, in one line.
-        retry_after_s: how long the other side asked to be left alone.
+        retry_after_s: how long the server asked clients to wait, seconds.
         progress: whether bytes arrived that the next attempt need not fetch again.
-        status: of HTTP; 0 where it was no answer.
+        status: HTTP status; 0 if there was no answer.
     """
 
     def __init__(
@@ -150,20 +150,20 @@ class PassingError(Exception):
 
 
 class DiskError(SourceError):
-    """What this machine's disk refuses: neither the network nor another attempt cures it."""
+    """An error of this machine's disk, which another attempt does not fix."""
 
 
 def persist(
     attempt: Callable[[], Result], settings: DownloadSettings, deadline: Deadline
 ) -> Result:
-    """What `attempt` returns, tried again with growing pauses while it raises `PassingError`.
+    """The result of `attempt`, repeated with growing pauses while it raises `PassingError`.
 
-    An attempt that brought new bytes counts as the first one again. Pauses grow from half to
-    the whole of `backoff_s * 2**n`, drawn at random so that workers do not come back together.
+    An attempt that brought new bytes resets the count. Pauses are half to
+    all of `backoff_s * 2**n`, drawn at random so that workers do not return at the same time.
 
     Raises:
-        SourceError: DOWNLOAD_FAILED after the last attempt, or when the other side asks for a
-            longer pause than there is time; TIMED_OUT at the deadline; and what `attempt` raises.
+        SourceError: DOWNLOAD_FAILED after the last attempt, or if the server asks for a
+            longer pause than time allows; TIMED_OUT at the deadline; and what `attempt` raises.
     """
     failures = 0
     while True:
@@ -198,7 +198,7 @@ def http_problem(
 
 
 def retry_after_seconds(value: str | None) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date; 0 where it is neither."""
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 if it is neither."""
     if not value:
         return 0.0
     try:

@@ -1,8 +1,8 @@
-"""The place of one fetched file in a cache folder: partial, then whole, and held by one process.
+"""The place of one fetched file in a cache folder: partial, then complete, held by one process.
 
-watch-ID-0123456789abcdef.mp4     the file, there only when it is whole
-watch-ID-0123456789abcdef.json    what is known of it; written last
-watch-ID-0123456789abcdef.part    as much as has come so far (for pages a folder)
+watch-ID-0123456789abcdef.mp4     the file, which exists only once it is complete
+watch-ID-0123456789abcdef.json    what is known about it; written last
+watch-ID-0123456789abcdef.part    what has been fetched so far (for pages a folder)
 """
 
 import errno
@@ -31,18 +31,18 @@ class Fetched:
     path: Path
     bytes: int
     sha256: str
-    """Of the file's bytes; empty for files that were here and not fetched."""
+    """sha256 of the file's bytes; empty for local files that were not fetched."""
     version: str = ""
-    """What the server calls this content (ETag and the like); empty when it has no name for it."""
+    """The server's name for this content (ETag and the like); empty if it has none."""
 
 
 class PartState(TypedDict, total=False):
-    """What is known of a partial file; empty where nothing is."""
+    """What is known about a partial file; empty if nothing is."""
 
     version: str
-    """What the server calls the content."""
+    """The server's name for the content."""
     total: int | None
-    """Its bytes; None where the server does not say."""
+    """Number of bytes; None if the server does not say."""
 
 
 class Slot:
@@ -50,7 +50,7 @@ class Slot:
 
     Args:
         folder: the cache.
-        name: unique for what is fetched, without suffix.
+        name: unique name of what is fetched, without suffix.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -63,10 +63,10 @@ class Slot:
 
     @contextmanager
     def held(self, deadline: Deadline) -> Iterator[None]:
-        """Nobody else works on this file during the block.
+        """Keep other processes away from this file during the block.
 
         Raises:
-            SourceError: TIMED_OUT when another process does so until the deadline.
+            SourceError: TIMED_OUT if another process holds it until the deadline.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = file_lock(self._lock)
@@ -82,7 +82,7 @@ class Slot:
             lock.release()
 
     def kept(self) -> Fetched | None:
-        """The file, if it has been fetched and is still whole."""
+        """The file, if it has been fetched and is still complete."""
         known = self._load(self.record)
         try:
             path = self.folder / known["file"]
@@ -93,14 +93,14 @@ class Slot:
             return None
 
     def publish(self, whole: Path, suffix: str, version: str, sha256: str = "") -> Fetched:
-        """Put a whole file into its place, for good; the rest of the attempt is removed."""
+        """Put a complete file in its place for good; the rest of the attempt is removed."""
         done = Fetched(
             self.folder / f"{self.name}{suffix}",
             whole.stat().st_size,
             sha256 or content_digest(whole),
             version,
         )
-        # Without a record the file counts as not there, whatever it is replaced by.
+        # Without a record the file counts as missing, whatever replaces it.
         self.record.unlink(missing_ok=True)
         move_atomic(whole, done.path)
         write_atomic(self.record, json.dumps(asdict(done) | {"path": "", "file": done.path.name}))
@@ -108,14 +108,14 @@ class Slot:
         return done
 
     def lend(self, whole: Path, suffix: str, version: str) -> Fetched:
-        """Put a file into its place that is cheaper to make again than to keep safe: nothing
-        is written down, so another run does not find it."""
+        """Put a file in its place that is cheaper to make again than to keep safe: nothing
+        is recorded, so another run does not find it."""
         place = self.folder / f"{self.name}{suffix}"
         whole.replace(place)
         return Fetched(place, place.stat().st_size, content_digest(place), version)
 
     def discard(self, suffix: str = "") -> None:
-        """Remove everything but the lock; call while it is held. A lent file has `suffix`."""
+        """Remove everything but the lock, which must be held. A lent file has `suffix`."""
         kept = self._load(self.record).get("file") or (suffix and f"{self.name}{suffix}")
         self.record.unlink(missing_ok=True)
         if kept:
@@ -123,11 +123,11 @@ class Slot:
         self.forget_part()
 
     def leave(self) -> None:
-        """Remove the lock itself; call last, while it is held."""
+        """Remove the lock itself, last, while it is held."""
         self._lock.unlink(missing_ok=True)
 
     def forget_part(self) -> None:
-        """The next attempt starts from nothing."""
+        """Let the next attempt start from scratch."""
         self.state.unlink(missing_ok=True)
         if self.part.is_dir():
             shutil.rmtree(self.part)
@@ -135,20 +135,20 @@ class Slot:
             self.part.unlink(missing_ok=True)
 
     def part_bytes(self) -> int:
-        """How much has come so far."""
+        """Bytes fetched so far."""
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def part_state(self) -> PartState:
-        """What is known of the partial file; empty where nothing is."""
+        """What is known about the partial file; empty if nothing is."""
         return cast(PartState, self._load(self.state))
 
     def set_part_state(self, version: str, total: int | None) -> None:
-        """Note what the partial file is a part of, before its first byte."""
+        """Record what the partial file is a part of, before its first byte."""
         known: PartState = {"version": version, "total": total}
         write_atomic(self.state, json.dumps(known))
 
     def need(self, count: int, keep_free: int) -> None:
-        """Raises OSError (ENOSPC) when `count` more bytes leave less than `keep_free`."""
+        """Raise OSError (ENOSPC) if `count` more bytes would leave less than `keep_free`."""
         free = shutil.disk_usage(self.folder).free
         if count + keep_free > free:
             text = f"{count:,} bytes are to be fetched, {keep_free:,} kept free, {free:,} are left"
@@ -167,7 +167,7 @@ def local_file(path: Path) -> Fetched:
     """A file that needs no fetching.
 
     Raises:
-        SourceError: it is not there, or may not be read.
+        SourceError: it does not exist or may not be read.
     """
     try:
         return Fetched(path, path.stat().st_size, "")

@@ -20,20 +20,20 @@ def read_audio(
 ) -> NDArray[np.float32]:
     """Mono audio whose first sample belongs to the first video frame.
 
-    Which stream is heard, and how its channels become one, `datasets.media.sound_choice` says
-    (surround sound is mixed to stereo before, its centre at -3 dB); holes in the timestamps
+    `datasets.media.sound_choice` decides which stream is heard and how its channels become one
+    (surround sound is first mixed to stereo, its centre at -3 dB); gaps in the timestamps
     become silence.
 
     Args:
         path: a video or audio file; without video, time zero is the audio's own start.
         rate: samples per second of the result.
-        duration_s: exact length wanted: cut, or filled with silence.
+        duration_s: exact length of the result: cut, or filled with silence.
 
     Returns:
         (n,) float32 in [-1, 1].
 
     Raises:
-        SourceError: NO_AUDIO where there is none or none of it can be decoded.
+        SourceError: NO_AUDIO if there is no audio or none of it can be decoded.
     """
     wanted = None if duration_s is None else round(duration_s * rate)
     with open_container(path) as container:
@@ -53,7 +53,7 @@ def read_audio(
 
 
 class AudioWindow:
-    """Mono sound of a video, read forward as it is asked for; old samples can be let go.
+    """Mono sound of a video, read forward on demand; old samples can be dropped.
 
     Position 0 belongs to the first video frame. A context manager.
 
@@ -62,7 +62,7 @@ class AudioWindow:
         rate: samples per second.
 
     Raises:
-        SourceError: NO_AUDIO where there is no audio stream.
+        SourceError: NO_AUDIO if there is no audio stream.
     """
 
     def __init__(self, path: Path, rate: int = SAMPLE_RATE) -> None:
@@ -71,27 +71,29 @@ class AudioWindow:
         try:
             stream = audio_stream(container)
             self.about = describe_choice(container)
-            """Which of several streams this is; empty where there is only one."""
+            """Which of several streams this is; empty if there is only one."""
             zero = video_zero(path) if container.streams.video else None
             self._source = mono(pcm(container, stream, rate, zero), rate)
         except BaseException:
             self._stack.close()
             raise
         self._first = 0
-        """Position of the first sample that is kept."""
+        """Position of the first sample that is still held."""
         self._kept = np.zeros(0, np.float32)
         self._end = 0
-        """Position behind the last sample that was read; the buffer may be longer."""
+        """Position after the last sample that was read; the buffer may be longer."""
         self._ahead: Mono | None = None
 
     def part(self, begin: int, count: int) -> NDArray[np.float32]:
-        """`count` samples from position `begin` on; before and behind the sound is silence.
+        """`count` samples from position `begin` on, with silence before and after the sound.
 
         Raises:
-            ValueError: samples that were let go are asked for.
+            ValueError: the samples have been dropped.
         """
         if max(begin, 0) < self._first and begin + count > 0:
-            raise ValueError(f"samples from {begin} on are gone, kept are those from {self._first}")
+            raise ValueError(
+                f"samples from {begin} on were dropped, the first one held is {self._first}"
+            )
         self._read_to(begin + count)
         out = np.zeros(count, np.float32)
         low, high = max(begin, self._first), min(begin + count, self._end)
@@ -100,7 +102,7 @@ class AudioWindow:
         return np.clip(out, -1, 1, out=out)
 
     def forget(self, before: int) -> None:
-        """Let go of samples before a position, also of those that were not read yet."""
+        """Drop the samples before a position, even if they have not been read yet."""
         drop = before - self._first
         if drop > 0:
             self._kept = self._kept[drop:].copy()
@@ -109,8 +111,8 @@ class AudioWindow:
     def _read_to(self, position: int) -> None:
         while self._end < position:
             piece = self._ahead or next(self._source, None)
-            # A broken timestamp may put a piece hours ahead: nothing is laid out up to there
-            # before somebody asks for it.
+            # A broken timestamp may put a piece hours ahead: the gap is not filled
+            # until it is requested.
             if piece is None or piece[0] >= position:
                 self._ahead = piece
                 return
@@ -124,7 +126,7 @@ class AudioWindow:
             return
         missing = begin + len(sound) - len(self._kept)
         if missing > 0:
-            # Grown by more than what is needed, since pieces are short.
+            # Grown by more than needed, since pieces are short.
             room = max(missing, len(self._kept) // 2)
             self._kept = np.concatenate([self._kept, np.zeros(room, np.float32)])
         self._kept[begin : begin + len(sound)] = sound
@@ -146,11 +148,11 @@ def loud_frames(path: Path, level: float, enough: int) -> int:
 
     Args:
         path: a video or audio file.
-        level: of the root mean square, 1 is full scale.
+        level: level of the root mean square; 1 is full scale.
         enough: reading stops there.
 
     Raises:
-        SourceError: NO_AUDIO where there is none or none of it can be decoded.
+        SourceError: NO_AUDIO if there is no audio or none of it can be decoded.
     """
     with open_container(path) as container:
         pieces = pcm(container, audio_stream(container), SAMPLE_RATE, None)

@@ -1,8 +1,8 @@
-"""A decoded picture on its way into another file, of which only a patch is painted anew.
+"""A decoded picture on its way into another file, of which only a patch is repainted.
 
 The picture never goes through RGB: its planes are brought upright and kept, so that every sample
-outside of a patch is the decoder's own. A patch is blended into luma at full and into chroma at
-its own resolution, by what it differs from what was there before.
+outside a patch is the decoder's own. A patch is blended into luma at full resolution and into
+chroma at its own resolution, as a difference from the earlier content.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from datasets.media.hdr import backward, forward
 from datasets.media.picture import FittedPicture, Picture, placed
 
 STEEPEST = 2.0
-"""Largest change of a bright picture's signal for one of the ordinary picture's; in the light of
+"""Largest change of a bright picture's signal per change of the ordinary picture's; in the light of
 faces it is 0.4 to 1."""
 
 
@@ -44,7 +44,7 @@ class Patch:
     rgb: NDArray[np.float32]
     """(h, w, 3) levels of 0 to 255."""
     weights: NDArray[np.float32]
-    """(h, w) share of it in [0, 1]; where it is 0 nothing changes."""
+    """(h, w) weight of it in [0, 1]; nothing changes where it is 0."""
 
     @property
     def box(self) -> tuple[slice, slice]:
@@ -63,8 +63,8 @@ class Canvas:
     """One picture.
 
     Args:
-        picture: upright and of the output's size.
-        form: of the output.
+        picture: an upright picture of the output's size.
+        form: form of the output.
         by: swscale's set-up, shared by the pictures of a video.
     """
 
@@ -77,18 +77,18 @@ class Canvas:
 
     @property
     def rgb(self) -> NDArray[np.uint8]:
-        """uint8 (h, w, 3): the picture as networks see it, with what was painted."""
+        """uint8 (h, w, 3): the picture as networks see it, including what was painted."""
         return self.picture.rgb if self._rgb is None else self._rgb
 
     @property
     def planes(self) -> list[NDArray[Any]]:
-        """Luma, the two of chroma, and transparency where the form has it; uint8, or uint16."""
+        """Luma, both chroma planes, and transparency if the form has it; uint8 or uint16."""
         if self._planes is None:
             self._planes = [np.ascontiguousarray(plane) for plane in self._stored(self.picture)]
         return self._planes
 
     def frame(self) -> av.VideoFrame:
-        """What an encoder takes."""
+        """The frame for an encoder."""
         frame = av.VideoFrame(self.width, self.height, self.form.pix_fmt)
         for into, plane in zip(planes_of(frame), self.planes, strict=True):
             into[:] = plane
@@ -98,13 +98,13 @@ class Canvas:
         return frame
 
     def paint(self, patch: Patch) -> None:
-        """Mix a patch in. Samples of luma where its weight is 0 do not change, nor do samples of
-        chroma all of whose pixels have none."""
+        """Mix in a patch. Luma samples with weight 0 do not change, nor do samples of
+        chroma whose pixels all have weight 0."""
         if not patch.weights.size:
             return
         before = self.rgb[patch.box].copy()
         after = patch.mixed(before)
-        # The exact mixture: whole levels would leave steps in 10 bits.
+        # The exact mixture, since whole levels would leave steps in 10 bits.
         exact = before + patch.weights[..., None] * (patch.rgb - before)
         change = (np.clip(exact, 0, 255) - before) / np.float32(255)
         self._add(change, patch.box)
@@ -119,7 +119,7 @@ class Canvas:
         if colours.is_hdr:
             wide = colours.primaries == BT2020
             shown = forward(self._signals(box), colours.transfer, wide)
-            # In lights that the ordinary picture hardly shows a level would become a leap.
+            # In lights that the ordinary picture hardly shows, a level would become a leap.
             most = STEEPEST * np.abs(change).max(axis=-1, keepdims=True)
             change = backward(shown + change, colours.transfer, wide) - backward(
                 shown, colours.transfer, wide
@@ -136,7 +136,7 @@ class Canvas:
                 _add_rounded(plane, box, part * np.float32(reach))
 
     def _own_planes(self) -> list[NDArray[Any]]:
-        """The planes, which may be written to: the decoder's memory is not ours."""
+        """The planes as writable copies, since the decoder's memory is not ours."""
         self._planes = [
             plane if plane.flags.writeable and plane.flags.owndata else plane.copy()
             for plane in self.planes
@@ -169,12 +169,12 @@ class Canvas:
         return [picture.turn(plane) for plane in planes_of(frame)]
 
     def _converted(self, picture: Picture) -> Any:
-        """The decoder's frame in the form's format, not turned; None where only RGB leads there."""
+        """The decoder's frame in the form's format, not rotated; None if that needs RGB."""
         frame, own, wanted = picture.frame, picture.colours, self.form.colours
         if frame is None or own.is_hdr != wanted.is_hdr:
             return None
         if is_grey(frame.format):
-            # Luma as it is: of grey swscale knows the full range only.
+            # Luma as it is, since swscale knows grey only in full range.
             return self._reformat(frame, dst_color_range=FULL)
         to = {
             "dst_colorspace": swscale_matrix(wanted.matrix),
@@ -216,7 +216,7 @@ def _halved(
     """Means over the pixels of each sample of chroma, and where these lie; the picture's shape
     says where an odd edge leaves fewer than four."""
     rows, columns = box
-    # Behind the last line or column there is nothing that could stay as it was.
+    # Past the last line or column there is nothing to preserve.
     padded = np.pad(part, [(each.start % 2, 0) for each in box])
     ends = [each.stop % 2 for each in box]
     for axis, end in enumerate(ends):

@@ -1,8 +1,8 @@
-"""What the numbers of a decoded frame mean as colours, and RGB made of them.
+"""What the numbers of a decoded frame mean as colours, and their conversion to RGB.
 
-A file says so by tags. Where it does not, it is read as players read it: large pictures as
-BT.709, small ones as BT.601. FFmpeg's own conversion takes BT.601 for all that is not tagged, so
-no frame is converted but here.
+Tags in the file say so. Without tags it is read as players read it: large pictures as
+BT.709, small ones as BT.601. FFmpeg's own conversion takes everything untagged for BT.601, so
+frames are converted only here.
 
 Numbers of matrices, transfers and primaries are those of ITU-T H.273, which FFmpeg uses as well.
 """
@@ -22,7 +22,7 @@ RGB, BT709, FCC, BT470BG, SMPTE170M, SMPTE240M, YCGCO, BT2020 = 0, 1, 4, 5, 6, 7
 LIMITED, FULL = 1, 2
 """FFmpeg's numbers for levels of 16 to 235 and of 0 to 255."""
 HD_WIDTH, HD_HEIGHT = 1280, 576
-"""Pictures at least that wide, or higher than that, are BT.709 where nobody says otherwise."""
+"""Pictures at least this wide, or higher than this, are BT.709 unless tagged otherwise."""
 PAL_HEIGHT, NTSC_HEIGHTS = 576, (480, 486, 488)
 """Lines of the two television systems, whose primaries differ."""
 WEIGHTS = {
@@ -33,7 +33,7 @@ WEIGHTS = {
     SMPTE240M: (0.212, 0.087),
     BT2020: (0.2627, 0.0593),
 }
-"""What red and blue count in luma, H.273 table 4."""
+"""Weights of red and blue in luma, H.273 table 4."""
 OTHERS = {
     10: "BT.2020 with constant luminance",
     11: "SMPTE ST 2085 (Y'D'zD'x)",
@@ -44,14 +44,14 @@ OTHERS = {
     16: "YCgCo-Re",
     17: "YCgCo-Ro",
 }
-"""Matrices that are not read."""
+"""Matrices that cannot be read."""
 SAME_AS_FFMPEG = {BT470BG: 5, SMPTE170M: 5}
-"""swscale's number of a matrix, where it is another one."""
+"""swscale's number of a matrix, if it differs."""
 
 
 @dataclass(frozen=True)
 class Tags:
-    """What a stream or a frame says of its colours."""
+    """What a stream or a frame says about its colours."""
 
     matrix: int = UNSPECIFIED
     range: int = 0
@@ -60,7 +60,7 @@ class Tags:
 
     @staticmethod
     def of(source: Any) -> "Tags":
-        """Those of a frame, or of a codec's context."""
+        """The tags of a frame, or of a codec's context."""
         return Tags(source.colorspace, source.color_range, source.color_trc, source.color_primaries)
 
 
@@ -80,7 +80,7 @@ class Colours:
 
     @property
     def is_hdr(self) -> bool:
-        """Whether white is not the brightest there is."""
+        """Whether there are brighter colours than white."""
         return self.transfer in (PQ, HLG)
 
     @property
@@ -90,18 +90,18 @@ class Colours:
 
 
 SDR = Colours(BT709, False, BT709, BT709)
-"""What is written where nothing else is to be kept."""
+"""The colours to write if there are no others to keep."""
 
 
 def colours_of(frame: Any, stream: Tags = UNTAGGED) -> Colours:
-    """The colours of a decoded frame, uncropped and not turned yet.
+    """The colours of a decoded frame, not yet cropped or rotated.
 
     Args:
-        frame: as the decoder gives it.
-        stream: what is said of all frames; a frame's own tags come first.
+        frame: frame from the decoder.
+        stream: tags of all frames; a frame's own tags take precedence.
 
     Raises:
-        SourceError: UNREADABLE, the matrix is one that cannot be read.
+        SourceError: UNREADABLE if the matrix cannot be read.
     """
     own, name = Tags.of(frame), frame.format.name
     if own.matrix in OTHERS:
@@ -151,12 +151,12 @@ def _primaries_for(matrix: int, height: int) -> int:
 
 
 def is_rgb(form: Any) -> bool:
-    """Whether a pixel format holds red, green and blue, or numbers of a palette of them."""
+    """Whether a pixel format holds red, green and blue, or indices into a palette of them."""
     return bool(form.is_rgb) or form.has_palette
 
 
 def is_grey(form: Any) -> bool:
-    """Whether a pixel format holds luma alone, or with transparency."""
+    """Whether a pixel format holds only luma, with or without transparency."""
     return not is_rgb(form) and len(form.components) < 3
 
 
@@ -187,7 +187,7 @@ def matrix_of(matrix: int) -> NDArray[np.float64]:
 
 
 def levels(full: bool, bits: int) -> tuple[float, float, float, float]:
-    """What is stored for black and what white adds to it, the same for chroma's middle and
+    """The number stored for black and what white adds to it, and the same for chroma's middle and
     its whole range."""
     one = float(2 ** (bits - 8))
     most = float(2**bits - 1)
@@ -207,16 +207,16 @@ def swscale_matrix(matrix: int) -> int:
 
 
 def to_rgb(frame: Any, colours: Colours, by: VideoReformatter) -> NDArray[np.uint8]:
-    """uint8 (h, w, 3) of a frame or a part of one, not turned; HDR as SDR.
+    """uint8 (h, w, 3) of a frame or a part of one, not rotated; HDR as SDR.
 
     Args:
-        frame: as the decoder gives it.
-        colours: what its numbers mean.
-        by: swscale's set-up, which is kept for frames of the same kind.
+        frame: frame from the decoder.
+        colours: the meaning of its numbers.
+        by: swscale's set-up, reused for frames of the same kind.
     """
     if colours.is_hdr:
         return to_sdr(_rgb48(frame, colours, by), colours.transfer, colours.primaries == BT2020)
-    # More threads would only wait for each other: this takes a fraction of a millisecond.
+    # More threads would only wait for each other, since this takes a fraction of a millisecond.
     if is_rgb(frame.format) or is_grey(frame.format):
         rgb = by.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return rgb if colours.full else STRETCHED[rgb]  # type: ignore[return-value]
@@ -240,7 +240,7 @@ def _rgb48(frame: Any, colours: Colours, by: VideoReformatter) -> NDArray[np.uin
     if is_rgb(frame.format) or is_grey(frame.format):
         return by.reformat(frame, format="rgb48le", threads=1).to_ndarray()  # type: ignore[return-value]
     if bits_of(frame.format) <= 8 or not can_scale(colours):
-        # swscale makes too small numbers of 16 bits out of those of 8.
+        # swscale converts 8 bits to 16-bit numbers that are too small.
         plain = replace(colours, transfer=BT709)
         return to_rgb(frame, plain, by).astype(np.uint16) * np.uint16(257)
     deep: NDArray[np.uint16] = by.reformat(  # type: ignore[assignment]
@@ -254,10 +254,11 @@ def _rgb48(frame: Any, colours: Colours, by: VideoReformatter) -> NDArray[np.uin
 
 
 def _by_matrix(frame: Any, colours: Colours, by: VideoReformatter) -> NDArray[np.uint8]:
-    """The same for matrices that swscale lacks: green, blue and red as planes, and YCgCo."""
+    """The same for matrices that swscale does not have: green, blue and red as planes, and
+    YCgCo."""
     bits = bits_of(frame.format)
     deep = "yuv444p" if bits == 8 else f"yuv444p{max(bits, 10)}le"
-    # The same matrix on both sides: only the chroma is enlarged.
+    # The same matrix on both sides, so only the chroma is enlarged.
     same = by.reformat(
         frame,
         format=deep,
@@ -273,7 +274,7 @@ def _by_matrix(frame: Any, colours: Colours, by: VideoReformatter) -> NDArray[np
         rgb = (np.stack([third, first, second], axis=-1) - black) / white
     else:
         stored = np.stack(
-            # H.273 makes YCgCo of the numbers of R, G and B: all three have luma's reach.
+            # H.273 computes YCgCo from the numbers of R, G and B: all three have luma's range.
             [(first - black) / white, (second - middle) / white, (third - middle) / white],
             axis=-1,
         )

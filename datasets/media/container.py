@@ -1,4 +1,4 @@
-"""Opening containers, and decoding a stream of one as far as it can be decoded."""
+"""Opening containers, and decoding their streams as far as possible."""
 
 import logging
 from collections.abc import Iterator
@@ -22,26 +22,27 @@ FORMATS = (
     "mov,mp4,m4a,3gp,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,mxf,nut,dv,rm,"
     "h264,hevc,ivf,yuv4mpegpipe,wav,w64,flac,mp3,aac,ac3,aiff,au,caf,amr"
 )
-"""Demuxers that may be used. Left out are playlists, which would open other files, and
-those that take pictures or plain text for video."""
+"""Permitted demuxers, without playlists, which would open other files, and
+without those that take pictures or plain text for video."""
 BEGINNINGS = (b"RIFF", b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"\0\0\x01\xba", b"\0\0\x01\xb3")
 """First bytes of containers other than mp4."""
 LONGEST_GAP_S = 60.0
-"""Timestamps that jump further ahead are taken for broken: the stream just goes on."""
+"""Seconds; timestamps that jump further ahead count as broken, and the stream just goes on."""
 LONGEST_REPEAT_S = 1.0
 """The same for timestamps that jump back."""
 SLOWEST, FASTEST = 1.0, 1000.0
-"""Frame rates beyond are no rates but clocks."""
+"""Higher frame rates are not rates but clocks."""
 MOST_OBLONG = 4.0
-"""No recording has pixels that are longer than so many times their width."""
+"""No recording has pixels that are more than this many times longer than wide."""
 MAX_PIXELS = 8192 * 4352
-"""Of a picture: 8K in whole macroblocks. A header that claims more would cost gigabytes."""
+"""Most pixels of a picture: 8K in whole macroblocks. A header that claims more would cost
+gigabytes."""
 AUDIO_RATES = (4000, 768_000)
-"""Samples per second that sound may claim; a second of it at 1 Hz would become hours."""
+"""Samples per second that a sound may claim; a second of it at 1 Hz would become hours."""
 MAX_CHANNELS = 64
-"""As many as the resampler takes."""
+"""Most channels, which is the resampler's limit."""
 DECODERS_OF_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""FFmpeg's own decoders read pictures without the transparency that lies beside them."""
+"""Decoders that read transparency, which FFmpeg's own decoders leave out."""
 TAGS_OF_LENGTHS = "_STATISTICS_WRITING_APP"
 """A tag of mkvmerge's, which writes lengths of streams where FFmpeg writes their ends."""
 BROKEN = (av.FFmpegError, OSError, ValueError)
@@ -50,7 +51,7 @@ BROKEN = (av.FFmpegError, OSError, ValueError)
 
 @contextmanager
 def open_container(path: Path) -> Iterator[InputContainer]:
-    """A container for reading. Nothing but this one file is touched.
+    """Open a container for reading. Only this file is touched.
 
     Raises:
         SourceError: EMPTY_FILE, NOT_MEDIA or UNREADABLE.
@@ -59,7 +60,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
         raise SourceError(Reason.UNREADABLE, "not a regular file")
     if path.stat().st_size == 0:
         raise SourceError(Reason.EMPTY_FILE, "0 bytes")
-    # The last one is the decoders': opening decodes a little already.
+    # The last one is for the decoders, since opening already decodes a little.
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "file",
@@ -75,7 +76,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
 
 
 def _why_not_opened(path: Path, error: Exception) -> SourceError:
-    """Tells damaged media from what is something else."""
+    """The error that distinguishes damaged media from other files."""
     try:
         with path.open("rb") as file:
             head = file.read(12)
@@ -93,13 +94,13 @@ def problem_text(error: BaseException) -> str:
 
 
 def video_stream(container: InputContainer, threads: int = 0) -> Any:
-    """The first video stream that is no cover picture, ready to be decoded.
+    """The first video stream that is not a cover picture, ready to be decoded.
 
     Args:
-        threads: of the decoder; 0 takes all cores.
+        threads: threads of the decoder; 0 uses all cores.
 
     Raises:
-        SourceError: NO_VIDEO, or UNREADABLE where nothing decodes its codec.
+        SourceError: NO_VIDEO, or UNREADABLE if nothing decodes its codec.
     """
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
@@ -123,7 +124,7 @@ def video_stream(container: InputContainer, threads: int = 0) -> Any:
 
 
 def is_sound(rate: int, channels: int) -> bool:
-    """Whether these can be a recording's; 0 where it is not known before decoding."""
+    """Whether a recording can have this size; 0 means unknown before decoding."""
     low, high = AUDIO_RATES
     return (not rate or low <= rate <= high) and channels <= MAX_CHANNELS
 
@@ -131,10 +132,10 @@ def is_sound(rate: int, channels: int) -> bool:
 def decode(container: InputContainer, stream: Any, first_pts: int | None = None) -> Iterator[Any]:
     """Frames of a stream in order of presentation, as far as they can be decoded.
 
-    What is damaged is left out and logged.
+    Damaged parts are left out and logged.
 
     Args:
-        first_pts: what comes before the key frame of this time is left out, too.
+        first_pts: frames before the key frame of this time are also left out.
     """
     damaged = 0
     problem = ""
@@ -171,8 +172,8 @@ def decode(container: InputContainer, stream: Any, first_pts: int | None = None)
 
 
 def _decoder_of_alpha(stream: Any) -> Any:
-    """One that reads transparency too, where FFmpeg's own leaves it out; None otherwise."""
-    # Also as a tag in capitals, which files have that were copied from one to another.
+    """A decoder that also reads transparency, if FFmpeg's own does not; None otherwise."""
+    # The tag may be in capitals, in files that were copied from one container to another.
     marks = {name.lower(): value for name, value in stream.metadata.items()}
     if stream.type != "video" or marks.get(ALPHA_MODE) != "1":
         return None
@@ -192,7 +193,7 @@ def _by(decoder: Any, packet: Any) -> list[Any]:
 
 
 def _kept_back(stream: Any) -> list[Any]:
-    """What the decoder holds at the end."""
+    """The frames that the decoder still holds at the end."""
     try:
         return list(stream.decode(None))
     except BROKEN:
@@ -202,7 +203,7 @@ def _kept_back(stream: Any) -> list[Any]:
 def with_times(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
     """(container time, frame) with times that strictly increase.
 
-    MPEG streams and old AVI files may lack timestamps: such a frame follows the one before
+    MPEG streams and old AVI files may lack timestamps: such a frame follows the previous one
     by 1 / `rate`, and so it does where timestamps jump.
     """
     last: float | None = None
@@ -227,7 +228,7 @@ def with_times(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]
 
 
 def frame_rate(stream: Any) -> float:
-    """Average frames per second; 25 where the container does not say."""
+    """Average frames per second; 25 if the container does not say."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and SLOWEST <= rate <= FASTEST:
             return float(rate)
@@ -244,7 +245,7 @@ def first_of(frames: Iterator[tuple[float, Any]]) -> tuple[float, Any]:
     """Container time of the first video frame, and the frame.
 
     Raises:
-        SourceError: UNREADABLE, there is none.
+        SourceError: UNREADABLE if there is no frame.
     """
     first = next(frames, None)
     if first is None:
@@ -259,7 +260,7 @@ def first_frame(container: InputContainer) -> tuple[float, Any]:
 
 
 def video_zero(path: Path) -> float | None:
-    """Container time of the first video frame; None for a file with sound alone."""
+    """Container time of the first video frame; None for a file with only sound."""
     with open_container(path) as container:
         try:
             return first_frame(container)[0]
@@ -268,10 +269,10 @@ def video_zero(path: Path) -> float | None:
 
 
 def promised_s(stream: Any) -> float:
-    """Seconds from the beginning of a video stream to where its container says that it ends; 0
-    where it does not say."""
+    """Seconds from the beginning of a video stream to its end according to the container; 0
+    if it does not say."""
     if stream.container.format.name == "avi" and stream.frames:
-        # Where the index is missing, its length is guessed from the bytes that are there.
+        # Without an index, the length is estimated from the bytes that exist.
         return stream.frames / frame_rate(stream)
     if stream.duration:
         return float(stream.duration * stream.time_base)

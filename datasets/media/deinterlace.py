@@ -1,8 +1,8 @@
-"""Pictures that were recorded as two halves of alternating lines, made whole.
+"""Deinterlacing: pictures recorded as two fields of alternating lines are made whole.
 
-The halves lie half a frame apart, so a mouth that moves has teeth of a comb. Each flagged frame
-becomes one picture of its first half's moment (FFmpeg's bwdif); frames that are not flagged pass
-through as they are, and as many come out as go in, at the same times.
+The fields are half a frame apart in time, so a moving mouth shows comb teeth. Each flagged frame
+becomes one picture of its first field's moment (FFmpeg's bwdif); frames that are not flagged pass
+unchanged, and as many come out as go in, at the same times.
 """
 
 from collections import deque
@@ -15,11 +15,11 @@ from av.filter import Graph
 from datasets.media.colour import Tags
 
 SMALLEST = (3, 4)
-"""Columns and lines that the filter needs."""
+"""Fewest columns and lines that the filter accepts."""
 
 
 def deinterlaced(frames: Iterable[Any]) -> Iterator[Any]:
-    """The frames, with whole pictures where they were interlaced."""
+    """The frames, with interlaced ones made whole."""
     weave: _Weave | None = None
     for frame in frames:
         if weave and weave.kind != _kind(frame):
@@ -67,13 +67,13 @@ class _Weave:
         self._graph.configure()
 
     def add(self, frame: Any) -> Iterator[Any]:
-        """A frame goes in, and what is finished comes out: a frame needs the next one."""
+        """Put in a frame and take out finished ones: each frame needs the next one."""
         self._waiting.append(frame)
         self._graph.push(frame)
         yield from self._finished()
 
     def finish(self) -> Iterator[Any]:
-        """What is still inside."""
+        """The frames that are still inside."""
         self._graph.push(None)
         yield from self._finished()
 
@@ -84,7 +84,7 @@ class _Weave:
             except (av.BlockingIOError, av.EOFError):
                 return
             given = self._waiting.popleft()
-            # The filter counts in halves of the time base, and may have none to count with.
+            # The filter counts in halves of the time base, which may be unset.
             whole.pts, whole.time_base = given.pts, given.time_base
             whole.duration = given.duration
             yield whole

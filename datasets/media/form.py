@@ -1,4 +1,4 @@
-"""How pictures are stored in a file: what a source has, and what an output can keep of it."""
+"""How pictures are stored in a file: a source's properties, and those an output can keep."""
 
 import struct
 from dataclasses import dataclass, replace
@@ -34,24 +34,24 @@ MASTERING, LIGHT = "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"
 
 @dataclass(frozen=True)
 class Kind:
-    """What the first picture of a video is."""
+    """Properties of the first picture of a video."""
 
     colours: Colours = SDR
     bits: int = 8
     alpha: bool = False
-    """Whether it tells how transparent each pixel is."""
+    """Whether it stores the transparency of each pixel."""
     interlaced: bool = False
     mastering: str = ""
-    """The display that HDR was made on, as x265 writes it; empty where nothing is said."""
+    """The display that HDR was made on, as x265 writes it; empty if unknown."""
     light: str = ""
     """Brightest pixel and brightest mean of a picture in nits, as x265 writes them."""
 
     @staticmethod
     def of(frame: Any, tags: Tags = UNTAGGED) -> "Kind":
-        """That of a decoded frame.
+        """The properties of a decoded frame.
 
         Raises:
-            SourceError: UNREADABLE, its colours cannot be read.
+            SourceError: UNREADABLE if its colours cannot be read.
         """
         return Kind(
             colours_of(frame, tags),
@@ -95,7 +95,7 @@ class Form:
     mastering: str = ""
     light: str = ""
     notes: tuple[str, ...] = ()
-    """What of the source is not kept, in sentences."""
+    """Sentences about properties of the source that are not kept."""
 
     @property
     def bits(self) -> int:
@@ -114,7 +114,7 @@ class Form:
 
 
 def plain_form(width: int, height: int, container: str = "mp4") -> Form:
-    """That of RGB pictures: 8 bits, BT.709. Sizes with an odd side are stored without chroma
+    """The form of RGB pictures: 8 bits, BT.709. Sizes with an odd side are stored without chroma
     subsampling, which players of H.264 cannot show otherwise; VP9 has no such limit."""
     odd = (width % 2 or height % 2) and container != "webm"
     return Form("yuv444p" if odd else "yuv420p")
@@ -123,10 +123,10 @@ def plain_form(width: int, height: int, container: str = "mp4") -> Form:
 def form_for(
     kind: Kind, width: int, height: int, container: str = "mp4", tone_map: bool = False
 ) -> Form:
-    """What an output keeps of a source: its colours and bits, transparency where it can be.
+    """The form in which an output keeps a source's colours and bits, and transparency if possible.
 
     Args:
-        kind: of the source.
+        kind: properties of the source.
         width, height: of the pictures as they are shown, pixels.
         container: one of `CONTAINERS`.
         tone_map: write HDR as SDR.
@@ -139,12 +139,12 @@ def form_for(
     hdr = kind.colours.is_hdr and not tone_map
     if hdr and container == "webm":
         raise UserError(
-            "HDR cannot be written as .webm: name the output .mp4, .mov or .mkv, or give "
+            "HDR cannot be written as .webm: name the output .mp4, .mov or .mkv, or use "
             "--tone-map for an ordinary picture"
         )
     deep = kind.bits > 8 and not (kind.colours.is_hdr and tone_map)
     if kind.interlaced:
-        notes.append("the video is interlaced: its fields were made whole pictures")
+        notes.append("the video is interlaced and was deinterlaced")
     if kind.alpha and container == "mov" and not tone_map:
         form = replace(form, pix_fmt="yuva444p10le")
     elif kind.alpha and container in ("webm", "matroska") and not hdr:
@@ -153,12 +153,12 @@ def form_for(
         form = replace(form, pix_fmt=f"{form.pix_fmt}10le")
     if kind.alpha and not form.alpha:
         notes.append(
-            "the video's transparency is lost: .mov keeps it, and for SDR .webm and .mkv do, too"
+            "the video's transparency is lost: .mov keeps it, and .webm and .mkv do for SDR"
         )
     if deep and form.bits == 8:
-        notes.append(f"the video's {kind.bits} bits per sample became 8: .mov keeps 10")
+        notes.append(f"the video's {kind.bits} bits per sample were reduced to 8: .mov keeps 10")
     if kind.colours.is_hdr and tone_map:
-        notes.append("the video is HDR and was written as SDR, as asked for")
+        notes.append("the video is HDR and was written as SDR, as requested")
         return replace(form, notes=tuple(notes))
     colours = kind.colours
     if colours.matrix not in WEIGHTS:

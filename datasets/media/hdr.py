@@ -1,13 +1,13 @@
-"""Pictures that are brighter than white (PQ and HLG), shown as ordinary ones, and the way back.
+"""Converting pictures with more than white (PQ and HLG) to ordinary ones, and back.
 
-Networks, detectors and training data know pictures whose white is the brightest there is. Each
-pixel is mapped on its own, by a curve that has an inverse, so that what was changed in the
-ordinary picture can be put back into the bright one:
+Networks, detectors and training data know pictures in which white is the brightest colour. Each
+pixel is mapped on its own by an invertible curve, so that changes to the
+ordinary picture can be carried back to the bright one:
 
     R'G'B' -> light in nits -> BT.709 primaries -> curve -> R'G'B'
 
-Up to the light of paper white (203 nits, ITU-R BT.2408) the curve only scales; what is brighter is
-pressed together by the number of stops that it lies above.
+Up to paper white (203 nits, ITU-R BT.2408) the curve only scales; brighter light is
+compressed by the number of stops above it.
 """
 
 from functools import lru_cache
@@ -25,13 +25,13 @@ HLG_NITS, HLG_GAMMA = 1000.0, 1.2
 PEAK_NITS = 10_000.0
 """Brightest light that PQ knows."""
 DISPLAY_GAMMA = 2.4
-"""Of an ordinary display, ITU-R BT.1886."""
+"""Gamma of an ordinary display, ITU-R BT.1886."""
 KNEE = 0.86
-"""Signal of paper white: below white, so that there is room for what is brighter. Less room would
-press highlights so far together that a level of theirs could not be told from the next."""
+"""Signal of paper white: below white, to leave room for brighter light. Less room would
+compress highlights so much that neighbouring levels could not be distinguished."""
 STOPS = float(np.log2(PEAK_NITS / WHITE_NITS))
 SLOPE = KNEE * float(np.log(2)) / DISPLAY_GAMMA
-"""Of the signal per stop, just below the knee."""
+"""Change of the signal per stop, just below the knee."""
 PRESSED = (SLOPE * STOPS / (1 - KNEE) - 1) / STOPS
 """How fast the slope falls above the knee, so that the brightest light is 1."""
 TO_BT709 = np.array(
@@ -61,7 +61,7 @@ def to_sdr(rgb48: NDArray[np.uint16], transfer: int, wide: bool = True) -> NDArr
 
 
 def forward(signal: NDArray[np.floating], transfer: int, wide: bool = True) -> NDArray[np.float32]:
-    """What `to_sdr` gives for R'G'B' (..., 3) in [0, 1], neither rounded nor cut."""
+    """The result of `to_sdr` for R'G'B' (..., 3) in [0, 1], neither rounded nor clipped."""
     return _shown(_light(np.asarray(signal, np.float32), transfer), transfer, wide)
 
 

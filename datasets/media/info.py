@@ -1,4 +1,4 @@
-"""What a container says of itself."""
+"""What a container says about itself."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +25,11 @@ from datasets.media.sound_choice import audio_stream
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a container says of itself, and the time of its first video frame."""
+    """What a container says about itself, and the time of its first video frame."""
 
     path: Path
     duration_s: float
-    """Length of the video from its first frame, 0 where the container does not say."""
+    """Length of the video from its first frame, seconds; 0 if the container does not say."""
     width: int
     """Pixels, after rotation and as square ones: as `read_frames` gives them."""
     height: int
@@ -45,11 +45,11 @@ class MediaInfo:
     audio_codec: str
     """Empty without audio."""
     kind: Kind = field(default_factory=Kind)
-    """What the first picture is."""
+    """Properties of the first picture."""
 
 
 def probe(path: Path) -> MediaInfo:
-    """Look at a file without decoding more than its first frame, and its sound where it has
+    """Inspect a file, decoding only its first frame, and its sound if it has
     several streams of it.
 
     Raises:
@@ -89,7 +89,7 @@ def _duration(container: InputContainer, stream: Any, start: float) -> float:
 
 
 def _sound(container: InputContainer) -> Any:
-    """Decoder of the sound that is heard; None where nothing decodes it, or there is none."""
+    """Decoder of the sound that is heard; None if nothing decodes it or there is no sound."""
     try:
         return audio_stream(container).codec_context
     except SourceError:

@@ -1,8 +1,8 @@
-"""Where recordings were put together without new timestamps, as `cat a.ts b.ts` does.
+"""Joins of recordings that were concatenated without new timestamps, as by `cat a.ts b.ts`.
 
-At such a join the times of all streams start anew. Picture and sound seldom end at the same
-moment, so if each simply went on where it had ended, they would drift apart join by join.
-The picture goes on without a gap, and the sound is moved as far as the picture was.
+At such a join the times of all streams start again. Picture and sound seldom end at the same
+moment, so if each simply went on from its own end, they would drift apart join by join.
+The picture goes on without a gap, and the sound is moved by as much as the picture.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,25 +24,25 @@ from datasets.media.container import (
 )
 
 RESTARTING = {"mpegts", "mpeg"}
-"""Formats that can be put together so; others have an index, or times that cannot jump back."""
+"""Formats that can be joined like this; others have an index, or times that cannot jump back."""
 NEAR_S = 5.0
-"""Streams of one recording end, and begin, at most that far apart."""
+"""Seconds by which the ends, and beginnings, of one recording's streams may differ."""
 
 
 @dataclass(frozen=True)
 class Join:
-    """One of them."""
+    """One join."""
 
     before_s: float
-    """Container time at which the picture ended, as the file has it."""
+    """Container time at which the picture ended, as stored in the file."""
     after_s: float
-    """Container time at which it begins anew."""
+    """Container time at which it begins again."""
     shift_s: float
-    """What is added to the times behind it."""
+    """Offset added to the times after it."""
 
 
 def joins(container: InputContainer) -> list[Join]:
-    """All of a file that is open; it is read once more, but not decoded."""
+    """All joins of an open file, which is read once more but not decoded."""
     if not RESTARTING & set(container.format.name.split(",")):
         return []
     try:
@@ -88,14 +88,14 @@ def _between(spans: Sequence[tuple[float, float]], step: float) -> list[Join]:
 
 
 class Joined:
-    """The joins of a file that a stream of sound passes, one after the other."""
+    """The joins of a file that a stream of sound passes, one after another."""
 
     def __init__(self, found: Sequence[Join]) -> None:
         self._left = list(found)
 
     def shift(self, before_s: float, after_s: float) -> float | None:
-        """What is added to times from here on, where the stream jumps from one container time
-        to another; None where the picture has no such jump."""
+        """Offset to add to times from here on, where the stream jumps from one container time
+        to another; None if the picture has no such jump."""
         for index, join in enumerate(self._left):
             if abs(join.before_s - before_s) <= NEAR_S and abs(join.after_s - after_s) <= NEAR_S:
                 del self._left[: index + 1]

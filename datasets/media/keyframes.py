@@ -1,9 +1,9 @@
-"""Where a stream can be entered in the middle, for containers without an index of their own.
+"""Places where a stream can be entered, for containers without an index of their own.
 
-MPEG's transport and program streams are searched by time stamps of any packet, after which a
-decoder has to wait for the next key frame, behind the place that was wanted. One pass over the
-packets, without decoding, finds the key frames; it is remembered, since video that runs backwards
-enters its file again and again.
+MPEG transport and program streams are searched by the timestamp of any packet, after which a
+decoder must wait for the next key frame, past the requested place. One pass over the
+packets, without decoding, finds the key frames; its result is cached, since video that runs
+backwards enters its file again and again.
 """
 
 from bisect import bisect_right
@@ -26,9 +26,9 @@ from datasets.media.container import (
 )
 
 WITHOUT_INDEX = {"mpegts", "mpeg"}
-"""FFmpeg's names of them."""
+"""FFmpeg's names of these containers."""
 TRIES = 3
-"""Key frames that are tried, each before the other."""
+"""Number of key frames that are tried, each earlier than the last."""
 
 
 BEFORE = 3
@@ -38,21 +38,21 @@ hold several pictures, and the time of the first one after a jump is not always 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """One of them."""
+    """A key frame."""
 
     time_s: float
     """Container time."""
     pts: int
-    """The same in the stream's ticks."""
+    """The same time in the stream's ticks."""
     position: int
-    """Byte of the file, a few packets before it."""
+    """Position in the file, in bytes, a few packets before it."""
 
 
 def enter(container: InputContainer, stream: Any, target_s: float) -> Keyframe | None:
     """Go to the last key frame at or before a container time, or a little before it.
 
     Returns:
-        The key frame; None where that is not possible, and the container may be anywhere then.
+        The key frame; None if that is not possible, in which case the position is undefined.
     """
     known = keyframes(Path(container.name))
     last = bisect_right([each.time_s for each in known], target_s + 1e-6)
@@ -65,7 +65,7 @@ def enter(container: InputContainer, stream: Any, target_s: float) -> Keyframe |
 
 
 def has_index(container: InputContainer) -> bool:
-    """Whether the container itself finds the key frame before a time."""
+    """Whether the container itself can find the key frame before a time."""
     return not WITHOUT_INDEX & set(container.format.name.split(","))
 
 
@@ -77,8 +77,8 @@ def _is_ahead(container: InputContainer, stream: Any, keyframe: Keyframe) -> boo
 
 
 def keyframes(path: Path) -> tuple[Keyframe, ...]:
-    """Those of a file, up to where its times jump: what lies behind has other times when it is
-    read from the beginning."""
+    """The key frames of a file, up to where its times jump: later frames have other times when it
+    is read from the beginning."""
     facts = path.stat()
     return _keyframes(path.absolute(), facts.st_size, facts.st_mtime_ns)
 

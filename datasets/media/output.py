@@ -1,4 +1,4 @@
-"""Whether a video can be written to a place, told before any work is done for it."""
+"""Checks whether a video can be written to a place, before any work is done for it."""
 
 import os
 import shutil
@@ -10,16 +10,16 @@ from datasets.media.form import CONTAINERS
 from datasets.store.atomic import unfinished_name
 
 LEAST_BYTES = 1_000_000
-"""A video that is smaller is none."""
+"""Bytes; anything smaller is not a video."""
 NEW_SHARE = 0.25
-"""Of the largest input's size: an output that needs less room is not to be expected."""
+"""Share of the largest input's size that an output is expected to need at least."""
 
 
 def container_of(path: Path) -> str:
-    """FFmpeg's name of the container that a file's suffix stands for.
+    """FFmpeg's name of the container for a file's suffix.
 
     Raises:
-        UserError: the suffix is none of `CONTAINERS`.
+        UserError: the suffix is not one of `CONTAINERS`.
     """
     container = CONTAINERS.get(path.suffix.lower())
     if container is None:
@@ -31,17 +31,17 @@ def container_of(path: Path) -> str:
 
 
 def check_output(path: Path, inputs: Iterable[Path] = ()) -> str:
-    """Refuse what cannot be written.
+    """Refuse an output that cannot be written.
 
     Args:
-        path: the video to write; one that is there is replaced once the new one is complete.
+        path: the video to write; an existing one is replaced once the new one is complete.
         inputs: files that are read meanwhile.
 
     Returns:
         FFmpeg's name of the container.
 
     Raises:
-        UserError: the suffix is none of `CONTAINERS`, the place is no place for a file, or there
+        UserError: the suffix is not one of `CONTAINERS`, a file cannot be there, or there
             is no room for it.
     """
     container = container_of(path)
@@ -53,8 +53,8 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> str:
         name = unfinished_name(path).name
         if len(os.fsencode(name)) > longest:
             raise UserError(
-                f"the output's name has {len(os.fsencode(path.name))} bytes, of which "
-                f"{longest - len(os.fsencode(name)) + len(os.fsencode(path.name))} are possible "
+                f"the output's name has {len(os.fsencode(path.name))} bytes, but only "
+                f"{longest - len(os.fsencode(name)) + len(os.fsencode(path.name))} fit "
                 "here: choose a shorter one"
             )
         if not os.access(parent, os.W_OK | os.X_OK):
@@ -72,16 +72,16 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> str:
     if free < needed:
         raise UserError(
             f"the output {path} needs about {needed / 1e6:.0f} MB or more, and {free / 1e6:.1f} MB "
-            f"are free in {parent}: make room or choose another place"
+            f"are free in {parent}: free some space or choose another place"
         )
     return container
 
 
 def _nearest_parent(path: Path) -> Path:
-    """The folder that the file will lie in, or the one above it that is there."""
+    """The folder that the file will be in, or the nearest existing one above it."""
     for parent in path.absolute().parents:
         if parent.is_dir():
             return parent
         if parent.exists() or parent.is_symlink():
-            raise UserError(f"the output {path} cannot be written: {parent} is no folder")
+            raise UserError(f"the output {path} cannot be written: {parent} is not a folder")
     return Path(path.absolute().anchor)

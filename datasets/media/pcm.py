@@ -1,4 +1,4 @@
-"""From the packets of an audio stream to samples that lie on one timeline."""
+"""From the packets of an audio stream to samples on one timeline."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from datasets.media.container import LONGEST_GAP_S, LONGEST_REPEAT_S, decode, is
 from datasets.media.joins import Joined, joins
 
 TOLERANCE_S = 0.02
-"""Audio whose timestamps are further from the end of what came before is placed anew."""
+"""Seconds; audio whose timestamp is further from the end of the earlier audio is placed by it."""
 
 Piece = tuple[int, NDArray[np.float32]]
 """Position of the first sample after time zero (it may be negative), and (channels, n)."""
@@ -29,7 +29,7 @@ def pcm(
 
     Args:
         rate: samples per second of the result.
-        zero: container time of position 0; None for the stream's own beginning.
+        zero: container time of position 0; None means the stream's own beginning.
         layout: channels of the result; None keeps mono and stereo and mixes more to stereo.
     """
     run: _Run | None = None
@@ -60,14 +60,14 @@ def pcm(
 
 
 class _Run:
-    """Frames that follow each other without a break, and their resampler."""
+    """Consecutive frames without a break, and their resampler."""
 
     def __init__(self, frame: Any, time: float, zero: float, rate: int, layout: str | None) -> None:
         own = frame.layout
         target = layout or (own.name if own.nb_channels <= 2 else "stereo")
         self.resampler = av.AudioResampler(format="fltp", layout=target, rate=rate)
         self.format = _format(frame)
-        # Coarse clocks (AVI counts whole packets) cannot say it more finely.
+        # Coarse clocks (AVI counts whole packets) are no more precise.
         ticks = 2 * float(frame.time_base) if frame.time_base else 0.0
         self.tolerance = max(TOLERANCE_S, ticks)
         self.position = round((time - zero) * rate)
@@ -84,7 +84,7 @@ class _Run:
         yield from self._placed(self.resampler.resample(frame))
 
     def finish(self) -> Iterator[Piece]:
-        """What the resampler still holds."""
+        """The samples that the resampler still holds."""
         yield from self._placed(self.resampler.resample(None))
 
     def _placed(self, frames: list[Any]) -> Iterator[Piece]:

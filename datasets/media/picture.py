@@ -1,8 +1,8 @@
-"""A decoded picture of which only the parts that are looked at become RGB.
+"""A decoded picture of which only the requested parts are converted to RGB.
 
 Converting a whole 1080p frame costs as much as finding the landmarks of a face in it, and more
-for 4K. A `Picture` keeps what the decoder gave and converts a piece, or a small copy, when it
-is asked for; the values are the same as in the whole converted frame.
+for 4K. A `Picture` keeps the decoder's frame and converts a piece, or a small copy, on
+request; the values are the same as in the whole converted frame.
 """
 
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from datasets.media.colour import BT709, RGB, UNTAGGED, Colours, Tags, colours_of, planes_of, to_rgb
 
 PLANAR = ("yuv420p", "yuvj420p")
-"""Pixel formats whose pieces are converted on their own; nearly all video there is."""
+"""Pixel formats whose pieces are converted on their own; they cover nearly all video."""
 WHOLE_BELOW = 500_000
-"""Pixels of a frame up to which converting all of it is as cheap as a piece."""
+"""Pixels of a frame up to which converting all of it is as cheap as converting a piece."""
 SMALL_WIDTH = 256
-"""Width of the small copy, pixels: what PySceneDetect shrinks frames to."""
+"""Width of the small copy, pixels: the width to which PySceneDetect shrinks frames."""
 STEP = 64
 """Pieces are a multiple of this wide and high, so that few sizes occur."""
 
@@ -36,9 +36,9 @@ class Piece:
     rgb: NDArray[np.uint8]
     """(h, w, 3)."""
     left: int
-    """Column of the picture where it begins."""
+    """First column in the picture."""
     top: int
-    """Row of the picture where it begins."""
+    """First row in the picture."""
 
     def covers(self, box: Box) -> bool:
         """Whether the whole pixels of a box lie inside."""
@@ -53,10 +53,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Turn:
-    """How a stored picture is brought upright: one of the eight ways a square can lie."""
+    """How a stored picture is brought upright: one of the eight orientations of a square."""
 
     transposed: bool = False
-    """Whether rows become columns; before it is mirrored."""
+    """Whether rows become columns, before mirroring."""
     rows_back: bool = False
     columns_back: bool = False
 
@@ -71,7 +71,7 @@ UPRIGHT = Turn()
 
 
 def turn_of(frame: Any) -> Turn:
-    """What the display matrix of a decoded frame says, to the nearest quarter turn."""
+    """The orientation by the display matrix of a decoded frame, to the nearest quarter turn."""
     side_data = frame.side_data.get("DISPLAYMATRIX")
     if side_data is None:
         return UPRIGHT
@@ -84,17 +84,17 @@ def turn_of(frame: Any) -> Turn:
 
 @dataclass
 class Converter:
-    """swscale's set-up for the sizes that were converted last, shared by a video's pictures."""
+    """swscale's set-up for the latest sizes, shared by a video's pictures."""
 
     tags: Tags = UNTAGGED
-    """What the stream says of its colours."""
+    """What the stream says about its colours."""
     whole: VideoReformatter = field(default_factory=VideoReformatter)
     pieces: VideoReformatter = field(default_factory=VideoReformatter)
     small: VideoReformatter = field(default_factory=VideoReformatter)
     _known: dict[tuple[Any, ...], Colours] = field(default_factory=dict)
 
     def colours(self, frame: Any) -> Colours:
-        """`colours_of` a frame; nearly all of a video have the same."""
+        """`colours_of` a frame; nearly all frames of a video have the same."""
         key = (frame.format.name, frame.width, frame.height, Tags.of(frame))
         if key not in self._known:
             self._known[key] = colours_of(frame, self.tags)
@@ -105,11 +105,11 @@ class Picture:
     """One frame of a video.
 
     Args:
-        frame: as the decoder gives it.
+        frame: frame from the decoder.
         converter: shared by the pictures of a video, so that set-up is not repeated.
 
     Raises:
-        SourceError: UNREADABLE, its colours cannot be read.
+        SourceError: UNREADABLE if its colours cannot be read.
     """
 
     def __init__(self, frame: Any, converter: Converter | None = None) -> None:
@@ -124,7 +124,7 @@ class Picture:
         self.width, self.height = (height, width) if self.turn.transposed else (width, height)
 
     def size_with(self, pixel: float) -> tuple[int, int]:
-        """Width and height once pixels that are `pixel` times as wide as high are square."""
+        """Width and height after making pixels square that are `pixel` times as wide as high."""
         if pixel == 1:
             return self.width, self.height
         if self.turn.transposed:
@@ -138,14 +138,14 @@ class Picture:
 
     @property
     def rgb(self) -> NDArray[np.uint8]:
-        """All of it, uint8 (height, width, 3), turned as the display matrix says."""
+        """The whole picture, uint8 (height, width, 3), rotated by the display matrix."""
         if self._whole is None:
             rgb = to_rgb(self.frame, self.colours, self.converter.whole)
             self._whole = np.ascontiguousarray(self.turn(rgb))
         return self._whole
 
     def piece(self, box: Box) -> Piece:
-        """A part that holds what of a box is inside the picture; it may be larger."""
+        """A part that holds at least the area of a box that is inside the picture."""
         if self._whole is None and not self._in_parts():
             self.rgb  # noqa: B018 - converts it
         if self._whole is not None:
@@ -220,10 +220,10 @@ class _ArrayPicture(Picture):
 
 
 class FittedPicture(Picture):
-    """A picture scaled into another size, with black at the sides.
+    """A picture scaled to another size, with black at the sides.
 
     Args:
-        picture: how it was stored.
+        picture: the stored picture.
         shape: width and height that it should have.
         size: width and height of what it is fitted into.
     """
@@ -237,7 +237,7 @@ class FittedPicture(Picture):
 
     @property
     def rgb(self) -> NDArray[np.uint8]:
-        """All of it, uint8 (height, width, 3)."""
+        """The whole picture, uint8 (height, width, 3)."""
         if self._whole is None:
             self._whole = fitted(self.picture.rgb, self.shape, (self.width, self.height))
         return self._whole
@@ -250,11 +250,11 @@ class OneShape:
     """Gives all pictures of a video the size of the first one.
 
     Recordings of calls change size with the network, and shape when a phone is turned: later
-    pictures are scaled to fit, with black at the sides, since stretched faces are no faces.
+    pictures are scaled to fit, with black at the sides, so that faces are not stretched.
 
     Args:
-        pixel: width of a pixel over its height; with others than 1, pictures are widened, or
-            where they stand upright heightened, until pixels are square.
+        pixel: width of a pixel over its height; unless it is 1, pictures are widened, or
+            heightened if they are upright, until pixels are square.
     """
 
     def __init__(self, pixel: float = 1.0) -> None:
@@ -262,7 +262,7 @@ class OneShape:
         self._size: tuple[int, int] | None = None
 
     def __call__(self, picture: Picture) -> Picture:
-        """The picture itself where nothing has to be done."""
+        """The fitted picture; the picture itself if it already fits."""
         width, height = picture.size_with(self._pixel)
         self._size = self._size or (width, height)
         if (picture.width, picture.height) == (width, height) == self._size:
@@ -274,12 +274,12 @@ def size_of(frame: Any, pixel: float, tags: Tags = UNTAGGED) -> tuple[int, int]:
     """Width and height of a decoded frame, upright and with square pixels.
 
     Args:
-        frame: as the decoder gives it.
+        frame: frame from the decoder.
         pixel: width of a pixel over its height.
-        tags: what its stream says of its colours.
+        tags: what its stream says about its colours.
 
     Raises:
-        SourceError: UNREADABLE, its colours cannot be read.
+        SourceError: UNREADABLE if its colours cannot be read.
     """
     return Picture(frame, Converter(tags)).size_with(pixel)
 
@@ -289,8 +289,8 @@ def _even(length: float) -> int:
 
 
 def placed(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, width and height of what should have the width and height `shape`, as large as
-    it fits into the middle of `size`."""
+    """Left, top, width and height of a picture of width and height `shape`, as large as
+    fits into the middle of `size`."""
     scale = min(size[0] / shape[0], size[1] / shape[1])
     width, height = (max(1, min(round(n * scale), m)) for n, m in zip(shape, size, strict=True))
     return (size[0] - width) // 2, (size[1] - height) // 2, width, height
@@ -299,7 +299,7 @@ def placed(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int
 def fitted(
     rgb: NDArray[np.uint8], shape: tuple[int, int], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """A picture that should have the width and height `shape`, inside one of `size`."""
+    """A picture of width and height `shape`, fitted into one of `size`."""
     left, top, width, height = placed(shape, size)
     inside = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     framed = np.zeros((size[1], size[0], 3), np.uint8)
@@ -308,7 +308,7 @@ def fitted(
 
 
 def _span(low: float, high: float, limit: int) -> tuple[int, int]:
-    """Even start and length, a multiple of `STEP` where it fits, of what holds low to high.
+    """Even start and length, a multiple of `STEP` if possible, of a range that covers low to high.
 
     The limit is even."""
     length = min(-(-(int(np.ceil(high)) - int(low) + 6) // STEP) * STEP, limit)

@@ -1,4 +1,4 @@
-"""Frame rates as fractions: what a file means that says 23.976."""
+"""Frame rates as fractions: what 23.976 in a file means."""
 
 from fractions import Fraction
 
@@ -6,11 +6,11 @@ import numpy as np
 
 LARGEST_DENOMINATOR = 1001
 NEAR = 5e-5
-"""Share by which a rate may miss one that is in use; 24 and 23.976 differ by twenty times that."""
+"""Share by which a rate may differ from a common one; 24 and 23.976 differ by twenty times that."""
 FILM = tuple(Fraction(1000 * whole, 1001) for whole in (12, 15, 24, 30, 48, 60, 90, 120))
 """Rates of television with colour in North America and Japan, and of film for it."""
 JITTER_S = 2e-3
-"""Times of a constant rate are that near to it: Matroska counts milliseconds."""
+"""Seconds by which times may deviate from a constant rate: Matroska counts milliseconds."""
 
 
 def exact_rate(fps: float) -> Fraction:
@@ -23,11 +23,11 @@ def exact_rate(fps: float) -> Fraction:
 
 
 def constant_rate(times_s: np.ndarray, fps: float) -> Fraction | None:
-    """The rate at which frames follow each other; None where it changes, or frames are missing.
+    """The constant rate of frames; None if it changes or frames are missing.
 
     Args:
         times_s: (n,) increasing, from 0.
-        fps: what the container says of it.
+        fps: the rate according to the container.
     """
     rate = exact_rate(fps)
     found = [rate]

@@ -1,4 +1,4 @@
-"""A video in segments that were finished one after the other, joined without encoding again."""
+"""Joining the segments of a video, finished one after another, without encoding again."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,14 @@ def join_segments(
     audio: Path | None = None,
     kind: str = "mp4",
 ) -> None:
-    """Write the packets of some videos one behind the other, with another file's sound.
+    """Write the packets of several videos one after another, with another file's sound.
 
     Args:
-        target: the file to make; it must not be one of the segments.
+        target: the file to write; it must not be one of the segments.
         segments: files that `VideoWriter` made with the same settings, and when each begins,
             seconds after the beginning of the first.
         end_s: end of the video; the sound is cut there.
-        audio: a file whose sound goes along, see `VideoWriter`; None: no sound.
+        audio: a file whose sound is added, see `VideoWriter`; None: no sound.
         kind: container of the target and of the segments, see `datasets.media.output`.
 
     Raises:
@@ -66,7 +66,7 @@ def _stream_like(container: Any, segment: Path) -> Any:
     with open_container(segment) as first:
         source = video_stream(first)
         stream = container.add_stream_from_template(source)
-        # What the template leaves out: Matroska writes the rate, and that there is transparency.
+        # The template leaves these out: Matroska writes the rate, and that there is transparency.
         stream.codec_context.framerate = source.average_rate
         if ALPHA_MODE in source.metadata:
             stream.metadata[ALPHA_MODE] = source.metadata[ALPHA_MODE]
@@ -74,11 +74,11 @@ def _stream_like(container: Any, segment: Path) -> Any:
 
 
 def _placed(path: Path, begin_s: float, ahead: Fraction) -> Iterator[tuple[Any, float]]:
-    """Packets of a segment that begins at a time, and when each is shown.
+    """Packets of a segment that begins at a given time, and when each is shown.
 
-    When each is decoded is told anew, since Matroska does not say it, and since segments that need
-    no reordering would begin later than others: in the order of the times at which pictures are
-    shown, `ahead` seconds before.
+    Decoding times are computed again, since Matroska does not store them, and since segments that
+    need no reordering would begin later than others: in the order of the times at which pictures
+    are shown, `ahead` seconds before.
     """
     packets = _packets(path)
     times = sorted(packet.pts for packet in packets)

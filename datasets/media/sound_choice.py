@@ -1,14 +1,14 @@
 """Which of a file's audio streams is heard, and how its channels become one.
 
-Streams are ranked as players rank them: those that are no commentary, no description for the
-blind and the like; of these the ones with the container's default flag; of several with the
-flag those that are not dubbed and those in the language of the picture; then by their order.
-The first of them with sound in it is taken, since cameras and editors leave empty tracks: one
-that is silent to its end is passed over, unless all are.
+Streams are ranked as players rank them: those that are not commentary, a description for the
+blind or the like come first; of these the ones with the container's default flag; of several with
+the flag those that are not dubbed and those in the language of the picture; then in their order.
+The first one with sound in it is used, since cameras and editors leave empty tracks: one
+that is silent throughout is skipped, unless all are.
 
-Channels are averaged. Where that cancels the sound, because one channel is the other one turned
-upside down, a single channel is taken instead. That is decided once for a recording, from what
-it has first that can be heard, so it does not depend on which part of it is read.
+Channels are averaged. If that cancels the sound, because one channel is the other one with its
+sign flipped, a single channel is used instead. That is decided once for a recording, from the first
+audible sound, so it does not depend on which part of it is read.
 """
 
 import logging
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 SILENCE = 1e-3
 """Sound below this root mean square (-60 dBFS) is silence."""
 ENOUGH_FRAMES = 5
-"""Frames of 1/25 s that are not silent make a stream one with sound: a click is none."""
+"""Frames of 1/25 s that must not be silent for a stream to count as one with sound: more than a
+click."""
 ASIDE = (
     Disposition.comment
     | Disposition.lyrics
@@ -43,26 +44,26 @@ ASIDE = (
     | Disposition.metadata
     | Disposition.dependent
 )
-"""Streams that do not carry the voices of those who are seen, or not alone."""
+"""Flags of streams that do not carry only the voices of the people seen."""
 LEAST_LEFT = 0.2
-"""Where the average has less than this share of the channels' own power, it cancels. Channels
-that have nothing in common keep a half, as does one that is silent; real stereo keeps 0.9 and more
-in every two seconds of the clips that this was measured on."""
+"""If the average has less than this share of the channels' own power, it cancels. Channels
+with nothing in common keep a half, as with one silent channel; real stereo keeps 0.9 or more
+in every two seconds of the clips on which this was measured."""
 LISTENED_S = 10.0
-"""Seconds that are not silent, from the first on, by which that is decided."""
+"""Seconds of audible sound, from the first on, that decide."""
 LONGEST_WAIT_S = 30.0
-"""They may be spread over so much sound, counted from the first of them."""
+"""Seconds of sound, from the first audible one, over which they may be spread."""
 LOUDER = 1.5
-"""A later channel is taken for the first one if it has so many times its power."""
+"""A later channel is used instead of the first if it has this many times its power."""
 
 Mono = tuple[int, NDArray[np.float32]]
 """Position of the first sample after time zero (it may be negative), and (n,)."""
 
 
 def audio_stream(container: InputContainer) -> Any:
-    """The audio stream that is heard, of those that can be decoded.
+    """The audio stream to use, of those that can be decoded.
 
-    Where there are several, silent ones are read to their end; what was found is remembered.
+    If there are several, silent ones are read to their end; the result is cached.
 
     Raises:
         SourceError: NO_AUDIO.
@@ -74,7 +75,7 @@ def audio_stream(container: InputContainer) -> Any:
 
 
 def describe_choice(container: InputContainer) -> str:
-    """Which of several audio streams is heard, in a few words; empty where there is one."""
+    """A phrase that says which of several audio streams is heard; empty if there is only one."""
     able = _able(container)
     if len(able) < 2:
         return ""
@@ -107,7 +108,7 @@ def _choice(container: InputContainer) -> int:
 
 @lru_cache(maxsize=64)
 def _choose(path: Path, size: int, mtime_ns: int) -> int:
-    """Place of the stream among those that can be decoded. The file's state is only the key."""
+    """Index of the stream among those that can be decoded. The file's state is only a cache key."""
     del size, mtime_ns
     with open_container(path) as container:
         spoken = next((_language(stream) for stream in container.streams.video), "")
@@ -118,7 +119,7 @@ def _choose(path: Path, size: int, mtime_ns: int) -> int:
         heard[index] = _loud_frames_of(path, index)
         if heard[index] >= ENOUGH_FRAMES:
             break
-    # Of equally silent ones the first in rank.
+    # Of equally silent ones the first in rank wins.
     best = max(ranked[: len(heard)], key=lambda index: heard[index])
     passed = [index + 1 for index in ranked[: ranked.index(best)]]
     log.info(
@@ -132,10 +133,10 @@ def _choose(path: Path, size: int, mtime_ns: int) -> int:
 
 
 def _rank(stream: Any, spoken: str) -> tuple[bool, bool, bool, bool]:
-    """What sorts a stream of sound; False comes first.
+    """Sort key of an audio stream; False comes first.
 
     Args:
-        spoken: language of the picture; empty where the container does not say.
+        spoken: language of the picture; empty if the container does not say.
     """
     flags = stream.disposition
     return (
@@ -152,8 +153,8 @@ def _language(stream: Any) -> str:
 
 
 def _loud_frames_of(path: Path, index: int) -> int:
-    """How many frames of a stream's loudest channel are not silent, up to what is enough; -1
-    where none of it can be decoded."""
+    """How many frames of a stream's loudest channel are not silent, up to a sufficient number; -1
+    if none of it can be decoded."""
     with open_container(path) as container:
         pieces = pcm(container, _able(container)[index], SAMPLE_RATE, None)
         return count_loud((sound for _, sound in pieces), SILENCE, ENOUGH_FRAMES)
@@ -188,10 +189,11 @@ def count_loud(sounds: Iterable[NDArray[np.float32]], level: float, enough: int)
 
 
 def mono(pieces: Iterable[Piece], rate: int) -> Iterator[Mono]:
-    """Pieces of sound with all channels in one.
+    """Pieces of sound with all channels mixed into one.
 
     Args:
-        pieces: from the recording's beginning on, so that every reader decides alike.
+        pieces: pieces from the recording's beginning on, so that every reader decides in the same
+            way.
         rate: their samples per second.
     """
     mix = _Mix(rate)
@@ -212,7 +214,7 @@ def mono(pieces: Iterable[Piece], rate: int) -> Iterator[Mono]:
 
 
 class _Mix:
-    """How two channels become one."""
+    """Decides how two channels become one."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -224,7 +226,7 @@ class _Mix:
 
     @property
     def waits(self) -> bool:
-        """Whether something was heard that the decision hangs on."""
+        """Whether any sound that affects the decision was heard."""
         return self._loud > 0
 
     def listen(self, sound: NDArray[np.float32]) -> None:
@@ -243,7 +245,7 @@ class _Mix:
             self.decide()
 
     def decide(self) -> None:
-        """By what was heard so far, for all that follows."""
+        """Decide by what was heard so far, for everything that follows."""
         if not self.decided and self._average < LEAST_LEFT * self._powers.mean():
             first, second = self._powers
             self._channel = int(second > LOUDER * first)

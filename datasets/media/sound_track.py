@@ -21,15 +21,15 @@ COPIED = {
     "matroska": (*IN_MP4, "flac", "opus", "libopus", "vorbis", "libvorbis", "dca", "pcm_s16le"),
     "webm": ("opus", "libopus", "vorbis", "libvorbis"),
 }
-"""Codecs that containers hold as they are."""
+"""Codecs that containers can hold unchanged."""
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 OPUS_BITS = 96_000
 """Bits per second and channel."""
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_BITS = (96_000, 5.0)
-"""Bits per second and channel: at most that many, and at most so many per sample."""
+"""Most bits per second and channel, and most bits per sample."""
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-"""Channels that stay as they are; others are mixed to stereo."""
+"""Numbers of channels that are kept; others are mixed to stereo."""
 
 Packets = Generator[tuple[float, Any], None, None]
 """Seconds after time zero, and a packet."""
@@ -38,12 +38,12 @@ Packets = Generator[tuple[float, Any], None, None]
 class SoundTrack:
     """The sound of `path` from its own first video frame (or its beginning) on.
 
-    Copied where the container holds it, otherwise AAC (in WebM Opus) at the same rate (the next
-    one that there is) with the same channels.
+    Copied if the container can hold it, otherwise AAC (in WebM Opus) at the same rate (or the
+    nearest possible one) with the same channels.
 
     Args:
         path: the file with the sound.
-        output: the container that gets it.
+        output: the container to write to.
         kind: its name, one of `COPIED`.
 
     Raises:
@@ -69,7 +69,7 @@ class SoundTrack:
         self.waiting: tuple[float, Any] | None = None
 
     def write_until(self, time_s: float) -> None:
-        """Mux what is heard before `time_s`."""
+        """Mux the sound before `time_s`."""
         while True:
             if self.waiting is None:
                 self.waiting = next(self.packets, None)
@@ -79,7 +79,7 @@ class SoundTrack:
             self.waiting = None
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Close the source."""
         self.packets.close()
         self.opening.__exit__(None, None, None)
 
@@ -93,9 +93,9 @@ class SoundTrack:
             if packet.pts is None or not packet.size:
                 continue
             if offset is None:
-                # Packets before the stream's start only prepare the decoder.
+                # Packets before the stream's start only prime the decoder.
                 offset = max(packet.pts, self.source.start_time or 0)
-            # The packet before the first that is heard prepares the decoder for it.
+            # The packet before the first audible one primes the decoder.
             if packet.pts + 2 * (packet.duration or 0) <= offset:
                 continue
             packet.pts -= offset
@@ -113,7 +113,7 @@ class SoundTrack:
         rate = next((rate for rate in rates if rate >= own.sample_rate), rates[-1])
         stream: Any = self.output.add_stream("libopus" if opus else "aac", rate=rate)
         context = stream.codec_context
-        # By their number, since a wav file need not say which channels it has.
+        # By number, since a wav file need not say which channels it has.
         context.layout = LAYOUTS.get(own.layout.nb_channels, "stereo")
         bits = OPUS_BITS if opus else min(AAC_BITS[0], AAC_BITS[1] * rate)
         context.bit_rate = round(bits * context.layout.nb_channels)

@@ -14,7 +14,7 @@ from datasets.media.sound_track import gapless
 
 RATE = 48000
 FADE_S = 0.01
-"""Over which one sound ends and the other begins, so that the splice does not click."""
+"""Seconds over which one sound fades out and the other in, so that the splice does not click."""
 
 
 def splice_sound(target: Path, first: Path, second: Path | None, at_s: float, end_s: float) -> None:
@@ -48,7 +48,7 @@ def _samples(path: Path, begin: int, end: int) -> Iterator[NDArray[np.float32]]:
         zero = video_zero(path) if container.streams.video else None
         source = pcm(container, audio_stream(container), RATE, zero)
         for part in gapless(source, RATE):
-            # Not by the resampler, which makes mono quieter where it becomes stereo.
+            # Not by the resampler, which makes mono quieter when it becomes stereo.
             part = np.broadcast_to(part, (2, part.shape[1]))
             kept = part[:, max(0, begin - position) : max(0, end - position)]
             position += part.shape[1]
@@ -61,7 +61,7 @@ def _samples(path: Path, begin: int, end: int) -> Iterator[NDArray[np.float32]]:
 def _faded(
     parts: Iterator[NDArray[np.float32]], length: int, fade: int, into: bool
 ) -> Iterator[NDArray[np.float32]]:
-    """Sound of `length` samples that comes up at its beginning, or goes down at its end."""
+    """Sound of `length` samples, faded in at its beginning or out at its end."""
     position = 0
     for part in parts:
         at = np.arange(position, position + part.shape[1])
@@ -71,7 +71,7 @@ def _faded(
 
 
 def _write(out: soundfile.SoundFile, parts: Iterator[NDArray[np.float32]], length: int) -> None:
-    """Exactly `length` samples, with silence where there are too few."""
+    """Exactly `length` samples, filled up with silence if there are too few."""
     written = 0
     for part in parts:
         out.write(np.clip(part.T, -1, 1))

@@ -1,4 +1,4 @@
-"""Pictures out of a video, at a constant rate or as they are."""
+"""Reading the pictures of a video, at a constant rate or as they are."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -34,11 +34,11 @@ from datasets.media.picture import Converter, OneShape, Picture
 log = logging.getLogger(__name__)
 
 MISSING_S = 0.5
-"""A video that ends that much earlier than its container says was cut off."""
+"""Seconds; a video that ends this much earlier than its container says was cut off."""
 MISSING_SHARE = 0.02
 """The same as a share of the length: some headers only estimate it."""
 TINY_S = 1e-6
-"""Well below any frame's duration, well above what floats lose."""
+"""Seconds: well below any frame's duration, well above the rounding of floats."""
 
 Timed = tuple[float, Any]
 """Seconds after the first video frame, and a decoded frame."""
@@ -50,16 +50,17 @@ class Frame:
 
     index: int
     """At a constant rate `round(time_s * fps)`; otherwise the position among the frames
-    that were asked for, from 0."""
+    requested, from 0."""
     time_s: float
     """Seconds after the first video frame: k / fps at a constant rate, otherwise the
     source's own."""
     picture: Picture
-    """Converted to RGB as far as it is looked at. Frames that repeat share it."""
+    """Converted to RGB only as far as needed. Repeated frames share it."""
 
     @property
     def rgb(self) -> NDArray[np.uint8]:
-        """All of it, (h, w, 3). Frames that repeat share it: copy before writing into it."""
+        """The whole picture, (h, w, 3). Repeated frames share it: copy it before writing into
+        it."""
         return self.picture.rgb
 
 
@@ -78,10 +79,10 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Decode a video as a stream of pictures of one size; never more than two are held.
 
-    Where pixels are not square (DV, DVD) pictures are scaled, so that faces have their shape;
-    where they are interlaced they are made whole; where they are HDR they are shown as SDR.
+    If pixels are not square (DV, DVD), pictures are scaled, so that faces keep their shape;
+    interlaced pictures are made whole; HDR is shown as SDR.
 
-    What is not looked at is never converted to RGB.
+    Parts that are not used are never converted to RGB.
 
     Args:
         path: the file.
@@ -89,10 +90,10 @@ def read_frames(
             of the source is shown. None gives every frame of the source with its own time.
         start_s, end_s: part of the video, in seconds after its first frame; `end_s` itself
             is outside.
-        threads: of the decoder; 0 takes all cores. Where every core has a video of its own,
-            1 takes less memory and no longer.
-        on_cut_off: called at the end of a video that ends well before its container says, with
-            the seconds that were there and those that should be.
+        threads: threads of the decoder; 0 uses all cores. If every core has a video of its own,
+            1 needs less memory and is no slower.
+        on_cut_off: called at the end of a video that ends well before the end its container states,
+            with its actual and its stated seconds.
 
     Raises:
         SourceError: the file cannot be opened, or none of its frames decoded. A damaged
@@ -100,7 +101,7 @@ def read_frames(
     """
     with open_container(path) as container:
         stream = video_stream(container, threads)
-        # Before anything is decoded: decoders put their own, or none, in the same place.
+        # Before anything is decoded, since decoders overwrite these tags.
         tags = Tags.of(stream.codec_context)
         step = 1 / frame_rate(stream)
         source = _from(path, container, stream, start_s, threads)
@@ -126,7 +127,7 @@ def read_frames(
 
 
 def _end_of(stream: Any, frame: Any) -> float:
-    """Seconds from the container's own start to the end of a frame: where times jump, ours are
+    """Seconds from the container's own start to the end of a frame: if times jump, ours are
     closer together than what the container promises, and the last frame may be a long one."""
     if frame.time is None:
         return 0.0
@@ -146,7 +147,7 @@ def _from(
         yield from _since(zero, frames)
         return
     zero, has_times = _zero(path)
-    # Two frames early, since the nearest frame may lie before the start.
+    # Two frames early, since the nearest frame may be before the start.
     target = zero + start_s - 2 / rate
     if has_times:
         entered = None
@@ -161,7 +162,7 @@ def _from(
             if first and first[0] <= target and first[1].time is not None:
                 yield from _since(zero, chain([first], frames))
                 return
-    # Some containers cannot be entered in the middle, or only behind the target.
+    # Some containers cannot be entered in the middle, or only after the target.
     with open_container(path) as again:
         whole = deinterlaced(decode(again, video_stream(again, threads)))
         yield from _since(zero, with_times(whole, rate))
@@ -171,7 +172,7 @@ def _zero(path: Path) -> tuple[float, bool]:
     """Container time of the first video frame, and whether the container has times at all.
 
     Raises:
-        SourceError: UNREADABLE, there is none.
+        SourceError: UNREADABLE if there is no frame.
     """
     facts = path.stat()
     return _zero_of(path.absolute(), facts.st_size, facts.st_mtime_ns)
@@ -179,7 +180,7 @@ def _zero(path: Path) -> tuple[float, bool]:
 
 @lru_cache(maxsize=16)
 def _zero_of(path: Path, size: int, changed_ns: int) -> tuple[float, bool]:
-    """Remembered, since video that runs backwards is entered again and again."""
+    """Cached, since video that runs backwards is entered again and again."""
     with open_container(path) as container:
         time, frame = first_frame(container)
         return time, frame.time is not None
@@ -211,7 +212,7 @@ def _resample(source: Iterator[Timed], fps: float, step: float) -> Iterator[Time
 
 
 def _lasting(frame: Any, step: float) -> float:
-    """Seconds that a frame is shown; old containers claim nonsense, which `step` bounds."""
+    """Seconds for which a frame is shown; old containers claim nonsense, which `step` limits."""
     if frame.duration and frame.time_base:
         return min(float(frame.duration * frame.time_base), 2 * step)
     return step

@@ -1,4 +1,4 @@
-"""Encoding pictures, with another file's sound if wanted."""
+"""Encoding pictures, with another file's sound if requested."""
 
 import io
 import logging
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 CLOCK = 90000
 """Ticks per second of the video's timestamps."""
 FURTHEST_BACK = 1000
-"""Pictures that no encoder decodes ahead of the time at which they are shown."""
+"""Most pictures by which decoding runs ahead of showing, for any encoder."""
 X265 = "log-level=error:info=0:pools=none:frame-threads=1:wpp=0"
 """The same bytes on every run, and nothing printed."""
 
@@ -34,26 +34,26 @@ X265 = "log-level=error:info=0:pools=none:frame-threads=1:wpp=0"
 class VideoWriter:
     """Writes pictures to a file that exists only once it is complete, or to memory.
 
-    A context manager; leaving it by an exception removes what was written. The bytes are the same
+    A context manager; leaving it with an exception removes what was written. The bytes are the same
     on every run: one thread, no times, no names. The file's suffix decides: .mp4, .m4v, .mov and
     .mkv hold H.264, or HEVC for 10 bits; .webm holds VP9. Transparency makes it VP9 in .mkv and
     ProRes 4444 in .mov.
 
     Args:
-        target: the file to make, or a buffer that has an mp4 after `close`.
-        width, height: of the pictures, pixels.
-        fps: frame rate; with explicit times only the nominal one. Where it is no divisor of the
+        target: the file to write, or a buffer that holds an mp4 after `close`.
+        width, height: size of the pictures, pixels.
+        fps: frame rate; with explicit times only the nominal one. If it does not divide the
             usual clock (23.976, 59.94), times count in ticks of its own.
-        crf: quality as x264 counts it, lower is better.
-        audio: a file whose sound goes along, from its own first video frame (or start) on,
-            cut to the video's length. Copied where the container allows, otherwise encoded as AAC
-            (in WebM as Opus) at its own rate with its own channels.
+        crf: quality on x264's scale; lower is better.
+        audio: a file whose sound is added, from its own first video frame (or start) on,
+            cut to the video's length. It is copied if the container allows it, otherwise encoded as
+            AAC (in WebM as Opus) at its own rate with its own channels.
         preset: x264's and x265's speed.
         form: how pictures are stored, see `datasets.media.form`; by default 8 bits in BT.709.
 
     Raises:
         SourceError: `audio` has no sound.
-        UserError: the suffix is none that can be written.
+        UserError: no video can be written with this suffix.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class VideoWriter:
         self.end_s = 0.0
         self.count = 0
         self._last_pts = -1
-        # Its tables are made once; more threads would only wait for each other.
+        # Its tables are built once; more threads would only wait for each other.
         self._reformatter = VideoReformatter()
         self._temporary: Path | None = None
         self._kind = "mp4"
@@ -98,7 +98,7 @@ class VideoWriter:
             raise
 
     def _time_base(self) -> Fraction:
-        """The usual clock's, or one that is as fine and in which a frame lasts whole ticks."""
+        """The usual clock, or one as fine in which a frame lasts whole ticks."""
         if (CLOCK / self.rate).denominator == 1:
             return Fraction(1, CLOCK)
         return Fraction(1, self.rate.numerator * ceil(CLOCK / self.rate.numerator))
@@ -116,11 +116,11 @@ class VideoWriter:
         context.thread_count = 1
         context.options = self._options(encoder, crf, preset)
         if encoder == "libx265" and self._kind in ("mp4", "mov"):
-            # Players of Apple's know HEVC by this name only.
+            # Apple's players know HEVC only by this name.
             context.codec_tag = "hvc1"
         if encoder == "libvpx-vp9":
             stream.bit_rate = 0
-        # What players assume when they are not told, or what the source says.
+        # What players assume by default, or what the source says.
         colours = self.form.colours
         context.colorspace = colours.matrix
         context.color_primaries = colours.primaries
@@ -161,17 +161,17 @@ class VideoWriter:
 
         Args:
             picture: RGB, (height, width, 3), or a canvas of this writer's form.
-            time_s: when it is shown, for a rate that is not constant; times increase.
+            time_s: when it is shown, if the rate is not constant; times must increase.
 
         Raises:
             ValueError: the picture has another size or type than the video's, or is not
-                later than the one before.
+                later than the previous one.
         """
         frame = self._frame_of(picture)
         time = Fraction(self.count) / self.rate if time_s is None else Fraction(time_s)
         pts = round(time / self._base)
         if pts <= self._last_pts:
-            raise ValueError(f"a picture at {float(time)} s is not later than the one before")
+            raise ValueError(f"a picture at {float(time)} s is not later than the previous one")
         frame.pts, frame.time_base = pts, self._base
         self._mux(self._stream.encode(frame))
         self.count += 1
@@ -205,10 +205,10 @@ class VideoWriter:
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
-            # x264 knows no durations; without one the last picture would flash by.
+            # x264 does not know durations; without one the last picture would flash by.
             packet.duration = round(1 / (self.rate * packet.time_base))
             if not packet.pts - FURTHEST_BACK * packet.duration <= packet.dts <= packet.pts:
-                # Of videos of one or two pictures x265 leaves this time unset.
+                # For videos of one or two pictures x265 leaves this time unset.
                 packet.dts = packet.pts
             self._container.mux(packet)
 

@@ -40,7 +40,7 @@ from tests.support.finished_groups import clip_row, finish_group
         ({"source": "tape"}, "no source 'tape': choose one of sample, folder"),
         ({"source": "folder"}, "needs --input"),
         ({"source": "sample", "input": "x"}, "--input x is given, but"),
-        ({"downloads": 0}, "connections of downloads is 0"),
+        ({"downloads": 0}, "connections of downloads must be above 0"),
         ({"resolution": 100}, "multiple of 8"),
         ({"face_choice": "both"}, "no face choice 'both': choose in-sync or largest"),
         ({"gpu_share": 2.0}, "the GPU share must be above 0 and at most 1, got 2"),

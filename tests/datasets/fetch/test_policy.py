@@ -142,5 +142,5 @@ def test_connections_share_the_rate() -> None:
 
 @pytest.mark.parametrize("bad", [{"attempts": 0}, {"connections": 0}, {"deadline_s": -1}])
 def test_settings_that_fetch_nothing_are_refused(bad: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="more than 0"):
+    with pytest.raises(UserError, match="above 0"):
         DownloadSettings(**bad)  # type: ignore[arg-type]

@@ -380,7 +380,7 @@ def test_hdr_is_written_as_sdr_where_that_is_asked_for(tmp_path: Path) -> None:
     )
     output = tmp_path / "b.mp4"
     form = rewrite(source, output, tone_map=True)
-    assert form.notes == ("the video is HDR and was written as SDR, as asked for",)
+    assert form.notes == ("the video is HDR and was written as SDR, as requested",)
     (frame,) = frames_of(output)
     assert frame.format.name == "yuv420p"
     assert (frame.colorspace, frame.color_trc, frame.color_primaries) == (1, 1, 1)

@@ -209,9 +209,9 @@ def test_places_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "link.mp4").symlink_to(given)
     for path, sentence in (
         (folder, "is a folder"),
-        (file / "a.mp4", r"file is no folder"),
-        (file / "deeper" / "a.mp4", r"file is no folder"),
-        (tmp_path / f"{'n' * 250}.mp4", "has 254 bytes, of which 241 are possible"),
+        (file / "a.mp4", r"file is not a folder"),
+        (file / "deeper" / "a.mp4", r"file is not a folder"),
+        (tmp_path / f"{'n' * 250}.mp4", "has 254 bytes, but only 241 fit"),
         (tmp_path / f"{'ü' * 125}.mp4", "has 254 bytes"),
         (tmp_path / f"{'n' * 300}.mp4", "too long|bytes"),
         (given, "is one of the inputs"),
@@ -244,7 +244,7 @@ def test_what_is_not_kept_is_said() -> None:
         form_for(Kind(pq, 10), 64, 48, "webm")
     assert form_for(Kind(pq, 10), 64, 48, "webm", tone_map=True).colours == SDR
     (note,) = form_for(Kind(SDR, 10), 64, 48, "webm").notes
-    assert note.startswith("the video's 10 bits per sample became 8")
+    assert note.startswith("the video's 10 bits per sample were reduced to 8")
     (note,) = form_for(Kind(interlaced=True), 64, 48).notes
     assert note.startswith("the video is interlaced")
     (note,) = form_for(Kind(pq, 10, alpha=True), 64, 48, "matroska").notes

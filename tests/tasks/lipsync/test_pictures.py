@@ -144,7 +144,7 @@ def test_tone_mapping_is_told_and_done(tmp_path: Path, monkeypatch: pytest.Monke
         tmp_path / "a.mkv", frames("yuv420p10le"), matrix=9, transfer=18, primaries=9
     )
     result = spoken(source, tmp_path / "b.mp4", monkeypatch, tone_map=True)
-    assert result.notes == ("the video is HDR and was written as SDR, as asked for",)
+    assert result.notes == ("the video is HDR and was written as SDR, as requested",)
     (first, *_) = decoded(tmp_path / "b.mp4")
     assert (first.format.name, first.color_trc) == ("yuv420p", 1)
     expected = next(read_frames(source)).rgb.astype(int)
@@ -209,7 +209,7 @@ def test_interlaced_videos_are_made_whole_and_told(
         options={"crf": "4", "x264-params": "bff=1"},
     )
     result = spoken(source, tmp_path / "b.mp4", monkeypatch)
-    assert result.notes == ("the video is interlaced: its fields were made whole pictures",)
+    assert result.notes == ("the video is interlaced and was deinterlaced",)
     assert result.frames == COUNT
     assert not any(frame.interlaced_frame for frame in decoded(tmp_path / "b.mp4"))
 
