@@ -1,7 +1,7 @@
-"""What is behind the speakers of the sample clips: out-of-focus rooms and views.
+"""Backgrounds of the sample clips: out-of-focus rooms and views.
 
-Each function paints a float32 (height, width, 3) RGB picture, 0..255. Nothing in them has
-anything like a face.
+Each function paints a float32 (height, width, 3) RGB picture, 0..255. Nothing in them looks
+like a face.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def books(h: int, w: int, rng: np.random.Generator, top: Colour, bottom: Colour)
 
 
 def window(h: int, w: int, rng: np.random.Generator, top: Colour, bottom: Colour) -> np.ndarray:
-    """A bright window beside a wall."""
+    """A bright window next to a wall."""
     picture = _canvas(h, w, top, bottom) + 8 * _clouds(h, w, rng, 4)
     left = float(rng.uniform(0.02, 0.12))
     for column in range(2):
@@ -87,7 +87,7 @@ def curtain(h: int, w: int, rng: np.random.Generator, top: Colour, bottom: Colou
 
 
 def lights(h: int, w: int, rng: np.random.Generator, top: Colour, bottom: Colour) -> np.ndarray:
-    """City lights far out of focus."""
+    """City lights, far out of focus."""
     picture = _canvas(h, w, top, bottom)
     for _ in range(60):
         radius = max(int(rng.uniform(0.015, 0.05) * h), 1)
@@ -164,7 +164,7 @@ CUTAWAYS: tuple[tuple[Painter, Colour, Colour], ...] = (
     (planks, (206, 176, 140), (180, 150, 116)),
     (outdoors, (226, 170, 130), (60, 74, 66)),
 )
-"""What is shown while nobody is in the picture."""
+"""Backgrounds shown while nobody is in the picture."""
 
 
 def paint(scene: tuple[Painter, Colour, Colour], width: int, height: int, seed: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Opening a portrait's mouth and closing its eyes, by warping.
 
 Every column of pixels through the lower face is cut by a few curves (nose, upper lip, lower
-lip, chin, collar). For a mouth shape each curve gets a new height, and what lies between two
-curves is stretched. Between the lips are the portrait's own upper teeth, a tongue and the
-dark. Eyelids work the same way. Coordinates are pixels of `Portrait.rgba`.
+lip, chin, collar). For a mouth shape each curve gets a new height, and the pixels between two
+curves are stretched. Between the lips are the portrait's own upper teeth, a tongue and
+darkness. Eyelids work the same way. Coordinates are pixels of `Portrait.rgba`.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class _Lips:
     """Source curves over the columns of the patch, for a given horizontal stretch."""
 
     side: np.ndarray
-    """-1 at one mouth corner, 1 at the other, beyond outside."""
+    """-1 at one mouth corner, 1 at the other, larger in magnitude outside."""
     curves: list[np.ndarray]
     """Outer top, inner top, inner bottom, outer bottom: source rows."""
 
@@ -195,7 +195,7 @@ class _Eyes:
         )  # fmt: skip
 
     def draw(self, blink: float, rgba: np.ndarray) -> None:
-        """Writes the eyes into `rgba`; does nothing while they stay open."""
+        """Writes the eyes into `rgba`; does nothing while they are open."""
         x0, y0, x1, y1 = self._box
         if blink < 0.02:
             if self._closed:

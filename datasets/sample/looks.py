@@ -10,7 +10,7 @@ from datasets.sample.voice import Voice
 
 @dataclass(frozen=True)
 class Look:
-    """What makes a speaker look like somebody else. Colours are CIE Lab offsets, factors
+    """What makes a speaker look different. Colours are CIE Lab offsets, factors
     are 1 where nothing changes; sizes and shifts
     are of the portrait's 512 pixels."""
 
@@ -207,6 +207,6 @@ BYSTANDER = Look(
     nose=1.1,
     hair_up=2,
 )
-"""The second face of clips with two: nobody's look, so it carries no speaker into a split."""
+"""The second face in clips with two: no speaker's look, so it brings no speaker into a split."""
 DRIVING_VOICE = Voice(158, 1.0, 0.11, 1.02)
-"""Heard in no sample clip."""
+"""A voice that is in no sample clip."""

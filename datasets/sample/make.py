@@ -1,10 +1,10 @@
-"""Makes the sample: videos of people who speak, with the truth about each beside it.
+"""Makes the sample: videos of people who speak, each with a file of the truth about it.
 
     python -m datasets.sample OUT --clips 48
 
 writes OUT/speaker_XX/clip_YYY.mp4 and clip_YYY.json. Twelve speakers, made from one public
-domain portrait, speak generated syllables; their mouths follow the very signal that the
-sound is made from. 48 clips take about a minute on 2 cores. Clips that are there already
+domain portrait, speak generated syllables; their mouths follow the same signal that the
+sound is made from. 48 clips take about a minute on 2 cores. Clips that already exist
 are kept, so an interrupted run goes on where it stopped.
 """
 
@@ -31,7 +31,8 @@ from datasets.sample.voice import Speech, Voice, room_noise, speak
 from datasets.store.atomic import write_atomic
 
 RECIPE = 1
-"""Raised when the same plan would look or sound different: older clips are made anew."""
+"""Raised by one whenever the same plan would look or sound different, so older clips are made
+again."""
 TRUTH_FPS = 25
 
 
@@ -45,15 +46,15 @@ def make_sample(
 ) -> list[Path]:
     """Writes `clips` videos below `out` and returns their paths in order of their number.
 
-    The truth beside each video: speaker, fps, offset_frames (of 1/25 s, positive when the
+    The truth about each video: speaker, fps, offset_frames (of 1/25 s, positive if the
     audio is late), cuts_s, faceless_s, faces, audio (speech, silent, noise or none) and
     syllables [[onset_s, duration_s, openness]] as seen on the lips. Times are video times.
 
     Args:
         out: folder, made if needed.
-        clips: how many; clip k is the same whatever this number is.
-        seed: of everything drawn.
-        workers: processes; all cores if None, none but this one if 1.
+        clips: number of clips; clip k is the same whatever this number is.
+        seed: seed of all random numbers.
+        workers: number of processes; all cores if None, only this process if 1.
         seconds: shortest and longest clip.
         progress: called with (clips finished, clips) after each.
     """
@@ -95,7 +96,7 @@ def make_driving_speech(path: Path, seconds: float = 16.0, seed: int = 999) -> P
 
 
 def truth(plan: ClipPlan, spoken: Speech) -> dict[str, object]:
-    """What is known of a clip, as written beside it."""
+    """The truth about a clip, as written next to it."""
     return {
         "speaker": f"speaker_{plan.speaker:02d}",
         "fps": float(plan.fps),
@@ -126,7 +127,7 @@ def _signature(plan: ClipPlan) -> list[int]:
 
 
 def _is_finished(plan: ClipPlan, path: Path) -> bool:
-    """Whether this very clip is there; its truth is written last."""
+    """Whether exactly this clip exists; its truth is written last."""
     try:
         known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -158,11 +159,11 @@ def _sound(plan: ClipPlan, spoken: Speech) -> np.ndarray | None:
 
 
 def _in_processes(jobs: list[tuple[ClipPlan, Path]], workers: int) -> Generator[Path, None, None]:
-    """Makes clips in fresh processes; on any error or Ctrl-C they are gone before it leaves.
-    Jobs of one speaker follow each other, since a process keeps the portraits it made."""
+    """Makes clips in fresh processes, which have ended when it returns, even after an error or
+    Ctrl-C. Jobs of one speaker follow each other, since a process keeps the portraits it made."""
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
-    # A blocked signal stays blocked in children: Ctrl-C is this process's business alone.
+    # A blocked signal stays blocked in children, so that only this process handles Ctrl-C.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         try:
@@ -181,7 +182,7 @@ def _in_processes(jobs: list[tuple[ClipPlan, Path]], workers: int) -> Generator[
 
 
 def _end_with_parent() -> None:
-    """In a worker: when the parent is gone, however it went, there is no more to do."""
+    """End this worker when its parent has ended, for whatever reason."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

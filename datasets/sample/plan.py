@@ -1,4 +1,4 @@
-"""What happens in each sample clip, decided from (seed, clip index) alone.
+"""What happens in each sample clip, decided only by (seed, clip index).
 
 Of 16 clips in a row 12 are one person speaking, half of these with the audio track shifted
 by a known number of frames; one has cuts, one shows nobody for a while, one has a second,
@@ -18,7 +18,7 @@ SIZES = ((640, 360), (480, 480), (512, 288), (640, 360), (720, 576), (512, 384))
 RATES = (Fraction(25), Fraction(30000, 1001), Fraction(25), Fraction(30))
 AUDIO_RATES = (48000, 44100, 16000, 32000)
 SPECIAL = {3: "cuts", 5: "audio", 8: "two_faces", 14: "faceless"}
-"""Kind of the clip at this place among 16; all others are "plain"."""
+"""Kind of the clip at this position among 16; all others are "plain"."""
 MAX_SHIFT = 9
 """Audio tracks are shifted by up to this many frames of 1/25 s, either way."""
 SHORTEST_SHOT_S = 2.4
@@ -68,7 +68,7 @@ class ClipPlan:
 
     @property
     def cuts_s(self) -> list[float]:
-        """Times of the first frame of each shot but the first."""
+        """Time of the first frame of each shot but the first."""
         return [round(float(shot.first / self.fps), 6) for shot in self.shots[1:]]
 
     @property

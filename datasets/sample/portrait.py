@@ -65,7 +65,8 @@ _NECK = _points(186, 145, 186, 178, 200, 187, 222, 190, 252, 186, 256, 160)
 
 @lru_cache(maxsize=1)
 def _cut_out() -> tuple[np.ndarray, np.ndarray]:
-    """The astronaut, uint8 (512, 512, 3) RGB, and who is in front of the wall, 0..1."""
+    """The astronaut, uint8 (512, 512, 3) RGB, and the mask of the person in front of the wall,
+    0..1."""
     from skimage.data import astronaut
 
     image = astronaut()
@@ -125,7 +126,7 @@ def _recolour(look: Look) -> np.ndarray:
 
 
 def _beard(mouth: np.ndarray) -> np.ndarray:
-    """Where hair grows on jaw, chin and upper lip, 0..1, as short strands."""
+    """Short strands of hair on jaw, chin and upper lip, 0..1."""
     band = _soft(np.concatenate([JAW[3:18], [[258, 140], [240, 131], [207, 130], [190, 139]]]), 3)
     bare = _soft(_points(190, 128, 204, 128, 203, 141, 208, 152, 195, 150), 4)
     bare += _soft(_points(258, 129, 243, 129, 244, 141, 239, 152, 254, 152), 4)

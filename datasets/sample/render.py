@@ -19,7 +19,7 @@ def write_clip(path: Path, plan: ClipPlan, spoken: Speech, sound: np.ndarray | N
     """Renders and encodes the clip; `path` exists only once it is complete.
 
     Args:
-        path: mp4 to make.
+        path: mp4 to write.
         plan: what is in it.
         spoken: what the speaker's mouth does.
         sound: float32 (n,) at the plan's rate; no audio track if None.
@@ -37,7 +37,7 @@ def write_clip(path: Path, plan: ClipPlan, spoken: Speech, sound: np.ndarray | N
 
 
 def render(plan: ClipPlan, spoken: Speech) -> Iterator[np.ndarray]:
-    """The clip's frames, uint8 (height, width, 3). The mouth is that of the middle of the
+    """The clip's frames, uint8 (height, width, 3). The mouth is drawn for the middle of the
     time for which a frame is shown, so that sound and picture agree on average."""
     cv2.setNumThreads(1)
     for shot in plan.shots:

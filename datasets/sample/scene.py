@@ -1,4 +1,4 @@
-"""Puts moving people before a backdrop, frame by frame."""
+"""Puts moving people in front of a backdrop, frame by frame."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from datasets.sample.plan import Shot
 from datasets.sample.portrait import FACE_WIDTH, ZOOM, Portrait, colour_matrix, portrait
 
 _CELL = 4
-"""Motion is computed once per so many pixels and interpolated: it is smooth."""
+"""Motion is computed once per this many pixels and interpolated, since it is smooth."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Person:
     """A portrait at a place in the picture, whose head moves on its neck.
 
     Args:
-        look: who.
-        width, height: of the picture.
+        look: the person's look.
+        width, height: size of the picture.
         face_px: width of the face in the picture.
         x, y: centre of the face as shares of the picture.
         rng: draws the motion and the blinks.
@@ -80,7 +80,7 @@ class Person:
         self._blinks = np.cumsum(rng.uniform(1.6, 4.5, 12))
 
     def render(self, time_s: float, opening: float, spread: float) -> np.ndarray:
-        """uint8 (height, width, 4) of this moment, colours multiplied by alpha."""
+        """uint8 (height, width, 4) at this moment, colours multiplied by alpha."""
         blink = float(np.clip(1.4 - np.abs(self._blinks - time_s).min() / 0.1, 0, 1))
         self._face.patch(opening, spread, blink, self._rgba)
         turn, grow, right, down, yaw, pitch, sway, rise = (
@@ -140,7 +140,7 @@ class Camera:
         self._rng = rng
 
     def expose(self, people: list[np.ndarray], time_s: float) -> np.ndarray:
-        """uint8 (h, w, 3) RGB: `people` (h, w, 4), the first is farthest back."""
+        """uint8 (h, w, 3) RGB with `people` (h, w, 4), of whom the first is farthest back."""
         picture = self._backdrop
         for person in people:
             *colours, alpha = cv2.split(person)

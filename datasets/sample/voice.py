@@ -2,7 +2,7 @@
 
 One list of syllables drives both sides. `Speech.opening(t)` is how far the mouth is open
 at any time; `Speech.audio(...)` sings each syllable with formants whose loudness and first
-resonance follow exactly that opening, so lips can be learned from sound and sound measured
+resonance follow exactly that opening, so lips can be learned from sound, and sound measured
 against lips. The voice is synthesised by pulses that excite damped sines, one per formant
 (the FOF method of Rodet, 1984), so it needs nothing but numpy.
 """
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 ATTACK_S = 0.068
-"""Length of the raised-cosine opening; from 10 to 90 % it takes 40 ms."""
+"""Seconds of the raised-cosine opening; it takes 40 ms from 10 to 90 %."""
 RELEASE_S = 0.085
-"""Length of the closing."""
+"""Seconds of the closing."""
 SYLLABLE_PAUSE_S = 0.3
-"""Pauses between phrases are at least this long."""
+"""Shortest pause between phrases, seconds."""
 _FORMANT_GAINS = np.array([1.0, 0.55, 0.3, 0.16, 0.08])
 _FORMANT_WIDTHS_HZ = np.array([75.0, 95.0, 130.0, 190.0, 260.0])
 _CLOSED_F1_HZ = 230.0
 _LOUDNESS_POWER = 1.35
-"""Amplitude is opening to this power: a half open mouth is 8 dB below an open one."""
+"""Amplitude is the opening to this power: a half-open mouth is 8 dB below an open one."""
 
 
 @dataclass(frozen=True)

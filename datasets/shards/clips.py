@@ -34,7 +34,7 @@ class Clip:
     path: str
     """The source video, relative to the input folder."""
     resolution: int
-    """Side of the stored frames, pixels."""
+    """Side of the stored frames in pixels."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class ClipStore:
     Args:
         dataset_dir: folder with `index.json`.
         split: `train`, `test`, or None for both.
-        resolution: side to which frames (and landmarks) are scaled; None keeps the stored.
-        memory_bytes: of decoded frames that stay in memory, at least one clip.
+        resolution: side to which frames (and landmarks) are scaled; None keeps the stored size.
+        memory_bytes: bytes of decoded frames kept in memory, at least one clip.
 
     Raises:
-        UserError: no dataset, a missing shard, or no clip in that split.
+        UserError: there is no dataset, a shard is missing, or the split has no clips.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ClipStore:
         if not self.clips:
             which = f"the {split} split of " if split else ""
             raise UserError(
-                f"there is no clip in {which}{self.dataset_dir}: look into its ledger for the "
+                f"there is no clip in {which}{self.dataset_dir}: see its ledger for the "
                 "reasons of refusals, or add videos"
             )
         self.resolution: int = resolution or self.clips[0].resolution
@@ -85,7 +85,7 @@ class ClipStore:
         self._kept: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
 
     def _scan(self, shard: Path, split: str) -> None:
-        """Note where each member of a shard begins, and what its clips are."""
+        """Record where each member of a shard begins, and its clips."""
         try:
             with tarfile.open(shard, "r:") as tar:
                 for member in tar:
@@ -105,7 +105,7 @@ class ClipStore:
                         )
         except KeyError as error:
             raise UserError(
-                f"the shard {shard} cannot be read (its clip {key} does not say its "
+                f"the shard {shard} cannot be read (its clip {key} does not have a "
                 f"{error.args[0]}): refresh the dataset again"
             ) from error
         except (OSError, tarfile.TarError, ValueError) as error:
@@ -149,7 +149,7 @@ class ClipStore:
             ) from error
         if count != expected:
             raise UserError(
-                f"clip {clip_id} of {self.dataset_dir} has {count} frames where its record says "
+                f"clip {clip_id} of {self.dataset_dir} has {count} frames, but its record says "
                 f"{expected}: refresh the dataset again"
             )
         return frames

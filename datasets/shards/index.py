@@ -1,8 +1,8 @@
-"""WebDataset shards: plain tar files whose bytes depend on their samples alone.
+"""WebDataset shards: plain tar files whose bytes depend only on their samples.
 
 A shard holds samples one after another, each as members `key.ext`, sorted, with no times
 and no owners; its name ends in its content's digest. So a new version never writes over a
-shard of the old one, and who reads the old one is not disturbed until `index.json` is
+shard of the old one, and readers of the old one are not disturbed until `index.json` is
 replaced. The index names the shards with counts, sizes and sha256, and its digest names the
 version of the dataset. Plain `webdataset` reads the shards.
 """
@@ -38,9 +38,9 @@ class DatasetIndex(TypedDict):
     """Side of the aligned faces, pixels."""
     fps: float
     sample_rate: NotRequired[int]
-    """Of the sound, Hz; older datasets do not say it."""
+    """Sample rate of the sound, Hz; missing in older datasets."""
     crop: NotRequired[str]
-    """Name of the alignment; datasets with the larger crop of before have none."""
+    """Name of the alignment; missing in datasets with the former, larger crop."""
     mask: NotRequired[str]
     """Name of the shape that the alignment is for."""
 
@@ -74,7 +74,7 @@ def make_index(shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> DatasetI
 
     Args:
         shards: all shards of this version.
-        meta: what else belongs in the index, such as `resolution`.
+        meta: further entries of the index, such as `resolution`.
     """
     entries = [asdict(shard) for shard in sorted(shards, key=lambda shard: shard.name)]
     splits = sorted({shard.split for shard in shards})
@@ -86,12 +86,12 @@ def make_index(shards: Sequence[ShardInfo], meta: Mapping[str, Any]) -> DatasetI
 
 
 def publish_index(store: Store, index: DatasetIndex, keep: Sequence[str] = ()) -> None:
-    """Make an index the one of the dataset in a store, then remove shards that it replaces.
+    """Publish an index as that of the dataset in a store, then remove shards that it replaces.
 
     Args:
-        store: of the dataset.
-        index: of the new version.
-        keep: names of shards that stay for those who read the version before.
+        store: the dataset's store.
+        index: the new version's index.
+        keep: names of shards that stay for readers of the previous version.
     """
     store.write(INDEX, json.dumps(index, indent=1, sort_keys=True) + "\n")
     remove_replaced(store, index, keep)
@@ -110,7 +110,7 @@ def read_index(dataset: Path | str) -> DatasetIndex:
     """The index of a dataset in a folder or in object storage.
 
     Raises:
-        UserError: there is none, or it is not one of ours.
+        UserError: there is no index, or it is not one of ours.
     """
     store = open_store(dataset)
     try:
@@ -124,37 +124,37 @@ def read_index(dataset: Path | str) -> DatasetIndex:
         raise UserError(f"{dataset}/{INDEX} cannot be read: {error}") from error
     if not isinstance(index, dict) or index.get("version") != VERSION or "digest" not in index:
         raise UserError(
-            f"{dataset}/{INDEX} is no dataset index of version {VERSION}: refresh the dataset"
+            f"{dataset}/{INDEX} is not a dataset index of version {VERSION}: refresh the dataset"
         )
     return cast(DatasetIndex, index)
 
 
 def check_crop(dataset: Path | str, index: DatasetIndex, wanted: str) -> None:
-    """Whether the faces of a dataset are aligned as somebody needs them.
+    """Check that the faces of a dataset have the required alignment.
 
     Args:
-        dataset: where it is.
+        dataset: its folder or address.
         index: its index.
-        wanted: name of the alignment, such as `datasets.faces.alignment.CROP`.
+        wanted: name of the required alignment, such as `datasets.faces.alignment.CROP`.
 
     Raises:
-        UserError: they are not.
+        UserError: the alignment is another one.
     """
     found = index.get("crop")
     if found is None:
         raise UserError(
-            f"the dataset {dataset} was made with the larger crop of before, from which the chin "
-            "hangs out of the mask: refresh it with this release, which ingests its files anew"
+            f"the dataset {dataset} was made with the former, larger crop, in which the chin "
+            "hangs out of the mask: refresh it with this release, which ingests its files again"
         )
     if found != wanted:
         raise UserError(
-            f"the faces of the dataset {dataset} are aligned as {found!r}, the model is for "
+            f"the faces of the dataset {dataset} are aligned as {found!r}, but the model is for "
             f"{wanted!r}: refresh it with this release, or use the release that made it"
         )
 
 
 def verify(dataset: Path | str) -> list[str]:
-    """Names of shards that are missing or differ from the index, empty when all is well."""
+    """Names of shards that are missing or differ from the index; empty if all are intact."""
     store = open_store(dataset)
     bad = []
     for entry in read_index(dataset)["shards"]:

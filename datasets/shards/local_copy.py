@@ -1,7 +1,7 @@
 """A dataset in object storage, as a local folder.
 
-Training reads clips in any order, again and again, so shards are fetched once. The copy of
-each version lies in a folder of its own, and gets its index last: a folder with an index is
+Training reads clips repeatedly in any order, so shards are fetched once. The copy of
+each version is in a folder of its own and gets its index last: a folder with an index is
 complete. What an interrupted run has finished is not fetched again, and neither is a shard
 that the copy of another version holds.
 """
@@ -33,18 +33,18 @@ SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
 def local_dataset(
     url: str | Path, cache: Path, progress: Progress | None = None, store: Store | None = None
 ) -> Path:
-    """The folder of a dataset: itself if it is local, otherwise its copy, made if need be.
+    """The folder of a dataset: itself if it is local, otherwise its copy, made if needed.
 
     Args:
         url: a folder, or an `s3://` or `gs://` URL of one.
-        cache: where copies lie, in folders named by the dataset's digest; they are kept.
-        progress: told how many bytes are here; called from any thread, one call at a time.
+        cache: folder for copies, in folders named by the dataset's digest; they are kept.
+        progress: called with the bytes present, from any thread, one call at a time.
         store: what to read through, instead of what `url` gives.
 
     Raises:
         UserError: there is no dataset, it is not one of ours, or a shard is missing or differs
             from the index.
-        OSError: the service failed every time, or the disk is full.
+        OSError: the service failed in every attempt, or the disk is full.
     """
     store = store or open_store(url)
     if isinstance(store, LocalStore):
@@ -52,7 +52,7 @@ def local_dataset(
     text, index = _index(store)
     folder = cache / index["digest"]
     folder.mkdir(parents=True, exist_ok=True)
-    # Others wait, and then find it filled.
+    # Other processes wait, and then find it complete.
     with file_lock(folder / ".lock"):
         if not (folder / INDEX).is_file():
             _Copy(store, folder, index["shards"], progress).run()
@@ -62,7 +62,7 @@ def local_dataset(
 
 
 def _index(store: Store) -> tuple[bytes, DatasetIndex]:
-    """The index as it is and as a value, with names that are safe to use as file names."""
+    """The index as bytes and parsed, after checking that its names are safe as file names."""
     try:
         text = store.read(INDEX)
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def _index(store: Store) -> tuple[bytes, DatasetIndex]:
 
 
 class _Copy:
-    """The fetching of one version's shards."""
+    """Fetches one version's shards."""
 
     def __init__(
         self, store: Store, folder: Path, shards: list[ShardEntry], progress: Progress | None
@@ -112,7 +112,7 @@ class _Copy:
                 for future in as_completed(futures):
                     future.result()
             except BaseException:
-                # Of an interrupted copy, only finished shards are worth waiting for.
+                # After an interruption, only finished shards are worth waiting for.
                 self.stopped.set()
                 pool.shutdown(cancel_futures=True)
                 raise

@@ -1,7 +1,7 @@
-"""One row per clip: what the ledger holds.
+"""The rows of the ledger, one per clip.
 
 The columns are an interface: notebooks and dashboards of users read them. Scores are
-stored as measured; `verdict` and `reason` are what the thresholds of the day made of them.
+stored as measured; `verdict` and `reason` are the result of the current thresholds.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -15,12 +15,12 @@ class Verdict(StrEnum):
     ACCEPTED = "accepted"
     """The clip is in a shard."""
     REJECTED = "rejected"
-    """It is not, and `reason` says why."""
+    """The clip is not in a shard, and `reason` says why."""
 
 
 class LedgerRow(TypedDict, total=False):
-    """A `ClipRow` as a mapping, as the journal and the ledger hold it: all columns, or those
-    that were asked for. Ledgers of earlier releases lack the later ones."""
+    """A `ClipRow` as a mapping, as stored in the journal and the ledger: all columns, or those
+    that were requested. Ledgers of earlier releases do not have the newer columns."""
 
     path: str
     clip_id: str
@@ -53,13 +53,13 @@ class ClipRow:
     path: str
     """Source file, relative to the input folder, with forward slashes."""
     clip_id: str = ""
-    """Unique key of the clip; empty when the file gave no clip at all."""
+    """Unique key of the clip; empty if the file gave no clip at all."""
     shot: int = -1
-    """Index of the shot in the file, from 0; -1 when not known."""
+    """Index of the shot in the file, from 0; -1 if not known."""
     track: int = -1
-    """Index of the face track in the file, from 0; -1 when there is none."""
+    """Index of the face track in the file, from 0; -1 if there is none."""
     speaker: str = ""
-    """Who speaks; train and test never share one."""
+    """The speaker; train and test never share one."""
     start_s: float = 0.0
     """Start of the clip, seconds after the first video frame."""
     end_s: float = 0.0
@@ -77,13 +77,13 @@ class ClipRow:
     verdict: str = Verdict.REJECTED.value
     """`accepted` or `rejected`."""
     reason: str = Reason.NONE.value
-    """A `Reason`; empty when accepted."""
+    """A `Reason`; empty if accepted."""
     stage: str = ""
     """The step that decided: probe, decode, faces, audio, sync, verdict, executor."""
     detail: str = ""
-    """What exactly was seen, in one line."""
+    """What exactly was found, in one line."""
     coverage: float = float("nan")
-    """Share of the clip's frames on which the face was detected."""
+    """Share of the clip's frames in which the face was detected."""
     sharpness: float = float("nan")
     """Variance of the Laplacian of the aligned face in grey levels, median over frames."""
     yaw_deg: float = float("nan")

@@ -1,4 +1,4 @@
-"""Which speakers are for training and which for testing."""
+"""Dividing speakers into those for training and those for testing."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ Split = Literal["train", "test"]
 
 
 def speaker_hash(speaker: str, seed: str = "") -> float:
-    """A number in [0, 1) that depends on the name (and the seed) alone."""
+    """A number in [0, 1) that depends only on the name (and the seed)."""
     digest = hashlib.sha256(f"{seed}:{speaker}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -22,14 +22,14 @@ def assign_splits(
     """A split for every speaker.
 
     A speaker whose hash is below `test_fraction` is for testing, so adding speakers moves
-    nobody else. Where that leaves a split empty, the free speaker of the lowest (or highest)
+    nobody else. If that leaves a split empty, the free speaker with the lowest (or highest)
     hash fills it; a single speaker is for training.
 
     Args:
         speakers: their names.
         test_fraction: expected share of them that is for testing.
         seed: gives other hashes.
-        fixed: speakers that have a split already, wanted now or not: they keep it.
+        fixed: speakers that already have a split, requested now or not: they keep it.
 
     Raises:
         ValueError: `test_fraction` is outside [0, 1).

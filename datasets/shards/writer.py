@@ -1,4 +1,4 @@
-"""Shards written sample by sample: every byte once, and the same bytes every time."""
+"""Writing shards sample by sample: every byte once, and the same bytes every time."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from datasets.store.protocol import Store
 
 BLOCK = tarfile.BLOCKSIZE
 OUR_NAME = re.compile(r".+-\d{6}(-\d{2})?-[0-9a-f]{8}\.tar")
-"""Finished shards; other files in their folder are not ours to remove."""
+"""Names of finished shards; other files in their folder are not ours to remove."""
 MAX_BYTES = 256 << 20
 
 
@@ -32,7 +32,7 @@ class ShardInfo:
 
 
 class ShardEntry(TypedDict):
-    """A `ShardInfo` as an index holds it."""
+    """A `ShardInfo` as stored in an index."""
 
     name: str
     split: str
@@ -42,7 +42,7 @@ class ShardEntry(TypedDict):
 
 
 class ShardRecord(TypedDict):
-    """A `Shard` as a journal holds it."""
+    """A `Shard` as stored in a journal."""
 
     info: ShardEntry
     keys: list[str]
@@ -50,16 +50,16 @@ class ShardRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Shard:
-    """A finished shard and what is in it."""
+    """A finished shard and its content."""
 
     info: ShardInfo
     keys: tuple[str, ...]
-    """Of its samples, in their order."""
+    """Keys of its samples, in their order."""
 
 
 @dataclass
 class _Tar:
-    """A shard that is being written."""
+    """A shard being written."""
 
     path: Path
     file: BinaryIO
@@ -78,14 +78,14 @@ class _Tar:
 
 
 Mark = Mapping[str, tuple[int, int, Any, int]]
-"""For each split: how many shards there were; size, digest and samples of the last one."""
+"""For each split the number of shards, and size, digest and samples of the last one."""
 
 
 class ShardWriter:
     """Shards of one group of sources, written sample by sample; every byte is written once.
 
     Args:
-        scratch: where unfinished shards lie; best on the disk where they will stay.
+        scratch: folder for unfinished shards; best on the disk where they will stay.
         group: the group's number, part of the shards' names.
         max_bytes: a shard is closed before the sample that would make it larger.
     """
@@ -104,10 +104,10 @@ class ShardWriter:
             members: extension -> content.
 
         Raises:
-            ValueError: the key is empty, was there before, or has a dot or a slash.
+            ValueError: the key is empty, was used before, or has a dot or a slash.
         """
         if key in self._keys or not key or "." in key or "/" in key:
-            raise ValueError(f"the key {key!r} is empty, twice there, or has a dot or slash")
+            raise ValueError(f"the key {key!r} is empty, already used, or has a dot or slash")
         parts = [part for ext in sorted(members) for part in _member(f"{key}.{ext}", members[ext])]
         tar = self._tar(split, sum(map(len, parts)))
         for part in parts:
@@ -124,7 +124,7 @@ class ShardWriter:
         return tars[-1]
 
     def mark(self) -> Mark:
-        """Where the writer stands, for `rollback`."""
+        """The writer's present position, for `rollback`."""
         return {
             split: (len(tars), tars[-1].size, tars[-1].digest.copy(), len(tars[-1].keys))
             for split, tars in self._tars.items()
@@ -179,6 +179,6 @@ def _member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
     """Header, content and padding of a member."""
     info = tarfile.TarInfo(name)
     info.mode, info.size = 0o644, len(content)
-    # PAX is plain USTAR but for names of more than 100 bytes.
+    # PAX equals plain USTAR except for names of more than 100 bytes.
     header = info.tobuf(tarfile.PAX_FORMAT)
     return header, content, b"\0" * (-len(content) % BLOCK)

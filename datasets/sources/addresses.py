@@ -1,9 +1,9 @@
-"""Which addresses may be fetched from: the policy, and the connections that hold to it.
+"""Which addresses may be fetched from: the policy, and connections that follow it.
 
-Lists come from anywhere, and a worker of a cluster reaches what the writer of a list does not:
-other services of its network, the cloud's metadata, files of the machine. So names are resolved
-here, what they resolve to is checked, and the connection goes to the very address that was
-checked, for each hop of a redirect anew.
+Lists come from anywhere, and a worker of a cluster reaches what the author of a list does not:
+other services in its network, the cloud's metadata, files on the machine. So names are resolved
+here, the results are checked, and the connection goes to exactly the address that was
+checked, again for each hop of a redirect.
 """
 
 import http.client
@@ -28,7 +28,7 @@ LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopb
 OPAQUE = re.compile(r"(?i)(about|blob|data|file|ftp|ftps|gopher|http|https|jar|javascript):")
 """Addresses that need no two slashes."""
 NAMELESS = re.compile(r"(?i)(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*\.?")
-"""Hosts that the resolver takes for numbers, in one of their many forms."""
+"""Hosts that the resolver takes for numeric addresses, in one of their many forms."""
 SHARED = ipaddress.ip_network("100.64.0.0/10")
 """Between a provider and its customers (RFC 6598): not private by name, but not public."""
 TUNNELS = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
@@ -42,13 +42,13 @@ class AddressPolicy:
     """What lists may name."""
 
     allow_private: bool = False
-    """Also hosts of this machine and of its own network."""
+    """Whether also hosts on this machine and in its own network."""
     schemes: tuple[str, ...] = SCHEMES
     allow_outside: bool = False
-    """Also files of this machine beyond the folder of the list."""
+    """Whether also files on this machine outside the folder of the list."""
 
     def check(self, address: str) -> None:
-        """Whether an address may be fetched from, as far as its text tells.
+        """Check that an address may be fetched from, as far as its text shows.
 
         Raises:
             SourceError: NOT_ALLOWED, with what is wrong with it.
@@ -56,11 +56,13 @@ class AddressPolicy:
         kind, slashes, rest = address.partition("://")
         if not slashes or kind.lower() not in self.schemes:
             kind = kind.partition(":")[0].lower()[:40]
-            raise _refused(f"addresses of {kind}: are not taken, only {', '.join(self.schemes)}")
+            raise _refused(
+                f"addresses with {kind}: are not allowed, only {', '.join(self.schemes)}"
+            )
         if kind.lower() not in ("http", "https"):
             # fsspec would open one file system within another.
             if "::" in rest:
-                raise _refused("an address within an address is not taken")
+                raise _refused("an address within an address is not allowed")
             return
         try:
             parts = urlsplit(address)
@@ -76,11 +78,11 @@ class AddressPolicy:
             _check_host(host)
 
     def resolve(self, host: str, port: int) -> list[tuple[Any, ...]]:
-        """What a host is at now, as `socket.getaddrinfo` tells it.
+        """The present addresses of a host, as returned by `socket.getaddrinfo`.
 
         Raises:
-            SourceError: NOT_ALLOWED where any of it is no public address.
-            OSError: it has none.
+            SourceError: NOT_ALLOWED if any of them is not a public address.
+            OSError: the host has no address.
         """
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if not self.allow_private:
@@ -89,19 +91,19 @@ class AddressPolicy:
         return found
 
     def check_name(self, name: str) -> None:
-        """Whether what a list at an address names lies beside it.
+        """Check that an address named by a list is in the list's folder.
 
         Raises:
-            SourceError: NOT_ALLOWED where it leads out of the folder of the list.
+            SourceError: NOT_ALLOWED if it leads out of the folder of the list.
         """
         if ".." in re.split(r"[/\\]", unquote(unquote(name))) or "::" in name:
             raise _refused("it leads out of the folder of the list")
 
     def check_path(self, path: str, folder: Path) -> Path:
-        """A file that a list names, which lies in `folder`.
+        """A file named by a list, after checking that it is in `folder`.
 
         Raises:
-            SourceError: NOT_ALLOWED where it leads out of the folder.
+            SourceError: NOT_ALLOWED if it leads out of the folder.
         """
         base = os.path.abspath(folder)
         full = os.path.abspath(os.path.join(base, path))
@@ -115,10 +117,10 @@ def _refused(text: str) -> SourceError:
 
 
 def _check_host(host: str) -> None:
-    """Refuse by its text what would be refused once it is resolved, and odd forms of numbers."""
+    """Refuse by its text what would be refused after resolving, and odd forms of numbers."""
     name = unquote(host).rstrip(".").lower().split("%")[0]
     if name in LOCAL_NAMES or name.endswith((".localhost", ".local", ".internal")):
-        raise _refused(f"{name} is a host of this machine or of its own network")
+        raise _refused(f"{name} is a host on this machine or in its own network")
     if ":" in name:
         check_number(name, name)
     elif NAMELESS.fullmatch(name):
@@ -133,8 +135,8 @@ def check_number(number: str, host: str) -> None:
     """Refuse an IP address that is not of the public internet.
 
     Args:
-        number: of IPv4 or IPv6, perhaps with a zone.
-        host: what it was resolved from.
+        number: IPv4 or IPv6 address, perhaps with a zone.
+        host: the name that it was resolved from.
 
     Raises:
         SourceError: NOT_ALLOWED.
@@ -142,7 +144,7 @@ def check_number(number: str, host: str) -> None:
     try:
         address: Address = ipaddress.ip_address(number.split("%")[0])
     except ValueError:
-        raise _refused(f"{host} is no address of the internet") from None
+        raise _refused(f"{host} is not an internet address") from None
     for each in (*_inside(address), address):
         kind = _kind(each)
         if kind:
@@ -151,7 +153,7 @@ def check_number(number: str, host: str) -> None:
 
 
 def _inside(address: Address) -> list[Address]:
-    """IPv4 addresses that an IPv6 one stands for."""
+    """IPv4 addresses that an IPv6 address embeds."""
     if not isinstance(address, ipaddress.IPv6Address):
         return []
     found: list[Address | None] = [address.ipv4_mapped, address.sixtofour]
@@ -163,7 +165,7 @@ def _inside(address: Address) -> list[Address]:
 
 
 def _kind(address: Address) -> str:
-    """What an address is instead of public; empty where it is public."""
+    """The kind of an address that is not public; empty if it is public."""
     kinds = {
         "unspecified": address.is_unspecified,
         "loopback": address.is_loopback,
@@ -181,7 +183,7 @@ def open_address(request: urllib.request.Request, timeout: float, policy: Addres
     """`urllib.request.urlopen`, with every hop checked by the policy.
 
     Raises:
-        SourceError: NOT_ALLOWED, here or behind a redirect.
+        SourceError: NOT_ALLOWED, here or after a redirect.
         OSError, http.client.HTTPException: as `urlopen` does.
     """
     opener = urllib.request.OpenerDirector()
@@ -245,7 +247,7 @@ class _Secure(urllib.request.HTTPSHandler):
 
 def _proxied(request: Any, policy: AddressPolicy) -> bool:
     """Whether a request goes to the user's own proxy, which may be anywhere and resolves names
-    itself; what can be resolved here is checked all the same."""
+    itself; names that can be resolved here are still checked."""
     if not (request.has_proxy() or request._tunnel_host):
         return False
     with suppress(OSError):
@@ -268,7 +270,7 @@ class _SecureConnection(http.client.HTTPSConnection):
 def _connect(
     policy: AddressPolicy, place: tuple[str, int], timeout: Any = None, source: Any = None
 ) -> socket.socket:
-    """A connection to one of the addresses that were checked; no name is resolved again."""
+    """A connection to one of the checked addresses; no name is resolved again."""
     problem: OSError | None = None
     for *_, found in policy.resolve(*place):
         try:
@@ -280,12 +282,13 @@ def _connect(
 
 @contextmanager
 def checked_names(policy: AddressPolicy) -> Iterator[list[SourceError]]:
-    """Within this, what other libraries resolve in this thread is checked, and so is where they
-    connect to: they do it with the very answer. Hosts of the user's own proxies are left out.
+    """Within this block, names that other libraries resolve in this thread are checked, and so are
+    the addresses they connect to: they use exactly the checked answer. Hosts of the user's own
+    proxies are exempt.
 
     Yields:
-        What was refused so far. The library sees a name that is not known, and may go on to other
-        ones or say something else in the end.
+        The refusals so far. The library sees an unknown name, and may go on to other
+        names or report a different error.
     """
     refused: list[SourceError] = []
     before = socket.getaddrinfo

@@ -2,7 +2,7 @@
 
 The lists name videos, not people. A speaker here is a name without its trailing digits, so
 `JohnKasich0` to `JohnKasich3` are one, in whichever subset; names that share a video are one
-as well (`WhipJimClyburn` and `JamesClyburn1` do). RD's videos are called `Radio1` to `Radio59`
+as well (as `WhipJimClyburn` and `JamesClyburn1` do). RD's videos are called `Radio1` to `Radio59`
 and nothing says which of them show the same person, so all are one speaker. That may put two
 people under one name, but it never puts one person into both training and testing.
 """
@@ -18,14 +18,14 @@ WATCH = "https://www.youtube.com/watch?v="
 
 
 def list_hdtf(folder: Path | str) -> list[SourceItem]:
-    """Every listed video, sorted by key, whether anything of it can be used or not.
+    """Every listed video, sorted by key, whether or not any part of it can be used.
 
     Keys are `WDA_DebbieDingell1`; with an underscore and a part's name they are the names that
-    clips have in the wild. Videos without an interval, and intervals without a crop, carry
+    clips commonly have. Videos without an interval, and intervals without a crop, carry
     `Reason.NOT_ANNOTATED`.
 
     Raises:
-        UserError: when no list is there, or a line cannot be read.
+        UserError: there is no list, or a line cannot be read.
     """
     clips: dict[tuple[str, str], list[HdtfClip]] = {}
     for clip in read_hdtf(folder):
@@ -42,7 +42,7 @@ def _item(key: str, url: str, speaker: str, clips: list[HdtfClip]) -> SourceItem
     parts = tuple(_part(clip) for clip in clips)
     return SourceItem(
         key=key,
-        # Addresses carry start times, which would make two of one video.
+        # Addresses may have start times, which would make one video look like two.
         location=WATCH + youtube_id(url),
         relative=key,
         speaker=speaker,

@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 SUBSETS = ("RD", "WDA", "WRA")
 UNSTATED_HEIGHT = 720
-"""Where the list of heights has a 0 (once, KevinMcCarthy1): the crops there are centred at
+"""Used if the list of heights has a 0 (once, KevinMcCarthy1): the crops there are centred at
 x = 645 and 651, near half the width of a 1280x720 picture."""
 
 
@@ -39,12 +39,12 @@ class HdtfClip:
     start_s: float
     end_s: float
     crop: Region | None
-    """Square, in pixels of the height that it was measured at."""
+    """Square, in pixels of the picture height at which it was measured."""
     crop_ratio: float | None
 
     @property
     def key(self) -> str:
-        """Name of the clip as it is used in the wild, e.g. `WDA_DebbieDingell1_000`."""
+        """Common name of the clip, e.g. `WDA_DebbieDingell1_000`."""
         return f"{self.subset}_{self.name}_{self.index:03d}"
 
 
@@ -52,12 +52,12 @@ def read_hdtf(folder: Path | str) -> list[HdtfClip]:
     """All annotated intervals of the subsets whose lists are in `folder` (or at an address).
 
     Raises:
-        UserError: when no list is there, or a line cannot be read.
+        UserError: there is no list, or a line cannot be read.
     """
     subsets = [name for name in SUBSETS if exists(_list(folder, name, "video_url"))]
     if not subsets:
         raise UserError(
-            f"no HDTF list in {folder}: expected files such as RD_video_url.txt and "
+            f"there is no HDTF list in {folder}: expected files such as RD_video_url.txt and "
             "RD_annotion_time.txt; download the lists of the data set into that folder"
         )
     return [clip for subset in subsets for clip in _read_subset(folder, subset)]
@@ -77,7 +77,7 @@ def youtube_id(url: str) -> str:
     """The video id in a `watch?v=` URL.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: the URL has no video id.
     """
     ids = parse_qs(urlparse(url).query).get("v", [])
     if not ids:

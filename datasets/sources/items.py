@@ -1,7 +1,7 @@
 """Where videos come from: what a source lists, before anything is fetched or decoded.
 
 A `SourceItem` is one video (or one member of an archive) with a speaker's name. It says
-how the file is got, and where a data set annotates only parts of it, which ones.
+how to get the file and, if a data set annotates only parts of it, which ones.
 """
 
 import os
@@ -12,16 +12,16 @@ from pathlib import Path
 from datasets.errors import Reason, UserError
 
 SIDECARS = (".json", ".txt")
-"""Suffixes of notes that lie beside a media file of the same name."""
+"""Suffixes of notes next to a media file of the same name."""
 
 
 class How(StrEnum):
-    """How the file of an item is got."""
+    """How to get the file of an item."""
 
     LOCAL = "local"
-    """It is a file of this machine (or of a file system that all workers share)."""
+    """A file on this machine (or on a file system that all workers share)."""
     FILE = "file"
-    """A file behind an http(s), s3, gs or other address that fsspec opens."""
+    """A file at an http(s), s3, gs or other address that fsspec opens."""
     PAGE = "page"
     """A web page with a video, such as YouTube's: yt-dlp fetches it."""
     MEMBER = "member"
@@ -43,11 +43,11 @@ class Region:
     def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Left, top, right and bottom in a picture of this size, clipped to it.
 
-        Pixels are scaled by the height alone: the shape of the picture stays the same when a
+        Pixels are scaled by the height only: the shape of the picture stays the same if a
         video is offered in another size.
 
         Raises:
-            ValueError: nothing of the rectangle lies inside.
+            ValueError: no part of the rectangle is inside.
         """
         if self.height is None:
             across, down = float(width), float(height)
@@ -56,7 +56,7 @@ class Region:
         left, right = max(round(self.left * across), 0), min(round(self.right * across), width)
         top, bottom = max(round(self.top * down), 0), min(round(self.bottom * down), height)
         if right <= left or bottom <= top:
-            raise ValueError(f"{self} lies outside a picture of {width}x{height}")
+            raise ValueError(f"{self} is outside a picture of {width}x{height}")
         return left, top, right, bottom
 
 
@@ -70,28 +70,28 @@ class Part:
     end_s: float
     """Seconds into the video; the end is not included."""
     region: Region | None = None
-    """Where the speaker is; None: anywhere in the picture."""
+    """The speaker's region; None: anywhere in the picture."""
     reason: Reason = Reason.NONE
-    """Why this span cannot be used: it is a row of the ledger and nothing else."""
+    """Why this span cannot be used: it only becomes a row of the ledger."""
     detail: str = ""
     """What exactly is missing, for the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Where a file lies inside a zip archive: enough to read it without its directory,
-    which for a million files is as large as many a video."""
+    """The place of a file inside a zip archive: enough to read it without the directory,
+    which for a million files is as large as a video."""
 
     name: str
     offset: int
-    """Of its local header, in bytes from the start of the (joined) archive."""
+    """Position of its local header, in bytes from the start of the (joined) archive."""
     packed_bytes: int
     bytes: int
     method: int
     """0: stored, 8: deflated."""
     crc32: int
     problem: str = ""
-    """Why it cannot be read from there; empty where it can."""
+    """Why it cannot be read from there; empty if it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,30 +104,30 @@ class SourceItem:
     """A path, an address, or the archive (its first part) that holds the member."""
     relative: str
     """The name of the item in the ledger, with forward slashes; bytes of a file's name that
-    are no UTF-8 are written as \\xNN."""
+    are not UTF-8 are written as \\xNN."""
     speaker: str
-    """Who speaks, as far as the source knows. Two items of one person have one speaker: the
-    split into training and testing goes by it."""
+    """The speaker, as far as the source knows. Two items of one person have the same speaker: the
+    split into training and testing depends on it."""
     how: How = How.LOCAL
     split: str = ""
-    """`train` or `test` where the data set itself decides; otherwise empty."""
+    """`train` or `test` if the data set itself decides; otherwise empty."""
     parts: tuple[Part, ...] = ()
     """Annotated spans; empty: the whole file."""
     expected_bytes: int = 0
     """Size of the file; 0: not known before it is fetched."""
     expected_seconds: float = 0.0
-    """Length of what is to be used; 0: not known."""
+    """Seconds to be used; 0: not known."""
     version: str = ""
     """Changes with the content, where a listing shows that without fetching (the ETag of an
     object, the CRC of a member); empty: it does not."""
     sha256: str = ""
-    """What the fetched file must have; empty: nobody says."""
+    """sha256 that the fetched file must have; empty: not known."""
     member: Member | None = None
-    """Where the file is in its archive, for `How.MEMBER`."""
+    """Place of the file in its archive, for `How.MEMBER`."""
     sound: "SourceItem | None" = None
-    """The file with its audio, where that is not in the video itself."""
+    """The file with its audio, if that is not in the video itself."""
     reason: Reason = Reason.NONE
-    """Why the whole item cannot be used; it is then not fetched, and one row says so."""
+    """Why the whole item cannot be used; it is then not fetched but recorded in one row."""
     detail: str = ""
     """What exactly is missing, for the row."""
 
@@ -136,20 +136,20 @@ class SourceItem:
         """The file of a local item.
 
         Raises:
-            ValueError: the item has to be fetched first.
+            ValueError: the item must be fetched first.
         """
         if self.how is not How.LOCAL:
-            raise ValueError(f"{self.key} is no local file: {self.location} has to be fetched")
+            raise ValueError(f"{self.key} is not a local file: {self.location} must be fetched")
         return Path(self.location)
 
     @property
     def wanted(self) -> bool:
-        """Whether there is anything to fetch and decode it for."""
+        """Whether there is any reason to fetch and decode it."""
         return not self.reason and (not self.parts or any(not part.reason for part in self.parts))
 
 
 def local_item(path: Path, relative: str, speaker: str) -> SourceItem:
-    """A file of this machine; its key is its relative path."""
+    """A file on this machine; its key is its relative path."""
     try:
         size = path.stat().st_size
     except OSError:
@@ -163,14 +163,14 @@ def list_folder(folder: Path) -> list[SourceItem]:
     Files of other kinds than video are listed too: the ledger says why they are refused.
 
     Raises:
-        UserError: the folder is missing, no folder, may not be read, or holds no file.
+        UserError: the folder is missing, is not a folder, may not be read, or holds no files.
     """
     if not folder.exists():
         raise UserError(
-            f"there is no folder '{folder}' ({folder.absolute()}): give a folder with videos"
+            f"there is no folder '{folder}' ({folder.absolute()}): choose a folder with videos"
         )
     if not folder.is_dir():
-        raise UserError(f"{folder} is a file: give the folder that holds the videos")
+        raise UserError(f"{folder} is a file: choose the folder that holds the videos")
     try:
         files = _files(folder)
     except OSError as error:
@@ -185,7 +185,7 @@ def list_folder(folder: Path) -> list[SourceItem]:
         name = _text(relative.as_posix())
         items.append(local_item(path, name, _text(speaker)))
     if not items:
-        raise UserError(f"{folder} holds no file: put videos there, in one folder per speaker")
+        raise UserError(f"{folder} is empty: put videos there, in one folder per speaker")
     return items
 
 

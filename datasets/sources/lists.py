@@ -1,12 +1,12 @@
-"""What a source holds: `list_source("hdtf", "lists/")` and so on.
+"""Listing the content of sources: `list_source("hdtf", "lists/")` and so on.
 
     folder      videos below a folder or at s3://, gs://; the first level names the speakers
     urls        a text file of addresses, each a file or a page with a video
     hdtf        the data set's own lists
     voxceleb2   the data set's own layout: clips, zip archives of clips, or box files
 
-Listing fetches no video, though it may ask servers whether theirs have changed. Whoever speaks
-in an item is on one side of the split: where a data set decides for one item of a speaker, all
+Listing does not fetch videos, though it may ask servers whether theirs have changed. A speaker
+is on one side of the split: if a data set decides for one item of a speaker, all
 of the speaker's items follow.
 """
 
@@ -39,19 +39,19 @@ MEDIA = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
 )
-"""An http address whose path ends so is a file; any other is a page for yt-dlp."""
+"""An http address whose path ends like this is a file; any other is a page for yt-dlp."""
 
 
 @dataclass(frozen=True)
 class ListOptions:
-    """How to list."""
+    """Options of listing."""
 
     progress: Progress | None = None
     """Called while many small files are read, or many servers asked."""
     ask_servers: bool = True
     """Whether servers are asked if the files of `urls` have changed."""
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
-    """What the lines of `urls` may name."""
+    """Which addresses the lines of `urls` may name."""
 
 
 def list_source(source: str, input: str, *, options: ListOptions | None = None) -> list[SourceItem]:
@@ -62,7 +62,7 @@ def list_source(source: str, input: str, *, options: ListOptions | None = None) 
         input: a path, or an address that fsspec opens (http(s) for single lists only).
 
     Raises:
-        UserError: the source is none, or what it needs is not there or cannot be read; the
+        UserError: there is no such source, or what it needs is missing or cannot be read; the
             text names the line or file.
     """
     options = options or ListOptions()
@@ -103,14 +103,14 @@ def one_side_each(items: list[SourceItem]) -> list[SourceItem]:
 
 
 def list_remote_folder(address: str) -> list[SourceItem]:
-    """Every object below an address, as `list_folder` does it for a folder.
+    """Every object below an address, like `list_folder` for a folder.
 
     Raises:
-        UserError: the address cannot be listed, or nothing is there.
+        UserError: the address cannot be listed or is empty.
     """
     if scheme(address) in HTTP:
         raise UserError(
-            f"{shown(address)} cannot be listed, since web servers have no common way to: write "
+            f"{shown(address)} cannot be listed, since web servers have no standard way to: write "
             "the addresses of the videos into a file and use the source 'urls'"
         )
     files, base = file_system(address)
@@ -142,24 +142,22 @@ def list_remote_folder(address: str) -> list[SourceItem]:
             )
         )
     if not items:
-        raise UserError(
-            f"{shown(address)} holds no file: put videos there, in one folder per speaker"
-        )
+        raise UserError(f"{shown(address)} is empty: put videos there, in one folder per speaker")
     return items
 
 
 def list_urls(listing: str, policy: AddressPolicy | None = None) -> list[SourceItem]:
     """The addresses in a text file, in its order.
 
-    A line is an address, then, separated by spaces (or by tabs, if names have spaces), who
-    speaks and the file's sha256, both optional and in any order; `#` begins a comment.
-    Addresses are http(s), s3, gs, or paths relative to the list, of files in its folder; what
-    the policy refuses is an item that says why. Without a speaker's name a video counts as a
-    person of its own, so give names where people come twice. Addresses that differ in their
-    signature alone are one.
+    A line is an address, then, separated by spaces (or by tabs, if names have spaces), the
+    speaker and the file's sha256, both optional and in any order; `#` begins a comment.
+    Addresses are http(s), s3, gs, or paths of files in the list's folder, relative to it; what
+    the policy refuses becomes an item that says why. Without a speaker's name a video counts as a
+    person of its own, so give names if people appear twice. Addresses that differ only in their
+    signature are one.
 
     Raises:
-        UserError: the list is not there or empty, or a line cannot be read.
+        UserError: the list is missing or empty, or a line cannot be read.
     """
     policy = policy or AddressPolicy()
     text = read_text(listing, missing=": give a text file with one address per line")
@@ -200,17 +198,17 @@ def _url_item(address: str, listing: str, policy: AddressPolicy) -> SourceItem:
     try:
         return _checked(item, address, listing, policy)
     except SourceError as error:
-        # The name is the one that it would have, so that another policy finds the same item.
+        # The name is the one it would have if allowed, so that another policy finds the same item.
         return replace(item, reason=error.reason, detail=error.detail)
 
 
 def _named(address: str, listing: str) -> tuple[str, How, str]:
-    """What an address is called in the ledger, how it is got, and from where."""
+    """The name of an address in the ledger, how to get it, and from where."""
     kind = scheme(address)
     if not kind:
         if OPAQUE.match(address):
             return redact(address)[:200], How.LOCAL, address
-        # Beside a list on a server it is an address, too, and may be signed.
+        # Next to a list on a server it is an address as well, and may be signed.
         return without_signature(address) if scheme(listing) else address, How.LOCAL, address
     whole = re.sub(r"://[^/?#]*@", "://", address)
     if kind == "file":
@@ -228,7 +226,7 @@ def _named(address: str, listing: str) -> tuple[str, How, str]:
 
 
 def _splits(address: str) -> bool:
-    """Whether an address has the form of one."""
+    """Whether a text has the form of an address."""
     try:
         return bool(urlsplit(address).netloc)
     except ValueError:

@@ -13,14 +13,15 @@ from datasets.errors import UserError
 
 HTTP = ("http", "https")
 EXTRA_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
-"""What fsspec needs for an address, beside itself."""
+"""Libraries that fsspec needs for an address."""
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "created")
-"""What file systems call that which changes with a file's content."""
+"""Names that file systems use for what changes with a file's content."""
 AGENT = "latentsync-flows"
 
 
 def object_version(info: dict[str, Any]) -> str:
-    """What changes with an object's content, from fsspec's `info`; empty where nothing does."""
+    """A value that changes with an object's content, from fsspec's `info`; empty if there is
+    none."""
     return next((str(info[name]) for name in VERSIONS if info.get(name)), "")
 
 
@@ -33,7 +34,7 @@ def file_system(location: str) -> tuple[Any, str]:
     """fsspec's file system for a path or address, and the path within it.
 
     Raises:
-        UserError: fsspec does not know the address, or lacks a library for it.
+        UserError: fsspec does not know the address, or a library for it is missing.
     """
     kind = scheme(location)
     try:
@@ -57,10 +58,10 @@ def read_text(location: str, *, missing: str = "") -> str:
 
     Args:
         location: path or address.
-        missing: what to say when it is not there, after its name.
+        missing: text to append to the message if it is missing.
 
     Raises:
-        UserError: it is not there, cannot be read, or is no UTF-8.
+        UserError: it is missing, cannot be read, or is not UTF-8.
     """
     try:
         files, path = file_system(location)
@@ -73,14 +74,14 @@ def read_text(location: str, *, missing: str = "") -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{shown(location)} is no text in UTF-8: {error.reason}") from error
+        raise UserError(f"{shown(location)} is not a text in UTF-8: {error.reason}") from error
 
 
 def exists(location: str) -> bool:
-    """Whether a file (not a folder) is there.
+    """Whether a file (not a folder) exists.
 
     Raises:
-        UserError: the address cannot be asked.
+        UserError: the address cannot be queried.
     """
     try:
         files, path = file_system(location)
@@ -98,9 +99,9 @@ def shown(location: str) -> str:
 
 
 def cache_name(location: str, salt: str = "") -> str:
-    """A file name (without suffix) that a person can read and no other address has."""
+    """A readable file name (without suffix) that no other address has."""
     parts = urlsplit(location)
-    # Page addresses such as watch?v=ID differ in their query alone.
+    # Page addresses such as watch?v=ID differ only in their query.
     ident = next(iter(parse_qs(parts.query).get("v", [])), "")
     readable = ident or Path(parts.path).stem or parts.netloc
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", readable).strip("-")[:60]
@@ -109,8 +110,8 @@ def cache_name(location: str, salt: str = "") -> str:
 
 
 def content_version(headers: Any) -> str:
-    """What If-Range may be asked with: a strong ETag, else the time of change (RFC 9110,
-    sections 8.8 and 13.1.5); empty where the server gives neither."""
+    """A value for If-Range: a strong ETag, otherwise the time of change (RFC 9110,
+    sections 8.8 and 13.1.5); empty if the server gives neither."""
     tag = headers.get("ETag") or ""
     if tag and not tag.startswith("W/"):
         return str(tag)

@@ -1,7 +1,7 @@
-"""Ask servers what their files are by now, without fetching them.
+"""Ask servers for the present versions of their files, without fetching them.
 
 A refresh that runs every night should fetch what is new or changed and nothing else. A list
-of addresses does not tell; a HEAD request (or a store's own `info`) does, in a few
+of addresses does not show that; a HEAD request (or a store's own `info`) does, in a few
 milliseconds each: size, and the ETag or time of change that a fetch would be recorded with.
 """
 
@@ -31,10 +31,11 @@ def with_versions(
     timeout_s: float = TIMEOUT_S,
     policy: AddressPolicy | None = None,
 ) -> list[SourceItem]:
-    """The items, those behind an address with size and version as their servers say now.
+    """The items; those at an address get the size and version that their servers report now.
 
     A server that does not answer, or not to this question, changes nothing: the fetch itself
-    will say what is wrong. Items with a given sha256 are known by that, and pages are not asked.
+    will report what is wrong. Items with a given sha256 are identified by that, and pages are not
+    asked.
     """
     policy = policy or AddressPolicy()
     asked = [
@@ -61,7 +62,7 @@ def _ask(item: SourceItem, timeout_s: float, policy: AddressPolicy) -> SourceIte
             info = files.info(path)
             version, size = object_version(info), int(info.get("size") or 0)
     except Exception:
-        # Stores and servers fail in ways of their own; none of them matters here.
+        # Stores and servers fail in many ways, none of which matters here.
         return item
     return replace(item, version=version, expected_bytes=size)
 

@@ -1,11 +1,11 @@
 """VoxCeleb2 as a source: clips as files, clips in zip archives, or boxes of YouTube videos.
 
-What is there decides: clips (`dev|test/mp4/idXXXXX/VIDEO/00001.mp4`, unpacked or in archives
-such as `vox2_mp4_partaa`...) come first; a folder without any may hold box files
+The files decide: clips (`dev|test/mp4/idXXXXX/VIDEO/00001.mp4`, unpacked or in archives
+such as `vox2_mp4_partaa`...) come first; a folder without clips may hold box files
 (`txt/idXXXXX/VIDEO/00001.txt`), and then each YouTube video is an item with one part per file.
 
-The official split stays: dev is for training, test for testing. It is read from the path, else
-from the archive's name, else from `vox2_meta.csv`.
+The official split is kept: dev is for training, test for testing. It is read from the path,
+otherwise from the archive's name, otherwise from `vox2_meta.csv`.
 """
 
 import os
@@ -43,15 +43,15 @@ def list_voxceleb2(folder: Path | str, progress: Progress | None = None) -> list
 
     Args:
         folder: path or address of a folder, or of one archive (or its first part), which may
-            lie on a web server.
+            be on a web server.
         progress: called while box files are read.
 
     Raises:
-        UserError: nothing of the data set is there, an archive is not whole, or a speaker is
+        UserError: no part of the data set is there, an archive is incomplete, or a speaker is
             in both halves of the official split.
     """
     root = os.fspath(folder)
-    # Paths of this machine become absolute, since workers may have another working folder.
+    # Local paths become absolute, since workers may have another working folder.
     root = root if scheme(root) else os.path.abspath(root)
     if ARCHIVE.search(root) and exists(root):
         parts = parts_of(root)
@@ -62,7 +62,7 @@ def list_voxceleb2(folder: Path | str, progress: Progress | None = None) -> list
     base = base.rstrip("/")
     if scheme(root) in HTTP or not files.isdir(base):
         raise UserError(
-            f"{shown(root)} is no folder and no archive: give the folder with VoxCeleb2's files, "
+            f"{shown(root)} is neither a folder nor an archive: give the folder of VoxCeleb2's files "
             "or the first part of an archive"
         )
     sizes = {
@@ -76,7 +76,7 @@ def list_voxceleb2(folder: Path | str, progress: Progress | None = None) -> list
         items = list(_box_videos(files, base, sizes, progress))
     if not items:
         raise UserError(
-            f"nothing of VoxCeleb2 is in {shown(root)}: expected "
+            f"there is nothing of VoxCeleb2 in {shown(root)}: expected "
             "dev/mp4/idXXXXX/VIDEO/00001.mp4 (or test), the zip archives of these with all "
             "their parts, or txt/idXXXXX/VIDEO/00001.txt"
         )
@@ -89,7 +89,7 @@ def _read(files: Any, base: str, name: str) -> str:
 
 
 def _clips(root: str, sizes: dict[str, int]) -> Iterator[SourceItem]:
-    """Clip files, with their audio where that lies in a file of its own."""
+    """Clip files, with their audio if that is in a separate file."""
     local = not scheme(root)
     found = {name: match for name in sizes if (match := CLIP.fullmatch(f"{root}/{name}"))}
     sounds = {_clip_key(match): name for name, match in found.items() if match["suffix"] == "m4a"}
@@ -160,7 +160,7 @@ def _members(root: str, sizes: dict[str, int]) -> list[SourceItem]:
 
 
 def _odd_member(archive: str, location: str, member: Member) -> SourceItem:
-    """A member that is lost, under a key that no clip has, since its name may be that of one."""
+    """A member that is lost, under a key that no clip has, since its name may be a clip's."""
     key = f"{archive}: {member.name.encode('unicode_escape').decode('ascii')}"
     return SourceItem(
         key,
@@ -222,8 +222,8 @@ def _part(text: str, name: str) -> Part:
 
 
 def face_region(track: BoxTrack) -> Region:
-    """What holds the face in every frame of a track, and `MARGIN` around it; in fractions of
-    the picture, cut at its edges."""
+    """The region that holds the face in every frame of a track, with `MARGIN` around it; in
+    fractions of the picture, cut at its edges."""
     boxes = track.boxes
     across = MARGIN * max(box.width for box in boxes)
     down = MARGIN * max(box.height for box in boxes)
@@ -236,7 +236,8 @@ def face_region(track: BoxTrack) -> Region:
 
 
 def _unique(items: list[SourceItem]) -> list[SourceItem]:
-    """One item per key: a clip that is there unpacked and in an archive is taken unpacked."""
+    """One item per key: of a clip that is both unpacked and in an archive, the unpacked one is
+    used."""
     by_key: dict[str, SourceItem] = {}
     for item in items:
         by_key.setdefault(item.key, item)
@@ -244,7 +245,7 @@ def _unique(items: list[SourceItem]) -> list[SourceItem]:
 
 
 def _with_splits(items: list[SourceItem], speakers: dict[str, Speaker]) -> list[SourceItem]:
-    """Items whose path does not tell their split have it from the table."""
+    """Items whose path does not give their split get it from the table."""
     done = []
     for item in items:
         row = speakers.get(item.speaker)
@@ -254,6 +255,6 @@ def _with_splits(items: list[SourceItem], speakers: dict[str, Speaker]) -> list[
                 f"{item.relative} is below {item.split}, but vox2_meta.csv puts speaker "
                 f"{item.speaker} into {official}: correct the folder or the table"
             )
-        # A data set of a million clips is copied only where that changes something.
+        # Of a million clips only those that change are copied.
         done.append(item if item.split or not official else replace(item, split=official))
     return done

@@ -67,10 +67,10 @@ class Speaker:
 
 
 def parse_boxes(text: str, path: str) -> BoxTrack:
-    """What a box file says, from its text; `path` is for messages.
+    """Parse the text of a box file; `path` is for messages.
 
     Raises:
-        UserError: when header or rows are not of that format.
+        UserError: header or rows do not have this format.
     """
     header: dict[str, str] = {}
     boxes: list[Box] = []
@@ -91,7 +91,9 @@ def parse_boxes(text: str, path: str) -> BoxTrack:
                 f"line {number} of {path} is {raw!r}: expected FRAME X Y W H separated by tabs"
             ) from error
     if not boxes or "Identity" not in header or "Reference" not in header:
-        raise UserError(f"{path} is no VoxCeleb box file: Identity, Reference or rows are missing")
+        raise UserError(
+            f"{path} is not a VoxCeleb box file: Identity, Reference or rows are missing"
+        )
     try:
         return BoxTrack(
             speaker=header["Identity"],
@@ -106,10 +108,10 @@ def parse_boxes(text: str, path: str) -> BoxTrack:
 
 
 def parse_speakers(text: str, path: str) -> dict[str, Speaker]:
-    """The speaker table from its text; `path` is for messages.
+    """Parse the text of the speaker table; `path` is for messages.
 
     Raises:
-        UserError: when the columns are not those of the table.
+        UserError: the columns are not those of the table.
     """
     rows = [[field.strip() for field in row] for row in csv.reader(text.splitlines()) if row]
     # "VoxCeleb2ID" and "VoxCeleb2 ID" are both in use, and columns come in any order.

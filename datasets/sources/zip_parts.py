@@ -1,8 +1,8 @@
-"""Zip archives read in place: whole, or cut into parts that are joined only in thought.
+"""Zip archives read in place: whole, or cut into parts that are only joined virtually.
 
 VoxCeleb2 comes as `vox2_mp4_partaa`, `vox2_mp4_partab` and so on, hundreds of gigabytes that
-make one archive end to end. Neither the joined file nor the unpacked members are needed: the
-directory is read once, when a source is listed, and each member then by its place alone.
+make one archive when joined. Neither the joined file nor the unpacked members are needed: the
+directory is read once, when a source is listed, and each member is then read by its place alone.
 """
 
 import functools
@@ -26,10 +26,10 @@ LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 
 
 def archives(names: Iterable[str]) -> list[list[str]]:
-    """The archives among file names: for each its parts in order (one where it is whole).
+    """The archives among file names: for each its parts in order (only one if it is whole).
 
     Raises:
-        UserError: a part is missing before the last one that is there.
+        UserError: a part before the last existing one is missing.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     whole = []
@@ -119,7 +119,7 @@ def _size(location: str) -> int:
 
 
 class JoinedFile(io.RawIOBase):
-    """Several files read as if they lay end to end in one.
+    """Several files read as if they were joined end to end.
 
     Args:
         locations: paths or addresses, in order.
@@ -152,7 +152,7 @@ class JoinedFile(io.RawIOBase):
         if self._at >= self._starts[-1] or not len(buffer):
             return 0
         index = max(i for i, start in enumerate(self._starts[:-1]) if start <= self._at)
-        # Parts without bytes are passed over by taking the last one that starts here.
+        # Empty parts are skipped by taking the last one that starts here.
         file = self._part(index)
         file.seek(self._at - self._starts[index])
         data = file.read(min(len(buffer), self._starts[index + 1] - self._at))
@@ -178,11 +178,11 @@ class JoinedFile(io.RawIOBase):
 
 
 def list_members(locations: list[str]) -> list[Member]:
-    """The files in an archive, in the order of its directory; one that cannot be read from there
+    """The files in an archive, in the order of its directory; one that cannot be read
     says why.
 
     Raises:
-        UserError: the parts make no archive.
+        UserError: the parts do not make an archive.
     """
     name = shown(locations[0])
     try:
@@ -191,7 +191,7 @@ def list_members(locations: list[str]) -> list[Member]:
             infos = [info for info in archive.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, EOFError) as error:
         raise UserError(
-            f"{name} is no whole zip archive ({error}): fetch it again, and where it comes in "
+            f"{name} is not a complete zip archive ({error}): fetch it again, and if it comes in "
             f"parts ({len(locations)} found), all of them"
         ) from error
     except OSError as error:
@@ -211,14 +211,14 @@ def list_members(locations: list[str]) -> list[Member]:
 
 
 def _problem(info: zipfile.ZipInfo) -> str:
-    """Why a member is not taken; empty where it is."""
-    # What the archive says, too: Python cuts names at a zero byte.
+    """Why a member is refused; empty if it is not."""
+    # The name in the archive as well, since Python cuts names at a zero byte.
     for name in (info.filename, info.orig_filename):
         plain = name.replace("\\", "/")
         if plain.startswith("/") or ".." in plain.split("/") or re.match("[A-Za-z]:/", plain):
             return "its name in the archive leads out of it"
         if any(ord(sign) < 32 for sign in name):
-            return "its name in the archive holds signs that are no text"
+            return "its name in the archive holds characters that are not text"
     if info.flag_bits & 1:
         return "it is encrypted in the archive"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -230,7 +230,7 @@ def read_member(locations: list[str], member: Member) -> Iterator[bytes]:
     """The bytes of a member, block by block.
 
     Raises:
-        SourceError: they are not what the directory says, or not there at all.
+        SourceError: they are not what the directory says, or are missing.
     """
     with JoinedFile(locations) as raw, io.BufferedReader(raw, BLOCK) as joined:
         joined.seek(member.offset)
@@ -260,7 +260,7 @@ def _inflate(unpack: Any, packed: bytes, member: Member) -> Iterator[bytes]:
     """Unpacked blocks of bounded size, however small the packed ones are."""
     try:
         full = True
-        # A full block may be followed by more even where no input is left.
+        # A full block may be followed by more even if no input is left.
         while packed or full:
             block = unpack.decompress(packed, BLOCK)
             packed, full = unpack.unconsumed_tail, len(block) == BLOCK

@@ -1,8 +1,8 @@
-"""Files that are either whole or not there.
+"""Files that are either complete or do not exist.
 
-New content goes to a temporary file beside its target, is synced and renamed, so that
+New content goes to a temporary file next to its target, is synced and renamed, so that
 killing a process at any moment leaves old or new content. A writer holds a lock on its
-temporary file, so that `sweep` can tell those of killed writers from those still written.
+temporary file, so that `sweep` can tell those of killed writers from those still being written.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that readers and crashes see all of it or nothing."""
+    """Write a file so that readers see all of it or nothing, even after a crash."""
     content = data.encode("utf-8") if isinstance(data, str) else data
     with replacing(path) as file:
         file.write(content)
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def move_atomic(source: Path, target: Path) -> None:
-    """Rename a finished file, or copy and remove it where that is another file system."""
+    """Rename a finished file, or copy and remove it if the target is on another file system."""
     make_folder(target.parent)
     if target.exists() and source.samefile(target):
         # A rename between two names of one file does nothing and leaves both.
@@ -68,7 +68,7 @@ def move_atomic(source: Path, target: Path) -> None:
 
 
 def link_atomic(source: Path, target: Path) -> None:
-    """Make `target` a second name of `source`, or a copy where there are no hard links.
+    """Make `target` a second name of `source`, or a copy if hard links are not possible.
 
     Raises:
         FileNotFoundError: there is no `source`.
@@ -80,7 +80,7 @@ def link_atomic(source: Path, target: Path) -> None:
             os.link(source, temporary)
             temporary.replace(target)
         except FileNotFoundError:
-            # A sweep cannot know this link as one in use; it may have taken it away.
+            # A sweep cannot know that this link is in use; it may have removed it.
             if not source.is_file():
                 raise
             continue
@@ -89,16 +89,16 @@ def link_atomic(source: Path, target: Path) -> None:
                 shutil.copyfileobj(file, copy, BLOCK)
             return
         finally:
-            # It stays where target and source were the same file before.
+            # It stays if target and source were already the same file.
             temporary.unlink(missing_ok=True)
         break
     sync_folder(target.parent)
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what killed writers left anywhere below `folder`; returns what was removed.
+    """Remove what killed writers left anywhere below `folder`; returns the removed files.
 
-    Files of writers at work stay, and so do all where the file system knows no locks.
+    Files of running writers stay, and so do all files if the file system has no locks.
     """
     removed = []
     for path in sorted(folder.rglob(".*.tmp")):
@@ -115,7 +115,7 @@ def sweep(folder: Path) -> list[Path]:
 
 
 def unfinished_name(path: Path) -> Path:
-    """A new name beside `path` for what is to become it; `sweep` knows it."""
+    """A new temporary name next to `path`, which `sweep` recognises."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
@@ -134,7 +134,7 @@ def _lock(path: Path) -> tuple[Path, BinaryIO]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, durably."""
+    """Create a folder and those above it, durably."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)

@@ -1,7 +1,7 @@
 """What S3 and Google Cloud Storage do differently: probing, multipart uploads, checksums.
 
-fsspec's file systems (s3fs, gcsfs) do the talking. Each operation here is one attempt;
-`RemoteStore` repeats those that may succeed later.
+fsspec's file systems (s3fs, gcsfs) communicate with the services. Each operation here is one
+attempt; `RemoteStore` repeats those that may succeed later.
 """
 
 import base64
@@ -28,9 +28,9 @@ seconds to copy or to complete a large object."""
 SLOWEST = 256 << 10
 """Bytes per second below which an upload has failed."""
 ABANDONED = timedelta(days=1)
-"""Age at which an unfinished upload is nobody's any more."""
+"""Seconds after which an unfinished upload counts as abandoned."""
 CLIENTS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests", "urllib3"}
-"""Packages whose exceptions speak of the connection, not of a mistake in this program."""
+"""Packages whose exceptions mean the connection, not a mistake in this program."""
 LASTING = {
     "AuthorizationHeaderMalformed",
     "EntityTooLarge",
@@ -55,18 +55,18 @@ class Driver:
 
     package = "fsspec"
     credentials = ""
-    """How a user gives credentials."""
+    """What tells the user how to give credentials."""
 
     def options(self) -> dict[str, Any]:
         """Arguments of the file system's class."""
         return {"use_listings_cache": False, "skip_instance_cache": True}
 
     def connect(self, **options: Any) -> Any:
-        """A file system of its own, with these options over ours."""
+        """A separate file system, with these options overriding ours."""
         return fsspec.filesystem("memory", **(self.options() | options))
 
     def probe(self, files: Any, root: str) -> None:
-        """Ask for the names below `root`, one at most; raises what the service says."""
+        """Ask for at most one name below `root`; raises the service's errors."""
 
     def write(self, files: Any, path: str, data: bytes) -> bool:
         """Upload; returns whether the service's answer proves that all of it arrived."""
@@ -170,7 +170,7 @@ class S3Driver(Driver):
             return True
         bucket, key = _split(path)
         head = files.call_s3("head_object", Bucket=bucket, Key=key)
-        # With keys of the customer's or of KMS the ETag is no MD5 of the content.
+        # With customer keys or KMS the ETag is not an MD5 of the content.
         return "SSECustomerAlgorithm" in head or "kms" in head.get("ServerSideEncryption", "")
 
     def sweep(self, files: Any, root: str) -> list[str]:
@@ -199,10 +199,11 @@ class GcsDriver(Driver):
     credentials = "run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
 
     def connect(self, **options: Any) -> Any:
-        # What gcsfs registers with fsspec asks Google's control API about each bucket first.
+        # The class that gcsfs registers with fsspec first asks Google's control API about each
+        # bucket.
         from gcsfs.core import GCSFileSystem
 
-        # It logs the trace of every failure, of which the store makes a sentence.
+        # It logs the trace of every failure, which the store reports in a sentence.
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
         return GCSFileSystem(**(self.options() | options))
 
@@ -251,7 +252,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def is_lasting(error: Exception) -> bool:
-    """Whether the service, or its client, will say the same however often one asks."""
+    """Whether the service, or its client, will fail in the same way in every attempt."""
     return code(error) in LASTING or type(error).__name__ in LASTING
 
 
@@ -264,7 +265,7 @@ def is_refused(error: Exception) -> bool:
 
 
 def code(error: Exception) -> str:
-    """The service's name or number of an error; empty where it gave none."""
+    """The service's name or number of an error; empty if it gave none."""
     for each in (error, error.__cause__):
         response = getattr(each, "response", None)
         if isinstance(response, dict):
@@ -284,7 +285,7 @@ def _size(content: bytes | Path) -> int:
 
 
 def _deadline(size: int) -> float:
-    """Seconds in which so many bytes must have been sent and answered."""
+    """Seconds within which a number of bytes must have been sent and answered."""
     return READ_TIMEOUT_S + size / SLOWEST
 
 

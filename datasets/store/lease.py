@@ -1,8 +1,8 @@
-"""One run at a time on object storage, where nothing can be locked.
+"""One run at a time on object storage, which has no locks.
 
 Every run keeps a file with a number that it raises every few seconds. A newcomer watches the
-files of others: one whose number moves is alive, one that stands still has died. Nobody's
-clock is compared with another's, and no service has to offer more than files.
+files of others: if its number moves, a run is alive; if it stands still, the run has died. No
+clocks are compared, and the service needs to offer only files.
 """
 
 import json
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 BEAT_S = 10.0
 """Seconds after which the number is raised."""
 PATIENCE_S = 60.0
-"""Seconds of standing still after which a run is believed dead."""
+"""Seconds of standing still after which a run counts as dead."""
 
 
 class Lease:
@@ -32,10 +32,10 @@ class Lease:
 
     Args:
         store: where the run writes.
-        folder: of the files of runs in it.
+        folder: folder of the runs' files in the store.
         beat_s: seconds between two beats.
         patience_s: seconds after which others count as dead.
-        sleep: what waits.
+        sleep: function that waits.
         on_loss: called when another run has taken over, in the thread that beats.
     """
 
@@ -55,7 +55,7 @@ class Lease:
         self.host = f"{socket.gethostname()}, process {os.getpid()}"
         self.lost = self.holds = False
         self.term = 0
-        """How many runs before it were taken for dead: the later one of two goes on."""
+        """How many earlier runs were taken for dead: the later one of two goes on."""
         self._beats = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
@@ -66,7 +66,7 @@ class Lease:
         Raises:
             UserError: another run holds it.
         """
-        # It beats while it watches, so that two that begin at once see each other alive.
+        # It beats while it watches, so that two that start at once see each other alive.
         self._beat()
         self._thread.start()
         try:
@@ -78,7 +78,7 @@ class Lease:
         self._beat()
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the store."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -86,18 +86,18 @@ class Lease:
             self.store.delete(self.name)
 
     def _watch(self) -> None:
-        """Wait until all others have gone or stood still for long enough."""
+        """Wait until all others have ended or stood still for long enough."""
         seen: dict[str, bytes] = {}
         waited = 0.0
         while others := self._others():
             for name, content in others.items():
                 state = _parse(content)
                 moved = name in seen and seen[name] != content
-                # Of two that begin at once, the one with the smaller name goes on.
+                # Of two that start at once, the one with the smaller name goes on.
                 if moved and (state.get("holds") or name < self.name):
                     raise UserError(
                         f"another run ({state.get('host', 'unknown')}) is working on "
-                        f"{self.store.url}: wait for it, or give another output"
+                        f"{self.store.url}: wait for it, or choose another output"
                     )
             alive = any(seen.get(name, content) != content for name, content in others.items())
             if waited >= self.patience_s and not alive:
@@ -143,11 +143,11 @@ class Lease:
                     self.on_loss()
                     return
             except Exception as error:
-                log.warning("%s: the sign of life could not be given: %s", self.store.url, error)
+                log.warning("%s: the sign of life could not be written: %s", self.store.url, error)
 
     def _taken(self) -> bool:
-        """Whether another run holds the store while this one believes that it does: it took
-        this one for dead, whose file may since have come back with a late beat."""
+        """Whether another run holds the store although this one should: the other took
+        this one for dead, and a late beat may since have restored this one's file."""
         states = {name: _parse(content) for name, content in self._others().items()}
         return self.holds and any(
             state.get("holds") and (_term(state), name) > (self.term, self.name)
@@ -170,10 +170,10 @@ def _term(state: dict[str, object]) -> int:
 
 @contextmanager
 def hold_lease(lease: Lease) -> Iterator[None]:
-    """Hold a lease for the time of the block.
+    """Hold a lease for the duration of the block.
 
     Raises:
-        UserError: another run holds it, or has taken it because this one stood still.
+        UserError: another run holds it, or has taken it over because this one stood still.
     """
     lease.take()
     try:

@@ -1,4 +1,4 @@
-"""The store in a folder of this machine."""
+"""The store in a folder on this machine."""
 
 import os
 from pathlib import Path
@@ -16,10 +16,10 @@ from datasets.store.protocol import check_name, check_prefix
 
 
 class LocalStore:
-    """A local folder; made at the first write.
+    """A local folder; created by the first write.
 
     Args:
-        folder: any path; kept as an absolute one.
+        folder: any path; stored as an absolute one.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -33,7 +33,7 @@ class LocalStore:
         return str(self.folder)
 
     def path(self, name: str) -> Path:
-        """Where a file is."""
+        """The path of a file."""
         return self.folder / check_name(name)
 
     def read(self, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""One process at a time: at a file, and on one output folder."""
+"""One process at a time, on a file or on an output folder."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
 
 STAGING = "staging"
-"""Folder of what is finished of a refresh; deleting it costs the work anew."""
+"""Folder of a refresh's finished work; if it is deleted, the work must be repeated."""
 RUNS = f"{STAGING}/runs"
 """Where runs on object storage give signs of life."""
 ELSEWHERE = Path("runs/locks")
-"""Where outputs that are no local folders are locked, among the runs of this machine."""
+"""Folder of locks for outputs that are not local folders, among the runs on this machine."""
 
 
 def file_lock(path: Path) -> BaseFileLock:
-    """A lock of the operating system, which lets go of it if the process dies; the file stays.
+    """A lock of the operating system, which releases it if the process dies; the file stays.
 
-    A file system without such locks raises OSError: a file that merely is there would outlive
+    A file system without such locks raises OSError: the mere existence of a file would outlast
     its holder.
     """
     return FileLock(path, fallback_to_soft=False)
@@ -31,11 +31,11 @@ def file_lock(path: Path) -> BaseFileLock:
 
 @contextmanager
 def only_writer(store: Store) -> Iterator[None]:
-    """Be the only run that writes to a store, on this machine and, where the store is object
-    storage, on all.
+    """Be the only run that writes to a store: on this machine and, if the store is object
+    storage, on all machines.
 
     Raises:
-        UserError: another run is at work there.
+        UserError: another run is working there.
     """
     if isinstance(store, LocalStore):
         with only_run(store.folder / STAGING):
@@ -48,7 +48,7 @@ def only_writer(store: Store) -> Iterator[None]:
 
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Hold a folder for the time of the block; the system lets go of it if the process dies.
+    """Hold a folder for the duration of the block; the system releases it if the process dies.
 
     Raises:
         UserError: another process holds it.
@@ -59,7 +59,7 @@ def only_run(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise UserError(
-            f"another run is working on {folder}: wait for it, or give another output folder"
+            f"another run is working on {folder}: wait for it, or choose another output folder"
         ) from None
     try:
         yield

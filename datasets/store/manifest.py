@@ -1,4 +1,4 @@
-"""The memory of what has been done: one small JSON file per key, below a prefix of a store."""
+"""A record of what has been done: one small JSON file per key, below a prefix of a store."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ def config_digest(value: Any) -> str:
     """sha256 of a JSON value in canonical form, in hex.
 
     Raises:
-        TypeError: the value holds something that JSON has no form for.
+        TypeError: the value holds something that JSON cannot represent.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
@@ -33,7 +33,7 @@ class Manifest(Generic[Value]):
     """Finished work by key, one file each.
 
     Args:
-        store: where the files lie; a local folder is made at the first `put`.
+        store: the store of the files; a local folder is created by the first `put`.
         prefix: the folder in the store; empty for the whole store.
     """
 
@@ -46,12 +46,12 @@ class Manifest(Generic[Value]):
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def get(self, key: str) -> Value | None:
-        """What was put for a key; None when nothing was, or the file is not ours."""
+        """The value stored for a key; None if there is none, or the file is not ours."""
         entry = self._read(self._name(key))
         return entry["value"] if entry and entry["key"] == key else None
 
     def put(self, key: str, value: Value) -> None:
-        """Remember `value`, a JSON object."""
+        """Store `value`, a JSON object."""
         self.store.write(self._name(key), json.dumps({"key": key, "value": value}, indent=0))
 
     def items(self) -> Iterator[tuple[str, Value]]:

@@ -1,7 +1,7 @@
-"""Where the files of a dataset live: a local folder or object storage, behind one protocol.
+"""The storage of a dataset's files: a local folder or object storage, behind one protocol.
 
-Names are relative paths with forward slashes below the store's URL. Every write is whole or
-not there, and durable when the call returns. `open_store` makes the right store for a URL.
+Names are relative paths with forward slashes below the store's URL. Every write is atomic,
+and durable when the call returns. `open_store` makes the right store for a URL.
 """
 
 import os
@@ -30,7 +30,7 @@ def open_store(url: str | Path) -> Store:
         if match and not folder.is_absolute():
             raise UserError(f"{url} names a host: write file:///PATH with three slashes")
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file: give a folder")
+            raise UserError(f"{folder} is a file: choose a folder")
         return LocalStore(folder)
 
     return open_remote(str(url))

@@ -1,28 +1,28 @@
-"""What a store can do, and which names it takes."""
+"""The operations of a store, and the names that it accepts."""
 
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 
 class Store(Protocol):
-    """A folder of files, here or elsewhere. Picklable, so that it can travel to workers."""
+    """A folder of files, local or remote. Picklable, so that it can be sent to workers."""
 
     @property
     def url(self) -> str:
-        """What the user gave: an absolute path, or a URL without a slash at its end."""
+        """The user's location: an absolute path, or a URL without a slash at its end."""
 
     def read(self, name: str) -> bytes:
         """All bytes of a file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such file.
         """
 
     def write(self, name: str, data: bytes | str) -> None:
-        """Make or replace a file; text is written as UTF-8."""
+        """Create or replace a file; text is written as UTF-8."""
 
     def put(self, local: Path, name: str) -> None:
-        """Let a finished local file become `name`; afterwards `local` is gone."""
+        """Move a finished local file to `name`; afterwards `local` is gone."""
 
     def link(self, source: str, target: str) -> None:
         """Give the content of `source` a second name; replaces `target`.
@@ -35,11 +35,11 @@ class Store(Protocol):
         """A file to read from, seekable; only what is read is fetched.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such file.
         """
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None when there is none."""
+        """Size of a file in bytes; None if there is no such file."""
 
     def names(self, prefix: str = "") -> list[str]:
         """Names of all files below a folder, at any depth, sorted; unfinished ones left out."""
@@ -48,7 +48,7 @@ class Store(Protocol):
         """Remove a file, if there is one."""
 
     def sweep(self) -> list[str]:
-        """Remove what killed writers left unfinished; returns what was removed."""
+        """Remove what killed writers left unfinished; returns the removed names."""
 
 
 def check_name(name: str) -> str:
@@ -58,7 +58,7 @@ def check_name(name: str) -> str:
         ValueError: it is empty, absolute, or has empty, `.` or `..` parts.
     """
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
-        raise ValueError(f"{name!r} is no relative name of a file: give one like shards/a.tar")
+        raise ValueError(f"{name!r} is not a relative name of a file: use one like shards/a.tar")
     return name
 
 

@@ -1,7 +1,7 @@
-"""Object storage through fsspec: every operation is repeated while that may help.
+"""Object storage through fsspec: every operation is retried as long as that may help.
 
-An object store shows an object when its upload is complete, so nobody sees half of one. What
-was written is compared with what the service says it holds: size, and MD5 where it has one.
+An object store shows an object once its upload is complete, so nobody sees half of one. What
+was written is compared with what the service reports: size, and MD5 if it has one.
 """
 
 import errno
@@ -21,9 +21,9 @@ ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 BUFFER = 4 << 20
-"""Bytes that a file read in small steps fetches at once."""
+"""Bytes fetched at once for a file that is read in small steps."""
 SETTINGS = ("AWS_", "GOOGLE_", "STORAGE_")
-"""How names of environment variables begin that the services' clients read."""
+"""Prefixes of environment variables that the services' clients read."""
 
 _CONNECTIONS: dict[tuple[Any, ...], Any] = {}
 
@@ -33,13 +33,13 @@ Result = TypeVar("Result")
 class RemoteStore:
     """Objects below a prefix of a bucket.
 
-    Each process makes its own connections when it first needs them, and threads share them.
+    Each process opens its own connections when it first needs them, and threads share them.
 
     Args:
         url: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `memory://PREFIX`.
-        options: arguments for the class of s3fs or gcsfs, over those that `drivers` gives.
-        attempts: how often an operation is tried.
-        sleep: what waits between attempts, for seconds; picklable.
+        options: arguments for the class of s3fs or gcsfs, overriding those of `drivers`.
+        attempts: number of attempts of an operation.
+        sleep: function that waits between attempts, for seconds; picklable.
 
     Raises:
         ValueError: the URL is none of these.
@@ -56,7 +56,7 @@ class RemoteStore:
         self.scheme = scheme.lower()
         root = check_prefix(rest.strip("/"))
         if self.scheme not in DRIVERS or not (root or self.scheme == "memory"):
-            raise ValueError(f"{url!r} is no URL of a place in object storage")
+            raise ValueError(f"{url!r} is not the URL of a place in object storage")
         self._url = f"{self.scheme}://{root}"
         self._root = f"/{root}".rstrip("/") if self.scheme == "memory" else root
         self._options = dict(options or {})
@@ -80,10 +80,10 @@ class RemoteStore:
         return self._root.split("/")[0]
 
     def check(self) -> None:
-        """Find out whether the bucket is there and may be read.
+        """Check that the bucket exists and may be read.
 
         Raises:
-            UserError: it is not.
+            UserError: it does not or may not.
         """
         try:
             self._try("", "opened", lambda files: self._driver.probe(files, self._root))
@@ -97,7 +97,7 @@ class RemoteStore:
         return bytes(self._try(name, "read", lambda files: files.cat_file(path)))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        """Bytes `start` to `end` of a file, the end left out; both lie in the file."""
+        """Bytes `start` to `end` of a file, the end excluded; both are in the file."""
         path = self._path(name)
 
         def action(files: Any) -> bytes:
@@ -166,7 +166,7 @@ class RemoteStore:
         folder = "/".join(part for part in (self._root, check_prefix(prefix)) if part)
         above = f"{self._root}/"
         found = self._try(prefix, "listed", lambda files: files.find(folder))
-        # A service's own console makes folders as empty objects whose names end in a slash.
+        # A service's own console creates folders as empty objects whose names end in a slash.
         return sorted(
             path.removeprefix(above)
             for path in found
@@ -198,12 +198,12 @@ class RemoteStore:
         return self._files[1]
 
     def _try(self, name: str, done: str, action: Callable[[Any], Result]) -> Result:
-        """Do something, again while that may help.
+        """Do something, with retries as long as they may help.
 
         Raises:
             FileNotFoundError: the service knows no such object.
-            UserError: bucket or credentials are missing or do not suffice.
-            OSError: it failed every time.
+            UserError: bucket or credentials are missing or insufficient.
+            OSError: every attempt failed.
         """
         what = f"{self.url}/{name}".rstrip("/")
         for attempt in range(self._attempts):
@@ -218,14 +218,14 @@ class RemoteStore:
                 last = error
             if attempt + 1 < self._attempts:
                 wait = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S)
-                # Many workers that were told to slow down should not come back all at once.
+                # Many workers that were told to slow down should not return all at once.
                 self._sleep(wait * random.uniform(0.5, 1.0))
         raise StoreError(
             f"{what} could not be {done} in {self._attempts} attempts: {_line(last)}"
         ) from last
 
     def _complain(self, what: str, done: str, error: Exception) -> None:
-        """Raise what the caller or the user can make something of."""
+        """Raise an error that the caller or the user can handle."""
         if code(error) == "NoSuchBucket":
             raise self._no_bucket() from error
         if isinstance(error, FileNotFoundError):
@@ -242,14 +242,14 @@ class RemoteStore:
 
     def _no_bucket(self) -> UserError:
         return UserError(
-            f"there is no bucket {self.bucket} for {self.url}: make it, or correct the URL"
+            f"there is no bucket {self.bucket} for {self.url}: create it, or correct the URL"
         )
 
 
 def _connect(scheme: str, options: Mapping[str, Any]) -> Any:
     """This process's file system for these options and this environment.
 
-    To make one of s3fs takes a second, too long for each copy of a store that comes with a task.
+    Creating one of s3fs's takes a second, too long for each copy of a store that comes with a task.
     """
     settings = sorted(each for each in os.environ.items() if each[0].startswith(SETTINGS))
     key = (os.getpid(), scheme, repr(sorted(options.items())), tuple(settings))
@@ -259,7 +259,7 @@ def _connect(scheme: str, options: Mapping[str, Any]) -> Any:
 
 
 class _RemoteFile(io.RawIOBase):
-    """Ranges of an object, as a file."""
+    """Reads ranges of an object as a file."""
 
     def __init__(self, store: RemoteStore, name: str, size: int) -> None:
         self._store = store
@@ -295,22 +295,22 @@ class _RemoteFile(io.RawIOBase):
 
 
 def open_remote(url: str) -> RemoteStore:
-    """The store at an `s3://`, `gs://` or `memory://` URL, after a look whether it is there.
+    """The store at an `s3://`, `gs://` or `memory://` URL, after checking that it exists.
 
     Raises:
         UserError: the URL is malformed, the driver is not installed, there is no such bucket or
-            no way to it, or credentials are missing or do not suffice.
+            it cannot be reached, or credentials are missing or insufficient.
     """
     scheme = url.partition("://")[0].lower()
     if scheme not in DRIVERS:
         raise UserError(
-            f"{url} has the scheme {scheme}, which is not known here: give a local folder, or a "
+            f"{url} has the scheme {scheme}, which is unknown: use a local folder, or a "
             "URL with file://, s3:// or gs://"
         )
     try:
         store = RemoteStore(url)
     except ValueError:
-        raise UserError(f"{url} is no place in a bucket: give {scheme}://BUCKET/FOLDER") from None
+        raise UserError(f"{url} is not a place in a bucket: use {scheme}://BUCKET/FOLDER") from None
     try:
         store.check()
     except ImportError as error:
@@ -324,5 +324,5 @@ def _line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return " ".join(error.strerror.split())
     if isinstance(error, TimeoutError) and not str(error):
-        return "no end in the time it may take"
+        return "not finished within its time limit"
     return " ".join(str(error).split()) or type(error).__name__

@@ -238,7 +238,7 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     assert ingest.main([str(videos), "--work", str(videos / "work")]) == 2
     assert "lies inside the videos" in capsys.readouterr().err
     assert ingest.main([str(tmp_path / "nowhere"), "--work", str(tmp_path / "work")]) == 2
-    assert "give a folder with videos" in capsys.readouterr().err
+    assert "choose a folder with videos" in capsys.readouterr().err
     assert list(videos.iterdir()) == []
     assert list((tmp_path / "work").iterdir()) == []
 

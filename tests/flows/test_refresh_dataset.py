@@ -263,7 +263,7 @@ def test_a_dataset_of_the_crop_of_before_is_ingested_anew(
     out = tmp_path / "out"
     assert (read_index(out)["crop"], read_index(out)["mask"]) == (CROP, MASK)
     as_before_the_crop(out)
-    with pytest.raises(UserError, match=r"larger crop of before.*refresh it"):
+    with pytest.raises(UserError, match=r"former, larger crop.*refresh it"):
         relabel_dataset.fn(str(out), min_confidence=4.5)
     capsys.readouterr()
     assert run()["clips_accepted"] == 2

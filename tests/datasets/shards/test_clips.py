@@ -70,7 +70,7 @@ def test_mistakes_are_said(dataset: Path, tmp_path: Path) -> None:
         ClipStore(tmp_path)
     shards = write_shards([("a", {"json": b"{}"})], tmp_path, "train")
     write_index(LocalStore(tmp_path), shards, {})
-    with pytest.raises(UserError, match="its clip a does not say its speaker"):
+    with pytest.raises(UserError, match="its clip a does not have a speaker"):
         ClipStore(tmp_path)
     (tmp_path / "shards" / shards[0].name).unlink()
     with pytest.raises(UserError, match="cannot be read"):
@@ -103,7 +103,7 @@ def test_a_damaged_clip_is_named(dataset: Path, tmp_path: Path) -> None:
     store = ClipStore(tmp_path)
     with pytest.raises(UserError, match=r"noise .* cannot be decoded"):
         store.frames("noise")
-    with pytest.raises(UserError, match="40 frames where its record says 41"):
+    with pytest.raises(UserError, match="40 frames, but its record says 41"):
         store.frames("short")
 
 

@@ -176,9 +176,9 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
     ]
     for change in changes:
         open_store(url).write("index.json", json.dumps(good | change))
-        with pytest.raises(UserError, match="is no dataset index of version"):
+        with pytest.raises(UserError, match="is not a dataset index of version"):
             local_dataset(url, tmp_path / "cache")
     open_store(url).write("index.json", "[")
-    with pytest.raises(UserError, match="is no dataset index of version"):
+    with pytest.raises(UserError, match="is not a dataset index of version"):
         local_dataset(url, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

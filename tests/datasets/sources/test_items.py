@@ -32,9 +32,9 @@ def test_every_file_is_listed_once(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"there is no folder 'one' .{Path.cwd()}/one.: give"):
+    with pytest.raises(UserError, match=f"there is no folder 'one' .{Path.cwd()}/one.: choose"):
         list_folder(Path("one"))
-    with pytest.raises(UserError, match="holds no file"):
+    with pytest.raises(UserError, match="is empty"):
         list_folder(tmp_path)
     (tmp_path / "f").touch()
     with pytest.raises(UserError, match="is a file"):
@@ -105,5 +105,5 @@ def test_items_travel_and_only_local_ones_have_a_path(tmp_path: Path) -> None:
     item = local_item(tmp_path / "a.mp4", "b/a.mp4", "b")
     assert pickle.loads(pickle.dumps(item)) == item
     assert (item.key, item.path, item.expected_bytes) == ("b/a.mp4", tmp_path / "a.mp4", 4)
-    with pytest.raises(ValueError, match="has to be fetched"):
+    with pytest.raises(ValueError, match="must be fetched"):
         _ = SourceItem("a", "http://x/a", "a", "ann", How.FILE).path

@@ -53,7 +53,7 @@ def test_a_folder_at_an_address(bucket: Any) -> None:
 
 def test_folders_that_cannot_be_listed(bucket: Any) -> None:
     bucket.pipe("/bucket/a", b"")
-    with pytest.raises(UserError, match="holds no file"):
+    with pytest.raises(UserError, match="is empty"):
         list_source("folder", "memory://bucket/empty")
     with pytest.raises(UserError, match="use the source 'urls'"):
         list_source("folder", "https://host/videos/")

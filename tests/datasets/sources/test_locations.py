@@ -45,7 +45,7 @@ def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_text(str(tmp_path))
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="no text in UTF-8"):
+    with pytest.raises(UserError, match="not a text in UTF-8"):
         read_text(str(tmp_path / "a.txt"))
 
 

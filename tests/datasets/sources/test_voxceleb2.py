@@ -158,7 +158,7 @@ def test_an_archive_on_a_server(tmp_path: Path) -> None:
         assert [item.expected_bytes for item in items] == [5000] * 3
         for item in items:
             assert fetch(item, tmp_path).path.read_bytes() == clips[item.key]
-        with pytest.raises(UserError, match="no folder and no archive"):
+        with pytest.raises(UserError, match="neither a folder nor an archive"):
             list_source("voxceleb2", f"{files.address}/vox")
 
 
@@ -198,7 +198,7 @@ def test_box_files_that_cannot_be_used_are_said(tmp_path: Path) -> None:
     assert item.wanted
     reasons = [part.reason for part in item.parts]
     assert reasons == [Reason.NOT_ANNOTATED] * 3 + [Reason.NONE]
-    expected = ("no VoxCeleb box file", "pixels of", "no part of", "")
+    expected = ("not a VoxCeleb box file", "pixels of", "no part of", "")
     for part, words in zip(item.parts, expected, strict=True):
         assert words in part.detail
     assert not item.parts[-1].detail
@@ -221,5 +221,5 @@ def test_the_real_samples(shared: Path) -> None:
 def test_nothing_of_the_data_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing of VoxCeleb2"):
         list_voxceleb2(tmp_path)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is neither a folder nor"):
         list_voxceleb2(tmp_path / "none")

@@ -63,7 +63,7 @@ def test_a_whole_box_file(shared: Path) -> None:
 def test_other_text_is_no_box_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("hello\n")
-    with pytest.raises(UserError, match="no VoxCeleb box file"):
+    with pytest.raises(UserError, match="not a VoxCeleb box file"):
         boxes_of(path)
     path.write_text("FRAME \tX\n000001 \tleft \n")
     with pytest.raises(UserError, match="line 2"):

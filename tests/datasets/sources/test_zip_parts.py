@@ -70,7 +70,7 @@ def test_a_part_in_between_is_missing(names: list[str]) -> None:
 
 def test_the_last_part_is_missing(tmp_path: Path) -> None:
     parts = write(tmp_path, make_zip(FILES), 100_000)
-    with pytest.raises(UserError, match=r"no whole zip archive .*3 found"):
+    with pytest.raises(UserError, match=r"not a complete zip archive .*3 found"):
         list_members(parts[:-1])
 
 

@@ -118,7 +118,7 @@ def test_names_stay_inside(store: Store, name: str, tmp_path: Path) -> None:
         lambda: store.delete(name),
     ]
     for act in acts:
-        with pytest.raises(ValueError, match="is no relative name"):
+        with pytest.raises(ValueError, match="is not a relative name"):
             act()
     assert (tmp_path / "local").exists()
 
@@ -141,7 +141,7 @@ def test_local_paths_and_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert open_store(f"file://{tmp_path}/a%20b").url == f"{tmp_path}/a b"
     assert open_store(tmp_path).url == str(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is a file: give a folder"):
+    with pytest.raises(UserError, match="is a file: choose a folder"):
         open_store("file")
     with pytest.raises(UserError, match="three slashes"):
         open_store("file://host/share")

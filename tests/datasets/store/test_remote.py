@@ -275,10 +275,10 @@ def test_foreseeable_mistakes_are_one_sentence(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for url, text in (
-        ("ftp://host/a", "has the scheme ftp, which is not known here"),
-        ("s3://", "is no place in a bucket: give s3://BUCKET/FOLDER"),
-        ("gs://bucket//a", "is no place in a bucket: give gs://BUCKET/FOLDER"),
-        ("s3://bucket/../a", "is no place in a bucket"),
+        ("ftp://host/a", "has the scheme ftp, which is unknown"),
+        ("s3://", "is not a place in a bucket: use s3://BUCKET/FOLDER"),
+        ("gs://bucket//a", "is not a place in a bucket: use gs://BUCKET/FOLDER"),
+        ("s3://bucket/../a", "is not a place in a bucket"),
         ("s3://no-such-bucket/a", "there is no bucket no-such-bucket for s3://no-such-bucket/a"),
         ("s3://a_b*c/d", "s3://a_b*c/d could not be opened: Parameter validation failed"),
     ):

@@ -38,6 +38,6 @@ def test_a_dataset_of_another_crop_is_not_fetched(
     del index["crop"]
     url = f"memory://{tmp_path.name}-before"
     open_store(url).write("index.json", json.dumps(index).encode())
-    with pytest.raises(UserError, match=rf"{url} was made with the larger crop of before"):
+    with pytest.raises(UserError, match=rf"{url} was made with the former, larger crop"):
         dataset_copy.local_copy(url)
     assert not (tmp_path / "cache").exists()

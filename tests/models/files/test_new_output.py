@@ -109,7 +109,10 @@ def test_the_old_stays_until_the_new_is_whole(tmp_path: Path) -> None:
 
 def test_a_file_is_no_folder_to_replace(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("precious")
-    with pytest.raises(ModelFileError, match="is no folder"), replacing_folder(tmp_path / "out"):
+    with (
+        pytest.raises(ModelFileError, match="is neither a folder nor"),
+        replacing_folder(tmp_path / "out"),
+    ):
         pass
     assert (tmp_path / "out").read_text() == "precious"
 

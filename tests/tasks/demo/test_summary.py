@@ -35,7 +35,7 @@ def test_keys_are_those_that_were_promised_and_in_order(tmp_path: Path) -> None:
 def test_a_missing_part_or_key_is_noticed() -> None:
     content = parts()
     del content["ingest"]["inputs"]
-    with pytest.raises(ValueError, match="ingest lacks inputs"):
+    with pytest.raises(ValueError, match="ingest does not have inputs"):
         build(**content)
     del content["ingest"]
     with pytest.raises(ValueError, match="a summary has the parts"):

@@ -169,7 +169,7 @@ def test_a_missing_dataset_ends_in_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("crop", "match"),
     [
-        (None, "larger crop of before.*refresh it"),
+        (None, "former, larger crop.*refresh it"),
         ("wider", "aligned as 'wider', the model is for 'latentsync-1.5'"),
     ],
 )

@@ -208,7 +208,7 @@ def test_the_file_is_asked_for_as_it_is(tmp_path: Path) -> None:
         (answer(b"x", "200 x", "Content-Length: abc", length=False), "Content-Length 'abc' came"),
         (answer(b"", "302 x", "Location: http://[bad"), "not an address"),
         (answer(b"", "302 x", "Location: http://host:port/x"), "not an address"),
-        (answer(b"", "302 x", "Location: s3://bucket/x"), "are not taken"),
+        (answer(b"", "302 x", "Location: s3://bucket/x"), "are not allowed"),
     ],
 )
 def test_answers_that_no_second_try_cures(reply: bytes, message: str, tmp_path: Path) -> None:
