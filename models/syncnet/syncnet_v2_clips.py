@@ -18,8 +18,9 @@ class ClipFeatures:
     """Features of every 5-frame window of clips.
 
     Args:
-        network: in eval mode; its device is used.
-        batch: windows at a time; memory grows with it (about 15 MB each), not with the clip.
+        network: the network in eval mode; its device is used.
+        batch: windows at a time; memory grows with this number (about 15 MB each), not with the
+            clip.
     """
 
     def __init__(self, network: SyncNet, batch: int = 16) -> None:

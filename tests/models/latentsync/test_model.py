@@ -267,7 +267,7 @@ def test_inputs_that_do_not_fit(change: dict, match: str) -> None:
 def test_parts_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="prediction_type must be 'sample', got 'epsilon'"):
         LatentSyncConfig(unet={"residual": True})
-    with pytest.raises(ValueError, match="60 is no multiple of 8"):
+    with pytest.raises(ValueError, match="60 is not a multiple of 8"):
         LatentSync(small_config(resolution=60))
 
 
