@@ -57,7 +57,7 @@ def convert(source: Path, target: Path) -> str:
         What was converted, a line per remark.
 
     Raises:
-        ModelFileError: the source is none of the known kinds or damaged, or the target is
+        ModelFileError: the source is damaged or of an unknown kind, or the target is
             in the way.
     """
     check_free(target)

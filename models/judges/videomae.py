@@ -2,7 +2,7 @@
 
 The network is transformers' VideoMAE with mean pooling and a final norm (`fc_norm`).
 `load_videomae` takes VideoMAE-v2's checkpoint (ViT-g/14, 1408 wide), and Hugging Face's
-files, such as MCG-NJU/videomae-base, with the config.json beside them.
+files, such as MCG-NJU/videomae-base, with the config.json next to them.
 """
 
 import json

@@ -32,8 +32,8 @@ class ClipFeatures:
         """Features of a clip, one per frame.
 
         Args:
-            frames: (t, 3, h, w) RGB, uint8 or floating point in 0..255, at 25 fps. What is no
-                whole number, also after resizing, is rounded: the published program reads
+            frames: (t, 3, h, w) RGB, uint8 or floating point in 0..255, at 25 fps. Anything but
+                whole numbers, also after resizing, is rounded: the published program reads
                 pictures of 8 bits.
             wave: (samples,) mono at 16 kHz from the first frame on.
 

@@ -236,7 +236,7 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     videos = tmp_path / "videos"
     videos.mkdir()
     assert ingest.main([str(videos), "--work", str(videos / "work")]) == 2
-    assert "lies inside the videos" in capsys.readouterr().err
+    assert "is inside the videos" in capsys.readouterr().err
     assert ingest.main([str(tmp_path / "nowhere"), "--work", str(tmp_path / "work")]) == 2
     assert "choose a folder with videos" in capsys.readouterr().err
     assert list(videos.iterdir()) == []

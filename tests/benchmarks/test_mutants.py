@@ -273,7 +273,9 @@ def test_a_text_is_found_wherever_it_stands_but_not_in_tests(shop: Path) -> None
     assert locate(shop, Fault("shop/till.py", "TAX", "", "")) == []
 
 
-@pytest.mark.parametrize("text", ["", "[[fault]]\nfile = 'a'\n", "no table", "[[fault]]\nx = 1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "[[fault]]\nfile = 'a'\n", "not a table", "[[fault]]\nx = 1\n"]
+)
 def test_what_is_no_table_ends_in_a_sentence(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -405,7 +405,7 @@ def test_files_of_others_are_not_touched(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="do not belong to a dataset made here"):
         check_output(LocalStore(tmp_path), None)
     (tmp_path / "index.json").write_text("{}")
-    with pytest.raises(UserError, match="no dataset index"):
+    with pytest.raises(UserError, match="not a dataset index"):
         check_output(LocalStore(tmp_path), None)
 
 
