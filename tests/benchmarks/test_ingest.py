@@ -268,7 +268,7 @@ def test_a_whole_run_on_two_clips(tmp_path: Path) -> None:
 
 
 class Doubling(Stage):
-    """Takes 20 ms and tells what an ingest tells."""
+    """Takes 20 ms and reports what an ingest reports."""
 
     def process(self, item: str) -> dict[str, Any]:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Stable Diffusion's U-Net as a start: the same picture network, the rest said."""
+"""Stable Diffusion's U-Net as a start: the same picture network, and notes on the rest."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Scorers by name, and what is said where their weights are missing."""
+"""Scorers by name, and the messages if their weights are missing."""
 
 import json
 from pathlib import Path
