@@ -246,7 +246,7 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="is not there"):
         convert(tmp_path / "a", tmp_path / "a.pt")
     (tmp_path / "a" / "config.json").write_text('{"kind": "bread"}')
-    with pytest.raises(ModelFileError, match="no model that can be written"):
+    with pytest.raises(ModelFileError, match="cannot be written as a checkpoint"):
         convert(tmp_path / "a", tmp_path / "a.pt")
 
 

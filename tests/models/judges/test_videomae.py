@@ -175,7 +175,7 @@ def test_configurations_that_do_not_help(folder: Path) -> None:
             check_videomae(file)
     (folder / "config.json").unlink()
     for path in (folder, file):
-        with pytest.raises(ModelFileError, match=r"not there: .*videomae-base-config"):
+        with pytest.raises(ModelFileError, match=r"is missing: .*videomae-base-config"):
             load_videomae(path)
 
 

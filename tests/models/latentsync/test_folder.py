@@ -77,7 +77,7 @@ def test_a_configuration_that_names_no_mask_is_of_before_the_notch(bundle: Path)
 @pytest.mark.parametrize("name", ["mask", "crop"])
 def test_another_mask_or_crop_is_refused_by_name(bundle: Path, name: str) -> None:
     change_config(bundle, **{name: "round"})
-    with pytest.raises(ModelFileError, match=f"made with the {name} 'round', this release has"):
+    with pytest.raises(ModelFileError, match=f"made with the {name} 'round', but this release has"):
         LatentSync.load(bundle)
 
 

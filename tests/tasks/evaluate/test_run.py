@@ -359,7 +359,7 @@ def test_a_dataset_of_another_crop_is_refused(dataset: Path, bundle: Path, tmp_p
     shutil.copytree(dataset, other)
     index = json.loads((other / "index.json").read_text())
     for changed, match in (
-        ({"crop": "wider"}, "aligned as 'wider', the model is for 'latentsync-1.5'"),
+        ({"crop": "wider"}, "aligned as 'wider', but the model is for 'latentsync-1.5'"),
         ({}, "former, larger crop"),
     ):
         kept = {name: value for name, value in index.items() if name != "crop"}

@@ -55,7 +55,7 @@ def test_a_model_of_before_the_notch_is_refused_by_name(tmp_path: Path) -> None:
 def test_another_mask_or_crop_is_refused_by_name(tmp_path: Path, name: str) -> None:
     folder = make_bundle(tmp_path / "b")
     (folder / "bundle.json").write_text(json.dumps({**ABOUT, name: "round"}))
-    said = rf"the {name} 'round', this release has '{ABOUT[name]}': train or import again"
+    said = rf"the {name} 'round', but this release has '{ABOUT[name]}': train or import again"
     with pytest.raises(ModelFileError, match=said):
         read_bundle(folder)
 
