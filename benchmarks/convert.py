@@ -1,4 +1,5 @@
-"""How much memory and time a full-size LatentSync checkpoint takes, there, back and in use.
+"""How much memory and time a full-size LatentSync checkpoint takes: converting it, back, and in
+use.
 
     python -m benchmarks.convert     about 15 minutes on 2 cores, 25 GB of disk, 16 GiB of memory
 
@@ -6,7 +7,7 @@ Writes a random stage 2 checkpoint of the published size (float32, 5 GB), conver
 `models.convert.command`, converts it back, compares every value, and runs the U-Net on one window
 at 256 pixels. Then a bundle is made of it by `tasks.registry.import_weights`, with random files of
 the other networks, and a window is repainted by the bundle. Each step is a process of its
-own, whose peak the kernel tells: mapped pages of files count as well. Everything is written
+own, whose peak the kernel reports: mapped pages of files count as well. Everything is written
 to a folder that is removed at the end.
 """
 
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# torch is imported by the steps alone: a process begins with the peak of the one that started it.
+# Only the steps import torch, since a process begins with the peak of the one that started it.
 from tasks.weights.download import free_bytes
 from tests.parity import CASES
 
@@ -29,7 +30,7 @@ BAR_BYTES = 16 << 30
 """Largest resident set of a step."""
 DISK_BYTES = 25 * 10**9
 FRAMES, TOKENS, LATENTS = 16, 50, 32
-"""Of one window at 256 pixels."""
+"""Frames of one window at 256 pixels."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -66,7 +67,7 @@ def compare(folder: Path) -> str:
     """Every value of both checkpoints.
 
     Raises:
-        ValueError: one differs.
+        ValueError: a value differs.
     """
     import torch
 
@@ -142,7 +143,7 @@ def window(folder: Path) -> str:
     """One window repainted by the bundle, with guidance, one step of the sampler.
 
     Raises:
-        ValueError: what came out is not finite.
+        ValueError: the result is not finite.
     """
     import torch
 
@@ -162,14 +163,14 @@ STEPS = {
     each.__name__: each for each in (write, convert, back, compare, forward, files, bundle, window)
 }
 MAKE = ("write", "files")
-"""Steps that only make what the others read."""
+"""Steps that only make the inputs of others."""
 
 
 def run_step(name: str, folder: Path) -> dict[str, Any]:
-    """A step in a process of its own.
+    """Run a step in a process of its own.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the step failed.
     """
     command = [sys.executable, "-m", "benchmarks.convert", "--step", name, "--work", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -203,8 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     free = free_bytes(options.work)
     if free < DISK_BYTES:
         print(
-            f"{options.work} has {free / 1e9:.0f} GB free where {DISK_BYTES / 1e9:.0f} are needed: "
-            "give another folder with --work",
+            f"{options.work} has {free / 1e9:.0f} GB free, but {DISK_BYTES / 1e9:.0f} are needed: "
+            "choose another folder with --work",
             file=sys.stderr,
         )
         return 2

@@ -1,17 +1,17 @@
-"""Where mouth and chin lie in the crop, on real clips, by which points the faces are aligned.
+"""Where mouth and chin are in the crop, on real clips, for different alignment points.
 
     python -m benchmarks.crop FOLDER                      every video of the folder
     python -m benchmarks.crop FOLDER --sheet sheet.png    a picture of each, with the mask drawn in
 
 The alignments compared:
   latentsync-1.5  the 68-point means that releases 1.0 to 1.5 were trained on (ours)
-  before          the nose from bridge to tip, as this project aligned faces before
+  before          the nose from bridge to tip, as this project formerly aligned faces
   1.6, narrow     release 1.6's points where the mesh has them: bridge, both wings, tip of the nose
-  1.6, wide       the same with the upper edges of the brows alone
+  1.6, wide       the same with only the upper edges of the brows
 Position is in pixels of the 256 crop, as 5th percentile, median and 95th percentile over all
 frames with a face. `scale` is the size of a face in the crop against `latentsync-1.5`.
-`chin inside` is the share of frontal frames in which the chin lies above the lower edge of what is
-repainted at its column: where it does not, the old jaw stays in the picture.
+`chin inside` is the share of frontal frames in which the chin is above the lower edge of the area
+that is repainted at its column: where it is not, the old jaw stays in the picture.
 """
 
 import argparse
@@ -59,7 +59,7 @@ class Clip:
 
 
 def read_clip(path: Path, most: int) -> Clip | None:
-    """The faces of a video's first frames; None where there are none."""
+    """The faces of a video's first frames; None if there are no faces."""
     found: list[np.ndarray] = []
     widest, shown = -1.0, 0
     picture: np.ndarray = np.empty(0)
@@ -81,13 +81,13 @@ def read_clip(path: Path, most: int) -> Clip | None:
 
 
 def matrix(landmarks: np.ndarray, parts: Sequence[Sequence[int]]) -> np.ndarray:
-    """Source -> crop (2, 3) of one face by the means of these points."""
+    """Matrix source -> crop (2, 3) of one face by the means of these points."""
     points = np.stack([landmarks[list(part)].mean(axis=0) for part in parts])
     return Aligner(SIDE, smooth=False).matrix_of_points(points)
 
 
 def lower_edges() -> np.ndarray:
-    """(256,) the last repainted row of each column; -1 where none is."""
+    """(256,) the last repainted row of each column; -1 if there is none."""
     repainted = face_mask(SIDE)[0, 0].numpy() == 0
     rows = np.arange(SIDE)[:, None]
     return np.asarray(np.where(repainted, rows, -1).max(axis=0))

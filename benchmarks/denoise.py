@@ -2,7 +2,7 @@
 
 Whole windows go through `LatentSync.generate`: encode, 20 steps of the U-Net with guidance
 (two passes at once), decode. Weights are random, which changes no time. The work is counted
-by torch's own counter, so the share of the card's peak says what is left to gain. Products
+by torch's own counter, so the share of the card's peak shows what is left to gain. Products
 with a weight or a convolution are counted, and attention where the device has a fused one.
 """
 
@@ -56,9 +56,9 @@ class Speed:
     steps: int
     bf16: bool
     seconds: float
-    """Of the fastest round."""
+    """Seconds of the fastest round."""
     peak_bytes: int
-    """Memory: of the tensors on a GPU, of the process on a processor."""
+    """Peak memory: of the tensors on a GPU, of the process on a processor."""
     flops: int
     """Counted, of one window."""
 
@@ -120,8 +120,8 @@ def report(
 
     Args:
         configs: of the models, `FULL` or `SMALL`.
-        device: where they run.
-        peak_tflops: of the device, in bf16.
+        device: device to run on.
+        peak_tflops: the device's peak, in bf16.
         options: of `measure`.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

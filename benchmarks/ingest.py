@@ -2,7 +2,7 @@
 
     python -m benchmarks.ingest FOLDER_OF_VIDEOS --json runs/ingest.json
 
-All parts run one after the other on the same files, each with as many processes as cores:
+All parts run one after another on the same files, each with as many processes as cores:
 decoding alone, decoding with FaceMesh (the floor), our ingest stage on warm workers, our whole
 command, and the directory-per-stage chain (benchmarks/ingest_chain.py). docs/benchmarks.md
 says what each figure means. Nothing is written to the folder of videos. What the parts write
@@ -54,7 +54,7 @@ class Benchmark:
     measured: Measured = field(default_factory=Measured)
 
     def inputs(self) -> Inputs:
-        """Look at all files, which also brings them into the page cache."""
+        """Inspect all files, which also brings them into the page cache."""
         items = list_folder(self.folder)
         # The longest first, as everywhere, so that no process works alone at the end.
         items.sort(key=lambda item: (-item.path.stat().st_size, item.key))
@@ -62,13 +62,13 @@ class Benchmark:
             known = workers.map(usable, [item.path for item in items])[0]
         sources = [source for source in known if source is not None]
         if not sources:
-            raise UserError(f"no file in {self.folder} has video and sound: give talking heads")
+            raise UserError(f"no file in {self.folder} has video and sound: use talking heads")
         names = {str(item.path): item.relative for item in items}
         large = [each for each in sources if each.short_side >= self.large_side]
         return Inputs([item.path for item in items], names, sources, large)
 
     def start_up(self) -> None:
-        """Run our command on nothing: once to make Prefect's database, once for the time."""
+        """Run our command without files: once to create Prefect's database, once for the time."""
         empty = self.work / "empty"
         empty.mkdir()
         (empty / "broken.mp4").touch()
@@ -126,7 +126,7 @@ class Benchmark:
         here.mkdir()
         with TreeMeter(os.getpid()) as meter:
             result: ChainResult = run_chain(inputs.paths, here, workers, self.config, self.bar)
-        # Without the variants, which are no part of the chain.
+        # Without the variants, which are not part of the chain.
         cpu = meter.cpu_s(result.begin, result.end)
         if self._note("chain", result.total_s, cpu, meter.others_percent()):
             self.measured.chain = result
@@ -168,7 +168,7 @@ def tools(folder: Path) -> None:
 
 @contextmanager
 def work_folder(parent: Path, keep: bool) -> Iterator[Path]:
-    """A new folder; it is removed at the end, and so is every process that still runs."""
+    """A new folder; it is removed at the end, and every process that still runs is ended."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="ingest-benchmark-", dir=parent)).resolve()
     # Both, since a shell's background jobs begin with Ctrl-C ignored.
@@ -178,7 +178,7 @@ def work_folder(parent: Path, keep: bool) -> Iterator[Path]:
     finally:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                # Python's own tracker of semaphores ends by itself, and complains otherwise.
+                # Python's own semaphore tracker ends by itself, and complains if it is ended.
                 if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
                     process.kill()
         if keep:
@@ -197,7 +197,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     """All rounds; returns the figures."""
     inner, outer = options.work.resolve(), options.folder.resolve()
     if outer == inner or outer in inner.parents:
-        raise UserError(f"--work {options.work} lies inside the videos: choose a folder elsewhere")
+        raise UserError(f"--work {options.work} is inside the videos: choose a folder elsewhere")
     with work_folder(options.work, options.keep) as work:
         tools(work / "bin")
         bench = Benchmark(outer, work, options.processes, options.large)
@@ -227,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the folder of the work")
     options = parser.parse_args(argv)
     if min(options.runs, options.processes) < 1:
-        parser.error("--runs and --processes are at least 1")
+        parser.error("--runs and --processes must be at least 1")
     try:
         found = run(options)
     except KeyboardInterrupt:

@@ -1,20 +1,21 @@
 """The directory-per-stage chain of METHOD.md, section 7, from its public tools.
 
-Each stage reads the directory before it and writes the next one, with as many processes as
-there are cores; a stage begins when the one before has ended. Steps and options are those of
-the reference; where there was a choice, the faster one is taken:
+Each stage reads the previous stage's directory and writes its own, with as many processes as
+there are cores; a stage begins when the previous one has ended. Steps and options are those of
+the reference; if there is a choice, the faster one is used:
 
-    check     the container opens, its audio decodes; nothing is deleted, the bad are left out
+    check     the container opens, its audio decodes; nothing is deleted, bad files are left out
     resample  ffmpeg -r 25 -ar 16000                                      first encode
     shots     scenedetect detect-adaptive --threshold 2 split-video       second encode
     segment   ffmpeg -f segment -segment_time 5, video copied, so that it cuts at key frames
     align     decode, FaceMesh, alignment, write with its sound           third encode
-    sync      the scorer on the landmarks that `align` left beside the video; the audio is
+    sync      the scorer on the landmarks that `align` left next to the video; the audio is
               shifted by a remux (ffmpeg -itsoffset), or the file copied; final directory
 
-Kinder than the reference: one pool of processes with loaded models serves all stages, the
+In the chain's favour: one pool of processes with loaded models serves all stages, the
 aligned video is encoded once instead of twice, landmarks are not detected again for the sync
-score, no clip is judged by a network. A frame without a face drops the clip, as there.
+score, and no clip is judged by a network. A frame without a face drops the clip, as in the
+reference.
 """
 
 import shutil
@@ -40,18 +41,18 @@ from tasks.sync.signals import ClipSignals
 STAGES = ("check", "resample", "shots", "segment", "align", "sync")
 LANDMARKS = ".npy"
 Job = tuple[Path, Path]
-"""Where a stage reads, and what it writes."""
+"""The directories that a stage reads and writes."""
 Result = TypeVar("Result")
 
 
 @dataclass
 class ChainResult:
-    """What the chain took and made."""
+    """The chain's times and results."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time per stage."""
     files: dict[str, int] = field(default_factory=dict)
-    """Files that each stage left."""
+    """Number of files that each stage left."""
     clips: dict[str, list[int]] = field(default_factory=dict)
     """Source -> frames of each of its final clips."""
     copying_s: float = 0.0
@@ -121,7 +122,7 @@ def run_chain(
 def _variants(
     result: ChainResult, work: Path, workers: Workers, jobs: Sequence[Job], aligned: Sequence[Path]
 ) -> None:
-    """Time what the reference does otherwise; nothing reads what is written here."""
+    """Time what the reference does differently; nothing reads the output."""
     (work / "copied").mkdir()
     copies = [(path, work / "copied" / out.name) for path, out in jobs]
     result.copying_s = workers.map(resample_or_copy, copies)[1].seconds
@@ -138,7 +139,7 @@ def check(job: Job) -> bool:
 
 
 def _run(*command: str | Path) -> None:
-    # As in the reference, a file that a tool fails on is missing from the next directory.
+    # As in the reference, a file on which a tool fails is missing from the next directory.
     subprocess.run(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
@@ -186,7 +187,7 @@ class _Align:
     config: IngestConfig
 
     def __call__(self, job: Job) -> None:
-        """Write the aligned face with its sound, and its landmarks beside it."""
+        """Write the aligned face with its sound, and its landmarks next to it."""
         source, out = job
         side = self.config.resolution
         aligner, mesh = Aligner(side), detector()
@@ -219,7 +220,7 @@ class _Sync:
     bar: Thresholds
 
     def __call__(self, job: Job) -> int:
-        """Frames of the clip if it is kept, else 0."""
+        """Frames of the clip if it is kept, otherwise 0."""
         source, out = job
         landmarks = np.load(source.with_suffix(LANDMARKS))
         if len(landmarks) < self.config.min_frames:

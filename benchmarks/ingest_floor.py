@@ -22,7 +22,7 @@ class Source:
 
 
 def usable(path: Path) -> Source | None:
-    """What is known of a file; None for one that is refused before its video is decoded."""
+    """What is known about a file; None for one that is refused before its video is decoded."""
     try:
         info = probe(path)
         if not info.has_audio or is_silent(read_audio(path)):
@@ -43,7 +43,7 @@ def see_whole(path: Path) -> int:
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
     seen = 0
-    # It writes notes about its models, each time anew.
+    # It writes notes about its models every time.
     with quiet_stderr(), FaceMesh(max_num_faces=2, refine_landmarks=True) as mesh:
         for frame in read_frames(path, fps=FPS):
             mesh.process(frame.rgb)

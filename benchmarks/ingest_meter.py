@@ -2,13 +2,13 @@
 
 A thread reads both counters of every process twenty times a second and keeps the last values
 of those that have ended. What a process did after it was last seen is missed: at most 1/20 s
-of each that ended, and all of one that lived shorter. Ray's and Prefect's processes live as
-long as the run, so their share of that error is nothing; of the chain's short ffmpeg calls up
+of each that ended, and everything of one with a shorter life. Ray's and Prefect's processes live as
+long as the run, so their share of that error is negligible; of the chain's short ffmpeg calls up
 to a few percent of the CPU time are missed, in the chain's favour.
 
-Bytes are `write_bytes` of /proc/PID/io: pages that a process made dirty, thus also those of
+Bytes are `write_bytes` of /proc/PID/io: pages that a process dirtied, including those of
 files that were deleted before the disk saw them, in whole pages of 4 KiB; files in memory
-(tmpfs) count nothing.
+(tmpfs) do not count.
 """
 
 import threading
@@ -56,7 +56,7 @@ class TreeMeter:
 
     def __enter__(self) -> Self:
         self._machine.append((time.monotonic(), _busy_s()))
-        # What the processes did before belongs to somebody else.
+        # What the processes did earlier does not count.
         self._read(first=True)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -74,7 +74,7 @@ class TreeMeter:
         self._machine.append((time.monotonic(), _busy_s()))
 
     def cpu_s(self, begin: float | None = None, end: float | None = None) -> float:
-        """CPU seconds, of the whole time or between two readings of `time.monotonic`."""
+        """CPU seconds, over the whole time or between two readings of `time.monotonic`."""
         if begin is None or end is None:
             return self._samples[-1][1]
         return self._at(end) - self._at(begin)
@@ -112,7 +112,7 @@ class TreeMeter:
         with suppress(psutil.Error):
             root = psutil.Process(self.pid)
             for process in [root, *root.children(recursive=True)]:
-                # A process that its parent left behind stays in the list.
+                # A process that outlives its parent stays in the list.
                 self._seen.setdefault((process.pid, process.create_time()), _Seen(process))
         for each in self._seen.values():
             with suppress(psutil.Error):
@@ -137,7 +137,7 @@ class TreeMeter:
 def _busy_s() -> float:
     """CPU seconds of the machine that were not idle."""
     times = psutil.cpu_times()
-    # Time of guests is also counted as the user's.
+    # Guest time is also counted as user time.
     guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - guests)
 

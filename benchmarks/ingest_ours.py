@@ -36,13 +36,13 @@ ROOT = Path(__file__).resolve().parents[1]
 READY_S = 300.0
 DEADLINE_S = 1800.0
 GRACE_S = 30.0
-"""An interrupted flow gets this long to end in order."""
+"""Seconds for an interrupted flow to end in an orderly way."""
 NOTHING_ACCEPTED = 2
 """Exit code of a refresh without a single good clip."""
 
 
 class BenchmarkError(RuntimeError):
-    """A part of the benchmark failed; the text says which and why."""
+    """Raised when a part of the benchmark fails; the text says which and why."""
 
 
 @dataclass
@@ -69,13 +69,13 @@ class StageRun:
     begin: float
     """`time.monotonic` when the first file began."""
     end: float
-    """When the last one ended."""
+    """When the last file ended."""
     video_seconds: float
-    """Of the files that were decoded."""
+    """Seconds of video in the files that were decoded."""
     landmark_frames: int
-    """Frames that the face mesh saw; 0 where the stage does not tell."""
+    """Frames that the face mesh saw; 0 if the stage does not report it."""
     clips: int
-    """That the stage made, before thresholds."""
+    """Number of clips that the stage made, before thresholds."""
     cpu_s: float = 0.0
     others_percent: float = 0.0
 
@@ -88,7 +88,7 @@ def run_flow(folder: Path, output: Path, workers: int, prefect_home: Path) -> Fl
     """`python -m flows.refresh_dataset --source folder`, metered.
 
     Raises:
-        BenchmarkError: it failed.
+        BenchmarkError: the run failed.
     """
     command = ["-m", "flows.refresh_dataset", "--source", "folder", "--input", str(folder)]
     command += ["--output", str(output), "--workers", str(workers)]
@@ -114,10 +114,10 @@ def accepted_clips(output: Path) -> dict[str, list[int]]:
 
 
 def run_stage_alone(folders: Sequence[Path], work: Path, workers: int) -> list[StageRun]:
-    """The ingest stage on each folder, one after the other on one Ray, in a process of its own.
+    """The ingest stage on each folder, one after another on one Ray, in a process of its own.
 
     Raises:
-        BenchmarkError: it failed.
+        BenchmarkError: the run failed.
     """
     result = work / "stage.json"
     command = ["-m", "benchmarks.ingest_ours", work, str(workers), result, *folders]
@@ -159,7 +159,7 @@ def _metered(
     return time.monotonic() - begin, meter
 
 
-# What follows is the only part that knows how the pipeline is called from inside.
+# Only the following part knows how the pipeline is called from inside.
 
 
 def stage_and_groups(folder: Path, out: Path) -> tuple[IngestStage, list[ItemGroup]]:
@@ -186,7 +186,7 @@ def facts(value: dict[str, Any]) -> tuple[float, int, int]:
 
 @dataclass
 class WarmStage(Stage):
-    """A stage whose workers begin together, and that tells when items began and ended."""
+    """A stage whose workers begin together, and that records when items began and ended."""
 
     inner: Stage
     workers: int
@@ -234,7 +234,7 @@ def measure(folder: Path, out: Path, workers: int) -> StageRun:
     outcomes = [outcome for end in ends for outcome in end.outcomes]
     lost = [f"{each.key}: {each.detail}" for each in outcomes if each.value is None]
     if lost:
-        raise BenchmarkError(f"{len(lost)} files had no result, the first: {lost[0]}")
+        raise BenchmarkError(f"{len(lost)} files had no result, the first being {lost[0]}")
     known = [facts(each.value) for each in outcomes]
     return StageRun(
         begin=min(end.value[0] for end in ends),

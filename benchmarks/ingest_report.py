@@ -1,4 +1,4 @@
-"""From what was measured to figures and their table."""
+"""From measurements to figures and their table."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -26,34 +26,34 @@ class Inputs:
     """The files of a run."""
 
     paths: list[Path]
-    """All, the largest first."""
+    """All files, the largest first."""
     names: Mapping[str, str]
     """Path -> path below the folder."""
     sources: list[Source]
-    """Those that must be decoded."""
+    """The files that must be decoded."""
     large: list[Source]
 
 
 @dataclass
 class Measured:
-    """The fastest of each part."""
+    """The fastest run of each part."""
 
     wall_s: dict[str, float] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
-    """Of the same run as the wall time, and so are the others."""
+    """Of the same run as the wall time, like the following ones."""
     others_percent: dict[str, float] = field(default_factory=dict)
-    """Share of all cores that strangers used meanwhile."""
+    """Share of all cores that other processes used meanwhile."""
     frames: int = 0
     """At 25 fps, of all sources together."""
     source_frames: int = 0
-    """As the sources have them."""
+    """Frames at the sources' own rates."""
     flow: FlowRun | None = None
     stage: StageRun | None = None
     chain: ChainResult | None = None
     where: dict[str, float] = field(default_factory=dict)
 
     def note(self, key: str, wall_s: float, cpu_s: float, others: float) -> bool:
-        """Keep a time if it is the fastest so far; says whether it is."""
+        """Keep a time if it is the fastest so far; returns whether it is."""
         if wall_s >= self.wall_s.get(key, float("inf")):
             return False
         self.wall_s[key], self.cpu_s[key], self.others_percent[key] = wall_s, cpu_s, others
@@ -61,7 +61,7 @@ class Measured:
 
 
 def figures(measured: Measured, inputs: Inputs, processes: int) -> dict[str, Any]:
-    """Everything that is printed and written as JSON; all numbers are finite."""
+    """Everything to print and write as JSON; all numbers are finite."""
     flow, stage, chain = measured.flow, measured.stage, measured.chain
     assert flow is not None
     assert stage is not None
@@ -140,7 +140,7 @@ def _outputs(clips: Mapping[str, list[int]]) -> dict[str, float]:
 
 
 def _by_file(flow: FlowRun, chain: ChainResult, inputs: Inputs) -> dict[str, dict[str, list[int]]]:
-    """Frames of the clips of each file, where either side has any."""
+    """Frames of the clips of each file for which either side has clips."""
     theirs = {inputs.names[path]: frames for path, frames in chain.clips.items()}
     names = sorted(set(flow.clips) | set(theirs))
     return {
@@ -149,7 +149,7 @@ def _by_file(flow: FlowRun, chain: ChainResult, inputs: Inputs) -> dict[str, dic
 
 
 def table(found: dict[str, Any]) -> str:
-    """What a person reads."""
+    """The report for people."""
     return "\n".join(_table(found))
 
 
@@ -168,7 +168,7 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
     for name, seconds in found["chain_wall_s"].items():
         yield f"  {'chain: ' + name:42s} {seconds:8.2f}s"
     for name, seconds in found["chain_variants_s"].items():
-        yield f"  {'beside the chain: ' + name:42s} {seconds:8.2f}s"
+        yield f"  {'next to the chain: ' + name:42s} {seconds:8.2f}s"
     yield f"{'outputs':44s} {'clips':>9s} {'seconds':>9s}"
     for name in ("ours", "chain"):
         yield f"{name:44s} {outputs[name]['clips']:9d} {outputs[name]['seconds']:9.2f}"

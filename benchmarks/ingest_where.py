@@ -1,6 +1,6 @@
 """Where our ingest spends its time: one process, every file, under cProfile.
 
-Profiling slows small Python calls, so shares are what counts here, not seconds.
+Profiling slows small Python calls, so shares count here, not seconds.
 """
 
 import cProfile
@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "shards": (("datasets/shards/writer.py", "add"), ("datasets/shards/writer.py", "finish")),
     "hash of the file": (("datasets/store/atomic.py", "content_digest"),),
 }
-"""Functions by file and name, none of which calls another one of the list."""
+"""Functions by file and name, none of which calls another one in the list."""
 REST = "the rest"
 
 
@@ -66,7 +66,7 @@ def where(folder: Path, out: Path) -> dict[str, float]:
 
 
 def parts(stats: pstats.Stats, total: float) -> dict[str, float]:
-    """Cumulative seconds of the functions in `PARTS`, and what is left of `total`."""
+    """Cumulative seconds of the functions in `PARTS`, and the rest of `total`."""
     found = dict.fromkeys(PARTS, 0.0)
     for (file, _, name), figures in stats.stats.items():  # type: ignore[attr-defined]
         for part, functions in PARTS.items():

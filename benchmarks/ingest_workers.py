@@ -1,4 +1,4 @@
-"""Processes that are ready before the clock starts, for the chain and for the floors."""
+"""Processes that are ready before the clock starts, for the chain and the floors."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ _local: dict[str, Any] = {}
 
 @dataclass(frozen=True)
 class Span:
-    """When something ran, readings of `time.monotonic`, which all processes share."""
+    """When something ran: readings of `time.monotonic`, which all processes share."""
 
     begin: float
     end: float
@@ -36,8 +36,8 @@ class Workers:
     """A pool of processes, each with its face models loaded.
 
     Args:
-        count: processes.
-        max_faces: what their FaceMesh looks for.
+        count: number of processes.
+        max_faces: most faces that their FaceMesh looks for.
     """
 
     def __init__(self, count: int, max_faces: int) -> None:
@@ -72,7 +72,7 @@ class Workers:
     ) -> tuple[list[Result], Span]:
         """Results in the items' order, and when the first began and the last ended.
 
-        Items are begun in their order; put the longest first.
+        Items are started in their order; put the longest first.
         """
         begin = time.monotonic()
         results = list(self._pool.map(function, items))
@@ -81,7 +81,7 @@ class Workers:
 
 def _begin(barrier: Any, max_faces: int, path: str) -> None:
     die_with_parent()
-    # Ctrl-C is the business of the process that holds the pool.
+    # Only the process that holds the pool handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["PATH"] = path
     _local["barrier"] = barrier
@@ -96,6 +96,6 @@ def _ready() -> None:
 
 
 def detector() -> FaceMeshDetector:
-    """The face models of the process that this is called in."""
+    """The face models of the calling process."""
     loaded: FaceMeshDetector = _local["detector"]
     return loaded

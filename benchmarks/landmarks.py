@@ -1,19 +1,19 @@
-"""What landmarks on fewer frames, or sought in another way, cost in precision, on real clips.
+"""How much precision is lost with landmarks on fewer frames or found in other ways, on real clips.
 
     python -m benchmarks.landmarks FOLDER             every video of the folder
     python -m benchmarks.landmarks FOLDER --seconds 4 --output landmarks.json
 
-The reference is mediapipe's FaceMesh as it comes, on every whole frame. Compared with it:
+The reference is mediapipe's unchanged FaceMesh on every whole frame. Compared with it are:
   region       landmarks where the face was in the last frame, at native resolution (ours)
-  region, k    the same on every k-th frame, a straight line for the points between
+  region, k    the same on every k-th frame, with linear interpolation in between
   half         FaceMesh on whole frames of half the size
   plain        FaceMesh without the attention that refines lips and eyes
 The error is how far the corners of the aligned 256 x 256 square move, in its pixels. It is
-judged against the reference's own jitter: how far a frame's corners lie from the line between
+judged against the reference's own jitter: how far a frame's corners are from the line between
 its neighbours', which for a head in motion is nearly all noise. `mouth` is the error of the
 mouth's opening over its standard deviation, `sync` the mean confidence of the mouth-audio
 scorer, `other` counts frames in which another face was followed (where there are two) or none.
-Times are of the processor.
+Times are CPU times.
 """
 
 import argparse
@@ -39,7 +39,7 @@ SIDE = 256
 STRIDES = (2, 3, 5)
 REFERENCE = "FaceMesh"
 SETTLING = 5
-"""Frames that the reference takes to come from the detector's rough region to its own; ours
+"""Frames that the reference needs to get from the detector's rough region to its own; ours
 looks twice at once."""
 SAME = 0.25
 """A face whose centre moved by less than this share of its size is the same in two variants."""
@@ -60,7 +60,7 @@ class Clip:
 
 
 def face_mesh(refine: bool = True, scale: float = 1.0) -> Find:
-    """mediapipe's solution as it comes."""
+    """mediapipe's unchanged solution."""
 
     def find(frames: Sequence[Frame]) -> list[np.ndarray | None]:
         with quiet_stderr():
@@ -120,7 +120,7 @@ VARIANTS: dict[str, Find] = {
 
 
 def square_corners(landmarks: np.ndarray) -> np.ndarray:
-    """Where the aligned square's corners lie in the source, (t, 4, 2)."""
+    """Positions of the aligned square's corners in the source, (t, 4, 2)."""
     aligner = Aligner(SIDE)
     ends = np.array([[0, 0], [SIDE, 0], [0, SIDE], [SIDE, SIDE]], np.float64)
     out = []
@@ -137,7 +137,7 @@ def moved(corners: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def jitter(reference: np.ndarray) -> np.ndarray:
-    """How far (t - 2,) the corners lie from the line between their neighbours.
+    """How far (t - 2,) the corners are from the line between their neighbours.
 
     Of independent noise in three frames, a middle one and a mean of two, 1 / sqrt(1.5) is its own.
     """
@@ -164,7 +164,7 @@ def _near(first: np.ndarray, second: np.ndarray) -> bool:
 
 @dataclass
 class Sums:
-    """What was measured of a variant."""
+    """The measurements of a variant."""
 
     seconds: float
     frames: int
@@ -172,7 +172,7 @@ class Sums:
     mouth: list[float]
     sync: list[float]
     other: int = 0
-    """Frames in which another face is followed than the reference's, or none."""
+    """Frames in which a face other than the reference's is followed, or no face."""
 
 
 def measure(path: Path, seconds: float, sums: dict[str, Sums], jitters: list[np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Whether lip-sync gives what the networks of the published size give for the same inputs.
+"""Check that lip-sync gives the same result as networks of the published size called directly.
 
     python -m benchmarks.lipsync_exact VIDEO SPEECH     about 15 minutes on 2 cores, 25 GB of disk
 
@@ -61,7 +61,8 @@ def cut(video: Path, speech: Path, folder: Path) -> tuple[Path, Path, np.ndarray
 
 
 def compare(folder: Path, video: Path, speech: Path) -> dict[str, float]:
-    """Lip-sync by both ways; the largest difference of a value and the share that differ."""
+    """Lip-sync in both ways; returns the largest difference of a value and the share that
+    differ."""
     video, speech, first = cut(video, speech, folder)
     bundle = folder / "bundle"
     Recorder.frames = []
@@ -109,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     if (free := free_bytes(options.work)) < DISK_BYTES:
         print(
-            f"{options.work} has {free / 1e9:.0f} GB free where {DISK_BYTES / 1e9:.0f} are needed: "
-            "give another folder with --work",
+            f"{options.work} has {free / 1e9:.0f} GB free, but {DISK_BYTES / 1e9:.0f} are needed: "
+            "choose another folder with --work",
             file=sys.stderr,
         )
         return 2

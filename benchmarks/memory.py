@@ -38,15 +38,15 @@ CLIP_S = 30.0
 
 @dataclass(frozen=True)
 class Usage:
-    """What one ingestion took."""
+    """The cost of one ingestion."""
 
     minutes: float
     detector: str
     clips: int
-    """Clips without a reason against them."""
+    """Number of clips without a reason against them."""
     seconds: float
     start_bytes: int
-    """Resident before the first frame, models loaded."""
+    """Resident bytes before the first frame, with models loaded."""
     peak_bytes: int
     """Largest resident set (the kernel's own maximum)."""
     tenths: list[int]
@@ -64,7 +64,7 @@ def make_clip(path: Path, seconds: float = CLIP_S) -> Path:
 
 
 def repeated(clip: Path, path: Path, seconds: float) -> Path:
-    """The clip again and again, by stream copy, in an mp4 of at least `seconds`."""
+    """The clip repeated by stream copy, in an mp4 of at least `seconds`."""
     with av.open(str(path), "w") as output:
         with av.open(str(clip)) as source:
             length = _length(source)
@@ -94,7 +94,7 @@ def repeated(clip: Path, path: Path, seconds: float) -> Path:
 
 
 def _length(source: Any) -> float:
-    """Seconds after which the packets can follow anew, none of them before its forerunner."""
+    """Seconds after which the packets can be repeated, with each after its predecessor."""
     begins, ends = [0.0], [0.0]
     for packet in source.demux():
         if packet.dts is not None:
@@ -104,7 +104,7 @@ def _length(source: Any) -> float:
 
 
 class FixedFace:
-    """A detector that says of every frame what FaceMesh says of the first with a face.
+    """A detector that reports for every frame what FaceMesh reports for the first one with a face.
 
     The lips move at random, so that the sync scorer has something to do.
     """
@@ -141,7 +141,7 @@ def peak_bytes() -> int:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) << 10
-    raise OSError("this kernel tells no peak of memory")
+    raise OSError("this kernel does not report the peak of memory")
 
 
 def ingest(video: Path, detector: str, resolution: int) -> Usage:
@@ -174,7 +174,7 @@ def ingest(video: Path, detector: str, resolution: int) -> Usage:
 
 
 class sampled:
-    """Resident bytes of this process, now and then, for the time of a block."""
+    """Samples the resident bytes of this process for the duration of a block."""
 
     def __enter__(self) -> list[int]:
         self.sizes = [psutil.Process().memory_info().rss]

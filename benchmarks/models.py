@@ -7,7 +7,7 @@
     python -m benchmarks.models --denoise --full --device cuda --peak-tflops 989
 
 Rounds of all candidates are interleaved, so that a busy machine slows all of them alike;
-the fastest round of each counts. UNetMotionModel lacks the norms over whole windows, so
+the fastest round of each counts. UNetMotionModel does not have the norms over whole windows, so
 being as fast as it is means that they cost nothing.
 """
 
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             each.measure("forward", each.forward)
             each.measure("backward", each.backward)
         if round_ == 0:
-            # The first round pays for kernels being chosen and memory being found.
+            # The first round includes choosing kernels and allocating memory.
             for each in found:
                 each.seconds.clear()
     table = report(found)

@@ -1,4 +1,4 @@
-"""Fit the weights of the scorer mouth-audio, and show what they do on speakers left out.
+"""Fit the weights of the scorer mouth-audio, and show how they perform on speakers left out.
 
     python -m benchmarks.mouth_audio_fit FOLDER                  print
     `tasks.sync.mouth_audio_weights`
@@ -6,7 +6,7 @@
                                                                  each file by weights fitted on
                                                                  all others
 
-FOLDER holds the talking heads of `KNOWN_OFFSETS`; other files take no part in the fit, but
+FOLDER holds the talking heads of `KNOWN_OFFSETS`; other files are not used in the fit, but
 are measured. A regularised canonical correlation of mouth and sound, each file aligned first and
 weighted by the root of its length.
 """
@@ -50,7 +50,7 @@ def fit(footage: Sequence[Footage]) -> MouthAudioWeights:
     """Weights from the files whose offset is known."""
     known = [each for each in footage if each.name in KNOWN_OFFSETS]
     prepared = [pair for each in known for pair in _aligned(each)]
-    # Mouths differ in their distances' sizes, not in their meaning: one scale for all.
+    # Mouths differ in the sizes of their distances, not in their meaning: one scale for all.
     scale = np.sqrt(np.mean([mouth.var(axis=0) for _, mouth, _ in prepared], axis=0))
     own, other, cross = 0.0, 0.0, 0.0
     for weight, mouth, sound in prepared:

@@ -1,29 +1,29 @@
-"""Whether the tests notice faults: puts them in, one at a time, and prints those that pass.
+"""Check that the tests notice faults: inserts them, one at a time, and prints those that survive.
 
     python -m benchmarks.mutants                    every fault of benchmarks/mutants.toml
     python -m benchmarks.mutants --sample 6         six of them, always the same
-    python -m benchmarks.mutants --table my.toml    faults of one's own
+    python -m benchmarks.mutants --table my.toml    faults of your own
     python -m benchmarks.mutants --jobs 4 --json mutants.json
 
 A table is TOML with one `[[fault]]` per fault:
 
     [[fault]]
     file = "tasks/**/*.py"                  a path or a glob, from the repository's root
-    text = "goal = clean if sample"         what stands there now
-    instead = "goal = noise if sample"      what the fault makes of it
+    text = "goal = clean if sample"         the present text
+    instead = "goal = noise if sample"      the text with the fault
     wrong = "the target is the noise"       for people
 
-The text is found wherever it stands in the files that fit. In one file it is replaced, at every
-place if there are several; in no file the fault is "not found", in several files "ambiguous",
-and the command fails. So does a fault that is no Python.
+The text is searched in all files that match. If one file has it, it is replaced there, at every
+place if there are several; if no file has it, the fault is "not found", if several do, "ambiguous",
+and the command fails. It also fails for a fault that is not valid Python.
 
 Each fault goes into a fresh copy of the repository without compiled files, where the tests run
-that import the changed file (`mutants_tests.py`), up to the first that fails. They run unchanged
-first: what fails there is left out, and said. Tests that hang count as having noticed, as nobody
-would miss it. No fault touches the repository itself.
+that import the changed file (`mutants_tests.py`), up to the first failure. They first run without
+the fault: tests that fail then are left out and reported. Tests that hang count as having noticed,
+since nobody would miss it. No fault touches the repository itself.
 
-mutmut and cosmic-ray were considered: both make every small change of syntax there is, thousands
-for this repository and hours of tests, most of them without a meaning. Neither can say "the
+mutmut and cosmic-ray were considered: both make every possible small change of syntax, thousands
+for this repository and hours of tests, most of them meaningless. Neither can express "the
 reference window is the target itself" or "no cross-fade", which are the faults that people make,
 and a list of those can be read, argued about and compared from one month to the next.
 """
@@ -52,12 +52,13 @@ from benchmarks.mutants_tests import ImportGraph
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_name("mutants.toml")
 BAR = 0.95
-"""Share of faults that the tests are to notice."""
+"""Share of faults that the tests must notice."""
 SAMPLE_SEED = 0
 LEFT_OUT = ("runs", "mlruns", "__pycache__")
 """Folders that are not copied, besides hidden ones."""
 SLACK_S = 60.0
-"""Tests get three times their usual time and this before they count as hanging."""
+"""Seconds that tests get, in addition to three times their usual time, before they count as
+hanging."""
 CAUGHT, SURVIVED, NOT_FOUND, AMBIGUOUS, NO_PYTHON = (
     "caught",
     "survived",
@@ -69,13 +70,13 @@ CAUGHT, SURVIVED, NOT_FOUND, AMBIGUOUS, NO_PYTHON = (
 
 @dataclass
 class Result:
-    """What became of a fault."""
+    """The outcome of a fault."""
 
     fault: Fault
     outcome: str
-    """caught, survived, or why it could not be put in."""
+    """caught, survived, or why it could not be inserted."""
     reason: str = ""
-    """The test that noticed it, or why none did."""
+    """The test that noticed it, or why no test did."""
     path: str = ""
     """The file that was changed."""
     tests: list[str] = field(default_factory=list)
@@ -89,7 +90,7 @@ class Result:
 
 @dataclass
 class _Run:
-    """What pytest said."""
+    """pytest's output."""
 
     failed: list[str]
     passed: int
@@ -136,7 +137,8 @@ class MutationCheck:
         """Test file -> tests that fail without any fault."""
 
     def run(self, faults: Sequence[Fault], tell: Callable[[Result, int], None]) -> list[Result]:
-        """Every fault's result; `tell` hears of each as it is there, with how many are."""
+        """Every fault's result; `tell` is called with each as it arrives, and with the number so
+        far."""
         results: list[Result] = []
         places = [locate(self.root, fault) for fault in faults]
         pool = ThreadPoolExecutor(self.jobs)
@@ -146,7 +148,7 @@ class MutationCheck:
                 results.append(future.result())
                 tell(results[-1], len(results))
         except KeyboardInterrupt:
-            print("interrupted: what follows is only what was found so far", flush=True)
+            print("interrupted: only the results so far follow", flush=True)
         finally:
             self.stop()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -203,7 +205,7 @@ class MutationCheck:
                 return
 
     def _usually(self, tests: list[Path], copy: Path) -> list[_Run]:
-        """How the test files end without any fault; each is run once, whoever asks."""
+        """The results of the test files without any fault; each is run only once."""
         runs = []
         for test in tests:
             with self._lock:
@@ -232,7 +234,8 @@ class MutationCheck:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["-p", "no:xdist", "-o", "junit_family=xunit1", f"--junitxml={report}"]
         command += [*options, *(str(each) for each in tests)]
-        # A file that changes twice within a second would else be taken from its compiled one.
+        # Otherwise a file that changes twice within a second would be read from its compiled
+        # version.
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
         began = time.monotonic()
         with self._lock:
@@ -254,7 +257,7 @@ class MutationCheck:
         except subprocess.TimeoutExpired:
             finished = False
         finally:
-            # Servers that a test left behind go with it.
+            # This also ends servers that a test left behind.
             _kill(process.pid)
             process.wait()
             with self._lock:
@@ -304,7 +307,7 @@ def _read_report(report: Path) -> tuple[list[str], int]:
 
 
 def summary(results: Sequence[Result], total: int) -> dict[str, object]:
-    """What `--json` writes."""
+    """The content that `--json` writes."""
     applied = [each for each in results if each.applied]
     caught = [each for each in applied if each.outcome == CAUGHT]
     return {
@@ -320,7 +323,7 @@ def summary(results: Sequence[Result], total: int) -> dict[str, object]:
 
 
 def _print_end(results: Sequence[Result], total: int) -> int:
-    """Print what was found; returns the exit code."""
+    """Print the results; returns the exit code."""
     applied = [each for each in results if each.applied]
     caught = sum(each.outcome == CAUGHT for each in applied)
     for each in results:
@@ -380,7 +383,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    # Programs that a shell starts in the background ignore Ctrl-C, and this one is to be ended.
+    # Programs that a shell starts in the background ignore Ctrl-C, but it must end this one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Tables of faults, and where their texts stand; `mutants.py` says what the fields mean."""
+"""Tables of faults, and where their texts are; `mutants.py` explains the fields."""
 
 import tomllib
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.mutants_tests import TESTS
 
 OWN = Path(__file__).parent.name
-"""This folder, in which no fault is looked for."""
+"""This folder, which is not searched for texts."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,20 @@ def read_table(path: Path) -> list[Fault]:
     """The faults of a table.
 
     Raises:
-        ValueError: it is no table of faults.
+        ValueError: the file is not a table of faults.
     """
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8")).get("fault", [])
         faults = [Fault(**entry) for entry in entries]
     except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is no table of faults: {error}") from error
+        raise ValueError(f"{path} is not a table of faults: {error}") from error
     if not faults:
         raise ValueError(f"{path} has no [[fault]]")
     return faults
 
 
 def locate(root: Path, fault: Fault) -> list[Path]:
-    """The files, relative to `root`, that fit the fault's glob and hold its text."""
+    """The files, relative to `root`, that match the fault's glob and contain its text."""
     found = []
     for path in sorted(root.glob(fault.file)):
         relative = path.relative_to(root)

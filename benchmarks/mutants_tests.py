@@ -1,7 +1,7 @@
 """Which tests belong to a source file, by what the files import.
 
-Nothing here knows a file by name: a test belongs to a module that it imports, be it by a
-package that only passes the module's names on, or inside a function.
+No file is named here: a test belongs to a module that it imports, even through a
+package that only re-exports the module's names, or inside a function.
 """
 
 import ast
@@ -16,7 +16,7 @@ SLOW = ("e2e", "real")
 
 @dataclass(frozen=True)
 class _Module:
-    """One file of the repository, as others see it."""
+    """One file of the repository and its imports."""
 
     name: str
     path: Path
@@ -66,7 +66,7 @@ class ImportGraph:
         """The test files of a source file, relative to the root, in the order to run them.
 
         First the one that mirrors its path, then those that import it, nearest first; among
-        equals those that import least else. Where no test is within `reach`, the nearest are
+        equals those with the fewest other imports. If no test is within `reach`, the nearest are
         taken.
 
         Args:
@@ -124,7 +124,7 @@ def _is_test(path: Path) -> bool:
 
 
 def _mirrors(test: Path, source: Path) -> bool:
-    """Whether a test has its file's name, and lies flat or in the same folders."""
+    """Whether a test has its file's name, and is flat or in the same folders."""
     folders = test.parent.parts[1:]
     return test.stem == f"test_{source.stem.lstrip('_')}" and folders in ((), source.parent.parts)
 
@@ -145,7 +145,7 @@ def _read(name: str, path: Path) -> _Module:
                     alias.asname or alias.name: f"{home}.{alias.name}" for alias in node.names
                 }
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # Modules that are imported late are named in tables, patched ones in calls.
+            # Modules that are imported late are named in tables, and patched ones in calls.
             imports |= {node.value} if "." in node.value else set()
     return _Module(name, path, frozenset(imports), passed_on)
 

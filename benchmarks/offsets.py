@@ -8,7 +8,7 @@ FOLDER holds videos of one speaker each. Files without sound, with cuts, with a 
 without one are left out and named. The figures: of the pieces that are called confident, how
 many move by the shift (+-1 frame) when the sound of their file is moved by -9 to +9 frames;
 how many of the pieces of 5 s or more are called confident; how many with the sound of another
-file are. Where a truth lies beside a file (the generated sample), the share of confident
+file are. If there is a truth next to a file (the generated sample), the share of confident
 pieces whose offset is within one frame of it is a fourth.
 """
 
@@ -60,7 +60,7 @@ class Footage:
     audio: np.ndarray
     """float32 (n,) at 16 kHz."""
     true_offset: float | None = None
-    """Frames by which the audio is late, where it is known."""
+    """Frames by which the audio is late, if known."""
 
     def signals(self, start: int, frames: int, late: float = 0.0) -> ClipSignals:
         """A piece, as if the sound of the file had been `late` frames later."""
@@ -70,7 +70,7 @@ class Footage:
 
 @dataclass(frozen=True)
 class PieceResult:
-    """What was found for one piece."""
+    """The results for one piece."""
 
     name: str
     start: int
@@ -104,8 +104,8 @@ def read_footage(path: Path, detector: FaceMeshDetector) -> Footage:
     """One file's landmarks and sound.
 
     Raises:
-        SourceError: it cannot be read.
-        ValueError: it is not one speaker with sound; says why.
+        SourceError: the file cannot be read.
+        ValueError: it is not one speaker with sound; the text says why.
     """
     audio = read_audio(path)
     if is_silent(audio):
@@ -136,7 +136,7 @@ def _truth(path: Path) -> float | None:
     if not beside.is_file():
         return None
     facts = json.loads(beside.read_text(encoding="utf-8"))
-    # Noise has no offset to be found, whatever the file says.
+    # Noise has no measurable offset, whatever the file says.
     return float(facts["offset_frames"]) if facts.get("audio") == "speech" else None
 
 
@@ -172,7 +172,7 @@ def pieces(frames: int, longest: int) -> list[tuple[int, int]]:
 def measure(
     scorer: OffsetScorer, footage: Sequence[Footage], longest: int
 ) -> tuple[Figures, list[PieceResult]]:
-    """The figures, and what was found for each piece."""
+    """The figures, and the results for each piece."""
     results = [
         _measure_piece(scorer, each, start, frames)
         for each in footage

@@ -1,11 +1,11 @@
-"""What a refresh costs outside decoding: seconds for each record, and memory of the driver.
+"""The cost of a refresh outside decoding: seconds per record, and memory of the driver.
 
     python -m benchmarks.overhead                 10,000 records, one or two minutes
 
-The whole way of a refresh but for the video: sources are planned in groups, go to workers on
+A whole refresh except for the video: sources are planned in groups, go to workers on
 Ray, come back as rows and shards, are written to the journal, judged and published. The stage
 gives a row and a clip of a few kilobytes at once, which is what makes the rest visible; the
-numbers say nothing of decoding.
+numbers say nothing about decoding.
 """
 
 import argparse
@@ -49,7 +49,7 @@ CLIP_BYTES = 4096
 
 
 class FakeIngest(IngestStage):
-    """Says of every source, without looking at it, that it is one good clip."""
+    """Reports every source, without looking at it, as one good clip."""
 
     def setup(self) -> None:
         return
@@ -88,12 +88,12 @@ class FakeIngest(IngestStage):
 
 @dataclass
 class Cost:
-    """What a run over `records` records took."""
+    """The cost of a run over `records` records."""
 
     records: int
     workers: int
     plan_s: float = 0.0
-    """Listing what there is to do and putting it in groups."""
+    """Seconds for listing the work and dividing it into groups."""
     start_s: float = 0.0
     """Starting the workers, up to the end of the first group: once for a run."""
     run_s: float = 0.0
@@ -125,7 +125,7 @@ def resident() -> int:
 
 
 def make_items(folder: Path, count: int) -> list[SourceItem]:
-    """Sources with an empty file each: nothing reads more than its times."""
+    """Sources with an empty file each, of which only the times are read."""
     items = []
     for number in range(count):
         path = folder / f"{number % SPEAKERS:03d}" / f"{number:06d}.mp4"

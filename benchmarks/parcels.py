@@ -1,9 +1,9 @@
-"""What Prefect's handling of a list of sources costs, handed on as a list and as a parcel.
+"""The cost of Prefect's handling of a list of sources, passed on as a list and as a parcel.
 
     python -m benchmarks.parcels                 100,000 sources, two minutes
 
-One task gives the list and two take it, as in refresh-dataset. What the same flow takes for an
-empty list is subtracted: that is the price of a flow with three tasks.
+One task returns the list and two take it, as in refresh-dataset. The time of the same flow for an
+empty list is subtracted: that is the cost of a flow with three tasks.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def take(value: Any) -> None:
 
 @flow
 def hand_on(value: Parcel[Any]) -> None:
-    """Gives what is in the parcel, and hands it on twice."""
+    """Puts sources in a parcel and passes it on twice."""
     given = give(value)
     take(given)
     take(given)

@@ -4,9 +4,9 @@
     python -m benchmarks.sync --device cuda --frames 250
 
 The plain loop is the published program's way: 3-D convolutions on one window of 5 frames and
-one of 20 MFCC steps after the other, then for each frame the distances to 31 windows of sound.
+one of 20 MFCC steps at a time, then for each frame the distances to 31 windows of sound.
 "ours" is `ClipFeatures`: 2-D convolutions on batches of windows, then all distances at once.
-Weights are random: they change no time, and all ways must give the same three numbers.
+Weights are random, which does not affect the time, and all ways must give the same three numbers.
 Rounds are interleaved; the fastest of each counts.
 """
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real clips and reference numbers, beside the repository."""
+    """The folder with real clips and reference numbers, next to the repository."""
     folder = ROOT.parent / "shared"
     if not (folder / "manifest.json").is_file():
         pytest.skip(f"no real footage: {folder} is not there")

@@ -183,7 +183,7 @@ TABLES_OF_NAMES = {
 }
 """Imports of own modules inside functions: a name decides what is loaded, and torch with it."""
 SETS_UP = "flows/__init__.py"
-"""The one package that holds code: what must happen before prefect is imported."""
+"""The only package with code: what must happen before prefect is imported."""
 MAX_LINES = 600
 PICTURES, MOST_PICTURE_BYTES = "docs/pictures", 1_000_000
 """Where pictures may be committed, and how large they may be in all."""
@@ -234,7 +234,7 @@ def is_in(path: str, places: set[str] | tuple[str, ...]) -> bool:
 @pytest.mark.parametrize("path", FILES)
 def test_rooms_import_what_the_table_says(path: str) -> None:
     home = room(path)
-    assert home in MAY_IMPORT, f"{home} is no room"
+    assert home in MAY_IMPORT, f"{home} is not a room"
     for other in own(FILES[path]) - {path}:
         if room(other) == home or (other in EVERYWHERE and not home.startswith("models")):
             continue
@@ -269,7 +269,7 @@ def test_own_modules_are_imported_at_the_top() -> None:
 
 
 def test_rooms_have_files() -> None:
-    """A folder for one file is a detour; what lies beside the rooms belongs in one."""
+    """A folder for one file is a detour; files next to the rooms belong in one."""
     files: dict[str, list[str]] = {}
     for path in FILES:
         if not path.endswith(("/__init__.py", "/__main__.py")):

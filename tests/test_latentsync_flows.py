@@ -118,7 +118,7 @@ def test_a_foreign_package_is_named_in_one_sentence(
 
 @pytest.mark.parametrize("name", ["tasks", "models", "datasets"])
 def test_a_flow_as_a_module_names_it_too(tmp_path: Path, name: str) -> None:
-    # A file will do: whoever has a `models.py` in the folder has it before all packages.
+    # A file is enough: a `models.py` in the folder comes before all packages.
     foreign = tmp_path / f"{name}.py"
     foreign.write_text("", encoding="utf-8")
     done = subprocess.run(
@@ -161,7 +161,7 @@ def test_what_an_install_takes_fits_the_lock() -> None:
     locked: dict[str, str] = {
         canonicalize_name(name): version for name, version in (x.split("==") for x in lines)
     }
-    # The lock is installed without looking at what packages ask for.
+    # The lock is installed without checking what packages require.
     headless = locked.pop("opencv-contrib-python-headless")
     locked |= {"opencv-python": headless, "opencv-contrib-python": headless}
     named = set()

@@ -84,7 +84,7 @@ def _index(store: Store) -> tuple[bytes, DatasetIndex]:
         sound = False
     if not sound:
         raise UserError(
-            f"{store.url}/{INDEX} is no dataset index of version {VERSION}: refresh the dataset"
+            f"{store.url}/{INDEX} is not a dataset index of version {VERSION}: refresh the dataset"
         )
     return text, index
 

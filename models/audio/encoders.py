@@ -13,7 +13,7 @@ AUDIO_ENCODERS = ("mel", "whisper")
 
 @runtime_checkable
 class AudioEncoder(Protocol):
-    """What the U-Net needs of an audio encoder. Implementations are `nn.Module`s."""
+    """What the U-Net needs from an audio encoder. Implementations are `nn.Module`s."""
 
     width: int
     """Channels per token."""

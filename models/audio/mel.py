@@ -62,7 +62,7 @@ def as_wave(wave: Audio) -> torch.Tensor:
     """Mono audio as a 1-D tensor on its own device.
 
     Raises:
-        ValueError: it is not one-dimensional.
+        ValueError: the audio is not one-dimensional.
     """
     tensor = torch.as_tensor(wave)
     if tensor.ndim != 1:
@@ -102,7 +102,7 @@ def mel_window(mel: torch.Tensor, start_frame: int, columns: int = WINDOW_COLUMN
 
     Args:
         mel: (80, columns) from `mel_spectrogram`.
-        start_frame: may reach outside the audio: what is missing is silence.
+        start_frame: may be outside the audio, where silence is assumed.
         columns: 52 for 16 frames.
 
     Returns:

@@ -37,11 +37,11 @@ class MelTokens(nn.Module):
 
     Token j of frame i is the mean mel column over the 40 ms around the time of frame
     i + j - tokens // 2, scaled so that silence is 0 and full scale is `gain`, followed by
-    a one-hot code of j, also times `gain`: attention sees content and position apart.
+    a one-hot code of j, also times `gain`: attention sees content and position separately.
 
     Args:
         tokens: tokens per frame, odd; 7 reach 3 video frames (120 ms) to either side.
-        width: channels per token, at least 80 + tokens; what is left over is zero.
+        width: channels per token, at least 80 + tokens; the remaining ones are zero.
         gain: full scale. About 8 lets freshly initialised keys and values of a small
             network tell speech from silence.
 
@@ -64,7 +64,7 @@ class MelTokens(nn.Module):
         """Tokens of the first `num_frames` video frames at 25 fps.
 
         Args:
-            wave: (samples,) mono at 16 kHz; silence is assumed beyond its end.
+            wave: (samples,) mono at 16 kHz; silence is assumed after its end.
 
         Returns:
             (num_frames, tokens, width) float32 on the wave's device.

@@ -1,4 +1,4 @@
-"""Whisper's files: OpenAI's `tiny.pt` and Hugging Face's folders, and one as the other."""
+"""Whisper's files: OpenAI's `tiny.pt`, Hugging Face's folders, and conversion between them."""
 
 import json
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def convert_openai(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             key = "embed_positions.weight"
         elif key.startswith("ln_post."):
             key = key.replace("ln_post.", "layer_norm.")
-        # A name with fewer parts stays, so that whoever loads the weights refuses it.
+        # A name with fewer parts stays, so that loading the weights refuses it.
         elif key.startswith("blocks.") and key.count(".") > 2:
             _, index, rest = key.split(".", 2)
             name, kind = rest.rsplit(".", 1)
@@ -50,7 +50,7 @@ def convert_openai(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 class EncoderSizes(TypedDict):
-    """Arguments of `WhisperTokens` that a file tells."""
+    """Arguments of `WhisperTokens` that a file contains."""
 
     width: int
     layers: int
@@ -71,7 +71,7 @@ def to_openai(folder: Path) -> OpenAICheckpoint:
     """A Hugging Face folder's encoder as the content of a file like OpenAI's, without decoder.
 
     Raises:
-        ModelFileError: the folder holds no Whisper.
+        ModelFileError: the folder does not hold a Whisper encoder.
     """
     sizes, weights = read_folder(folder)
     theirs = {value: key for key, value in _OPENAI_NAMES.items()}
@@ -86,7 +86,8 @@ def to_openai(folder: Path) -> OpenAICheckpoint:
             name, _, kind = rest.rpartition(".")
             if name not in theirs:
                 raise ModelFileError(
-                    f"model folder {folder} is no Whisper: its weights have an unknown entry {key}"
+                    f"model folder {folder} is not a Whisper model: "
+                    f"its weights have an unknown entry {key}"
                 )
             key = f"blocks.{index}.{theirs[name]}.{kind}"
         converted[f"encoder.{key}"] = value
@@ -99,13 +100,15 @@ def _check_sizes(sizes: Mapping[str, Any], path: Path) -> None:
     wrong = [name for name, size in sizes.items() if type(size) is not int or size < 1]
     if wrong:
         raise ModelFileError(
-            f"model file {path} is no Whisper: its {wrong[0]} is {sizes[wrong[0]]!r} where a "
+            f"model file {path} is not a Whisper model: "
+            f"its {wrong[0]} is {sizes[wrong[0]]!r} where a "
             "positive whole number was expected"
         )
     # Half of the width are sines of the position, half cosines.
     if sizes["width"] % sizes["heads"] or sizes["width"] % 2:
         raise ModelFileError(
-            f"model file {path} is no Whisper: its width {sizes['width']} is not even or not a "
+            f"model file {path} is not a Whisper model: "
+            f"its width {sizes['width']} is not even or not a "
             f"multiple of its {sizes['heads']} heads"
         )
 
@@ -113,10 +116,12 @@ def _check_sizes(sizes: Mapping[str, Any], path: Path) -> None:
 def _check_weights(
     sizes: Mapping[str, Any], weights: Mapping[str, torch.Tensor], path: Path
 ) -> None:
-    """Whether the weights are of the sizes that stand beside them, before anything is built."""
+    """Check that the weights have the stated sizes, before anything is built."""
     first, places = weights.get("conv1.weight"), weights.get("embed_positions.weight")
     if first is None or first.ndim != 3:
-        raise ModelFileError(f"model file {path} is no Whisper: it has no encoder.conv1.weight")
+        raise ModelFileError(
+            f"model file {path} is not a Whisper model: it has no encoder.conv1.weight"
+        )
     layers = {part for key in weights for part in key.split(".")[1:2] if part.isdigit()}
     told = {"width": first.shape[0], "mels": first.shape[1], "layers": len(layers)}
     if places is not None:
@@ -126,7 +131,8 @@ def _check_weights(
     for name, size in told.items():
         if sizes[name] != size:
             raise ModelFileError(
-                f"model file {path} is no Whisper: it says {name} {sizes[name]}, its weights have "
+                f"model file {path} is not a Whisper model: "
+                f"it says {name} {sizes[name]}, its weights have "
                 f"{size}"
             )
 
@@ -135,13 +141,13 @@ def read_openai(path: Path) -> tuple[EncoderSizes, dict[str, torch.Tensor]]:
     """Sizes and encoder weights, under transformers' names, of a file like `tiny.pt`.
 
     Raises:
-        ModelFileError: it is none.
+        ModelFileError: the file is not such a checkpoint.
     """
     content = read_checkpoint(path)
     dims = content.get("dims") if isinstance(content, dict) else None
     if not isinstance(dims, dict) or not DIMS.keys() <= dims.keys():
         raise ModelFileError(
-            f"model file {path} is no Whisper checkpoint: expected 'dims' and 'model_state_dict'"
+            f"model file {path} is not a Whisper checkpoint: expected 'dims' and 'model_state_dict'"
         )
     sizes = {size: dims[name] for name, (size, _) in DIMS.items()}
     _check_sizes(sizes, path)
@@ -157,17 +163,18 @@ def read_openai(path: Path) -> tuple[EncoderSizes, dict[str, torch.Tensor]]:
 
 
 def read_folder(path: Path) -> tuple[EncoderSizes, dict[str, torch.Tensor]]:
-    """The same of a Hugging Face folder.
+    """The same from a Hugging Face folder.
 
     Raises:
-        ModelFileError: it holds no Whisper.
+        ModelFileError: it does not hold a Whisper encoder.
     """
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         sizes = {size: config[name] for size, name in DIMS.values()}
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise ModelFileError(
-            f"model folder {path} is no Whisper: its config.json is missing or lacks {problem}"
+            f"model folder {path} is not a Whisper model: "
+            f"its config.json or its {problem} is missing"
         ) from problem
     _check_sizes(sizes, path)
     weights = read_state_dict(path / "model.safetensors")

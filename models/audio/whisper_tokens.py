@@ -22,12 +22,12 @@ from models.files.state_dict import load_weights
 STEPS_PER_SECOND = 50
 STEPS_PER_FRAME = STEPS_PER_SECOND // FPS
 OVERLAP_STEPS = 5 * STEPS_PER_SECOND
-"""Steps that neighbouring windows share in the default mode, so that each has sound around what is
-used of it."""
+"""Steps that neighbouring windows share in the default mode, so that each has sound around the
+steps used from it."""
 FADE_STEPS = 4 * STEPS_PER_FRAME
-"""Steps in the middle of these over which one window fades into the next. A mean of two windows is
-a mean of two position tables, and no token that a network has seen: no more of them than are
-needed to hide the jump."""
+"""Steps in the middle of the overlap over which one window fades into the next. A mean of two
+windows is a mean of two position tables, a token that no network has seen: just enough of them to
+hide the jump."""
 
 _N_FFT, _HOP = 400, 160
 
@@ -148,7 +148,7 @@ class WhisperTokens(nn.Module):
         that it shares with the window before, and back in those with the window after.
 
         Args:
-            steps: of the window.
+            steps: steps of the window.
             before, after: how many it shares with its neighbours; 0 where there is none.
         """
         position = torch.arange(steps, device=self.encoder.conv1.weight.device) + 0.5
@@ -206,7 +206,7 @@ class WhisperTokens(nn.Module):
             options: `before`, `after`, `exact`.
 
         Raises:
-            ModelFileError: it is neither.
+            ModelFileError: the path is neither.
         """
         path = Path(path)
         sizes, weights = read_folder(path) if path.is_dir() else read_openai(path)

@@ -1,4 +1,4 @@
-"""Between pixels and latents: what an autoencoder is here, and Stable Diffusion's.
+"""Between pixels and latents: the interface of autoencoders, and Stable Diffusion's.
 
 LatentSync uses `sd-vae-ft-mse`, frozen (section 3.1). The tiny recipe trains the one of
 patch_autoencoder.py instead. Both give latents of about unit variance at an eighth of the
@@ -17,7 +17,7 @@ from models.autoencoder.patch import PatchAutoencoder
 from models.files.state_dict import load_weights, read_state_dict
 
 SCALING_FACTOR = 0.18215
-"""What brings Stable Diffusion's latents to unit variance."""
+"""Factor that brings Stable Diffusion's latents to unit variance."""
 AUTOENCODERS = ("kl", "patch")
 
 SD_VAE = {
@@ -41,7 +41,7 @@ Size = int | list[int] | list[str]
 
 
 def sizes_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, dict[str, Size]]:
-    """What the shapes of a diffusers file tell of an autoencoder like `SD_VAE`.
+    """What the shapes in a diffusers file tell about an autoencoder like `SD_VAE`.
 
     Returns:
         The channels of its latents, and the arguments of `KLAutoencoder` that differ from
@@ -103,8 +103,8 @@ class KLAutoencoder(nn.Module):
         self.factor = 2 ** (len(config["block_out_channels"]) - 1)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The mean of the posterior, which has next to no variance, so runs are repeatable."""
-        # The weights alone decide about the memory order: see `LatentSync.channels_last`.
+        """The mean of the posterior, whose variance is negligible, so runs are repeatable."""
+        # Only the weights decide the memory order: see `LatentSync.channels_last`.
         return self.vae.encode(pixels.contiguous()).latent_dist.mode() * self.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -115,10 +115,10 @@ class KLAutoencoder(nn.Module):
         self.vae.enable_gradient_checkpointing()
 
     def load_file(self, path: Path) -> None:
-        """Take the weights of a diffusers file such as sd-vae-ft-mse's.
+        """Load the weights of a diffusers file such as sd-vae-ft-mse's.
 
         Raises:
-            ModelFileError: it is missing, damaged, or of another network.
+            ModelFileError: it is missing, damaged, or for another network.
         """
         state = {_new_name(key): value for key, value in read_state_dict(path).items()}
         expected = self.vae.state_dict()
@@ -144,7 +144,7 @@ def build_autoencoder(
     Args:
         options: `kind`, "kl" (default) or "patch", and that one's own arguments.
         latent_channels: channels of its latents.
-        scaling_factor: of "kl"; "patch" normalises its own latents.
+        scaling_factor: factor for "kl"; "patch" normalises its own latents.
 
     Raises:
         ValueError: the kind is unknown.

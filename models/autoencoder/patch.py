@@ -3,7 +3,7 @@
 A picture is cut into patches of 8 x 8; encoder and decoder are a linear map per patch plus
 a convolutional branch on the grid of patches. The linear maps start as the lowest
 frequencies of a cosine transform, as in JPEG, and the branches at zero: the untrained
-network is already a usable code, and training goes into what it lacks.
+network is already a usable code, and training improves on it.
 """
 
 import math

@@ -5,7 +5,7 @@
     python -m models.convert sd15_unet.safetensors out/  Stable Diffusion 1.5 as a stage 1 start
     python -m models.convert stable_syncnet.pt out/      also syncnet_v2.model, Whisper's tiny.pt
 
-The kind of a checkpoint is told from its contents. Nothing in a file is ever executed.
+The kind of a checkpoint is recognised by its content. Nothing in a file is ever executed.
 Every folder holds `config.json` and safetensors.
 """
 
@@ -57,7 +57,7 @@ def convert(source: Path, target: Path) -> str:
         What was converted, a line per remark.
 
     Raises:
-        ModelFileError: the source is none of the known kinds or damaged, or the target is
+        ModelFileError: the source is damaged or of an unknown kind, or the target is
             in the way.
     """
     check_free(target)
@@ -99,7 +99,7 @@ def _write_unet(source: Path, weights: Weights, folder: Path) -> list[str]:
         raise ModelFileError(f"model file {source}: {error}") from error
     check_finite(weights, source)
     unet.save_pretrained(folder, max_shard_size="100GB")
-    return [f"{len(weights)} entries, configuration told from their shapes"]
+    return [f"{len(weights)} entries, configuration inferred from their shapes"]
 
 
 def _write_sd(source: Path, weights: Weights, folder: Path) -> list[str]:
@@ -142,14 +142,14 @@ def _back(source: Path, target: Path) -> str:
         config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelFileError(
-            f"{source} is no converted model, there is no {CONFIG} in it: give a checkpoint file, "
+            f"{source} is not a converted model: it has no {CONFIG}; give a checkpoint file, "
             "or a folder made by this program"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{source / CONFIG} cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):
         raise ModelFileError(
-            f"{source} is no converted model: {CONFIG} holds a {type(config).__name__} where a "
+            f"{source} is not a converted model: {CONFIG} holds a {type(config).__name__} where a "
             "JSON object was expected"
         )
     content: Mapping[str, object]
@@ -167,7 +167,7 @@ def _back(source: Path, target: Path) -> str:
         weights = content["model_state_dict"]
     else:
         raise ModelFileError(
-            f"{source} holds no model that can be written as a checkpoint: expected a U-Net, "
+            f"{source} cannot be written as a checkpoint: expected a U-Net, "
             "StableSyncNet, SyncNet or Whisper encoder converted by this program"
         )
     with new_file(target) as file:
@@ -184,7 +184,7 @@ def _read_unet(folder: Path, config: Mapping[str, Any]) -> Weights:
     except ModelFileError as error:
         raise ModelFileError(f"model folder {folder}: {error}") from error
     except (TypeError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelFileError(f"{folder / CONFIG} describes no LipSyncUNet: {error}") from error
+        raise ModelFileError(f"{folder / CONFIG} is not a LipSyncUNet's: {error}") from error
 
 
 def _read_stable_syncnet(folder: Path, config: Mapping[str, Any]) -> Weights:
@@ -195,7 +195,7 @@ def _read_stable_syncnet(folder: Path, config: Mapping[str, Any]) -> Weights:
     except ModelFileError:
         raise
     except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelFileError(f"{folder / CONFIG} describes no StableSyncNet: {error!r}") from error
+        raise ModelFileError(f"{folder / CONFIG} is not a StableSyncNet's: {error!r}") from error
 
 
 def _check_numbers(values: Any, folder: Path) -> None:
@@ -205,8 +205,8 @@ def _check_numbers(values: Any, folder: Path) -> None:
             _check_numbers(each, folder)
         elif isinstance(each, int) and abs(each) > LARGEST:
             raise ModelFileError(
-                f"{folder / CONFIG} describes no network that can be built: it says "
-                f"{str(each)[:20]} where at most {LARGEST} was expected"
+                f"{folder / CONFIG} describes a network that cannot be built: it says "
+                f"{str(each)[:20]} but at most {LARGEST} was expected"
             )
 
 

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.5's 2-D U-Net as the start of a `LipSyncUNet`.
 
-The names are the same. What an image network of text does not have is added: input
+The names are the same. What a text-to-image network does not have is added: input
 channels for mask, masked picture and reference start at zero, so that the first step is
 Stable Diffusion's; the cross-attentions read audio tokens of another width and start
 fresh; so do motion modules, whose output is zero.
@@ -22,7 +22,8 @@ _AUDIO = ("attn2.to_k.weight", "attn2.to_v.weight")
 
 
 def is_stable_diffusion(state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether these are the weights of a Stable Diffusion U-Net (only noisy latents go in)."""
+    """Whether these are the weights of a Stable Diffusion U-Net (its only input is noisy
+    latents)."""
     first, last = state.get(CONV_IN), state.get("conv_out.weight")
     return (
         first is not None
@@ -41,7 +42,7 @@ def config_for(state: Mapping[str, torch.Tensor]) -> UNetOptions:
     try:
         config = infer_config(shapes_of(state))
     except (KeyError, IndexError) as error:
-        raise ModelFileError(f"this is no Stable Diffusion U-Net: {error} is missing") from error
+        raise ModelFileError(f"this is not a Stable Diffusion U-Net: {error} is missing") from error
     return {
         **config,
         "in_channels": 3 * config["out_channels"] + 1,
@@ -50,17 +51,17 @@ def config_for(state: Mapping[str, torch.Tensor]) -> UNetOptions:
 
 
 def start_from_stable_diffusion(unet: LipSyncUNet, state: Mapping[str, torch.Tensor]) -> list[str]:
-    """Give a freshly initialised U-Net the weights of Stable Diffusion's.
+    """Load the weights of Stable Diffusion's U-Net into a freshly initialised one.
 
     Args:
-        unet: its widths must be Stable Diffusion's; what has no counterpart keeps its own.
+        unet: its widths must be Stable Diffusion's; weights without a counterpart are kept.
         state: entries of the 2-D U-Net in diffusers' names.
 
     Returns:
         One sentence per kind of weight that is not Stable Diffusion's.
 
     Raises:
-        ModelFileError: it is not that network, or of other widths.
+        ModelFileError: the entries are not that network's, or have other widths.
     """
     if not is_stable_diffusion(state):
         raise ModelFileError(
@@ -81,7 +82,7 @@ def start_from_stable_diffusion(unet: LipSyncUNet, state: Mapping[str, torch.Ten
         )
     motion = [key for key in own if "motion_modules." in key]
     if motion:
-        notes.append(f"{len(motion)} entries of motion modules are fresh, with output zero")
+        notes.append(f"{len(motion)} motion-module entries are fresh, with output zero")
     weights.update({key: own[key] for key in (*fresh_audio, *motion)})
     problem = differences(shapes_of(weights), shapes_of(own))
     if problem:

@@ -83,7 +83,7 @@ def shapes_of(state: StateDict) -> dict[str, tuple[int, ...]]:
 
 
 def infer_config(shapes: Shapes) -> UNetOptions:
-    """`LipSyncUNet`'s arguments as far as the shapes of a checkpoint tell them.
+    """`LipSyncUNet`'s arguments as far as the shapes of a checkpoint give them.
 
     Heads and norm groups are those of the published networks (8, 8 and 32).
 
@@ -128,7 +128,7 @@ def reference_keys(state: StateDict) -> dict[str, torch.Tensor]:
 
 
 def differences(found: Shapes, expected: Shapes) -> str:
-    """What is missing, left over or of another shape, in words; empty when all is equal."""
+    """A phrase that says what is missing, left over or of another shape; empty if all is equal."""
     missing = sorted(expected.keys() - found.keys())
     extra = sorted(found.keys() - expected.keys())
     wrong = sorted(key for key in found.keys() & expected.keys() if found[key] != expected[key])
@@ -167,11 +167,11 @@ def unet_from_reference(state: StateDict, config: Mapping[str, Any] | None = Non
         unet = empty_unet(config if config is not None else infer_config(shapes_of(entries)))
     except (KeyError, IndexError, ValueError) as error:
         raise ModelFileError(
-            f"this is no LatentSync U-Net: its configuration cannot be told ({error})"
+            f"this is not a LatentSync U-Net: its configuration cannot be inferred ({error})"
         ) from error
     problem = differences(shapes_of(entries), shapes_of(unet.state_dict()))
     if problem:
-        raise ModelFileError(f"this is no LatentSync U-Net of the expected size: {problem}")
+        raise ModelFileError(f"this is not a LatentSync U-Net of the expected size: {problem}")
     unet.load_state_dict(entries, assign=True)
     return unet
 

@@ -1,4 +1,4 @@
-"""The one error that reading a model file may end in, and what a full disk looks like."""
+"""The only error that reading a model file may raise, and how to recognise a full disk."""
 
 import errno
 import re
@@ -22,8 +22,8 @@ class ModelFileError(ValueError):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether this very error says that no space is left."""
+    """Whether this error itself says that no space is left."""
     if getattr(error, "errno", None) in DISK_FULL:
         return True
-    # Not every library keeps the system's number.
+    # Not every library preserves the system's error number.
     return not isinstance(error, ModelFileError) and bool(FULL_TEXT.search(str(error)))

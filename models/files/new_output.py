@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all.
+"""Files and folders that are written atomically.
 
-What is being written lies in a folder of its own beside the target, with a name that nobody
-else can have. Its writer holds a lock on it, so that what a killed one left is known, and goes
-when the target is written again.
+Unfinished output is in a folder of its own next to the target, with a name that nothing
+else can have. Its writer holds a lock on it, so that leftovers of a killed writer are recognised
+and removed when the target is written again.
 """
 
 import os
@@ -20,17 +20,19 @@ from safetensors.torch import save_file
 from models.files.errors import ModelFileError, is_disk_full
 
 BEFORE = "before"
-"""Below a workplace: what the target was until it was replaced."""
+"""Name within that folder of the former target, once it is replaced."""
 
 
 def check_free(target: Path) -> None:
-    """Whether a new file or folder can be made there.
+    """Check that a new file or folder can be created.
 
     Raises:
-        ModelFileError: something is there, other than an empty folder.
+        ModelFileError: something other than an empty folder is in its place.
     """
     if not target.name:
-        raise ModelFileError(f"{target} has no name of its own: give the name of something new")
+        raise ModelFileError(
+            f"{target} has no name of its own: choose the name of a new file or folder"
+        )
     try:
         empty = target.is_dir() and not target.is_symlink() and not any(target.iterdir())
         there = os.path.lexists(target)
@@ -58,13 +60,14 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """The same where `target` may be a folder already: it is removed once the new one is whole.
+    """The same, but `target` may already be a folder, which is removed once the new one is
+    complete.
 
     Raises:
-        ModelFileError: the target is no folder, or cannot be made.
+        ModelFileError: the target is not a folder, or cannot be created.
     """
     if os.path.lexists(target) and not target.is_dir():
-        raise ModelFileError(f"{target} is no folder: remove it or give another name")
+        raise ModelFileError(f"{target} is not a folder: remove it or choose another name")
     with _workplace(target) as place:
         folder = place / target.name
         folder.mkdir()
@@ -89,13 +92,13 @@ def new_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_file(target: Path) -> Iterator[Path]:
-    """The same where `target` may be a file already: it stays until the new one is whole.
+    """The same, but `target` may already be a file, which stays until the new one is complete.
 
     Raises:
         ModelFileError: the target is a folder, or cannot be made.
     """
     if target.is_dir():
-        raise ModelFileError(f"{target} is a folder: give the name of a new file")
+        raise ModelFileError(f"{target} is a folder: choose the name of a new file")
     with _workplace(target) as place:
         file = place / target.name
         yield file
@@ -105,7 +108,7 @@ def replacing_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
-    """A folder beside the target, which is gone after the block."""
+    """A folder next to the target, which is removed after the block."""
     with _made_parents(target):
         _sweep(target)
         with _told(target):
@@ -139,7 +142,7 @@ def _sweep(target: Path) -> None:
         if not name.fullmatch(place.name):
             continue
         if (place / BEFORE).exists() and not os.path.lexists(target):
-            continue  # Killed between the two renames: what it replaced is whole only here.
+            continue  # Killed between the two renames: only here is the former target complete.
         try:
             handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
@@ -155,7 +158,7 @@ def _sweep(target: Path) -> None:
 
 @contextmanager
 def _made_parents(target: Path) -> Iterator[None]:
-    """The folders above, which go again if nothing comes into them."""
+    """Create the folders above, and remove them again if nothing is put into them."""
     missing = [folder for folder in target.parents if not os.path.lexists(folder)]
     try:
         with _told(target):
@@ -170,7 +173,7 @@ def _made_parents(target: Path) -> Iterator[None]:
 
 @contextmanager
 def _told(target: Path) -> Iterator[None]:
-    """One sentence where nothing can be made; a full disk stays what it is."""
+    """Turn the error into a sentence if nothing can be created; a full disk keeps its own error."""
     try:
         yield
     except OSError as error:
@@ -180,7 +183,7 @@ def _told(target: Path) -> Iterator[None]:
 
 
 def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """A safetensors file that others can read, as they can the files beside it."""
+    """Write a safetensors file that others can read, like the files next to it."""
     save_file(dict(weights), path, metadata={"format": "pt"})
     _open_up(path)
 
@@ -197,7 +200,7 @@ def _umask() -> int:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("\nUmask:")[2].split()[0], 8)
     except (OSError, IndexError, ValueError):
-        # Other systems tell it only to those who set it, for a moment for all threads.
+        # On other systems it can only be read by setting it, briefly and for all threads.
         mask = os.umask(0o077)
         os.umask(mask)
         return mask

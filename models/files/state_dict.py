@@ -33,22 +33,23 @@ _UNREADABLE = (
     struct.error,
     zipfile.BadZipFile,
 )
-"""What torch's readers end in, depending on where a file is damaged."""
+"""What torch's readers raise, depending on where a file is damaged."""
 _PICKLE = b"\x80"
 """First byte of a pickle of any current protocol."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training scripts put the weights."""
 WHOLE_NUMBERS = ("num_batches_tracked", "position_ids")
-"""Ends of the names of entries that are no weights."""
+"""Suffixes of the names of entries that are not weights."""
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What a .pt, .pth, .pkl, .model or .safetensors file holds, on the CPU.
+    """Read a .pt, .pth, .pkl, .model or .safetensors file, on the CPU.
 
     Nothing in the file is executed. Large files are mapped, not read.
 
     Raises:
-        ModelFileError: missing, truncated, not a weight file, or a pickle of more than tensors.
+        ModelFileError: it is missing, truncated, not a weight file, or a pickle of more than
+            tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -84,7 +85,7 @@ def _diagnosis(path: Path, problem: Exception) -> str:
         return "is a TorchScript program where plain weights were expected"
     if isinstance(problem, pickle.UnpicklingError) and (head[:1] == _PICKLE or _is_zip(path)):
         return "holds more than tensors and was refused, since a pickle can run any code"
-    return f"is truncated or no weight file ({type(problem).__name__}): fetch it again"
+    return f"is truncated or not a weight file ({type(problem).__name__}): fetch it again"
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -95,7 +96,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as problem:
         raise ModelFileError(
-            f"model file {path} is truncated or no safetensors file: fetch it again"
+            f"model file {path} is truncated or not a safetensors file: fetch it again"
         ) from problem
 
 
@@ -103,7 +104,7 @@ def unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
     """The weights inside a checkpoint, whatever key they are under.
 
     Raises:
-        ModelFileError: there are none.
+        ModelFileError: it has no weights.
     """
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -120,7 +121,7 @@ def unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _plain(key: str, value: Any, path: Path, seen: set[int]) -> torch.Tensor:
-    """An entry that every reader takes, sharing its memory with no other."""
+    """An entry in a form that every reader accepts, with memory of its own."""
     if not isinstance(value, torch.Tensor):
         raise ModelFileError(
             f"model file {path} holds no weights under {key!r}: expected tensors by name"
@@ -150,24 +151,24 @@ def _plain(key: str, value: Any, path: Path, seen: set[int]) -> torch.Tensor:
 
 
 def check_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Whether all weights are numbers.
+    """Check that all weights are finite numbers.
 
     Raises:
-        ModelFileError: one is infinite or none.
+        ModelFileError: one is infinite or not a number.
     """
     for key, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ModelFileError(
-                f"model file {path} holds values that are no numbers under {key!r}: its training "
+                f"model file {path} holds values that are not numbers under {key!r}: its training "
                 "diverged or it is damaged, give another checkpoint"
             )
 
 
 def check_archive(path: Path) -> None:
-    """Whether the parts of a .pt file have the checksums that it says; torch does not look.
+    """Check the parts of a .pt file against its checksums, which torch does not do.
 
     Raises:
-        ModelFileError: one has not.
+        ModelFileError: a checksum is wrong.
     """
     if not _is_zip(path):
         return
@@ -191,7 +192,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 def _with_counters(
     network: nn.Module, weights: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """The weights, and BatchNorm's step counters where they are not among them."""
+    """The weights, with BatchNorm's step counters added if they are missing."""
     counters = {
         key: torch.zeros((), dtype=torch.int64)
         for key in network.state_dict()
@@ -201,7 +202,7 @@ def _with_counters(
 
 
 def check_fit(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Whether `load_weights` would take these weights, without reading a single value.
+    """Check that `load_weights` would accept these weights, without reading a single value.
 
     Raises:
         ModelFileError: a key or shape differs.
@@ -223,13 +224,13 @@ def check_fit(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Pat
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Put weights into a network (which may be on the meta device), nothing left over.
+    """Load weights into a network (which may be on the meta device) without leftovers.
 
-    Tensors become float32. Every key must match, but for BatchNorm's step counters, which
+    Tensors become float32. Every key must match, except BatchNorm's step counters, which
     some files lack and inference does not need.
 
     Raises:
-        ModelFileError: a key or shape differs, or a value is no number.
+        ModelFileError: a key or shape differs, or a value is not a number.
     """
     check_fit(network, weights, path)
     own = network.state_dict()

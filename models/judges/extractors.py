@@ -1,8 +1,8 @@
-"""Features that FID and FVD are distances of.
+"""The features that FID and FVD compare.
 
 The official extractors are TorchScript files (see `tasks.weights.store`: inception-2015, i3d).
-Without a file a seeded network of the same kind stands in; its numbers mean something
-only against each other, and its label says so on each of them.
+Without a file a seeded network of the same kind stands in; its numbers can be compared
+only with each other, and their label says so.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from models.files.errors import ModelFileError
 
 VIDEO_SIZE = 224
-"""Height and width that I3D takes."""
+"""Height and width of I3D's input."""
 
 
 class FeatureExtractor(Protocol):
@@ -26,7 +26,7 @@ class FeatureExtractor(Protocol):
     name: str
     """Short name, as in file names and tables."""
     label: str
-    """What stands beside every number made with it."""
+    """Label of every number made with it."""
     dim: int
     """Features per image or video."""
 
@@ -39,7 +39,7 @@ def load_torchscript(path: Path, device: torch.device | str = "cpu") -> torch.ji
     """A TorchScript file, in eval mode.
 
     Raises:
-        ModelFileError: missing, or not TorchScript.
+        ModelFileError: it is missing or not TorchScript.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,7 +48,7 @@ def load_torchscript(path: Path, device: torch.device | str = "cpu") -> torch.ji
         return torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as problem:
         raise ModelFileError(
-            f"model file {path} is truncated or no TorchScript file: fetch it again"
+            f"model file {path} is truncated or not a TorchScript file: fetch it again"
         ) from problem
 
 
@@ -59,13 +59,13 @@ def probe(
     """Try a TorchScript file before anything relies on it.
 
     Args:
-        call: gives the network a tiny batch in the way that the official file is called.
+        call: calls the network with a tiny batch, as one calls the official file.
         path: the file.
-        shape: what must come out, floating point; None for a size that may be any.
-        expected: which file that is, in words.
+        shape: expected shape of the floating-point result; None for any size.
+        expected: description of the expected file.
 
     Raises:
-        ModelFileError: it cannot be called so, or gives something else.
+        ModelFileError: it cannot be called like this, or gives something else.
     """
     try:
         found = call()
@@ -73,12 +73,12 @@ def probe(
         raise
     except (torch.jit.Error, RuntimeError, TypeError, ValueError) as problem:
         raise ModelFileError(
-            f"model file {path} is TorchScript but not {expected}, as which it cannot be called: "
+            f"model file {path} is TorchScript, but cannot be called like {expected}: "
             "give that file"
         ) from problem
     if isinstance(found, torch.Tensor) and not bool(found.isfinite().all()):
         raise ModelFileError(
-            f"model file {path} gives values that are no numbers: expected {expected}, fetch it "
+            f"model file {path} gives values that are not numbers: expected {expected}, fetch it "
             "again"
         )
     if not isinstance(found, torch.Tensor) or not found.is_floating_point():
@@ -132,7 +132,7 @@ class SeededNet(nn.Module):
 
 
 class _Batched:
-    """Feeds a network piece by piece and gathers float64 on the CPU."""
+    """Feeds a network piece by piece and collects float64 on the CPU."""
 
     def __init__(self, name: str, label: str, dim: int, device: torch.device, batch: int) -> None:
         self.name, self.label, self.dim = name, label, dim
@@ -175,7 +175,7 @@ class Inception(_Batched):
 
 
 class SeededInception(_Batched):
-    """Stands in where Inception's file is not at hand."""
+    """Stands in if Inception's file is not available."""
 
     dims = 4
 
@@ -209,7 +209,7 @@ class I3D(_Batched):
 
 
 class SeededI3D(_Batched):
-    """Stands in where I3D's file is not at hand."""
+    """Stands in if I3D's file is not available."""
 
     dims = 5
 

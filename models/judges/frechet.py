@@ -1,9 +1,9 @@
 """Frechet distance between two sets of features (FID, arXiv 1706.08500), in float64.
 
 Statistics are streamed: no feature matrix is kept. The trace of the root of the product
-of the covariances is taken from eigenvalues of symmetric matrices. Where covariances are
-singular (fewer samples than dimensions), only as many eigenvalues count as there can be: the
-root would make something of the others' rounding.
+of the covariances is computed from eigenvalues of symmetric matrices. If covariances are
+singular (fewer samples than dimensions), only as many eigenvalues count as there can be, since the
+root would amplify the rounding errors of the others.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ class GaussianStatistics:
         self._scatter = np.zeros((dim, dim))
 
     def update(self, features: Features) -> None:
-        """Take in a batch of (n, dim).
+        """Add a batch of (n, dim).
 
         Raises:
             ValueError: another shape, or a value that is not finite.
@@ -52,10 +52,10 @@ class GaussianStatistics:
         self._add(len(batch), mean, centred.T @ centred)
 
     def merge(self, other: "GaussianStatistics") -> None:
-        """Take in what another one has seen.
+        """Add the samples of another one.
 
         Raises:
-            ValueError: it is of another dimension.
+            ValueError: it has another dimension.
         """
         if other.dim != self.dim:
             raise ValueError(f"statistics of {other.dim} and {self.dim} dimensions do not merge")
@@ -63,7 +63,7 @@ class GaussianStatistics:
             self._add(other.count, other.mean, other._scatter)
 
     def _add(self, count: int, mean: NDArray[Any], scatter: NDArray[Any]) -> None:
-        """Chan's update: exact for means far from zero, too."""
+        """Chan's update, which is also exact for means far from zero."""
         total = self.count + count
         shift = mean - self.mean
         between = np.outer(shift, shift) * (self.count * count / total)
@@ -86,7 +86,7 @@ class GaussianStatistics:
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)), not negative.
 
-    It is biased upwards, the more the fewer samples there are per dimension: compare only
+    It is biased upwards, more so with fewer samples per dimension: compare only
     numbers of equal n.
 
     Raises:
@@ -107,10 +107,10 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
 
 
 def few_samples(count: int, dim: int) -> str:
-    """What stands beside a distance that its number of samples makes too large.
+    """The note on a distance that is too large because of few samples.
 
     With fewer than ten samples per dimension the estimate of the covariance adds more than
-    what models differ by (50,000 images for 2048 dimensions are usual).
+    the difference between models (50,000 images for 2048 dimensions are usual).
     """
     if count >= ENOUGH * dim:
         return ""

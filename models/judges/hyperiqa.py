@@ -1,7 +1,7 @@
 """HyperIQA: how good an image looks, 0 to 100 (Su et al., CVPR 2020).
 
 A ResNet-50 describes the image; from its last feature map small networks make the weights
-of the quality predictor, which is thus another one for each image. Weights:
+of the quality predictor, which thus differs for each image. Weights:
 `koniq_pretrained.pkl` (a plain state dict), by `load_hyperiqa`.
 """
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from models.files.state_dict import load_weights, read_state_dict
 
 SIZE = 224
-"""Height and width the network takes."""
+"""Height and width of the network's input."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TARGET = 224
 """Length of the vector that the predictor gets."""
@@ -140,7 +140,7 @@ def load_hyperiqa(path: Path) -> HyperIQA:
     """The network of `koniq_pretrained.pkl`, in eval mode.
 
     Raises:
-        ModelFileError: the file is not that.
+        ModelFileError: the file is not koniq_pretrained.pkl.
     """
     network = HyperIQA()
     load_weights(network, read_state_dict(path), path)

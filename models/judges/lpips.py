@@ -1,7 +1,7 @@
-"""LPIPS: how unlike two images look (Zhang et al., CVPR 2018), as loss and as metric.
+"""LPIPS: how different two images look (Zhang et al., CVPR 2018), as loss and as metric.
 
 Three ways to the same number: NVIDIA's TorchScript `vgg16.pt`, or torchvision's VGG16
-with the published linear weights, or, where neither is at hand, a narrow seeded VGG whose
+with the published linear weights, or, if neither is available, a narrow seeded VGG whose
 label says that its numbers are not LPIPS.
 """
 
@@ -118,12 +118,12 @@ def load_vgg_lpips(vgg_path: Path, linear_path: Path) -> VggLpips:
     """LPIPS from `vgg16-397923af.pth` and `lpips_vgg.pth`.
 
     Raises:
-        ModelFileError: one of the files is not that.
+        ModelFileError: one of the files is of another kind.
     """
     network = VggLpips()
     weights = convert_vgg(read_state_dict(vgg_path), read_state_dict(linear_path))
     if not any(key.startswith("linear.") for key in weights):
-        raise ModelFileError(f"model file {linear_path} holds no linear weights of LPIPS")
+        raise ModelFileError(f"model file {linear_path} does not hold LPIPS's linear weights")
     load_weights(network, weights, vgg_path)
     return network.requires_grad_(False).eval()
 

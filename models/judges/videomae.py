@@ -1,8 +1,8 @@
-"""VideoMAE features of a window of frames: what TREPA compares (LatentSync, section 3.4).
+"""VideoMAE features of a window of frames, which TREPA compares (LatentSync, section 3.4).
 
 The network is transformers' VideoMAE with mean pooling and a final norm (`fc_norm`).
 `load_videomae` takes VideoMAE-v2's checkpoint (ViT-g/14, 1408 wide), and Hugging Face's
-files, such as MCG-NJU/videomae-base, with the config.json beside them.
+files, such as MCG-NJU/videomae-base, with the config.json next to them.
 """
 
 import json
@@ -114,7 +114,7 @@ _OLD_NAMES = {
 }
 """Published files were written before transformers 5 gave these biases other names."""
 _UNUSED = ("decoder.", "encoder_to_decoder.", "mask_token", "classifier.", "layernorm.")
-"""What pre-training, a classifier and a model without mean pooling have beside the encoder."""
+"""Entries besides the encoder's, of pre-training, a classifier or a model without mean pooling."""
 
 
 def convert_v2(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -123,7 +123,7 @@ def convert_v2(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for key, value in weights.items():
         if key.startswith("head."):
             continue
-        # Whatever else it is, it has no place in the network and is refused there.
+        # Anything else has no place in the network, which refuses it.
         if key.count(".") < 3 or not key.startswith("blocks."):
             converted[key.replace("patch_embed.proj", _PATCHES)] = value
             continue
@@ -142,7 +142,8 @@ def convert_v2(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def convert_transformers(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names of Hugging Face's files to `VideoMAE`'s; what features do not need is dropped."""
+    """Names of Hugging Face's files to `VideoMAE`'s; weights that features do not need are
+    dropped."""
     converted = {}
     for key, value in weights.items():
         name = key.removeprefix("videomae.")
@@ -163,7 +164,7 @@ def load_videomae(path: Path, config: VideoMAEConfig | None = None) -> VideoMAE:
         config: of a VideoMAE-v2 of another size.
 
     Raises:
-        ModelFileError: it is none of these, or of other sizes.
+        ModelFileError: it is none of these, or has other sizes.
     """
     told, weights = _read(Path(path))
     network = _build(config or told, path)
@@ -172,7 +173,7 @@ def load_videomae(path: Path, config: VideoMAEConfig | None = None) -> VideoMAE:
 
 
 def check_videomae(path: Path) -> None:
-    """Whether `load_videomae` would take it, in seconds: only names and shapes are looked at.
+    """Check within seconds that `load_videomae` would accept a file, by its names and shapes.
 
     Raises:
         ModelFileError: it would not.
@@ -188,12 +189,12 @@ def _build(config: VideoMAEConfig, path: Path) -> VideoMAE:
         return VideoMAE(config)
     except (TypeError, ValueError, ZeroDivisionError) as problem:
         raise ModelFileError(
-            f"the sizes beside {path} describe no VideoMAE ({problem}): fetch its config.json again"
+            f"the config.json next to {path} is not a VideoMAE's ({problem}): fetch it again"
         ) from problem
 
 
 def _read(path: Path) -> tuple[VideoMAEConfig, dict[str, torch.Tensor]]:
-    """Sizes and weights; those of VideoMAE-v2 where the file says nothing about its sizes."""
+    """Sizes and weights; the sizes of VideoMAE-v2 if the file does not state any."""
     if not path.is_dir() and path.suffix != ".safetensors":
         return VideoMAEConfig(), convert_v2(read_state_dict(path))
     folder = path if path.is_dir() else path.parent
@@ -216,7 +217,7 @@ def _read(path: Path) -> tuple[VideoMAEConfig, dict[str, torch.Tensor]]:
         )
     except (KeyError, TypeError, ZeroDivisionError) as problem:
         raise ModelFileError(
-            f"model folder {folder} is no VideoMAE: its config.json lacks {problem}"
+            f"model folder {folder} is not a VideoMAE: its config.json has no {problem}"
         ) from problem
     return config, weights
 
@@ -226,11 +227,11 @@ def _read_config(path: Path) -> dict[str, Any]:
         sizes = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
         raise ModelFileError(
-            f"{path}, which says the sizes of the VideoMAE beside it, is not there: "
+            f"{path}, which states the sizes of the VideoMAE next to it, is missing: "
             "`python -m tasks.weights fetch videomae-base-config` fetches videomae-base's"
         ) from problem
     except (OSError, ValueError) as problem:
         raise ModelFileError(f"{path} cannot be read as JSON: {problem}") from problem
     if not isinstance(sizes, dict):
-        raise ModelFileError(f"{path} holds no JSON object, so it describes no VideoMAE")
+        raise ModelFileError(f"{path} is not a JSON object, so it does not describe a VideoMAE")
     return sizes

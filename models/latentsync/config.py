@@ -1,4 +1,4 @@
-"""What a `LatentSync` is made of; light to import, since recipes are made of these values."""
+"""The configuration of a `LatentSync`; light to import, since recipes use these values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ Reference = Literal["frame", "still", "away"]
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
 MASK = "latentsync-nose-notch"
-"""Name of the shape of `models.latentsync.mask`, the only one that networks are trained with
+"""Name of the shape in `models.latentsync.mask`, the only one that networks are trained with
 here."""
 MASK_WITHOUT_NOTCH = "latentsync-1.5"
-"""What bundles of earlier releases say, whose mask covered the nose."""
+"""Name in bundles of earlier releases, whose mask covered the nose."""
 CROP = "latentsync-1.5"
 """Name of the alignment that the networks know; `datasets.faces.alignment` makes it."""
 
@@ -27,12 +27,12 @@ class LatentSyncConfig:
     resolution: int = 256
     """Side of the aligned face in pixels."""
     mask: str = MASK
-    """Name of the shape that is repainted."""
+    """Name of the repainted shape."""
     crop: str = CROP
     """Name of the alignment of the faces that the networks were trained on."""
     reference: Reference = "frame"
-    """What shows the network who it is when it repaints. `frame`: every frame its own face, as the
-    published programs do; `still`: a face with a calm mouth in the pose of the window, for
+    """What shows the network who the person is when it repaints. `frame`: every frame's own face,
+    as the published programs do; `still`: a face with a calm mouth in the pose of the window, for
     networks that would copy the mouth of a moving one; `away`: a window from another moment, as
     in training."""
     num_frames: int = 16
@@ -42,7 +42,7 @@ class LatentSyncConfig:
     latent_channels: int = 4
     """Channels of the autoencoder's latents."""
     scaling_factor: float = 0.18215
-    """What brings the latents of a "kl" autoencoder to unit variance."""
+    """Factor that brings the latents of a "kl" autoencoder to unit variance."""
     prediction_type: PredictionType = "epsilon"
     """What the U-Net predicts: the noise, or the sample itself."""
     unet: dict[str, Any] = field(default_factory=dict)
@@ -67,24 +67,24 @@ class LatentSyncConfig:
 
 
 def check_inputs(folder: Path, values: Mapping[str, Any]) -> None:
-    """Whether a model knows the mask and the alignment that this release makes.
+    """Check that a model was made for the mask and the alignment of this release.
 
     Args:
-        folder: of the model.
-        values: what its `config.json` or `bundle.json` says.
+        folder: the model's folder.
+        values: content of its `config.json` or `bundle.json`.
 
     Raises:
-        ModelFileError: it was trained with others, and would paint what nobody wants to see.
+        ModelFileError: it was trained with others, and would give unusable pictures.
     """
     mask, crop = values.get("mask", MASK_WITHOUT_NOTCH), values.get("crop")
     if mask == MASK_WITHOUT_NOTCH or crop is None:
         raise ModelFileError(
-            f"the model in {folder} was made with the mask of before the nose notch, and with the "
-            "larger crop of before: train or import again, or use the release that made it"
+            f"the model in {folder} was made with the former mask, without nose notch, and the "
+            "former, larger crop: train or import again, or use the release that made it"
         )
     for name, found, expected in (("mask", mask, MASK), ("crop", crop, CROP)):
         if found != expected:
             raise ModelFileError(
-                f"the model in {folder} was made with the {name} {found!r}, this release has "
+                f"the model in {folder} was made with the {name} {found!r}, but this release has "
                 f"{expected!r}: train or import again, or use the release that made it"
             )

@@ -13,15 +13,15 @@ from models.latentsync.config import PredictionType
 
 TRAIN_STEPS = 1000
 MAX_STEPS = TRAIN_STEPS // 2
-"""Of the sampler. With more, "leading" timesteps start far below the last one, though from
-nothing but noise, and with 1000 beyond the table."""
+"""Most steps of the sampler. With more, "leading" timesteps start far below the last one, although
+from pure noise, and with 1000 outside the table."""
 
 
 def make_scheduler(prediction_type: PredictionType = "epsilon") -> DDIMScheduler:
     """DDIM as the published checkpoints are trained and sampled.
 
     "epsilon" is the paper's. A network that predicts the "sample" itself is small and
-    sampled in few steps: its timesteps start at the last one, where there is nothing but
+    sampled in few steps: its timesteps start at the last one, where there is only
     noise.
 
     Raises:
@@ -99,7 +99,7 @@ def one_step_x0(
     timesteps: torch.Tensor,
     scheduler: DDIMScheduler,
 ) -> torch.Tensor:
-    """The clean latents that a single prediction stands for.
+    """The clean latents implied by a single prediction.
 
     (x_t - sqrt(1 - a) * epsilon) / sqrt(a), or the prediction itself when the network
     predicts the sample.

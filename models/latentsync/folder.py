@@ -1,4 +1,4 @@
-"""How a `LatentSync` lies on disk: `config.json`, and safetensors of each network."""
+"""How a `LatentSync` is stored on disk: `config.json`, and safetensors of each network."""
 
 import json
 from collections.abc import Mapping
@@ -39,33 +39,35 @@ def read_config(folder: Path) -> LatentSyncConfig:
     """The configuration of a model folder.
 
     Raises:
-        ModelFileError: it is missing, no JSON, has other fields, or names another mask or crop.
+        ModelFileError: it is missing, not JSON, has other fields, or names another mask or crop.
     """
     path = folder / CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelFileError(f"{folder} is no model: there is no {CONFIG} in it") from error
+        raise ModelFileError(
+            f"{folder} is not a model folder: there is no {CONFIG} in it"
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read as JSON: {error}") from error
     known = {each.name for each in fields(LatentSyncConfig)}
     if not isinstance(values, dict) or not values.keys() <= known:
         extra = sorted(values.keys() - known) if isinstance(values, dict) else type(values).__name__
         raise ModelFileError(
-            f"{path} is not this version's: it holds {extra} beside {sorted(known)}"
+            f"{path} is not this version's: it holds {extra} besides {sorted(known)}"
         )
     check_inputs(folder, values)
     try:
         return LatentSyncConfig(**values)
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} describes no model: {error}") from error
+        raise ModelFileError(f"{path} does not describe a model: {error}") from error
 
 
 def read_part(folder: Path, name: str, network: nn.Module) -> None:
-    """Give a network, which may be on the meta device, the weights in its file.
+    """Load the weights in a network's file into it; it may be on the meta device.
 
     Raises:
-        ModelFileError: the file is missing, damaged, or of a network of another shape.
+        ModelFileError: the file is missing, damaged, or for a network of another shape.
     """
     if network.state_dict():
         path = folder / f"{name}.safetensors"

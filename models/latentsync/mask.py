@@ -2,7 +2,7 @@
 
 A fixed shape: both cheeks from below the eyes, around a notch that keeps the nose, then the
 full width down to the mouth, and about half an ellipse around the chin. The published weights
-know this shape and no other; every model that is trained here has it too.
+know only this shape; every model trained here uses it as well.
 """
 
 from functools import lru_cache
@@ -15,7 +15,7 @@ SIZE = 256
 FIRST_ROW = 95
 """The first repainted row at 256; the last is 242."""
 NOTCH_ROWS = 33
-"""Rows from the first one on in which the nose is kept,"""
+"""Number of rows, from the first one on, in which the nose is kept,"""
 NOTCH_COLUMNS = (78, 177)
 """from this column to that one."""
 # First and last repainted column of each row from FIRST_ROW on, as value*number of rows.
@@ -83,8 +83,8 @@ def _mask(resolution: int) -> torch.Tensor:
 def face_mask(resolution: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """The mask of an aligned face: 1 where the picture is kept, 0 where it is repainted.
 
-    Exact at 256. Others are resized from it by Lanczos, as the published programs do it for 512,
-    so that a few pixels along the edges lie between 0 and 1.
+    Exact at 256. Other sizes are resized from it by Lanczos, as in the published programs for 512,
+    so that a few pixels along the edges are between 0 and 1.
 
     Returns:
         (1, 1, resolution, resolution) float32 in [0, 1], a tensor of the caller's own.
@@ -113,10 +113,10 @@ def whole_cells(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def soft_edge(mask: torch.Tensor, radius: int) -> torch.Tensor:
-    """How much of the generated picture shows: 0 wherever the mask keeps, 1 deep inside.
+    """Weight of the generated picture: 0 wherever the mask keeps, 1 deep inside.
 
-    The ramp lies wholly inside the repainted part, so that no pixel changes of which the mask
-    keeps anything; the picture's own border is no edge.
+    The ramp is entirely inside the repainted part, so that no pixel changes of which the mask
+    keeps anything; the picture's own border does not count as an edge.
 
     Args:
         mask: (n, 1, h, w), 1 = kept, 0 = repainted.

@@ -2,8 +2,8 @@
 
 `LatentSync` is what training trains piece by piece, what a bundle on disk holds, and what
 repaints faces (arXiv 2412.09262, section 3.1): the masked picture, a reference window and
-the audio go in, the part that the mask covers comes out. It knows nothing of videos: a
-window of aligned faces in, a window of aligned faces out.
+the audio go in, the part that the mask covers comes out. It knows nothing about videos: a
+window of aligned faces goes in, a window of aligned faces comes out.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,9 @@ from models.unet.network import UNetOptions
 PARTS = ("unet", "autoencoder", "audio_encoder")
 """The networks of a bundle, each a safetensors file of its name."""
 PART_PIXELS = 2 * 512 * 512
-"""Pixels that the autoencoder takes at once when gradients are off. Stable Diffusion's holds
-more than 1 GiB for a frame of 512, so a window at once would not fit beside the weights in
-16 GiB; a GPU is busy with two."""
+"""Pixels that the autoencoder takes at once if gradients are off. Stable Diffusion's holds
+more than 1 GiB for a 512-pixel frame, so a whole window would not fit next to the weights in
+16 GiB; two frames keep a GPU busy."""
 EDGE = 64
 """The soft edge's radius is the resolution over this: 2 pixels at 128, 4 at 256."""
 
@@ -64,7 +64,7 @@ class LatentSync(nn.Module):
             self.unet = LipSyncUNet(**self.unet_options())
         if config.resolution % self.autoencoder.factor:
             raise ValueError(
-                f"resolution {config.resolution} is no multiple of {self.autoencoder.factor}"
+                f"resolution {config.resolution} is not a multiple of {self.autoencoder.factor}"
             )
         self.scheduler = make_scheduler(config.prediction_type)
         mask = face_mask(config.resolution)
@@ -77,8 +77,8 @@ class LatentSync(nn.Module):
         self.channels_last()
 
     def channels_last(self) -> Self:
-        """Convolution weights in the memory order that is best where the model is; to be called
-        again where it has been moved.
+        """Put convolution weights in the memory order that is best on the model's device; to be
+        called again after the model is moved.
 
         It is the one that the U-Net's states have. On a processor, Stable Diffusion's autoencoder
         has the other one, which is as fast and exact: torch's GroupNorm of a channels-last picture
@@ -91,7 +91,7 @@ class LatentSync(nn.Module):
         return self
 
     def unet_options(self) -> UNetOptions:
-        """All arguments of the U-Net: the configuration's, and what the other parts imply."""
+        """All arguments of the U-Net: the configuration's, and those implied by the other parts."""
         implied: UNetOptions = {
             "in_channels": 3 * self.config.latent_channels + 1,
             "out_channels": self.config.latent_channels,
@@ -101,7 +101,7 @@ class LatentSync(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return self.mask.device
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -115,8 +115,8 @@ class LatentSync(nn.Module):
     def _in_parts(
         self, code: Callable[[torch.Tensor], torch.Tensor], frames: torch.Tensor
     ) -> torch.Tensor:
-        """Apply `code` to a few frames at a time; to all of them where gradients are kept, since
-        their activations then stay anyway."""
+        """Apply `code` to a few frames at a time; to all of them if gradients are kept, since
+        their activations are then kept anyway."""
         if torch.is_grad_enabled():
             return code(frames)
         count = max(1, PART_PIXELS // self.config.resolution**2)
@@ -199,15 +199,15 @@ class LatentSync(nn.Module):
         All frames start from the same noise.
 
         Args:
-            pixels: (b, f, 3, R, R), of which only what the mask keeps is looked at, but for
+            pixels: (b, f, 3, R, R), of which only the part that the mask keeps is used, except for
                 the soft edge.
             reference: (b, f, 3, R, R) of the same person.
             tokens: (b, f, n, w).
             steps: denoising steps, at most `MAX_STEPS`.
             guidance: 1 follows the audio as trained; more exaggerates what it changes.
-            generator: of the noise.
+            generator: generator of the noise.
             noise: (1 or b, c, 1, r, r) instead, for windows that are to share it.
-            on_step: called with steps done, steps in all and the latents (b, c, f, r, r) by then.
+            on_step: called with steps done, steps in all and the present latents (b, c, f, r, r).
             bf16: networks run under bf16 autocast, the sampler in float32; None: where
                 `bf16_pays`.
 
@@ -238,7 +238,7 @@ class LatentSync(nn.Module):
                 stepped = scheduler.step(output, step, latents)
                 latents = stepped.prev_sample
                 if done == steps and self.config.prediction_type == "sample":
-                    # Where the steps do not divide 1000, DDIM would put a rest of noise back.
+                    # If the steps do not divide 1000, DDIM would put some noise back.
                     latents = stepped.pred_original_sample
                 if on_step is not None:
                     on_step(done, steps, latents)
@@ -267,7 +267,7 @@ class LatentSync(nn.Module):
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Self:
-        """A model that `save` wrote, in evaluation mode.
+        """Load a model that `save` wrote, in evaluation mode.
 
         Raises:
             ModelFileError: a file is missing, damaged, or does not fit the configuration.
@@ -277,7 +277,7 @@ class LatentSync(nn.Module):
         try:
             model = cls(config, empty=True)
         except (TypeError, ValueError) as error:
-            raise ModelFileError(f"{folder / CONFIG} describes no model: {error}") from error
+            raise ModelFileError(f"{folder / CONFIG} does not describe a model: {error}") from error
         for name in PARTS:
             read_part(folder, name, getattr(model, name))
         return model.to(device).channels_last().eval()

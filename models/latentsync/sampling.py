@@ -6,11 +6,11 @@ import torch
 
 
 def bf16_pays(device: torch.device) -> bool:
-    """Whether pictures are made in bf16 unless somebody asks otherwise: on CUDA devices that
+    """Whether pictures are made in bf16 by default: on CUDA devices that
     have it in hardware.
 
-    Their matrix units are many times faster in it than in float32; training runs its networks
-    so, too; and with float32's range nothing overflows, as fp16 does in Stable Diffusion's
+    Their matrix units are many times faster in it than in float32; training also runs its networks
+    in it; and with float32's range nothing overflows, as fp16 does in Stable Diffusion's
     autoencoder. Processors gain little, and float32 keeps their results repeatable.
     """
     if device.type != "cuda":
@@ -49,8 +49,8 @@ def predict_guided(
     """The U-Net's output with and without audio, the difference scaled by `guidance`.
 
     Args:
-        predict: `LatentSync.predict`, of which the following are the arguments.
-        step: of the scheduler, a scalar.
+        predict: `LatentSync.predict`, which takes the following arguments.
+        step: timestep of the scheduler, a scalar.
     """
     timesteps = step.to(latents.device).expand(len(latents))
     if guidance == 1:

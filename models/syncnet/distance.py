@@ -14,10 +14,10 @@ MAX_SHIFT = 15
 
 @dataclass(frozen=True)
 class SyncDistance:
-    """What the search finds."""
+    """The result of the search."""
 
     offset: int
-    """Shift at the minimum, frames at 25 fps, in SyncNet's sign: *negative* where the
+    """Shift at the minimum, frames at 25 fps, in SyncNet's sign: *negative* if the
     audio is late (the ledger's av_offset_frames has the opposite sign)."""
     distance: float
     """Sync-D: the mean distance at the minimum; lower is better."""
@@ -33,7 +33,7 @@ def mean_distances(
     Args:
         lips: (n, d) features per frame.
         sound: (n, d).
-        max_shift: frames either way; beyond the ends the sound's features are zero, as in
+        max_shift: frames either way; outside the clip the sound's features are zero, as in
             the published program.
 
     Returns:

@@ -3,7 +3,7 @@
 Same interface and loss as StableSyncNet, but with a strong prior: each video frame and
 each stretch of audio becomes a few numbers, and only how these *change over the window*
 enters the embedding. Subtracting the mean over time cancels who speaks, the room and the
-recording, which is what lets it hold on speakers it has never seen.
+recording, which is why it generalises to speakers it has never seen.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def _over_time(features: torch.Tensor, floor: float) -> torch.Tensor:
-    """(b, c, t) with zero mean and about unit variance over t; `floor` mutes stillness."""
+    """(b, c, t) with zero mean and about unit variance over t; `floor` suppresses stillness."""
     centred = features - features.mean(-1, keepdim=True)
     return centred * (centred.square().mean(-1, keepdim=True) + floor).rsqrt()
 

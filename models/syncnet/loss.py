@@ -1,4 +1,4 @@
-"""The loss of a sync network and how its verdicts are counted (LatentSync, section 3.3)."""
+"""The loss and accuracy of a sync network (LatentSync, section 3.3)."""
 
 import torch
 from torch.nn import functional as F
@@ -16,7 +16,7 @@ def cosine_loss(
         reduction: "mean", "sum" or "none" (then (b,)).
 
     Returns:
-        The loss; ln 2 = 0.693 is what a network that knows nothing reaches.
+        The loss; ln 2 = 0.693 is that of a network that knows nothing.
     """
     # Autocast refuses a cross-entropy of probabilities in half precision.
     with torch.autocast(vision.device.type, enabled=False):
@@ -25,9 +25,9 @@ def cosine_loss(
 
 
 def calibrate_threshold(cosine: torch.Tensor, y: torch.Tensor) -> float:
-    """The cosine that parts positives from negatives with the fewest errors.
+    """The cosine that separates positives from negatives with the fewest errors.
 
-    To be taken on training clips and then used on others. Among equally good thresholds
+    To be computed on training clips and then used on others. Among equally good thresholds
     the middle of the widest gap is taken.
 
     Args:
@@ -47,7 +47,7 @@ def calibrate_threshold(cosine: torch.Tensor, y: torch.Tensor) -> float:
         [positive.flip(0).cumsum(0).flip(0), positive.new_zeros(1)]
     )
     gaps = values.diff()
-    # No threshold parts equal values.
+    # No threshold separates equal values.
     inner = torch.where(gaps > 0, right[1:-1], -1.0)
     best = int(torch.where(inner == inner.max(), gaps, -1.0).argmax())
     return float((values[best] + values[best + 1]) / 2)

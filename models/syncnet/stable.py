@@ -86,7 +86,7 @@ def config_by_name(name: str) -> Config:
     """One of the four published configurations.
 
     Raises:
-        ValueError: the name is none of theirs.
+        ValueError: the name is not one of theirs.
     """
     configs = {
         "16_pixel_attn": pixel_config(),
@@ -103,7 +103,7 @@ class StableSyncNet(nn.Module):
     """Two encoders with unit-length, non-negative embeddings.
 
     Args:
-        config: of both encoders.
+        config: configuration of both encoders.
         gradient_checkpointing: save memory in training.
     """
 
@@ -158,7 +158,7 @@ def load_stable_syncnet(path: Path, config: Config | None = None) -> StableSyncN
         config: defaults to the published 16-frame pixel configuration with attention.
 
     Raises:
-        ModelFileError: the file is not that.
+        ModelFileError: the file is not such a checkpoint.
     """
     with torch.device("meta"):
         network = StableSyncNet(config or pixel_config())

@@ -31,7 +31,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def _padding(stride: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom: behind the image where it shrinks, around where not."""
+    """Padding left, right, top, bottom: after the image if it shrinks, otherwise around it."""
     height = (1, 1) if stride[0] == 1 else (0, 1)
     width = (1, 1) if stride[1] == 1 else (0, 1)
     return (*width, *height)

@@ -1,4 +1,4 @@
-"""SyncNet of Chung & Zisserman ("Out of time", ACCV 2016): what Sync-C and Sync-D are by.
+"""SyncNet of Chung & Zisserman ("Out of time", ACCV 2016), which defines Sync-C and Sync-D.
 
 Keys and shapes of the weights are those of `syncnet_v2.model`. Only the first
 convolution over the lips reaches over time, and exactly over the 5 frames of a window, so
@@ -20,7 +20,7 @@ WINDOW_STEPS = 20
 """MFCC steps per window: 5 frames at 25 fps are 0.2 s at 100 Hz."""
 STEPS_PER_FRAME = 4
 SIZE = 224
-"""Height and width of the frames the network takes."""
+"""Height and width of the network's input frames."""
 EMBEDDING = 1024
 
 
@@ -101,14 +101,14 @@ def load_syncnet(path: Path) -> SyncNet:
     """The network of `syncnet_v2.model`, in eval mode.
 
     Raises:
-        ModelFileError: the file is not that.
+        ModelFileError: the file is not syncnet_v2.model.
     """
     with torch.device("meta"):
         network = SyncNet()
     weights = read_state_dict(path)
     if "netcnnlip.0.weight" not in weights:
         raise ModelFileError(
-            f"model file {path} is no SyncNet: it has no netcnnlip.0.weight, expected the "
+            f"model file {path} is not a SyncNet: it has no netcnnlip.0.weight, expected the "
             "weights of syncnet_v2.model"
         )
     load_weights(network, weights, path)

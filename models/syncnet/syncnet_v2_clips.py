@@ -18,8 +18,9 @@ class ClipFeatures:
     """Features of every 5-frame window of clips.
 
     Args:
-        network: in eval mode; its device is used.
-        batch: windows at a time; memory grows with it (about 15 MB each), not with the clip.
+        network: the network in eval mode; its device is used.
+        batch: windows at a time; memory grows with this number (about 15 MB each), not with the
+            clip.
     """
 
     def __init__(self, network: SyncNet, batch: int = 16) -> None:
@@ -31,8 +32,8 @@ class ClipFeatures:
         """Features of a clip, one per frame.
 
         Args:
-            frames: (t, 3, h, w) RGB, uint8 or floating point in 0..255, at 25 fps. What is no
-                whole number, also after resizing, is rounded: the published program reads
+            frames: (t, 3, h, w) RGB, uint8 or floating point in 0..255, at 25 fps. Anything but
+                whole numbers, also after resizing, is rounded: the published program reads
                 pictures of 8 bits.
             wave: (samples,) mono at 16 kHz from the first frame on.
 

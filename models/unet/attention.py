@@ -8,7 +8,7 @@ from torch.nn import functional as F
 class PlainAttention:
     """Processor: queries, keys and values, SDPA, output projection, and nothing else.
 
-    diffusers' own also divides by 1, drops out nothing and checks for masks and norms that
+    diffusers' own also divides by 1, applies a dropout of 0 and checks for masks and norms that
     are absent here; on small networks those extra passes over memory are a tenth of the time.
     """
 

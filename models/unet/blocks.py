@@ -23,7 +23,7 @@ from models.unet.motion import MotionModule
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """What all levels of one U-Net share."""
+    """Values that all levels of one U-Net share."""
 
     time_channels: int
     """Width of the time embedding."""
@@ -53,7 +53,7 @@ class ClipGroupNorm(nn.GroupNorm):
     def forward(self, hidden: torch.Tensor, num_frames: int) -> torch.Tensor:  # type: ignore[override]
         """((b frames), c, h, w) -> the same, channels last in memory."""
         n, c, h, w = hidden.shape
-        # Channels last, the frames of a window lie one below the other like one tall image.
+        # With channels last, the frames of a window are stacked like one tall image.
         tall = hidden.permute(0, 2, 3, 1).reshape(n // num_frames, num_frames * h, w, c)
         normed = F.group_norm(
             tall.permute(0, 3, 1, 2), self.num_groups, self.weight, self.bias, self.eps
@@ -126,7 +126,7 @@ class SpatialTransformer(nn.Module):
     Args:
         channels: width of the hidden state.
         config: the U-Net's shared values.
-        self_attention: false leaves out what costs most at high resolution.
+        self_attention: whether to include self-attention, which costs most at high resolution.
     """
 
     def __init__(self, channels: int, config: BlockConfig, self_attention: bool = True) -> None:
@@ -159,7 +159,7 @@ class Upsample(nn.Module):
 
 @dataclass(frozen=True)
 class LevelConfig:
-    """What one level of the U-Net is made of."""
+    """The structure of one level of the U-Net."""
 
     in_channels: tuple[int, ...]
     """Input width of each ResNet block."""

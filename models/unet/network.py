@@ -23,7 +23,7 @@ ATTENTIONS = ("full", "cross", "none")
 
 
 class UNetOptions(TypedDict, total=False):
-    """Arguments of `LipSyncUNet`; what is left out has its default."""
+    """Arguments of `LipSyncUNet`; those left out have their defaults."""
 
     in_channels: int
     out_channels: int
@@ -56,12 +56,12 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         attention: per resolution, "full" (self and cross), "cross" or "none".
         cross_attention_dim: width of the audio tokens.
         attention_heads: heads of the attentions per frame.
-        norm_num_groups: groups of the norms, but for the motion modules'.
+        norm_num_groups: groups of the norms, except the motion modules'.
         norm_eps: epsilon of the clip-wide norms.
         motion_resolutions: resolutions that get motion modules, as divisors of the
             latents' own (1, 2, 4, 8); empty for stage 1.
         motion_decoder_only: motion modules only on the way up (`stage2_efficient`).
-        motion_mid_block: a motion module at the lowest resolution too.
+        motion_mid_block: also a motion module at the lowest resolution.
         motion_heads: heads of the attentions over frames.
         motion_norm_groups: groups of the motion modules' norms.
         motion_layers: transformer blocks per motion module.

@@ -236,7 +236,7 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     videos = tmp_path / "videos"
     videos.mkdir()
     assert ingest.main([str(videos), "--work", str(videos / "work")]) == 2
-    assert "lies inside the videos" in capsys.readouterr().err
+    assert "is inside the videos" in capsys.readouterr().err
     assert ingest.main([str(tmp_path / "nowhere"), "--work", str(tmp_path / "work")]) == 2
     assert "choose a folder with videos" in capsys.readouterr().err
     assert list(videos.iterdir()) == []
@@ -268,7 +268,7 @@ def test_a_whole_run_on_two_clips(tmp_path: Path) -> None:
 
 
 class Doubling(Stage):
-    """Takes 20 ms and tells what an ingest tells."""
+    """Takes 20 ms and reports what an ingest reports."""
 
     def process(self, item: str) -> dict[str, Any]:
         time.sleep(0.02)

@@ -89,7 +89,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def checked(shop: Path, table: str, *options: str) -> tuple[int, dict]:
-    """Exit code and what was written."""
+    """Exit code and the written results."""
     path, out = shop.parent / "table.toml", shop.parent / "out.json"
     path.write_text(dedent(table))
     code = main(["--table", str(path), "--json", str(out), *options], shop)
@@ -109,7 +109,7 @@ def test_a_fault_is_caught_survives_and_leaves_the_repository_alone(
     assert caught["tests"] == ["tests/test_price.py"]
     assert [each["fault"]["wrong"] for each in found["survivors"]] == ["nobody looks at this"]
     assert survivor["reason"] == "every test passes"
-    # What fails without any fault is no catch: it is said and left out.
+    # A test that fails without any fault does not catch one: it is reported and left out.
     assert found["broken"] == {
         "tests/test_price.py": ["tests/test_price.py::test_that_fails_anyway"]
     }
@@ -242,7 +242,7 @@ def test_tests_are_found_by_what_they_import(shop: Path) -> None:
     assert tests("shop/inner/price.py", reach=2) == ["test_price.py", "test_till.py"]
     # What helpers of tests import, the tests import.
     assert tests("shop/till.py") == ["test_till.py"]
-    # What every test loads is no test of it.
+    # A module that every test loads is not thereby tested.
     assert tests("shop/alone.py") == []
 
 
@@ -273,7 +273,9 @@ def test_a_text_is_found_wherever_it_stands_but_not_in_tests(shop: Path) -> None
     assert locate(shop, Fault("shop/till.py", "TAX", "", "")) == []
 
 
-@pytest.mark.parametrize("text", ["", "[[fault]]\nfile = 'a'\n", "no table", "[[fault]]\nx = 1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "[[fault]]\nfile = 'a'\n", "not a table", "[[fault]]\nx = 1\n"]
+)
 def test_what_is_no_table_ends_in_a_sentence(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -283,7 +285,7 @@ def test_what_is_no_table_ends_in_a_sentence(
 
 
 def test_our_own_table_is_one() -> None:
-    """Whether each text still stands somewhere is said by the command itself."""
+    """The command itself says whether each text still exists."""
     faults = read_table(ROOT / "benchmarks" / "mutants.toml")
     assert len(faults) >= 60
     assert len(set(faults)) == len(faults)

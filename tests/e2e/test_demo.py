@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_demo(output: Path) -> str:
-    """The command as a user gives it; returns what it printed."""
+    """Run the command as a user does; returns its output."""
     command = [sys.executable, "-m", "flows.demo", "--output", str(output)]
     command += ["--recipe", "debug", "--clips", "8"]
     environment = os.environ | {"PREFECT_HOME": str(output / "prefect")}

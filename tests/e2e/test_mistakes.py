@@ -23,7 +23,7 @@ def folders(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        ("refresh_dataset --source folder --input {0}/empty --output {0}/out", "holds no file"),
+        ("refresh_dataset --source folder --input {0}/empty --output {0}/out", "is empty"),
         ("refresh_dataset --source folder --input {0}/none --output {0}/out", "there is no"),
         ("refresh_dataset --source folder --input {0}/file --output {0}/out", "is a file"),
         ("refresh_dataset --source tape --output {0}/out", "no source 'tape'"),

@@ -1,4 +1,4 @@
-"""The flow for real: a small bundle on small clips, and what is found of it afterwards."""
+"""The real flow: a small bundle on small clips, and what it leaves behind."""
 
 from pathlib import Path
 from typing import Any

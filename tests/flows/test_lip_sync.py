@@ -84,7 +84,7 @@ def test_the_mouth_changes_and_nothing_else_does(
     changed = np.abs(frames(output) - frames(portrait)[:10]).mean(axis=(0, 3))
     assert changed.max() > 15
     rows, columns = np.nonzero(changed > 12)
-    # The face lies left of the middle in the upper half of the picture.
+    # The face is left of the middle in the upper half of the picture.
     assert rows.max() < 110
     assert columns.min() > 60
     assert columns.max() < 150

@@ -85,12 +85,12 @@ def draw_lpips(case: dict[str, Any]) -> VggLpips:
     """LPIPS of a case: a narrow VGG16, and linear layers without negative weights.
 
     Raises:
-        ValueError: the widths are no fraction of VGG16's.
+        ValueError: the widths are not a fraction of VGG16's.
     """
     salt, widths = case["salt"], case["vgg_widths"]
     network = VggLpips(divide=64 // widths[0])
     if [len(each) for each in network.linear] != widths:
-        raise ValueError(f"vgg_widths {widths} are no fraction of VGG16's")
+        raise ValueError(f"vgg_widths {widths} are not a fraction of VGG16's")
     shapes: dict[str, list[int]] = {}
     position = 0
     for level in network.levels:

@@ -27,7 +27,7 @@ def same(first: Path, second: Path) -> bool:
 
 
 def further_cases() -> list[tuple[Path, str]]:
-    """Cases beside the repository, folder and name, that are not the very ones in it."""
+    """Cases next to the repository, folder and name, that are not the ones in it."""
     return [
         (folder, name)
         for folder in FOLDERS

@@ -61,7 +61,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> IngestStage:
 
 
 def moved(source: Path, samples: np.ndarray, target: Path) -> Path:
-    """The source's own pictures with these samples, int16 at 16 kHz, beside them in Matroska."""
+    """The source's own pictures with these samples, int16 at 16 kHz, in Matroska."""
     with av.open(str(source)) as old, av.open(str(target), "w", format="matroska") as new:
         video, sound = old.streams.video[0], new.add_stream("pcm_s16le", rate=SAMPLE_RATE)
         sound.layout = "mono"

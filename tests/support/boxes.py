@@ -17,7 +17,7 @@ HOLDERS = {
 
 @dataclass(frozen=True)
 class Box:
-    """Where a box lies; `start` is that of its size field."""
+    """The place of a box; `start` is that of its size field."""
 
     name: bytes
     start: int

@@ -126,7 +126,7 @@ def _handler(files: Files) -> type[BaseHTTPRequestHandler]:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away, and connections torn off on purpose, are no news."""
+        """Ignore clients that go away and connections broken on purpose."""
 
 
 @contextmanager

@@ -51,7 +51,8 @@ def finish_group(
         journal: keeps it.
         group: as planned.
         rows: of the sources that were read, by key.
-        reasons: why others were not, by key; those that are no local files got lost on their way.
+        reasons: why others were not, by key; those that are not local files were lost while being
+            fetched.
         thresholds: by which clips go to the split or are spare.
         split: of all accepted clips.
         notes: what is wrong with sources that were read all the same, by key.

@@ -1,4 +1,4 @@
-"""An ingestion stage with real face models and a scorer that says what it is told."""
+"""An ingestion stage with real face models and a scorer with given results."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Damaged videos: what disks, networks, broken muxers and liars make of good ones.
+"""Damaged videos: what disks, networks, broken muxers and liars do to good ones.
 
     sources = make_sources(folder)
     for mutant in mutants(sources): (folder / mutant.name).write_bytes(mutant.data)

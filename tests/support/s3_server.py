@@ -250,7 +250,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing on stderr: clients that gave up are what this is about."""
+        """Print nothing to stderr, since the tests are about clients that give up."""
 
 
 @contextmanager

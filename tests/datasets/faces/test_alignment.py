@@ -177,7 +177,7 @@ def test_a_picture_gives_the_same_face_as_its_rgb() -> None:
 
 
 def test_cubic_resizing_is_as_good_as_lanczos() -> None:
-    """The reference resizes the crop by Lanczos; ours must not be told from it."""
+    """The reference resizes the crop by Lanczos; ours must be indistinguishable from it."""
     matrix = Aligner(256).matrix_of_points(np.array([[100, 120], [190, 115], [150, 180]]))
     image = portrait(320)
     width, height = crop_size(256)
@@ -193,7 +193,7 @@ def test_a_matrix_without_inverse_is_refused() -> None:
 
 @pytest.mark.parametrize("resolution", [128, 256, 512])
 def test_the_corners_of_the_crop_become_those_of_the_square(resolution: int) -> None:
-    """Pixel centres lie at whole numbers, so a picture begins half a pixel before the first."""
+    """Pixel centres are at whole numbers, so a picture begins half a pixel before the first."""
     width, height = crop_size(resolution)
     corners = np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])
     moved = align_points(

@@ -1,4 +1,4 @@
-"""yt-dlp against a local page: what it brings, and what its errors come to."""
+"""yt-dlp against a local page: what it fetches, and what its errors become."""
 
 import subprocess
 from collections.abc import Callable, Iterator

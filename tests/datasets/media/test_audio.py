@@ -178,7 +178,7 @@ def test_holes_become_silence_and_overlaps_do_not_push(tmp_path: Path) -> None:
 
 
 def test_jitter_of_the_timestamps_does_not_reach_the_samples(tmp_path: Path) -> None:
-    """Up to 20 ms beside the end of what came before; what is further away is placed anew."""
+    """Up to 20 ms from the end of the earlier sound; sound further away is placed by its time."""
     sound = chirp(3, SAMPLE_RATE)
     jitter = [0, 9, -7, 15, -12, 3, -15, 18, 0, -2]
     places = [(40 * k + jitter[k % 10], 40 * k) for k in range(30)]

@@ -159,7 +159,7 @@ def test_pieces_and_small_copies_have_the_same_colours(matrix: int, full: bool) 
 
 
 def test_a_ramp_keeps_its_ends() -> None:
-    """Black and white of limited range are 16 and 235, and what lies beyond is cut."""
+    """Black and white of limited range are 16 and 235, and values outside are clipped."""
     luma = np.tile(np.repeat(np.array([0, 16, 126, 235, 255], np.uint8), 16), (48, 1))
     grey = np.full((24, 40), 128, np.uint8)
     rgb = Picture(frame_of([luma, grey, grey], 80, 48, "yuv420p")).rgb[0, ::16]

@@ -1,4 +1,4 @@
-"""HDR shown as SDR: the published transfer curves, what lies where, and the way back."""
+"""HDR shown as SDR: the published transfer curves, where lights end up, and the way back."""
 
 from pathlib import Path
 

@@ -28,7 +28,7 @@ def tone(hertz: float, seconds: float = SECONDS) -> NDArray[np.float64]:
 
 
 def write_tracks(path: Path, tracks: Sequence[Track], language: str = "") -> Path:
-    """A video with tracks of sound, whose language may be said."""
+    """A video with tracks of sound, whose language may be given."""
     with av.open(str(path), "w") as container:
         video: Any = container.add_stream("mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -56,7 +56,7 @@ def write_tracks(path: Path, tracks: Sequence[Track], language: str = "") -> Pat
 
 
 def pitch(sound: NDArray[np.float32]) -> float:
-    """Hertz of what is heard; 0 for silence."""
+    """Frequency of the sound that is heard, in Hz; 0 for silence."""
     if np.abs(sound).max() < SILENCE:
         return 0.0
     spectrum = np.abs(np.fft.rfft(sound))

@@ -119,7 +119,7 @@ def test_a_file_that_ends_before_its_header_says_is_told(tmp_path: Path, kind: s
 
 
 def write_late(path: Path, kind: str, late_ms: int, tags: dict[str, str] | None = None) -> Path:
-    """Four seconds of noise that begin late, beside sound from the beginning on."""
+    """Four seconds of noise that begin late, next to sound that starts at the beginning."""
     options = {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
     with av.open(str(path), "w", format=kind, options=options) as container:
         stream: Any = container.add_stream("mpeg4", rate=25)

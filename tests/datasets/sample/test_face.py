@@ -1,4 +1,4 @@
-"""Mouth and eyes of a portrait move as told, and nothing else does."""
+"""Mouth and eyes of a portrait move as requested, and nothing else does."""
 
 from itertools import pairwise
 

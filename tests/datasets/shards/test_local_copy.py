@@ -84,7 +84,7 @@ def test_an_interrupted_copy_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         local_dataset(url, tmp_path / "cache", store=Counting(url, stop_at=shards[2].name))
     (folder,) = (tmp_path / "cache").iterdir()
-    assert not (folder / "index.json").exists(), "an unfinished copy is no dataset"
+    assert not (folder / "index.json").exists(), "an unfinished copy is not a dataset"
     assert not list((folder / "shards").glob(".*"))
     kept = {path.name for path in (folder / "shards").iterdir()}
     store = Counting(url)

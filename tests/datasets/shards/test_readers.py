@@ -72,7 +72,7 @@ def urls(dataset: Path) -> list[str]:
 
 
 def check(samples: list[dict[str, Any]], rows: list[ClipRow]) -> None:
-    """Every clip once, and what it holds is what the row says."""
+    """Every clip appears once, with the content that its row states."""
     assert sorted(each["__key__"] for each in samples) == sorted(row.clip_id for row in rows)
     by_key = {each["__key__"]: each for each in samples}
     for row in rows:

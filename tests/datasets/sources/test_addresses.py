@@ -1,4 +1,4 @@
-"""Hostile addresses in lists: none is fetched from, each is said, and nothing else is lost."""
+"""Hostile addresses in lists: none is fetched, each is reported, and nothing else is lost."""
 
 import socket
 from collections.abc import Iterator
@@ -158,7 +158,7 @@ def test_a_hostile_address_is_refused_by_name(
     assert item.reason is Reason.NOT_ALLOWED, item.detail
     assert why in item.detail
     assert not any(path == "a.mp4" for path, _ in server.requests), "nothing was asked for"
-    # The one beside it is fetched all the same.
+    # The one next to it is still fetched.
     assert fetch(good, tmp_path / "cache", SETTINGS).path.read_bytes() == b"good"
 
 

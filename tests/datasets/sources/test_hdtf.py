@@ -36,7 +36,7 @@ def test_names_of_clips_are_those_in_the_wild(shared: Path) -> None:
     items = {item.key: item for item in list_hdtf(shared / "hdtf")}
     item = items["WDA_AlexandriaOcasioCortez"]
     assert f"{item.key}_{item.parts[0].name}" == "WDA_AlexandriaOcasioCortez_000"
-    # The start time in the list's address is no part of the video.
+    # The start time in the list's address is not part of the video.
     assert items["RD_Radio2"].location == "https://www.youtube.com/watch?v=uBWJJvynXpA"
 
 

@@ -114,7 +114,7 @@ def test_it_beats_and_notices_when_another_takes_over(store: Store) -> None:
 def _lose(mine: Lease, lost: threading.Event) -> None:
     while json.loads(mine.store.read(mine.name))["beats"] < 4:
         pass
-    # One that waits is no loss, nor one that comes back from the dead, nor a missing file.
+    # A waiting run is not a loss, nor is one that comes back from the dead, nor a missing file.
     Other(mine.store, "zz", holds=False, alive=True, term=7)
     Other(mine.store, "0", holds=True, alive=True, term=0)
     mine.store.delete(mine.name)

@@ -49,7 +49,7 @@ def test_what_is_absent(store: Store) -> None:
     assert store.names("a/b") == []
     store.delete("a/absent")
     store.write("a/b", b"x")
-    assert store.size("a") is None, "a folder is no file"
+    assert store.size("a") is None, "a folder is not a file"
     with pytest.raises(FileNotFoundError):
         store.put(Path("/absent/file"), "x")
 
@@ -61,7 +61,7 @@ def test_names_below_a_folder(store: Store) -> None:
     assert store.names() == sorted(names)
     assert store.names("b") == store.names("b/") == sorted(names[1:4])
     assert store.names("b/2") == ["b/2/deep file+é.json"]
-    assert store.names("a") == [], "a file is no folder"
+    assert store.names("a") == [], "a file is not a folder"
     assert store.read("b/2/deep file+é.json").decode() == "b/2/deep file+é.json"
     store.delete("b/1.json")
     store.delete("b/1.json")

@@ -1,4 +1,4 @@
-"""Progress is told now and then, with what is done, how fast, and what is left."""
+"""Progress is reported now and then, with what is done, how fast, and what is left."""
 
 import logging
 import os

@@ -190,7 +190,7 @@ def no_weights(path: Path) -> None:
         (lambda path: None, "is not there"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_bytes(b"<html>"), "web page"),
-        (hostile, "refused|no weight file"),
+        (hostile, "refused|not a weight file"),
         (hostile_zip, "refused"),
         (truncated, "truncated"),
         (unknown, "of no known kind"),
@@ -236,7 +236,7 @@ def test_existing_targets_are_kept(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_folders_that_are_no_models(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(ModelFileError, match="no converted model"):
+    with pytest.raises(ModelFileError, match="not a converted model"):
         convert(tmp_path / "a", tmp_path / "a.pt")
     for text, kind in (("[]", "list"), ("7", "int"), ("null", "NoneType")):
         (tmp_path / "a" / "config.json").write_text(text)
@@ -246,7 +246,7 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="is not there"):
         convert(tmp_path / "a", tmp_path / "a.pt")
     (tmp_path / "a" / "config.json").write_text('{"kind": "bread"}')
-    with pytest.raises(ModelFileError, match="no model that can be written"):
+    with pytest.raises(ModelFileError, match="cannot be written as a checkpoint"):
         convert(tmp_path / "a", tmp_path / "a.pt")
 
 
@@ -280,7 +280,7 @@ def spoiled(checkpoint: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "match"),
     [
-        ("nan", "values that are no numbers under 'conv_in.weight'"),
+        ("nan", "values that are not numbers under 'conv_in.weight'"),
         ("int8", "torch.int8 under 'conv_in.weight'"),
         ("complex", "torch.complex64 under 'conv_in.weight'"),
         ("sparse", "a torch.sparse_coo tensor under 'conv_in.weight'"),
@@ -341,7 +341,7 @@ def test_sizes_that_nobody_can_build(
     convert(checkpoint, tmp_path / "out")
     file = tmp_path / "out" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
-    with pytest.raises(ModelFileError, match="describes no network that can be built"):
+    with pytest.raises(ModelFileError, match="describes a network that cannot be built"):
         convert(tmp_path / "out", tmp_path / "back.pt")
 
 

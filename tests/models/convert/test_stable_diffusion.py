@@ -1,4 +1,4 @@
-"""Stable Diffusion's U-Net as a start: the same picture network, the rest said."""
+"""Stable Diffusion's U-Net as a start: the same picture network, and notes on the rest."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_text_width_and_motion_start_fresh_and_are_said() -> None:
     fresh = {key: value.clone() for key, value in unet.state_dict().items()}
     notes = start_from_stable_diffusion(unet, state)
     assert any("384 wide, text tokens 768" in note for note in notes)
-    assert any("motion modules are fresh" in note for note in notes)
+    assert any("motion-module entries are fresh" in note for note in notes)
     for key, value in unet.state_dict().items():
         if key.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) or "motion_modules" in key:
             assert torch.equal(value, fresh[key]), key

@@ -75,8 +75,8 @@ def changed_shape(state: dict[str, torch.Tensor]) -> None:
         (lambda state: state.pop("conv_norm_out.bias"), "1 entries are missing.*conv_norm_out"),
         (lambda state: state.update(extra=torch.zeros(1)), "1 entries are unknown.*extra"),
         (changed_shape, r"another shape.*linear_1.weight: \[3, 3\] where \[128, 32\]"),
-        (lambda state: state.pop("conv_in.weight"), "cannot be told"),
-        (lambda state: state.clear(), "cannot be told"),
+        (lambda state: state.pop("conv_in.weight"), "cannot be inferred"),
+        (lambda state: state.clear(), "cannot be inferred"),
     ],
 )
 def test_what_does_not_fit_is_said(change: object, match: str) -> None:

@@ -81,7 +81,7 @@ def test_a_zip_whose_directory_is_damaged(tmp_path: Path) -> None:
     # The number of disks that the archive spans, in the zip64 locator.
     content[content.rindex(b"PK\x06\x07") + 16] = 9
     path.write_bytes(content)
-    assert_refused(path, "truncated or no weight file")
+    assert_refused(path, "truncated or not a weight file")
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_a_zip_whose_directory_is_damaged(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
-        (b"\x00\x01\x02" * 500, "truncated or no weight file"),
-        (b"just text that goes on for a while\n" * 20, "truncated or no weight file"),
+        (b"\x00\x01\x02" * 500, "truncated or not a weight file"),
+        (b"just text that goes on for a while\n" * 20, "truncated or not a weight file"),
     ],
 )
 def test_other_files(content: bytes, match: str, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="is not there"):
         image_extractor(tmp_path / "absent.pt")
     torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pt")
-    with pytest.raises(ModelFileError, match="no TorchScript"):
+    with pytest.raises(ModelFileError, match="not a TorchScript"):
         load_torchscript(tmp_path / "plain.pt")
 
 
@@ -139,8 +139,8 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("network", "build", "match"),
     [
-        (FakeI3D(), image_extractor, "not inception-2015-12-05.pt, as which it cannot be called"),
-        (FakeInception(), video_extractor, "not i3d_torchscript.pt, as which it cannot be called"),
+        (FakeI3D(), image_extractor, "cannot be called like inception-2015-12-05.pt"),
+        (FakeInception(), video_extractor, "cannot be called like i3d_torchscript.pt"),
         (Narrow(), image_extractor, r"shape \(2, 3\) where .* gives \(2, 2048\): give that file"),
         (Pair(), image_extractor, "gives tuple where"),
     ],

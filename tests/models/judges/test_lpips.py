@@ -46,7 +46,9 @@ class Classifier(nn.Module):
 def test_another_network_is_refused_when_loaded(tmp_path: Path) -> None:
     path = tmp_path / "vgg16.pt"
     torch.jit.script(Classifier()).save(str(path))
-    with pytest.raises(ModelFileError, match=r"TorchScript but not NVIDIA's vgg16\.pt"):
+    with pytest.raises(
+        ModelFileError, match=r"TorchScript, but cannot be called like NVIDIA's vgg16\.pt"
+    ):
         perceptual_loss(path)
 
 
@@ -95,5 +97,5 @@ def test_torchvision_weights_fit_one_to_one(tmp_path: Path) -> None:
     torch.save(linear, tmp_path / "lin.pth")
     loaded = load_vgg_lpips(tmp_path / "vgg.pth", tmp_path / "lin.pth")
     assert torch.equal(loaded(images(0), images(1)), network(images(0), images(1)))
-    with pytest.raises(ModelFileError, match="no linear weights"):
+    with pytest.raises(ModelFileError, match="linear weights"):
         load_vgg_lpips(tmp_path / "vgg.pth", tmp_path / "vgg.pth")

@@ -163,11 +163,11 @@ def test_configurations_that_do_not_help(folder: Path) -> None:
     file = folder / "model.safetensors"
     save_file(published(VideoMAE(PLAIN)), file)
     for text, match in (
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ("{", "cannot be read as JSON"),
-        ("{}", "lacks 'image_size'"),
-        (json.dumps(SIZES | {"hidden_size": 0}), "lacks|describe no VideoMAE"),
-        (json.dumps(SIZES | {"num_attention_heads": 5}), "describe no VideoMAE"),
+        ("{}", "has no 'image_size'"),
+        (json.dumps(SIZES | {"hidden_size": 0}), "has no|is not a VideoMAE"),
+        (json.dumps(SIZES | {"num_attention_heads": 5}), "is not a VideoMAE"),
         (json.dumps(SIZES | {"num_hidden_layers": 3}), "weights are missing"),
     ):
         (folder / "config.json").write_text(text)
@@ -175,7 +175,7 @@ def test_configurations_that_do_not_help(folder: Path) -> None:
             check_videomae(file)
     (folder / "config.json").unlink()
     for path in (folder, file):
-        with pytest.raises(ModelFileError, match=r"not there: .*videomae-base-config"):
+        with pytest.raises(ModelFileError, match=r"is missing: .*videomae-base-config"):
             load_videomae(path)
 
 

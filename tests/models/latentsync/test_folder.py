@@ -51,8 +51,8 @@ def damage_weights(bundle: Path, how: str) -> None:
     ("changes", "match"),
     [
         ({"colour": 3}, r"\['colour'\]"),
-        ({"autoencoder": {"kind": "vq"}}, "describes no model.*'vq'"),
-        ({"unet": {"depth": 3}}, "describes no model.*depth"),
+        ({"autoencoder": {"kind": "vq"}}, "does not describe a model.*'vq'"),
+        ({"unet": {"depth": 3}}, "does not describe a model.*depth"),
         ({"prediction_type": "epsilon"}, "must be 'sample'"),
         ({"reference": "own"}, "must be frame, still, away, got 'own'"),
         ({"latent_channels": 16}, "does not fit"),
@@ -70,14 +70,14 @@ def test_a_configuration_that_names_no_mask_is_of_before_the_notch(bundle: Path)
     for name in ("mask", "crop", "reference"):
         del before[name]
     path.write_text(json.dumps(before))
-    with pytest.raises(ModelFileError, match=r"mask of before the nose notch.*train or import"):
+    with pytest.raises(ModelFileError, match=r"former mask, without nose notch.*train or import"):
         LatentSync.load(bundle)
 
 
 @pytest.mark.parametrize("name", ["mask", "crop"])
 def test_another_mask_or_crop_is_refused_by_name(bundle: Path, name: str) -> None:
     change_config(bundle, **{name: "round"})
-    with pytest.raises(ModelFileError, match=f"made with the {name} 'round', this release has"):
+    with pytest.raises(ModelFileError, match=f"made with the {name} 'round', but this release has"):
         LatentSync.load(bundle)
 
 

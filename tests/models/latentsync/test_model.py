@@ -1,4 +1,4 @@
-"""The whole model: what it keeps, what it repaints, and that it comes back from disk."""
+"""The whole model: what it keeps, what it repaints, and that it can be loaded again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -232,7 +232,7 @@ def test_saved_model_gives_the_same_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [4, 6])
 def test_the_last_step_is_the_prediction(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where 1000 is no multiple of the steps."""
+    """Also if 1000 is not a multiple of the steps."""
     model = small_model()
     fixed = torch.randn(1, 8, 4, 8, 8, generator=seeded())
     monkeypatch.setattr(model, "predict", lambda noisy, *_: fixed.expand_as(noisy))
@@ -267,7 +267,7 @@ def test_inputs_that_do_not_fit(change: dict, match: str) -> None:
 def test_parts_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="prediction_type must be 'sample', got 'epsilon'"):
         LatentSyncConfig(unet={"residual": True})
-    with pytest.raises(ValueError, match="60 is no multiple of 8"):
+    with pytest.raises(ValueError, match="60 is not a multiple of 8"):
         LatentSync(small_config(resolution=60))
 
 

@@ -78,5 +78,5 @@ def test_file_and_back(network: SyncNet, tmp_path: Path) -> None:
         torch.equal(value, network.state_dict()[key]) for key, value in loaded.state_dict().items()
     )
     torch.save({"weight": torch.zeros(3)}, path)
-    with pytest.raises(ModelFileError, match="is no SyncNet"):
+    with pytest.raises(ModelFileError, match="is not a SyncNet"):
         load_syncnet(path)

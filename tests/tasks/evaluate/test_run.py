@@ -359,8 +359,8 @@ def test_a_dataset_of_another_crop_is_refused(dataset: Path, bundle: Path, tmp_p
     shutil.copytree(dataset, other)
     index = json.loads((other / "index.json").read_text())
     for changed, match in (
-        ({"crop": "wider"}, "aligned as 'wider', the model is for 'latentsync-1.5'"),
-        ({}, "larger crop of before"),
+        ({"crop": "wider"}, "aligned as 'wider', but the model is for 'latentsync-1.5'"),
+        ({}, "former, larger crop"),
     ):
         kept = {name: value for name, value in index.items() if name != "crop"}
         (other / "index.json").write_text(json.dumps(kept | changed))
@@ -376,7 +376,7 @@ def test_a_wrong_network_is_refused_before_anything_is_generated(
     path = tmp_path / "wrong.pt"
     torch.jit.script(torch.nn.ReLU()).save(str(path))
     given: dict[str, Any] = {option: str(path)}
-    with pytest.raises(ModelFileError, match=r"wrong\.pt is TorchScript but not"):
+    with pytest.raises(ModelFileError, match=r"wrong\.pt is TorchScript, but cannot"):
         evaluate(bundle, dataset, tmp_path / "out", replace(SHORT, **given))
     assert not list((tmp_path / "out").rglob("*.npy"))
 

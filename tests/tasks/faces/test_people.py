@@ -35,7 +35,7 @@ def test_a_person_is_known_again_after_a_gap_and_over_a_cut_at_another_place() -
 def test_who_is_seen_at_the_same_time_is_another_person() -> None:
     tracks = [stretch(0, 50, 1), stretch(40, 90, 1, x=300)]
     assert group_people(tracks) == [[0], [1]]
-    # Found again while it was still being followed: two frames are no second person.
+    # Found again while it was still being followed: two frames are not a second person.
     assert group_people([stretch(0, 50, 1), stretch(49, 90, 1)]) == [[0, 1]]
 
 

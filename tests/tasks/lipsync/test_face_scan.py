@@ -14,7 +14,7 @@ from tests.support.tracks_of_faces import face_track
 
 
 class Listed:
-    """A detector that finds what it is told; frames are known by their grey level."""
+    """A detector with given results; frames are recognised by their grey level."""
 
     def __init__(self, faces: list[list[float]]) -> None:
         self.faces, self.at, self.resets = faces, 0, [-1]

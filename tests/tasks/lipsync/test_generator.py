@@ -260,7 +260,7 @@ def test_windows_begin_where_they_should() -> None:
 
 
 class Scripted(Brightener):
-    """Paints what it is told, and keeps what it was given."""
+    """Paints given pictures, and keeps its inputs."""
 
     def __init__(self, *windows: list[float]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Jobs that were interrupted go on where they ended, and give what they would have given."""
+"""Interrupted jobs go on where they stopped, with the result of an uninterrupted run."""
 
 import signal
 import subprocess

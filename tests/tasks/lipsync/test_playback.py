@@ -28,7 +28,7 @@ TIMES = np.array([0.0, 0.1, 0.2])
     [
         (AUTO, 3.0, 1.0, Plan(1.0, HOLD)),
         (AUTO, 1.0, 3.0, Plan(3.0, BACK_AND_FORTH)),
-        # 13 ms more of speech are no reason to turn back.
+        # 13 ms more of speech are not a reason to turn back.
         (AUTO, 1.0, 1.013, Plan(1.013, HOLD)),
         (BACK_AND_FORTH, 1.0, 3.0, Plan(3.0, BACK_AND_FORTH)),
         (LOOP, 1.0, 3.0, Plan(3.0, LOOP)),

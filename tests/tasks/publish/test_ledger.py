@@ -1,4 +1,4 @@
-"""The ledger comes back as it was written, and a missing one is said."""
+"""The ledger is read back as it was written, and a missing one is reported."""
 
 from pathlib import Path
 

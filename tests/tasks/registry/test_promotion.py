@@ -194,7 +194,7 @@ def test_nothing_to_promote_is_one_sentence(tmp_path: Path, store_uri: str) -> N
         (Rule("m", "near_zero", 0.25), 2.0, -2.25, -2.3),
         (Rule("m", "higher", 0.25, relative=True), 4.0, 3.0, 2.9),
         (Rule("m", "lower", 0.25, relative=True), 4.0, 5.0, 5.1),
-        # A share of a negative value is no negative tolerance.
+        # A share of a negative value is not a negative tolerance.
         (Rule("m", "higher", 0.25, relative=True), -4.0, -5.0, -5.1),
     ],
 )

@@ -121,7 +121,7 @@ def test_bundles_that_contradict_themselves_are_refused(store_uri: str, tmp_path
     with pytest.raises(ModelFileError, match="is not a model bundle"):
         resolve(str(folder), store_uri)
     (folder / "bundle.json").write_text(json.dumps({"recipe": "tiny"}))
-    with pytest.raises(ModelFileError, match="lacks resolution"):
+    with pytest.raises(ModelFileError, match="does not have resolution"):
         resolve(str(folder), store_uri)
 
 

@@ -38,7 +38,7 @@ def two_cpus() -> Iterator[None]:
 
 @dataclass
 class Script(Stage):
-    """Does what the item says."""
+    """Does what the item asks for."""
 
     folder: str = ""
     resources = Resources(cpus=1.0)

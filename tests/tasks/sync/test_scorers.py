@@ -1,4 +1,4 @@
-"""Scorers by name, and what is said where their weights are missing."""
+"""Scorers by name, and the messages if their weights are missing."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_a_bundle_of_another_crop_scores_no_faces(tmp_path: Path, part: str) -> 
     bundle = make_real_bundle(tmp_path / "bundle")
     about = json.loads((bundle / "bundle.json").read_text())
     (bundle / "bundle.json").write_text(json.dumps({**about, "mask": "latentsync-1.5"}))
-    with pytest.raises(ModelFileError, match=r"larger crop of before: train or import again"):
+    with pytest.raises(ModelFileError, match=r"former, larger crop: train or import again"):
         get_scorer("stable-syncnet", str(bundle / part))
 
 

@@ -36,7 +36,7 @@ def test_psnr_is_that_of_8_bit_pictures() -> None:
     pixels = torch.zeros(3, 3, 8, 8)
     expected = 20 * math.log10(255 / 5)
     assert coding_psnr(Shifted(5 / 127.5), pixels, CPU) == pytest.approx(expected, abs=0.01)
-    # An error that rounding hides is no error.
+    # An error hidden by rounding does not count.
     assert coding_psnr(Shifted(0.1 / 127.5), pixels + 0.5 / 127.5, CPU) > 100
 
 

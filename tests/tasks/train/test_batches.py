@@ -1,4 +1,4 @@
-"""Batches: a function of (seed, step, rank), with sound that belongs where it is said to."""
+"""Batches: a function of (seed, step, rank), with sound that matches its label."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -244,7 +244,7 @@ def test_changed_sound_is_what_tokens_and_mel_are_made_of(monkeypatch: pytest.Mo
         frames = np.array(shown(target))
         np.testing.assert_allclose(batch.tokens[row, :, 0, 0], (frames + 1) / 200, atol=1e-5)
         expected = mel_window(whole, frames[0])
-        # What lies on the edges of the slice is heard without what lies beyond.
+        # The edges of the slice are encoded without the sound outside.
         torch.testing.assert_close(batch.mel[row, 0, :, 2:40], expected[:, 2:40], atol=1e-3, rtol=0)
 
 

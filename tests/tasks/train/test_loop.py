@@ -29,7 +29,7 @@ CPU = Rank(torch.device("cpu"))
 
 
 class Killed(BaseException):
-    """Stands for a signal."""
+    """Replaces a signal."""
 
 
 class Toy(Objective):

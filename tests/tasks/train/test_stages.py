@@ -31,7 +31,7 @@ CPU = Rank(torch.device("cpu"))
 
 
 class Killed(BaseException):
-    """Stands for a signal."""
+    """Replaces a signal."""
 
 
 class Bomb(PrintReporter):

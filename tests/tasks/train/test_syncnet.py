@@ -111,7 +111,7 @@ def test_the_threshold_parts_training_windows_and_is_used_on_others(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seen windows are parted at 0.7; two of four unseen ones lie between 0.5 and that."""
+    """Seen windows are separated at 0.7; two of four unseen ones are between 0.5 and that."""
     chosen = recipe("debug", {"syncnet.calibrate": calibrate})
     seen = torch.tensor([0.6, 0.2, 0.8, 0.9]), torch.tensor([0.0, 0.0, 1.0, 1.0])
     unseen = torch.tensor([0.65, 0.55, 0.8, 0.9]), torch.tensor([0.0, 0.0, 1.0, 1.0])

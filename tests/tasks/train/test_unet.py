@@ -46,7 +46,7 @@ def objective(
 
 @dataclass
 class Oracle:
-    """Stands for the U-Net's forward pass: knows what was asked and answers as told."""
+    """Replaces the U-Net's forward pass: records its inputs and returns given answers."""
 
     goal: UNetObjective
     batch: UNetBatch
@@ -193,7 +193,7 @@ def test_a_cell_belongs_to_the_mouth_where_they_overlap_at_all() -> None:
     assert cells.shape == (2, 4, 8)
     assert cells[0].nonzero().tolist() == [[2, 2]]
     assert cells[1].sum(1).tolist() == [0, 0, 0, 8]
-    # A border that is only touched is no overlap.
+    # A border that is only touched is not an overlap.
     edge = mouth_cells(torch.tensor([[[0.25, 0.25, 0.5, 0.5]]]), 4, 4)[0, 0]
     assert edge.nonzero().tolist() == [[1, 1]]
 

@@ -42,7 +42,7 @@ def test_a_model_of_before_the_notch_is_refused_by_name(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "b")
     before = {name: value for name, value in ABOUT.items() if name not in ("crop", "reference")}
     (folder / "bundle.json").write_text(json.dumps({**before, "mask": "latentsync-1.5"}))
-    said = r"made with the mask of before the nose notch.*train or import again"
+    said = r"made with the former mask, without nose notch.*train or import again"
     with pytest.raises(ModelFileError, match=said):
         read_bundle(folder)
     # Whatever else its files say.
@@ -55,7 +55,7 @@ def test_a_model_of_before_the_notch_is_refused_by_name(tmp_path: Path) -> None:
 def test_another_mask_or_crop_is_refused_by_name(tmp_path: Path, name: str) -> None:
     folder = make_bundle(tmp_path / "b")
     (folder / "bundle.json").write_text(json.dumps({**ABOUT, name: "round"}))
-    said = rf"the {name} 'round', this release has '{ABOUT[name]}': train or import again"
+    said = rf"the {name} 'round', but this release has '{ABOUT[name]}': train or import again"
     with pytest.raises(ModelFileError, match=said):
         read_bundle(folder)
 

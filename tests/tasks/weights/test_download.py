@@ -28,7 +28,7 @@ def refuse_to_wait(_: float) -> None:
 
 
 ONCE = Clock(sleep=refuse_to_wait)
-"""For what lasts: it is refused at once."""
+"""A lasting failure is refused at once."""
 
 
 def get(

@@ -1,4 +1,4 @@
-"""What is recorded of weights is read back, or said to be damaged; folders are checked first."""
+"""Records of weights are read back, or reported as damaged; folders are checked first."""
 
 import os
 from pathlib import Path
