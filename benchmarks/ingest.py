@@ -4,10 +4,10 @@
 
 All parts run one after another on the same files, each with as many processes as cores:
 decoding alone, decoding with FaceMesh (the floor), our ingest stage on warm workers, our whole
-command, and the directory-per-stage chain (benchmarks/ingest_chain.py). docs/benchmarks.md
-says what each figure means. Nothing is written to the folder of videos. What the parts write
-goes to a new folder below --work (here: runs), which is removed at the end, after Ctrl-C too;
---keep leaves it there.
+command, and the directory-per-stage chain (benchmarks/ingest_chain.py). benchmarks/README.md
+says what each figure means. Nothing is written to the folder of videos. The parts' output
+goes to a new folder below --work (by default runs), which is removed at the end, even after Ctrl-C;
+--keep keeps it.
 """
 
 import argparse

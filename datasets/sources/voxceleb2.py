@@ -62,8 +62,8 @@ def list_voxceleb2(folder: Path | str, progress: Progress | None = None) -> list
     base = base.rstrip("/")
     if scheme(root) in HTTP or not files.isdir(base):
         raise UserError(
-            f"{shown(root)} is neither a folder nor an archive: give the folder of VoxCeleb2's "
-            "files or the first part of an archive"
+            f"{shown(root)} is neither a folder nor an archive: give VoxCeleb2's folder "
+            "or the first part of an archive"
         )
     sizes = {
         path.removeprefix(base).lstrip("/"): int(info.get("size") or 0)

@@ -110,7 +110,7 @@ def test_the_old_stays_until_the_new_is_whole(tmp_path: Path) -> None:
 def test_a_file_is_no_folder_to_replace(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("precious")
     with (
-        pytest.raises(ModelFileError, match="is neither a folder nor"),
+        pytest.raises(ModelFileError, match="is not a folder"),
         replacing_folder(tmp_path / "out"),
     ):
         pass

@@ -391,5 +391,5 @@ def test_a_shard_that_is_there_in_part_is_none(
     ):
         journal()._must_see(entry.shards)
     path.unlink()
-    with pytest.raises(UserError, match="it is not there: use an output on storage that all"):
+    with pytest.raises(UserError, match="is not there: use an output on storage that all"):
         journal()._must_see(entry.shards)

@@ -47,7 +47,21 @@ def test_a_jaw_that_opens_does_not_bend_the_face() -> None:
     opened = shape()
     opened[JAW] += [0, 15]
     assert (warp_to(image, shape(), opened) == warp_to(image, shape(), shape())).all()
-    assert set(list(FACE_OVAL)[JAW]) == {397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172}
+    assert set(list(FACE_OVAL)[JAW]) == {
+        397,
+        365,
+        379,
+        378,
+        400,
+        377,
+        152,
+        148,
+        176,
+        149,
+        150,
+        136,
+        172,
+    }
 
 
 def test_a_new_face_ends_where_the_face_does_and_has_room_for_the_jaw() -> None:

@@ -170,7 +170,7 @@ def test_a_missing_dataset_ends_in_a_sentence(tmp_path: Path) -> None:
     ("crop", "match"),
     [
         (None, "former, larger crop.*refresh it"),
-        ("wider", "aligned as 'wider', the model is for 'latentsync-1.5'"),
+        ("wider", "aligned as 'wider', but the model is for 'latentsync-1.5'"),
     ],
 )
 def test_faces_that_are_aligned_otherwise_are_refused(
