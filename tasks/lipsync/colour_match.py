@@ -1,7 +1,7 @@
-"""A generated face in the colours and the light of the picture around it.
+"""Gives a generated face the colours and lighting of the picture around it.
 
 The network's picture is often a little darker, greyer or warmer than the source. Along the edge of
-what is repainted both show the same skin, so what they differ there by is taken off everywhere
+the repainted part both show the same skin, so their difference there is subtracted everywhere
 inside: a plane for each channel, which follows light from the side.
 """
 
@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 
 BAND = 0.07
-"""Width of the strip along the edge in which both are compared, in sides of the face."""
+"""Width of the strip along the edge in which the two are compared, in sides of the face."""
 STILL_ROWS = 0.72
-"""Below, the jaw moves with the speech: source and result show different things there."""
+"""Below this, the jaw moves with the speech: source and result show different things there."""
 OUTLIERS = 12.0
-"""Levels beyond the usual difference from which on a pixel shows something else in both."""
+"""Levels beyond the usual difference at which a pixel shows different things in the two."""
 MOST = 40.0
-"""Largest change of a level: more is no shift of colours."""
+"""Largest change of a level: a larger one is not a shift of colours."""
 LEAST_PIXELS = 60
-"""Fewer that agree say nothing."""
+"""Fewest pixels that must agree: fewer prove nothing."""
 
 
 def match_colours(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -> np.ndarray:
@@ -31,7 +31,7 @@ def match_colours(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -
         region: float (R, R) in [0, 1], how much of `painted` will be shown.
 
     Returns:
-        uint8 (R, R, 3); `painted` itself where the two have nothing in common.
+        uint8 (R, R, 3); `painted` itself if the two have nothing in common.
     """
     side = painted.shape[0]
     rows, columns = _band(region.astype(np.float32).tobytes(), side)
