@@ -116,7 +116,7 @@ def draw_lip_sync(
 ) -> np.ndarray:
     """Frames of the input above those of the output, and three curves; uint8 (h, w, 3) RGB.
 
-    The moments are spread evenly over the time for which there are frames of both.
+    One moment of each eighth of the time for which there are frames of both is shown.
 
     Args:
         source: the video that went in.
@@ -125,7 +125,7 @@ def draw_lip_sync(
         score: of the output.
     """
     count = min(len(score.input_opening), len(score.output_opening))
-    moments = np.linspace(0, count - 1, COLUMNS + 2).round().astype(int)[1:-1]
+    moments = telling_moments(score.input_opening[:count], score.output_opening[:count])
     landmarks = read_landmarks(source)[moments]
     rows = [cut_faces(path, moments, landmarks) for path in (source, result)]
 
@@ -167,6 +167,18 @@ def draw_lip_sync(
     figure.text(LABEL / width, 6 / height, "seconds; dotted: the frames above", fontsize=8)
     content = np.frombuffer(png(figure, DPI), np.uint8)
     return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def telling_moments(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The frame of each eighth in which the two mouths differ most, (COLUMNS,) increasing.
+
+    Args:
+        before: (t,) how far the input's mouth is open.
+        after: (t,) the same of the output's.
+    """
+    parts = np.array_split(np.arange(len(before)), COLUMNS)
+    difference = np.nan_to_num(np.abs(np.asarray(after) - np.asarray(before)))
+    return np.array([part[int(difference[part].argmax())] for part in parts])
 
 
 def cut_faces(path: Path, moments: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

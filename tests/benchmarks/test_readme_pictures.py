@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from benchmarks import readme_pictures
-from benchmarks.readme_pictures import CELL, COLUMNS, CURVE, GAP, LABEL, cut_faces, main
+from benchmarks.readme_pictures import (
+    CELL,
+    COLUMNS,
+    CURVE,
+    GAP,
+    LABEL,
+    cut_faces,
+    main,
+    telling_moments,
+)
 from datasets.media import VideoWriter, read_audio, read_frames, write_flac
 from datasets.sample.make import make_sample
 from datasets.store.local import LocalStore
@@ -91,6 +100,14 @@ def test_frames_of_input_and_output_lie_above_each_other(finished: Path, tmp_pat
     above, below = cells[:, :CELL, :, :CELL].transpose(0, 2, 1, 3, 4).astype(float)
     assert np.abs(above / 2 - below).mean() < 3, "the same moments of both"
     assert above.std() > 20, "there is a picture"
+
+
+def test_the_moments_are_those_in_which_the_mouths_differ_most() -> None:
+    before, after = np.zeros(16 * COLUMNS), np.zeros(16 * COLUMNS)
+    peaks = [16 * index + 3 * index % 16 for index in range(COLUMNS)]
+    after[peaks] = 1.0
+    before[peaks[2]], after[peaks[2]] = 1.0, 0.0
+    assert telling_moments(before, after).tolist() == peaks
 
 
 def test_faces_are_cut_out_of_the_frames_that_are_asked_for(finished: Path) -> None:
