@@ -291,6 +291,7 @@ def _small(face: Face) -> Face:
 def _stretch(track: FaceTrack) -> Stretch:
     boxes = track.boxes
     return Stretch(
+        shot=track.shot,
         first=int(track.frames[0]),
         last=int(track.frames[-1]),
         begin=boxes[0],

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def preview_people(video: Path, scan: VideoScan) -> Preview:
             )
         )
     looked_at, whole = round(scan.duration_s, 3), round(scan.video_s, 3)
-    return Preview(str(video), looked_at, whole, choice.why, people)
+    return Preview(video.name, looked_at, whole, choice.why, people)
 
 
 def write_preview(preview: Preview, video: Path, output: Path) -> tuple[Path, Path]:
@@ -107,8 +107,9 @@ def write_preview(preview: Preview, video: Path, output: Path) -> tuple[Path, Pa
     output.parent.mkdir(parents=True, exist_ok=True)
     content = render("lipsync/preview.html", preview=preview, pictures=pictures)
     page.write_text(content, encoding="utf-8")
-    about = asdict(replace(preview, video=video.name))
-    facts.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    facts.write_text(
+        json.dumps(asdict(preview), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return page, facts
 
 

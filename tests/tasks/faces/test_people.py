@@ -17,10 +17,16 @@ def look(seed: int, wobble: float = 0.0) -> np.ndarray:
 
 
 def stretch(
-    first: int, last: int, who: int, x: float = 100.0, size: float = 80.0, wobble: float = 0.0
+    first: int,
+    last: int,
+    who: int,
+    x: float = 100.0,
+    size: float = 80.0,
+    wobble: float = 0.0,
+    shot: int = 0,
 ) -> Stretch:
     box = np.array([x, 50.0, x + size, 50.0 + size])
-    return Stretch(first, last, box, box, look(who, wobble), (last - first + 1) * size**2)
+    return Stretch(shot, first, last, box, box, look(who, wobble), (last - first + 1) * size**2)
 
 
 def test_a_person_is_known_again_after_a_gap_and_over_a_cut_at_another_place() -> None:
@@ -53,13 +59,15 @@ def test_people_are_numbered_as_they_are_first_seen_and_from_the_left() -> None:
     assert group_people(tracks) == [[2], [1], [0]]
 
 
-def test_a_face_that_comes_back_to_its_place_may_look_less_alike() -> None:
+def test_a_face_that_comes_back_to_its_place_within_a_shot_may_look_less_alike() -> None:
     first, wobble = stretch(0, 50, 1), 0.6
     limit = unlikeness(look(1), look(1, wobble))
-    assert 0.85 < limit < 1.25
+    assert 1.0 < limit < 1.5
     assert group_people([first, stretch(60, 99, 1, wobble=wobble)]) == [[0, 1]]
     assert group_people([first, stretch(60, 99, 1, x=400, wobble=wobble)]) == [[0], [1]]
     assert group_people([first, stretch(60, 99, 1, size=160, wobble=wobble)]) == [[0], [1]]
+    # After a cut the same place says nothing: interviews show one face after the other there.
+    assert group_people([first, stretch(60, 99, 1, wobble=wobble, shot=1)]) == [[0], [1]]
 
 
 def test_a_look_does_not_depend_on_place_size_and_roll_but_on_the_face() -> None:
