@@ -9,6 +9,7 @@ from datasets.faces.alignment import Aligner, align, paste_back
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import read_audio, read_frames
 from models.latentsync.model import LatentSync
+from tasks.lipsync.face_scan import MOST_FACES
 
 
 def lip_sync_by_hand(
@@ -21,7 +22,7 @@ def lip_sync_by_hand(
     """
     model = LatentSync.load(bundle)
     aligner, frames, matrices, times = Aligner(model.config.resolution), [], [], []
-    with FaceMeshDetector(max_faces=4) as detector:
+    with FaceMeshDetector(max_faces=MOST_FACES, thorough=True) as detector:
         for frame in read_frames(video, fps=None):
             matrices.append(aligner.matrix(detector.detect(frame.picture)[0].landmarks))
             frames.append(frame.rgb)

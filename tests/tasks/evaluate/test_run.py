@@ -382,7 +382,7 @@ def test_a_wrong_network_is_refused_before_anything_is_generated(
 
 
 def test_mistakes_are_one_sentence(dataset: Path, bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="there is no device"):
         evaluate(bundle, dataset, tmp_path, CONFIG, device="cuda:99")
     with pytest.raises(UserError, match="there is no file nothing"):
         evaluate(bundle, dataset, tmp_path, replace(CONFIG, i3d_weights="nothing.pt"))

@@ -180,7 +180,7 @@ def broken(folder: Path) -> Path:
     ("changes", "match"),
     [
         ({"unet": "absent.pt"}, "there is no file"),
-        ({"unet": "empty"}, "holds no model.safetensors or"),
+        ({"unet": "empty"}, "does not hold model.safetensors or"),
         ({"unet": "other.pt"}, "not a LatentSync U-Net"),
         ({"unet": "sd.pt"}, "Stable Diffusion's U-Net, which has never heard speech"),
         ({"unet": "wide.pt"}, "takes 25 channels and gives 8"),

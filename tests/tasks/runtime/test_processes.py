@@ -29,9 +29,9 @@ def test_a_killed_owner_takes_them_along() -> None:
     code = textwrap.dedent(
         f"""
         import os, signal, subprocess
-        from tasks.runtime.processes import descendants, guarded
+        from tasks.runtime.processes import descendants, guard
         child = subprocess.Popen({SLEEP!r}, start_new_session=True)
-        with guarded(descendants()):
+        with guard(descendants()):
             print(child.pid, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         """

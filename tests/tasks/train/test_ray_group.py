@@ -114,7 +114,7 @@ def test_more_workers_than_the_cluster_has_are_refused(
     ray_is_up: None, dataset: Path, tmp_path: Path
 ) -> None:
     job = TrainingJob(dataset, tmp_path / "out", recipe("debug"))
-    with pytest.raises(UserError, match="64 training workers need 64 CPUs, Ray has 2"):
+    with pytest.raises(UserError, match="64 training workers need 64 CPUs, but Ray has 2"):
         train_with_ray(job, workers=64)
-    with pytest.raises(UserError, match="1 training workers need 1 GPUs, Ray has 0"):
+    with pytest.raises(UserError, match="1 training workers need 1 GPUs, but Ray has 0"):
         train_with_ray(replace(job, device="cuda"))
