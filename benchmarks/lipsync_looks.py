@@ -2,8 +2,8 @@
 
     python -m benchmarks.lipsync_looks VIDEO SPEECH --model BUNDLE [--sheet SHEET.png]
 
-The video is lip-synced three times: as it is by default, with `match` off, and by two seconds of
-silence in the middle of the speech. Faces are aligned by the source's own matrices.
+The video is lip-synced three times: with its colours matched, as it is by default, and with two
+seconds of silence in the middle of the speech. Faces are aligned by the source's own matrices.
 
 - edge: mean difference of source and result along the edge of the new part, the worst channel,
   levels of 0 to 255 (2 wanted);
@@ -96,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         silent, begin, end = with_silence(options.speech, folder)
         made = {}
         for what, speech, match in (
-            ("default", options.speech, True),
+            ("match", options.speech, True),
             ("match off", options.speech, False),
-            ("silence", silent, True),
+            ("silence", silent, False),
         ):
             made[what] = folder / f"{what}.mp4"
             given = (options.video, speech, made[what], options.model)
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = aligned_faces(options.video, faces, resolution)
         rows = [before]
         met = True
-        for what in ("match off", "default"):
+        for what in ("match", "match off"):
             after = aligned_faces(made[what], faces, resolution)
             rows.append(after)
             count = min(len(before), len(after))

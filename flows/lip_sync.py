@@ -115,7 +115,7 @@ def lip_sync(
     face: str = "auto",
     length: str = "auto",
     tone_map: bool = False,
-    match: bool = True,
+    match: bool = False,
     preview: bool = False,
     tracking_uri: str | None = None,
 ) -> LipSyncSummary | PreviewSummary:

@@ -75,7 +75,7 @@ def lip_sync_video(
     face: str = "auto",
     length: str = "auto",
     tone_map: bool = False,
-    match: bool = True,
+    match: bool = False,
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
@@ -274,7 +274,7 @@ class _Job:
     form: Form
     order: list[Shown]
     speech_s: float
-    match: bool = True
+    match: bool = False
 
     def canvas(self, picture: Picture) -> Canvas:
         """A picture ready to be written."""
