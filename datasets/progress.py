@@ -14,3 +14,7 @@ class Progress(Protocol):
             total: all of it; None if unknown.
             note: what else to report, such as the step that is counted.
         """
+
+
+def no_progress(done: int, total: int | None, note: str = "", /) -> None:
+    """A `Progress` for when nobody waits."""

@@ -16,7 +16,7 @@ from datasets.faces.alignment import Aligner, three_points
 from datasets.faces.landmarks import Face, FaceDetector, FaceMeshDetector, head_pose, mouth_opening
 from datasets.faces.points import SHAPE
 from datasets.media import Picture, probe, read_frames
-from datasets.progress import Progress
+from datasets.progress import Progress, no_progress
 from tasks.faces.looks import look_of, mean_look
 from tasks.faces.people import Stretch, group_people
 from tasks.faces.shots import LATENCY, ShotDetector
@@ -135,7 +135,7 @@ def scan_video(
     Raises:
         SourceError: the video cannot be read.
     """
-    info, tell = probe(path), progress or _ignore
+    info, tell = probe(path), progress or no_progress
     rate = fps or info.fps
     seconds = info.duration_s if until_s is None else min(info.duration_s, until_s)
     expected = max(1, round(seconds * rate))
@@ -299,10 +299,6 @@ def _stretch(track: FaceTrack) -> Stretch:
         look=track.look,
         weight=track.weight,
     )
-
-
-def _ignore(done: int, total: int | None, note: str = "") -> None:
-    """Nobody waits."""
 
 
 def _end(times: list[float], fps: float) -> float:

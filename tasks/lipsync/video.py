@@ -33,7 +33,7 @@ from datasets.media.output import check_output
 from datasets.media.rates import constant_rate, exact_rate
 from datasets.media.segments import join_segments
 from datasets.media.splice import splice_sound
-from datasets.progress import Progress
+from datasets.progress import Progress, no_progress
 from tasks.lipsync.choice import choose_person, parse_face
 from tasks.lipsync.colour_match import match_colours
 from tasks.lipsync.face_oval import oval_weights
@@ -108,7 +108,7 @@ def lip_sync_video(
         ModelFileError: the bundle is damaged.
     """
     began = time.monotonic()
-    tell = progress or _ignore
+    tell = progress or no_progress
     container = check_output(output, (video, audio))
     wanted, fps = parse_face(face), _check_fps(fps)
     check_length(length)
@@ -193,7 +193,7 @@ def preview_video(
     Returns:
         What was found, the page, and the JSON file.
     """
-    tell = progress or _ignore
+    tell = progress or no_progress
     fps = _check_fps(fps)
     check_length(length)
     tell(0, None, "reading the speech")
@@ -202,10 +202,6 @@ def preview_video(
     scan = _scan(video, fps, None if length == KEEP else speech_s, tell)
     preview = preview_people(video, scan)
     return preview, *write_preview(preview, video, output)
-
-
-def _ignore(done: int, total: int | None, note: str = "") -> None:
-    """Nobody waits."""
 
 
 def _at_constant_rate(scan: VideoScan, fps: float) -> VideoScan:
