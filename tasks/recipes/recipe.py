@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datasets.errors import UserError
-from tasks.recipes.config import STAGES, Recipe
+from tasks.recipes.config import STAGES, Recipe, StageConfig
 from tasks.recipes.values import RECIPES
 
 
@@ -31,12 +31,25 @@ def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
         chosen = _replace(chosen, path.split("."), text, path)
     for stage in STAGES:
         config = chosen.stage(stage)
-        if config is not None and (config.batch_size < 1 or config.steps < 0):
-            raise UserError(
-                f"{stage} needs batch_size of at least 1 and steps of at least 0, got "
-                f"{config.batch_size} and {config.steps}"
-            )
+        if config is not None:
+            _check_numbers(stage, config)
     return chosen
+
+
+def _check_numbers(stage: str, config: StageConfig) -> None:
+    at_least = {
+        "steps": 0,
+        "batch_size": 1,
+        "micro_batch": 0,
+        "warmup": 0,
+        "checkpoint_every": 1,
+        "log_every": 1,
+        "keep_last": 1,
+        "patience": 1,
+    }
+    for name, least in at_least.items():
+        if getattr(config, name) < least:
+            raise UserError(f"{stage}.{name} must be at least {least}, got {getattr(config, name)}")
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, str]:

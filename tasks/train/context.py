@@ -9,7 +9,7 @@ from typing import TypedDict
 from datasets.shards.clips import ClipStore
 from models.files.errors import ModelFileError
 from tasks.recipes.config import Recipe
-from tasks.train.loop import Rank, Reporter
+from tasks.train.objective import Rank, Reporter, StageRun
 
 DONE = "done.json"
 """A finished stage: digest, what was measured, seconds."""
@@ -94,7 +94,9 @@ class StageContext:
     worker: Rank
     """This process."""
     reporter: Reporter
-    """Takes curves and lines of progress."""
+    """Takes lines of progress."""
+    goes_on_from: tuple[str, ...] = ()
+    """Digests of other trainings whose checkpoints this one may go on from."""
 
     @property
     def folder(self) -> Path:
@@ -104,3 +106,16 @@ class StageContext:
     def seed(self) -> int:
         """A seed for each stage, derived from the recipe's."""
         return (self.recipe.seed << 32) | zlib.crc32(self.name.encode())
+
+    @property
+    def run(self) -> StageRun:
+        """The stage as the loop sees it."""
+        return StageRun(
+            self.name,
+            self.folder,
+            self.digest,
+            self.seed,
+            self.worker,
+            self.reporter,
+            self.goes_on_from,
+        )
