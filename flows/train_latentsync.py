@@ -32,7 +32,7 @@ from tasks.train import mlflow_runs
 from tasks.train.earlier_work import check_on_new_data
 from tasks.train.export import check_place, run_metrics, save_bundle
 from tasks.train.ray_group import train_with_ray
-from tasks.train.stages import TrainingJob, check, prepare_folder, remaining
+from tasks.train.stages import TrainingJob, check, keep_recipe, prepare_folder, remaining
 
 
 @task(name="train-stages", cache_policy=NO_CACHE)
@@ -109,7 +109,7 @@ def train_latentsync(
     Args:
         dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
         output: folder for checkpoints, curves, bundle and evaluation.
-        recipe: tiny, debug, paper-256, paper-512 or stage2-efficient.
+        recipe: tiny, debug, paper-256, paper-512, stage2-efficient, or a recipe file of your own.
         device: cpu, cuda, cuda:N or mps.
         overrides: changes to the recipe, each like stage1.steps=20.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
@@ -165,6 +165,7 @@ def _train(
     if job.whole:
         check_place(job.output)
     say(dataset_line(job.dataset))
+    keep_recipe(job)
     tracked = mlflow_runs.start_runs(job, model_name, again)
     job = tracked.job
     version, folder = None, ""

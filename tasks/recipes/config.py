@@ -161,7 +161,9 @@ class Recipe:
     """Everything that defines a training run apart from its dataset and device."""
 
     name: str
-    """The recipe's name before any override."""
+    """The recipe's name before any override; of a recipe file, the file's name."""
+    base: str = ""
+    """The recipe that a recipe file is based on; empty for our own."""
     model: LatentSyncConfig
     """The networks of the trained bundle."""
     autoencoder: AutoencoderConfig | None

@@ -14,6 +14,7 @@ from typing import Any, TypedDict, cast
 
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
+from tasks.recipes.files import RECIPE_FILE
 from tasks.registry.metric import Metric
 from tasks.registry.patience import patiently
 from tasks.registry.tracking import RunTracker, has_run
@@ -119,6 +120,8 @@ def start_runs(job: TrainingJob, model_name: str, again: Collection[str] = ()) -
         else:
             stages[name] = tracker.start_run(name, parent=known["run_id"])
             tracker.log_params(flat(asdict(job.recipe.stage(name))))  # type: ignore[arg-type]
+    if (job.output / RECIPE_FILE).is_file():
+        RunTracker.attach(job.tracking_uri, known["run_id"]).log_artifact(job.output / RECIPE_FILE)
     record: RunRecord = {**known, "stages": stages}
     job.output.mkdir(parents=True, exist_ok=True)
     write_atomic(job.output / RUN, json.dumps(record, indent=1))

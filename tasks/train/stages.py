@@ -22,6 +22,7 @@ from datasets.errors import UserError
 from datasets.shards.index import check_crop, read_index
 from datasets.store.atomic import write_atomic
 from tasks.recipes.config import Recipe, SyncNetConfig, UNetConfig
+from tasks.recipes.files import RECIPE_FILE, write_recipe
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.runtime.device import resolve_device
 from tasks.train.context import DONE, StageContext, StageResult, Stores
@@ -142,6 +143,13 @@ def prepare_folder(
     )
 
 
+def keep_recipe(job: TrainingJob) -> Path:
+    """Write the job's complete recipe into its folder, as a recipe file; returns its path."""
+    path = job.output / RECIPE_FILE
+    write_atomic(path, write_recipe(job.recipe, job.recipe.base or job.recipe.name))
+    return path
+
+
 def remaining(job: TrainingJob) -> list[str]:
     """The stages that are still to be trained, in order."""
     return [name for name in job.wanted if not read_result(job, name)]
@@ -220,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settled = prepare_folder(job, restart=options.restart, on_new_data=options.on_new_data)
     for line in settled.lines:
         print(line)
+    keep_recipe(job)
     run_stages(job, Rank(resolve_device(options.device)), PrintReporter())
     for name in stage_names(chosen):
         if done := read_result(job, name):

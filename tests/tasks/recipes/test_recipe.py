@@ -15,7 +15,7 @@ from tasks.recipes.values import RECIPES
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_carries_its_name_and_all_stages(name: str) -> None:
     made = recipe(name)
-    assert made.name == name
+    assert (made.name, made.base) == (name, "")
     assert made.resolution in (64, 128, 256, 512)
     assert isinstance(made.syncnet, StageConfig)
     assert (made.autoencoder is None) == (made.model.audio == "whisper")
