@@ -67,7 +67,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
             kept[name] = _without_none(value)
