@@ -35,6 +35,7 @@ COMMANDS = {
     "train-latentsync": Command("flows.train_latentsync", "Train a model on a dataset."),
     "evaluate-latentsync": Command("flows.evaluate_latentsync", "Measure it on unseen speakers."),
     "promote-model": Command("flows.promote_model", "Decide whether the candidate is champion."),
+    "rollback-model": Command("flows.rollback_model", "Make an earlier champion champion again."),
     "lip-sync": Command("flows.lip_sync", "Make the person in a video say something else."),
     "import-weights": Command("flows.import_weights", "Make a model from published weights."),
     "weights": Command("tasks.weights.command", "List and fetch published weights."),

@@ -16,8 +16,10 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from datasets.errors import UserError
 from flows.support.artifacts import say
 from flows.support.cli import run
+from tasks.registry import promotion
 from tasks.registry.promotion import Decision, DecisionRecord, promote
 from tasks.registry.tracking import check_uri, default_uri
 
@@ -36,6 +38,10 @@ def promote_model(
     tracking_uri: str | None = None,
     output: str = "runs/promotion",
     version: int | None = None,
+    dry_run: bool = False,
+    evaluation: str | None = None,
+    baseline: str = "",
+    champion: str | None = None,
 ) -> DecisionRecord:
     """Compare the candidate with the champion and promote or refuse it.
 
@@ -47,10 +53,19 @@ def promote_model(
         tracking_uri: MLflow's store; by default a SQLite file under runs.
         output: folder for decision.json.
         version: version of the model; by default the one called candidate.
+        dry_run: only say what would be decided about --evaluation; nothing is looked up or moved.
+        evaluation: for a dry run, an evaluation.json.
+        baseline: for a dry run, a trivial model in it instead of the model itself: input, still,
+            grey, moment, shuffled or reference.
+        champion: for a dry run, the champion's evaluation.json; without it, as a first model.
 
     Returns:
         The decision: verdict, candidate, champion_before, reasons and comparisons.
     """
+    if dry_run:
+        return _would_decide(model_name, evaluation, baseline, champion)
+    if evaluation or baseline or champion:
+        raise UserError("--evaluation, --baseline and --champion belong to --dry-run")
     uri = check_uri(tracking_uri or default_uri())
     decision = decide(model_name, uri, Path(output).resolve(), version)
     say(f"{model_name} version {decision.candidate}: {decision.verdict}")
@@ -58,6 +73,21 @@ def promote_model(
         say(f"  {reason}")
     create_markdown_artifact(key="latentsync-decision", markdown=_markdown(decision))
     return decision.as_record()
+
+
+def _would_decide(
+    model_name: str, evaluation: str | None, baseline: str, champion: str | None
+) -> DecisionRecord:
+    if not evaluation:
+        raise UserError("--dry-run needs --evaluation, the evaluation.json to decide about")
+    found = promotion.dry_run(Path(evaluation), baseline, Path(champion) if champion else None)
+    what = f"{baseline} in {evaluation}" if baseline else evaluation
+    say(f"{what}: would be {'promoted' if found.promoted else 'refused'}")
+    for reason in found.reasons:
+        say(f"  {reason}")
+    return Decision(
+        model_name, 0, None, found.promoted, found.reasons, found.comparisons, ""
+    ).as_record()
 
 
 def _markdown(decision: Decision) -> str:

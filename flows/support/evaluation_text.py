@@ -6,9 +6,9 @@ from pathlib import Path
 from tasks.evaluate.run import CONTACT_SHEET, EVALUATION, PLOTS
 from tasks.registry.metric import Evaluation, Metric
 
-MAIN = ("sync_c", "sync_d", "mouth_offset", "mouth_z", "fid", "fvd", "ssim_mouth", "lmd")
+MAIN = ("sync_c", "sync_d", "follows", "mouth_offset", "mouth_z", "fid", "fvd", "ssim_mouth", "lmd")
 """The numbers that promotion looks at, shown at the end of a training run."""
-SHARES = ("sync_accuracy", "in_sync_share", "faces_found")
+SHARES = ("sync_accuracy", "in_sync_share", "faces_found", "follows")
 UNITS = {"sync_offset": "frames", "mouth_offset": "frames", "psnr_db": "dB"}
 COUNTED = {"fid": "frames", "fvd": "windows"}
 """What `n` counts where it is not clips."""
@@ -23,6 +23,13 @@ def value_text(name: str, value: float | None) -> str:
     if name.startswith("lmd"):
         return f"{value:.2f}%"
     return f"{_round(value)} {UNITS.get(name, '')}".rstrip()
+
+
+def interval_text(name: str, entry: Metric) -> str:
+    """The 95 % interval over speakers; a dash where there are too few clips for one."""
+    if "low" not in entry or "high" not in entry:
+        return "–"
+    return f"{value_text(name, entry['low'])} to {value_text(name, entry['high'])}"
 
 
 def _round(value: float) -> str:
@@ -41,22 +48,24 @@ def count_text(name: str, n: int) -> str:
 
 
 def metric_lines(metrics: Mapping[str, Metric], names: Iterable[str] | None = None) -> list[str]:
-    """A table with the columns metric, value, n and measured by, and the reasons of `none`.
+    """A table with the columns metric, value, 95 % interval, n and measured by, and the reasons of
+    `none`.
 
     Args:
         metrics: name -> value, label, n and, where there is no value, perhaps a reason.
         names: those to show; None for all.
     """
     chosen = [name for name in (metrics if names is None else names) if name in metrics]
-    rows = [("metric", "value", "n", "measured by")]
+    rows = [("metric", "value", "95 %", "n", "measured by")]
     for name in chosen:
         entry = metrics[name]
-        value = value_text(name, entry["value"])
-        rows.append((name, value, count_text(name, entry["n"]), entry["label"]))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        value, spread = value_text(name, entry["value"]), interval_text(name, entry)
+        rows.append((name, value, spread, count_text(name, entry["n"]), entry["label"]))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
-        f"  {name:{widths[0]}}  {value:>{widths[1]}}  {n:>{widths[2]}}  {label}"
-        for name, value, n, label in rows
+        f"  {name:{widths[0]}}  {value:>{widths[1]}}  {spread:>{widths[2]}}  {n:>{widths[3]}}"
+        f"  {label}"
+        for name, value, spread, n, label in rows
     ]
     return lines + _reasons(metrics, chosen)
 

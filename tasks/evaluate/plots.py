@@ -1,7 +1,7 @@
 """Pictures of results: contact sheets, curves and histograms, as PNG by matplotlib."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def evaluation_page(
     metrics: dict[str, Metric],
     details: Sequence[ClipScores],
     heading: str = "",
+    baselines: Mapping[str, Mapping[str, Metric]] | None = None,
 ) -> None:
     """Distances over shifts of the sound, and the numbers of each clip.
 
@@ -71,12 +72,16 @@ def evaluation_page(
         metrics: what `evaluate` returns.
         details: what `Scores.add` returned for each clip.
         heading: which clips these are; if empty, how many.
+        baselines: name of a trivial model -> its metrics; drawn as lines.
     """
     figure, axes = new_figure(11, 6.6, 2, 2)
     _distances(axes[0, 0], metrics, details)
-    _per_clip(axes[0, 1], metrics, details, "sync_c", "Sync-C per clip")
-    title = "z of mouth opening against speech, per clip"
-    _per_clip(axes[1, 0], metrics, details, "mouth_z", title)
+    for axis, name, title in (
+        (axes[0, 1], "sync_c", "Sync-C per clip"),
+        (axes[1, 0], "mouth_z", "z of mouth opening against speech, per clip"),
+    ):
+        _per_clip(axis, metrics, details, name, title)
+        _trivial_lines(axis, {each: values[name] for each, values in (baselines or {}).items()})
     _picture_quality(axes[1, 1], details)
     judge = "\n".join(textwrap.wrap(metrics["sync_c"]["label"], HEADING_WIDTH))
     heading = heading or f"{len(details)} clips"
@@ -135,6 +140,16 @@ def _per_clip(
         axis.bar(x, heights, width, color=colour, label=kind)
     axis.set_title(title, fontsize=9.5)
     _clip_axis(axis, len(details))
+
+
+def _trivial_lines(axis: Any, entries: Mapping[str, Metric]) -> None:
+    """Where models lie that deserve no credit: a line each, named at its right end."""
+    known = {name: each["value"] for name, each in entries.items() if each["value"] is not None}
+    for name, value in known.items():
+        axis.axhline(value, color=GREY, linewidth=0.6, linestyle="--")
+        axis.annotate(
+            name, (1.005, value), xycoords=("axes fraction", "data"), fontsize=5.5, va="center"
+        )
 
 
 def _clip_axis(axis: Any, count: int) -> None:

@@ -47,12 +47,14 @@ def with_judge(config: EvaluationConfig, model_name: str, uri: str) -> tuple[Eva
 
 
 def make_table(metrics: Mapping[str, Metric]) -> list[dict[str, object]]:
-    """The metrics as rows: metric, value, n, measured by, and why a value is missing if one
-    is."""
+    """The metrics as rows: metric, value, the ends of its 95 % interval, n, measured by, and why a
+    value is missing if one is."""
     rows: list[dict[str, object]] = [
         {
             "metric": name,
             "value": None if entry["value"] is None else round(entry["value"], 4),
+            "low": _rounded(entry.get("low")),
+            "high": _rounded(entry.get("high")),
             "n": entry["n"],
             "measured by": entry["label"],
         }
@@ -62,6 +64,10 @@ def make_table(metrics: Mapping[str, Metric]) -> list[dict[str, object]]:
         return rows
     reasons = [entry.get("reason", "") for entry in metrics.values()]
     return [{**row, "no value because": why} for row, why in zip(rows, reasons, strict=True)]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def log_evaluation(
@@ -92,7 +98,10 @@ def log_evaluation(
     )
     tracker.log_params({**evaluation["config"], "clips_used": len(evaluation["clips"])})
     metrics = evaluation["metrics"]
-    tracker.log({key: each["value"] for key, each in metrics.items() if each["value"] is not None})
+    numbers = {key: each["value"] for key, each in metrics.items() if each["value"] is not None}
+    numbers |= {f"{key}_low": each["low"] for key, each in metrics.items() if "low" in each}
+    numbers |= {f"{key}_high": each["high"] for key, each in metrics.items() if "high" in each}
+    tracker.log(numbers)
     tracker.log_table(make_table(metrics), "metrics.json")
     for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS):
         tracker.log_artifact(output / file)

@@ -9,8 +9,8 @@ numbers are there, so an interrupted evaluation goes on.
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from datasets.shards.clips import ClipStore
 from datasets.store.atomic import replacing, write_atomic
 from datasets.store.manifest import config_digest
 from models.latentsync.sampling import bf16_pays
+from tasks.evaluate.baselines import BASELINES, Baseline, baseline_video
 from tasks.evaluate.clips import (
     CLIP_LIST,
     KINDS,
@@ -143,16 +144,21 @@ def evaluate(
             )
 
         generated = GeneratedFrames(work, tests, load, say)
-        details, rows = evaluate_clips(store, tests, generated, scores, output, say)
+        trivial: dict[Baseline, Scores] = {name: scores.sibling() for name in BASELINES}
+        compared = Compared(scores, trivial, config.reference)
+        details, rows = evaluate_clips(store, tests, generated, compared, output, say)
+    say(f"{tests.title}: drawing intervals")
     metrics = scores.metrics()
+    baselines = {str(name): each.metrics() for name, each in trivial.items()}
     contact_sheet(output / CONTACT_SHEET, rows)
     which = "test" if tests.split == "test" else "TRAINING"
     heading = f"{len(details)} {which} clip{'s' * (len(details) != 1)}"
-    evaluation_page(output / PLOTS, metrics, details, heading)
+    evaluation_page(output / PLOTS, metrics, details, heading, baselines)
     content: Evaluation = {
         "protocol_digest": protocol,
         "model_digest": model,
         "metrics": metrics,
+        "baselines": baselines,
         "split": tests.split,
         "warnings": list(tests.warnings),
         "clips": [clip.clip_id for clip in tests.clips],
@@ -284,11 +290,32 @@ def generate(
     return np.stack(list(stream))
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The scores of the model and of trivial ones, side by side."""
+
+    model: Scores
+    trivial: Mapping[Baseline, Scores]
+    reference: str
+    """How references are chosen."""
+
+    def add(self, clip: OpenClip, videos: Mapping[Kind, np.ndarray]) -> ClipScores:
+        """Measure a clip's videos of all of them; returns the model's measurements."""
+        found = self.model.add(clip, videos["reconstruction"], videos["cross"])
+        for name, scores in self.trivial.items():
+            made = {
+                kind: baseline_video(name, clip, kind, frames, self.reference)
+                for kind, frames in videos.items()
+            }
+            scores.add(clip, made["reconstruction"], made["cross"])
+        return found
+
+
 def evaluate_clips(
     store: ClipStore,
     tests: ClipList,
     generated: GeneratedFrames,
-    scores: Scores,
+    scores: Compared,
     output: Path,
     say: Line,
 ) -> tuple[list[ClipScores], list[SheetRow]]:
@@ -309,12 +336,12 @@ def evaluate_clips(
 
 
 def _evaluate_clip(
-    number: int, clip: OpenClip, generated: GeneratedFrames, scores: Scores, output: Path
+    number: int, clip: OpenClip, generated: GeneratedFrames, scores: Compared, output: Path
 ) -> tuple[ClipScores, list[SheetRow]]:
     """Process one clip; afterwards only the frames on the contact sheet are held."""
     name = clip.chosen.clip_id
     videos = {kind: generated.video(number, clip, kind) for kind in KINDS}
-    found = scores.add(clip, videos["reconstruction"], videos["cross"])
+    found = scores.add(clip, videos)
     for kind, frames in videos.items():
         path = output / kind / f"{name}.mp4"
         write_video(path, frames, clip.heard(kind), generated.folder)

@@ -1,10 +1,14 @@
 """All numbers of an evaluation, gathered clip by clip.
 
-What needs no comparison of sets is measured per clip and averaged; FID and FVD stream
-statistics of features of real and of generated faces.
+What needs no comparison of sets is measured per clip and averaged; FID and FVD compare features
+of real and of generated faces. Several models are measured side by side, and what is known about
+the real videos is shared.
 """
 
+import copy
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +20,14 @@ from models.judges.extractors import FeatureExtractor, image_extractor, video_ex
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
 from tasks.evaluate.clips import ClipList, OpenClip
+from tasks.evaluate.intervals import with_interval
 from tasks.evaluate.judge import load_sync_judge
 from tasks.evaluate.metrics import ClipScores, landmark_distance, landmarks_of, psnr
 from tasks.evaluate.ssim import ssim
 from tasks.recipes.evaluation import EvaluationConfig
-from tasks.registry.metric import NO_FACE, Metric, mean_metric, median_metric, metric
+from tasks.registry.metric import NO_FACE, Metric, metric
 from tasks.sync.mouth_audio import MouthAudioScorer
-from tasks.sync.networks import load_own_syncnet, load_window_syncnet
+from tasks.sync.networks import SyncCurve, load_own_syncnet, load_window_syncnet
 from tasks.weights.by_name import weight_file
 from tasks.weights.lpips import load_lpips, lpips
 
@@ -34,27 +39,79 @@ MIN_SPEECH = 46
 """Frames of speech below which its course means nothing: the search alone spans 31."""
 
 
+FOLLOWS_OFFSET, FOLLOWS_Z = 2.0, 3.0
+"""Lips follow the speech if the offset is at most so many frames and stands out so much. Videos
+whose lips have nothing to do with the speech reach both in up to 3 % of clips
+(`python -m benchmarks.gate`)."""
+SMALL_FEATURES = 512
+"""Up to so many dimensions a Frechet distance takes milliseconds."""
+
+
 class _Frechet:
     """Features of real and generated faces, and their distance."""
 
     def __init__(self, extractor: FeatureExtractor, limit: int) -> None:
         self.extractor, self.limit = extractor, limit
-        self.real = GaussianStatistics(extractor.dim)
-        self.fake = GaussianStatistics(extractor.dim)
+        self.real: list[np.ndarray] = []
+        self.fake: list[np.ndarray] = []
+        self.known: dict[str, np.ndarray] = {}
+        """Features of the real pictures of the last clip."""
 
-    def add(self, real: np.ndarray, fake: np.ndarray) -> None:
+    def sibling(self) -> "_Frechet":
+        """One for another model's pictures of the same clips."""
+        other = copy.copy(self)
+        other.real, other.fake = [], []
+        return other
+
+    def add(self, clip: str, real: np.ndarray, fake: np.ndarray) -> None:
         """Add equally many real and generated frames (n, h, w, 3) or windows (n, t, h, w, 3)."""
-        self.real.update(self.extractor(real))
-        self.fake.update(self.extractor(fake))
+        if clip not in self.known:
+            self.known.clear()
+            self.known[clip] = _features(self.extractor, real)
+        self.real.append(self.known[clip])
+        self.fake.append(_features(self.extractor, fake))
 
-    def result(self, note: str, things: str) -> Metric:
+    def distance(self, clips: np.ndarray) -> float:
+        """The distance over clips given by their indices, which may repeat."""
+        if sum(len(self.fake[each]) for each in clips) < 2:
+            return math.nan
+        sides = []
+        for features in (self.real, self.fake):
+            side = GaussianStatistics(self.extractor.dim)
+            for each in clips:
+                side.update(features[each])
+            sides.append(side)
+        return frechet_distance(*sides)
+
+    def result(self, name: str, speakers: list[str], note: str, things: str) -> Metric:
         """The distance; `things` names what was compared, in the plural."""
-        count = min(self.real.count, self.fake.count)
+        count = sum(len(each) for each in self.fake)
         label = self.extractor.label + note + few_samples(count, self.extractor.dim)
         if count < 2:
             reason = f"it needs 2 {things} or more on either side, these clips have {count}"
             return metric(math.nan, label, 0, reason)
-        return metric(frechet_distance(self.real, self.fake), label, self.fake.count)
+        found = metric(self.distance(np.arange(len(self.fake))), label, count)
+        small = self.extractor.dim <= SMALL_FEATURES
+        return with_interval(found, name, speakers, self.distance, 100 if small else 20)
+
+
+def _features(extractor: FeatureExtractor, pictures: np.ndarray) -> np.ndarray:
+    found = extractor(pictures)
+    if isinstance(found, torch.Tensor):
+        found = found.detach().cpu().numpy()
+    return np.asarray(found, np.float64)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What is known about a real video with its own speech."""
+
+    clip_id: str
+    curve: SyncCurve
+    verdict: SyncCurve
+    landmarks: np.ndarray
+    seen: float
+    """Share of frames with a face."""
 
 
 class Scores:
@@ -101,9 +158,33 @@ class Scores:
         self.detector = detector
         self.count = len(tests.clips)
         self.note, self.cross = tests.note, tests.cross
+        self.truth: list[_Truth] = []
+        """That of the last clip."""
         self.rows: list[dict[str, float]] = []
+        self.speakers: list[str] = []
+        """Of each row."""
         self.reasons: dict[str, str] = {}
         """Reasons for missing numbers: those of the last clip, since they are usually all alike."""
+
+    def sibling(self) -> "Scores":
+        """Empty scores by the same judges, for another model's videos of the same clips."""
+        other = copy.copy(self)
+        other.rows, other.speakers, other.reasons = [], [], {}
+        other.fid, other.fvd = self.fid.sibling(), self.fvd.sibling()
+        return other
+
+    def _about(self, clip: OpenClip) -> _Truth:
+        """What is known about the clip itself; looked at once for all models."""
+        name = clip.chosen.clip_id
+        if not self.truth or self.truth[0].clip_id != name:
+            curve = self.judge.curve(clip.frames, clip.speech)
+            verdict = curve
+            if self.classifier is not self.judge:
+                verdict = self.classifier.curve(clip.frames, clip.speech)
+            self.truth[:] = [
+                _Truth(name, curve, verdict, *landmarks_of(clip.frames, self.detector))
+            ]
+        return self.truth[0]
 
     def add(self, clip: OpenClip, reconstruction: np.ndarray, cross: np.ndarray) -> ClipScores:
         """Measure one clip.
@@ -118,15 +199,15 @@ class Scores:
         """
         real, own, foreign = clip.frames, clip.speech, clip.driving
         row: dict[str, float] = {}
-        pairs = {
-            "real": (real, own),
-            "reconstruction": (reconstruction, own),
-            "cross": (cross, foreign),
-        }
+        truth = self._about(clip)
+        pairs = {"reconstruction": (reconstruction, own), "cross": (cross, foreign)}
         curves = {name: self.judge.curve(*pair) for name, pair in pairs.items()}
         verdicts = curves
         if self.classifier is not self.judge:
             verdicts = {name: self.classifier.curve(*pair) for name, pair in pairs.items()}
+        curves = {"real": truth.curve, **curves}
+        verdicts = {"real": truth.verdict, **verdicts}
+        pairs = {"real": (real, own), **pairs}
         for name, curve in curves.items():
             row[f"sync_c_{name}"], row[f"sync_d_{name}"] = curve.confidence, curve.distance
             row[f"sync_offset_{name}"] = curve.offset
@@ -135,9 +216,10 @@ class Scores:
             frames = len(pairs[name][0])
             self._sync_reasons(row, name, min(frames, len(pairs[name][1]) // SAMPLES_PER_FRAME))
         self._pictures(row, real, reconstruction)
-        self._mouths(row, real, reconstruction, cross, own, foreign)
-        self._sets(real, cross)
+        self._mouths(row, truth, reconstruction, cross, own, foreign)
+        self._sets(clip.chosen.clip_id, real, cross)
         self.rows.append(row)
+        self.speakers.append(clip.chosen.speaker)
         distances = {name: curve.distances.tolist() for name, curve in curves.items()}
         values = {name: value if math.isfinite(value) else None for name, value in row.items()}
         return {"clip_id": clip.chosen.clip_id, "values": values, "distances": distances}
@@ -174,14 +256,14 @@ class Scores:
     def _mouths(
         self,
         row: dict[str, float],
-        real: np.ndarray,
+        real: _Truth,
         reconstruction: np.ndarray,
         cross: np.ndarray,
         own: np.ndarray,
         foreign: np.ndarray,
     ) -> None:
         """What FaceMesh sees of the lips, and whether they follow the speech."""
-        truth, seen_real = landmarks_of(real, self.detector)
+        truth, seen_real = real.landmarks, real.seen
         again, seen_again = landmarks_of(reconstruction, self.detector)
         moved, seen_moved = landmarks_of(cross, self.detector)
         row["faces_found"] = min(seen_again, seen_moved)
@@ -198,27 +280,31 @@ class Scores:
         }
         for name, (landmarks, seen, audio) in pairs.items():
             row[f"mouth_offset_{name}"] = row[f"mouth_z_{name}"] = math.nan
+            row[f"follows_{name}"] = math.nan
             if seen >= MIN_FACES and len(landmarks) >= MIN_SPEECH:
                 score = self.scorer.measure(landmarks, audio)
                 row[f"mouth_offset_{name}"] = score.offset_frames
                 row[f"mouth_z_{name}"] = score.confidence
+                near = abs(score.offset_frames) <= FOLLOWS_OFFSET
+                row[f"follows_{name}"] = float(near and score.confidence >= FOLLOWS_Z)
                 continue
             reason = _no_face(seen)
             if len(landmarks) < MIN_SPEECH:
                 reason = _too_short(len(landmarks), "the course of the mouth's opening")
                 reason += f" needs {MIN_SPEECH} frames or more"
-            self.reasons[f"mouth_offset_{name}"] = self.reasons[f"mouth_z_{name}"] = reason
+            for number in ("mouth_offset", "mouth_z", "follows"):
+                self.reasons[f"{number}_{name}"] = reason
 
-    def _sets(self, real: np.ndarray, fake: np.ndarray) -> None:
+    def _sets(self, clip: str, real: np.ndarray, fake: np.ndarray) -> None:
         """Add equally many real and generated frames and windows of this clip."""
         real = real[: len(fake)]
         frames = max(1, self.fid.limit // self.count)
         chosen = np.unique(np.linspace(0, len(fake) - 1, min(frames, len(fake))).astype(int))
-        self.fid.add(real[chosen], fake[chosen])
+        self.fid.add(clip, real[chosen], fake[chosen])
         windows = max(1, self.fvd.limit // self.count)
         starts = np.arange(0, len(fake) - WINDOW + 1, WINDOW)[:windows]
         index = starts[:, None] + np.arange(WINDOW)
-        self.fvd.add(real[index], fake[index])
+        self.fvd.add(clip, real[index], fake[index])
 
     def metrics(self) -> dict[str, Metric]:
         """The numbers over all clips."""
@@ -227,32 +313,53 @@ class Scores:
         verdict = self.classifier.label
         pairs, share = f"{verdict}, half of the pairs out of sync", f"{verdict}, called in sync"
 
+        def over_clips(
+            name: str, label: str, statistic: Callable[[np.ndarray], float], size: bool = False
+        ) -> Metric:
+            values = np.array([row[name] for row in self.rows])
+            known = np.flatnonzero(np.isfinite(values))
+            kept = np.abs(values[known]) if size else values[known]
+            value = statistic(kept) if len(kept) else math.nan
+            found = metric(value, label + note, len(kept), self.reasons.get(name, ""))
+            speakers = [self.speakers[each] for each in known]
+            return with_interval(found, name, speakers, lambda chosen: statistic(kept[chosen]))
+
         def mean(name: str, label: str) -> Metric:
-            values = [row[name] for row in self.rows]
-            return mean_metric(values, label + note, self.reasons.get(name, ""))
+            return over_clips(name, label, lambda values: float(np.mean(values)))
 
-        def median(name: str, label: str) -> Metric:
-            values = [row[name] for row in self.rows]
-            return median_metric(values, label + note, self.reasons.get(name, ""))
+        def median(name: str, label: str, size: bool = False) -> Metric:
+            return over_clips(name, label, lambda values: float(np.median(values)), size)
 
+        follows = f"{mouth}, clips within {FOLLOWS_OFFSET:g} frames at z of {FOLLOWS_Z:g} and more"
         mask = "repainted region, reconstruction"
         lips = "FaceMesh lips, % of eye distance (not the published LMD), to the real video"
         return {
             "sync_c": mean("sync_c_cross", f"{judge}, {cross}"),
             "sync_d": mean("sync_d_cross", f"{judge}, {cross}"),
-            "sync_offset": median("sync_offset_cross", f"{judge}, {cross}, frames, median"),
+            "sync_offset": median(
+                "sync_offset_cross", f"{judge}, {cross}, frames, median of sizes", size=True
+            ),
             "sync_accuracy": mean("sync_accuracy_cross", f"{pairs}, {cross}"),
             "sync_accuracy_real": mean("sync_accuracy_real", f"{pairs}, real video"),
             "in_sync_share": mean("in_sync_share_cross", f"{share}, {cross}"),
             "in_sync_share_real": mean("in_sync_share_real", f"{share}, real video"),
             "sync_c_real": mean("sync_c_real", f"{judge}, real video"),
             "sync_d_real": mean("sync_d_real", f"{judge}, real video"),
-            "mouth_offset": median("mouth_offset_cross", f"{mouth}, {cross}, frames, median"),
+            "mouth_offset": median(
+                "mouth_offset_cross", f"{mouth}, {cross}, frames, median of sizes", size=True
+            ),
             "mouth_z": median("mouth_z_cross", f"{mouth}, {cross}, median"),
             "mouth_z_real": median("mouth_z_real", f"{mouth}, real video, median"),
-            "fid": self.fid.result(f", aligned faces, {cross}{note}", "frames"),
+            "follows": mean("follows_cross", f"{follows}, {cross}"),
+            "follows_real": mean("follows_real", f"{follows}, real video"),
+            "fid": self.fid.result(
+                "fid", self.speakers, f", aligned faces, {cross}{note}", "frames"
+            ),
             "fvd": self.fvd.result(
-                f", {WINDOW}-frame windows, {cross}{note}", f"windows of {WINDOW} frames"
+                "fvd",
+                self.speakers,
+                f", {WINDOW}-frame windows, {cross}{note}",
+                f"windows of {WINDOW} frames",
             ),
             "ssim": mean("ssim", "aligned face, reconstruction"),
             "ssim_mouth": mean("ssim_mouth", mask),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised by one whenever a change of the program makes older numbers incomparable."""
 
 

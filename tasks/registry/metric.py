@@ -2,10 +2,7 @@
 it is missing."""
 
 import math
-from collections.abc import Sequence
 from typing import NotRequired, TypedDict
-
-import numpy as np
 
 NO_FACE = "a face was found in only"
 """Beginning of the reason for numbers that are missing because too few frames show a face."""
@@ -20,6 +17,10 @@ class Metric(TypedDict):
     """The network or formula that it was measured by."""
     n: int
     """How many clips, frames or windows it is computed over."""
+    low: NotRequired[float]
+    """Lower end of the 95 % interval, see `tasks.evaluate.intervals`; set if there is one."""
+    high: NotRequired[float]
+    """Its upper end."""
     reason: NotRequired[str]
     """Why there is no value; set only if it is missing, and not in older evaluations."""
 
@@ -42,6 +43,8 @@ class RecordedEvaluation(Measured):
 class Evaluation(Measured):
     """Content of `evaluation.json`."""
 
+    baselines: NotRequired[dict[str, dict[str, Metric]]]
+    """Name of a trivial model -> its metrics; missing in older evaluations."""
     model_digest: str
     split: NotRequired[str]
     """`test`, or `train` if no speaker is held out; missing in older evaluations."""
@@ -65,15 +68,3 @@ def metric(value: float, label: str, n: int, reason: str = "") -> Metric:
         return {"value": float(value), "label": label, "n": int(n)}
     missing: Metric = {"value": None, "label": label, "n": int(n)}
     return {**missing, "reason": reason} if reason else missing
-
-
-def mean_metric(values: Sequence[float], label: str, reason: str = "") -> Metric:
-    """Mean of the finite values; `reason` says why there may be none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return metric(float(np.mean(finite)) if finite else math.nan, label, len(finite), reason)
-
-
-def median_metric(values: Sequence[float], label: str, reason: str = "") -> Metric:
-    """Median of the finite values; `reason` says why there may be none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return metric(float(np.median(finite)) if finite else math.nan, label, len(finite), reason)

@@ -1,7 +1,12 @@
-"""Rules that a candidate must satisfy, and their outcome for two evaluations."""
+"""Rules that a candidate must satisfy, and their outcome for its evaluation and others'.
 
+Bars hold for every model. Beside the champion a candidate is compared with the best that any
+champion has reached on the same clips, since losses within the tolerance would otherwise add up.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from tasks.registry.metric import Measured
 
@@ -19,15 +24,15 @@ class Rule:
     with `relative`, as a share of the champion's value."""
     relative: bool = False
     bar: float | None = None
-    """The least (or most, or largest absolute) value at which a model may become the first
-    champion; None means no bar."""
+    """The least (or most, or largest absolute) value at which a model may become champion; None
+    means no bar."""
 
     def cost(self, value: float) -> float:
         """The value transformed so that lower is better."""
         return {"higher": -value, "lower": value, "near_zero": abs(value)}[self.better]
 
     def meets_bar(self, value: float) -> bool:
-        """Whether the value suffices without a champion."""
+        """Whether the value suffices, whatever the champion's."""
         return self.bar is None or self.cost(value) <= self.cost(self.bar)
 
     def holds(self, candidate: float, champion: float) -> bool:
@@ -47,6 +52,7 @@ class Policy:
     rules: tuple[Rule, ...] = (
         Rule("sync_c", "higher", 0.10, relative=True),
         Rule("sync_d", "lower", 0.05, relative=True),
+        Rule("follows", "higher", 0.15, bar=0.5),
         Rule("mouth_offset", "near_zero", 1.0, bar=2.0),
         Rule("mouth_z", "higher", 0.20, relative=True, bar=1.5),
         Rule("ssim_mouth", "higher", 0.02, bar=0.2),
@@ -65,6 +71,8 @@ class Comparison(TypedDict):
     candidate: float | None
     """None if it was not measured."""
     champion: float | None
+    best: NotRequired[float | None]
+    """The best of all champions on the same clips; missing in older decisions."""
     holds: bool
 
 
@@ -77,13 +85,20 @@ class PolicyResult:
     comparisons: tuple[Comparison, ...]
 
 
-def apply_policy(policy: Policy, candidate: Measured, champion: Measured | None) -> PolicyResult:
+Best = Mapping[str, tuple[float, int]]
+"""Metric -> the best value that a champion has reached, and its version."""
+
+
+def apply_policy(
+    policy: Policy, candidate: Measured, champion: Measured | None, best: Best | None = None
+) -> PolicyResult:
     """Apply the rules.
 
     Args:
         policy: the rules.
         candidate: its evaluation.
         champion: the champion's; None if there is no champion.
+        best: what champions of before have reached on the same clips.
     """
     if champion is not None and candidate["protocol_digest"] != champion["protocol_digest"]:
         reason = (
@@ -96,14 +111,14 @@ def apply_policy(policy: Policy, candidate: Measured, champion: Measured | None)
     bad: list[str] = []
     comparisons = []
     for rule in policy.rules:
-        holds, sentence, comparison = _apply(rule, candidate, champion)
+        holds, sentence, comparison = _apply(rule, candidate, champion, best or {})
         (good if holds else bad).append(sentence)
         comparisons.append(comparison)
     return PolicyResult(not bad, tuple(bad or good), tuple(comparisons))
 
 
 def _apply(
-    rule: Rule, candidate: Measured, champion: Measured | None
+    rule: Rule, candidate: Measured, champion: Measured | None, best: Best
 ) -> tuple[bool, str, Comparison]:
     ours = _value(candidate, rule.metric)
     theirs = _value(champion, rule.metric) if champion else None
@@ -115,25 +130,31 @@ def _apply(
         reason = entry.get("reason", "") if entry else ""
         sentence = f"{rule.metric} was not measured on the candidate"
         sentence += f": {reason}" if reason else ""
-    elif champion is None:
+    elif not rule.meets_bar(ours) or theirs is None:
         holds = rule.meets_bar(ours)
         needed = "" if rule.bar is None else f", {_needed(rule)} {rule.bar:g}"
         sentence = f"{name} is {ours:.3f}{needed}"
-    elif theirs is None:
-        holds = rule.meets_bar(ours)
-        sentence = f"{name} is {ours:.3f}, not measured on the champion"
+        if holds and champion is not None:
+            sentence += ", not measured on the champion"
     else:
         holds = rule.holds(ours, theirs)
         allowed = f"{rule.tolerance:.0%}" if rule.relative else f"{rule.tolerance:g}"
-        sentence = (
-            f"{name} is {ours:.3f}, the champion's {theirs:.3f} "
-            f"({rule.better.replace('_', ' ')} is better, {allowed} worse is allowed)"
-        )
+        allowance = f"({rule.better.replace('_', ' ')} is better, {allowed} worse is allowed)"
+        sentence = f"{name} is {ours:.3f}, the champion's {theirs:.3f} {allowance}"
+    if ours is not None and holds and rule.metric in best:
+        ever, version = best[rule.metric]
+        if not rule.holds(ours, ever):
+            holds = False
+            sentence = (
+                f"{name} is {ours:.3f}, and version {version}, once champion, had {ever:.3f}: "
+                "small losses from champion to champion have added up"
+            )
     comparison: Comparison = {
         "metric": rule.metric,
         "label": label,
         "candidate": ours,
         "champion": theirs,
+        "best": best[rule.metric][0] if rule.metric in best else None,
         "holds": holds,
     }
     return holds, sentence, comparison
@@ -153,3 +174,23 @@ def _label(evaluation: Measured | None, metric: str) -> str:
 
 def _needed(rule: Rule) -> str:
     return "needed at least" if rule.better == "higher" else "allowed at most"
+
+
+def best_of(policy: Policy, champions: Mapping[int, Measured], protocol: str) -> Best:
+    """The best that champions have reached in each metric, on the clips of one protocol.
+
+    Args:
+        champions: version -> its evaluation.
+        protocol: digest of the protocol whose numbers can be compared.
+    """
+    found: dict[str, tuple[float, int]] = {}
+    for version, evaluation in sorted(champions.items()):
+        if evaluation["protocol_digest"] != protocol:
+            continue
+        for rule in policy.rules:
+            value = _value(evaluation, rule.metric)
+            if value is None:
+                continue
+            if rule.metric not in found or rule.cost(value) < rule.cost(found[rule.metric][0]):
+                found[rule.metric] = value, version
+    return found

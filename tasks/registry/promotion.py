@@ -16,14 +16,15 @@ from typing import TypedDict, cast
 from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from tasks.registry.metric import NO_FACE
-from tasks.registry.policy import Comparison, Policy, apply_policy
+from tasks.registry.history import PROMOTION, Move, former_champions, move_champion
+from tasks.registry.lock import exclusively
+from tasks.registry.metric import NO_FACE, Evaluation
+from tasks.registry.policy import Best, Comparison, Policy, PolicyResult, apply_policy, best_of
 from tasks.registry.tracking import RunTracker
 from tasks.registry.versions import (
     CANDIDATE,
     CHAMPION,
     DECISION_TAG,
-    PREVIOUS,
     ModelVersion,
     Registry,
 )
@@ -108,8 +109,19 @@ def promote(
         UserError: there is no such model or candidate, or it was not evaluated or has another mask
             or crop from this release's, or another process moved an alias at the same moment.
     """
-    policy = policy or Policy()
     registry = Registry(uri, must_exist=True)
+    with exclusively(uri, f"{PROMOTION} {model_name}"):
+        return _promote(registry, model_name, output, version, policy or Policy(), on_line)
+
+
+def _promote(
+    registry: Registry,
+    model_name: str,
+    output: Path | None,
+    version: int | None,
+    policy: Policy,
+    on_line: Callable[[str], None],
+) -> Decision:
     candidate = _candidate(registry, model_name, version)
     recorded = cast(DecisionRecord | None, candidate.json_tag(DECISION_TAG))
     champion_number = registry.alias(model_name, CHAMPION)
@@ -133,11 +145,17 @@ def promote(
         champion = None
         if champion_number is not None:
             champion = registry.version(model_name, champion_number)
-        decision = _decide(policy, candidate, champion)
+        best = _best(registry, policy, candidate)
+        decision = _decide(policy, candidate, champion, best)
         text = json.dumps(decision.as_record(), sort_keys=True)
         registry.set_tags(model_name, candidate.version, {DECISION_TAG: text})
     if decision.promoted:
-        _move(registry, decision)
+        try:
+            _move(registry, decision)
+        except UserError:
+            # Another machine was faster: nothing was decided about this candidate after all.
+            registry.remove_tag(model_name, candidate.version, DECISION_TAG)
+            raise
     _record(registry, candidate, decision, output)
     return decision
 
@@ -147,6 +165,18 @@ def _candidate(registry: Registry, name: str, version: int | None) -> ModelVersi
     if number is None:
         raise UserError(f"{name} has no candidate in {registry.uri}: {registry.listing()}")
     return registry.version(name, number)
+
+
+def _best(registry: Registry, policy: Policy, candidate: ModelVersion) -> Best:
+    """What champions have reached on the candidate's clips; its own numbers do not count."""
+    evaluation = candidate.evaluation
+    assert evaluation is not None
+    found = {}
+    for number in former_champions(registry, candidate.name):
+        version = registry.version(candidate.name, number)
+        if number != candidate.version and version.evaluation and not is_outdated(version.tags):
+            found[number] = version.evaluation
+    return best_of(policy, found, evaluation["protocol_digest"])
 
 
 def _inputs(policy: Policy, candidate: ModelVersion, champion: ModelVersion | None) -> str:
@@ -177,7 +207,9 @@ def _find_repeated(
     return decision if decision.inputs == _inputs(policy, candidate, champion) else None
 
 
-def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | None) -> Decision:
+def _decide(
+    policy: Policy, candidate: ModelVersion, champion: ModelVersion | None, best: Best
+) -> Decision:
     theirs = None
     if champion is not None and champion.version == candidate.version:
         # Its numbers or the policy have changed since: it is judged by the bars alone.
@@ -193,7 +225,7 @@ def _decide(policy: Policy, candidate: ModelVersion, champion: ModelVersion | No
             )
     ours = candidate.evaluation
     assert ours is not None
-    verdict = apply_policy(policy, ours, theirs)
+    verdict = apply_policy(policy, ours, theirs, best)
     reasons = verdict.reasons
     if champion is not None and theirs is None:
         reasons += (
@@ -245,9 +277,11 @@ def _move(registry: Registry, decision: Decision) -> None:
             f"the champion of {decision.model} changed from version {decision.champion_before} to "
             f"{current} while this was decided: run promote-model again"
         )
-    if current is not None:
-        registry.set_alias(decision.model, PREVIOUS, current)
-    registry.set_alias(decision.model, CHAMPION, decision.candidate)
+    move_champion(
+        registry,
+        decision.model,
+        Move(decision.candidate, current, "promoted", "", decision.decided_at),
+    )
 
 
 def _record(
@@ -263,3 +297,40 @@ def _record(
             output / "decision.json",
             json.dumps(decision.as_record(), indent=2, ensure_ascii=False) + "\n",
         )
+
+
+def dry_run(
+    evaluation: Path, baseline: str = "", champion: Path | None = None, policy: Policy | None = None
+) -> PolicyResult:
+    """What the policy would decide about an evaluation, or about a trivial model in it.
+
+    Args:
+        evaluation: an `evaluation.json`.
+        baseline: name of a trivial model among its `baselines`; empty for the model itself.
+        champion: the champion's `evaluation.json`; None for a first model.
+        policy: the rules; None for those in force.
+
+    Raises:
+        UserError: a file is not an evaluation, or it has no such baseline.
+    """
+    ours = _measured(evaluation)
+    if baseline:
+        known = ours.get("baselines", {})
+        if baseline not in known:
+            raise UserError(
+                f"{evaluation} has no baseline {baseline!r}: choose from "
+                f"{', '.join(known) or 'nothing: evaluate again'}"
+            )
+        ours = {**ours, "metrics": known[baseline]}
+    theirs = None if champion is None else _measured(champion)
+    return apply_policy(policy or Policy(), ours, theirs)
+
+
+def _measured(path: Path) -> Evaluation:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an evaluation: {error}") from error
+    if not isinstance(content, dict) or not {"metrics", "protocol_digest"} <= content.keys():
+        raise UserError(f"{path} is not an evaluation.json")
+    return cast(Evaluation, content)

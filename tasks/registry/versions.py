@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from datasets.errors import UserError
+from datasets.store.lock import file_lock
 from models.files.errors import ModelFileError
 from models.files.new_output import new_folder
+from tasks.registry.lock import exclusively
 from tasks.registry.metric import Measured, RecordedEvaluation
 from tasks.registry.tracking import RunTracker, check_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
@@ -149,6 +151,19 @@ class Registry:
         for key, value in tags.items():
             self._client.set_model_version_tag(name, str(version), key, value)
 
+    def remove_tag(self, name: str, version: int, tag: str) -> None:
+        """Remove a tag of a version."""
+        self._client.delete_model_version_tag(name, str(version), tag)
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        """Tags of the model as a whole; empty if it is unknown."""
+        found = [each for each in self._client.search_registered_models() if each.name == name]
+        return dict(found[0].tags or {}) if found else {}
+
+    def set_model_tag(self, name: str, tag: str, value: str) -> None:
+        """Set a tag of the model as a whole."""
+        self._client.set_registered_model_tag(name, tag, value)
+
     def listing(self) -> str:
         """The registry's content for messages: every model with its versions and aliases."""
         parts = []
@@ -179,14 +194,18 @@ class Registry:
             ModelFileError: the folder is not a bundle.
             UserError: the name is not valid.
         """
+        self.check_name(name)
+        with exclusively(self.uri, f"registration {name}"):
+            return self._register(bundle, name, run_id, tags or {})
+
+    def _register(self, bundle: Path, name: str, run_id: str, tags: dict[str, str]) -> int:
         from mlflow.exceptions import MlflowException
 
-        self.check_name(name)
         about = read_bundle(bundle)
         digest = bundle_digest(bundle)
         for known in self.versions(name):
             if known.run_id == run_id and known.tags.get("bundle_digest") == digest:
-                self.set_alias(name, CANDIDATE, known.version)
+                self._name_candidate(name, known.version)
                 return known.version
         source = self._upload(bundle, about, digest, run_id)
         if name not in self.names():
@@ -194,10 +213,19 @@ class Registry:
             with suppress(MlflowException):
                 self._client.create_registered_model(name)
         described = {key: str(value) for key, value in about.items() if not _is_nested(value)}
-        all_tags = {**described, "bundle_digest": digest, **(tags or {})}
+        all_tags = {**described, "bundle_digest": digest, **tags}
         made = self._client.create_model_version(name, source, run_id, tags=all_tags)
-        self.set_alias(name, CANDIDATE, int(made.version))
+        self._name_candidate(name, int(made.version))
         return int(made.version)
+
+    def _name_candidate(self, name: str, version: int) -> None:
+        """Call a version candidate, unless another machine has registered a newer one meanwhile."""
+        newest = self.alias(name, CANDIDATE)
+        if newest is None or newest <= version or newest not in self._numbers(name):
+            self._client.set_registered_model_alias(name, CANDIDATE, str(version))
+
+    def _numbers(self, name: str) -> list[int]:
+        return [int(each.version) for each in self._client.search_model_versions(f"name='{name}'")]
 
     def _upload(self, bundle: Path, about: BundleFacts, digest: str, run_id: str) -> str:
         """Write the MLflow model and copy it to the run's artifacts; returns its location."""
@@ -240,18 +268,12 @@ class Registry:
         folder = Path(version.source.removeprefix("file://")) / "artifacts"
         if not version.source.startswith(("file:", "/")):
             folder = cache / expected[:32]
-        if not folder.is_dir() and folder.parent == cache:
-            with new_folder(folder) as unfinished, quiet():
-                import mlflow.artifacts
-
-                got = mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{version.source}/artifacts",
-                    dst_path=str(unfinished),
-                    tracking_uri=self.uri,
-                )
-                for each in Path(got).iterdir():
-                    each.rename(unfinished / each.name)
-                Path(got).rmdir()
+        if folder.parent == cache:
+            cache.mkdir(parents=True, exist_ok=True)
+            # Several evaluations may want the same version at once.
+            with file_lock(cache / f"{folder.name}.lock"):
+                if not folder.is_dir():
+                    self._download(version, folder)
         bundles = [path.parent for path in folder.glob("*/bundle.json")]
         if len(bundles) != 1:
             raise ModelFileError(
@@ -267,6 +289,19 @@ class Registry:
             )
         read_bundle(bundles[0])
         return bundles[0]
+
+    def _download(self, version: ModelVersion, folder: Path) -> None:
+        with new_folder(folder) as unfinished, quiet():
+            import mlflow.artifacts
+
+            got = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{version.source}/artifacts",
+                dst_path=str(unfinished),
+                tracking_uri=self.uri,
+            )
+            for each in Path(got).iterdir():
+                each.rename(unfinished / each.name)
+            Path(got).rmdir()
 
 
 def _is_nested(value: Any) -> bool:

@@ -26,6 +26,7 @@ FLOWS = (
     "train-latentsync",
     "evaluate-latentsync",
     "promote-model",
+    "rollback-model",
     "lip-sync",
 )
 

@@ -155,5 +155,5 @@ def test_what_to_beware_of_is_printed_last_but_for_the_files(
     )
     lines = capsys.readouterr().out.splitlines()
     assert "2 TRAINING clips" in lines[0]
-    assert "12.00  40 frames  seeded" in lines[2]
+    assert "12.00     –  40 frames  seeded" in lines[2]
     assert lines[3] == "beware: no speaker is held out"

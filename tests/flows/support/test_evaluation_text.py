@@ -16,7 +16,7 @@ def content(**more: Any) -> Evaluation:
         "sync_c": metric(float("nan"), "a judge", 0, WHY),
         "sync_d": metric(float("nan"), "a judge", 0, WHY),
         "fid": metric(1234.56, "seeded", 80),
-        "ssim": metric(0.87654, "aligned face", 1),
+        "ssim": {**metric(0.87654, "aligned face", 1), "low": 0.8123, "high": 0.9008},
     }
     return whole_evaluation(metrics, **more)
 
@@ -25,11 +25,11 @@ def test_an_evaluation_ends_with_a_table_and_its_files(tmp_path: Path) -> None:
     lines = evaluation_lines(content(), tmp_path)
     assert lines == [
         "evaluated on 1 test clip:",
-        "  metric   value          n  measured by",
-        "  sync_c    none    0 clips  a judge",
-        "  sync_d    none    0 clips  a judge",
-        "  fid     1234.6  80 frames  seeded",
-        "  ssim     0.877     1 clip  aligned face",
+        "  metric   value            95 %          n  measured by",
+        "  sync_c    none               –    0 clips  a judge",
+        "  sync_d    none               –    0 clips  a judge",
+        "  fid     1234.6               –  80 frames  seeded",
+        "  ssim     0.877  0.812 to 0.901     1 clip  aligned face",
         f"  no value for sync_c, sync_d: {WHY}",
         f"numbers       {tmp_path}/evaluation.json",
         f"plots         {tmp_path}/plots.png",

@@ -31,7 +31,7 @@ def test_a_run_ends_with_numbers_and_places(tmp_path: Path) -> None:
     }
     lines = result_lines(tmp_path, tmp_path / "evaluation", "latentsync", result)
     assert lines[1:] == [
-        "  fid      5.00  7 frames  seeded",
+        "  fid      5.00     –  7 frames  seeded",
         "registered latentsync version 3 as candidate",
         f"bundle        {tmp_path}/bundle",
         f"output        {tmp_path}",

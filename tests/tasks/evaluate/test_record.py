@@ -70,5 +70,12 @@ def test_a_table_says_why_a_value_is_missing() -> None:
 def test_a_table_has_a_row_per_metric() -> None:
     rows = make_table(evaluation(fid=1.23456)["metrics"])
     assert rows == [
-        {"metric": "fid", "value": pytest.approx(1.2346), "n": 4, "measured by": "test"}
+        {
+            "metric": "fid",
+            "value": pytest.approx(1.2346),
+            "low": None,
+            "high": None,
+            "n": 4,
+            "measured by": "test",
+        }
     ]

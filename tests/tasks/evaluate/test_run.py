@@ -15,11 +15,13 @@ from datasets.media import probe
 from models.files.errors import ModelFileError
 from models.latentsync.config import MASK
 from models.syncnet.syncnet_v2 import SyncNet
+from tasks.evaluate.baselines import BASELINES
 from tasks.evaluate.clips import ChosenClip, ClipList, OpenClip
 from tasks.evaluate.metrics import ClipScores
 from tasks.evaluate.plots import COLUMNS, SheetRow
 from tasks.evaluate.run import (
     SHEET_CLIPS,
+    Compared,
     GeneratedFrames,
     _protocol,
     evaluate,
@@ -74,13 +76,32 @@ def test_every_number_has_a_label_and_a_count(output: Path) -> None:
     assert value(metrics, "lpips") > 0
     assert {"fid", "fvd", "ssim", "sync_c", "sync_d", "mouth_offset", "lmd"} <= set(metrics)
     for name, entry in metrics.items():
-        assert set(entry) - {"reason"} == {"value", "label", "n"}
+        assert set(entry) - {"reason", "low", "high"} == {"value", "label", "n"}
+        if "low" in entry:
+            assert entry["low"] <= value(metrics, name) <= entry["high"] or name in ("fid", "fvd")
         assert entry["label"], name
+    assert {"low", "high"} <= set(metrics["ssim"])
     assert "not the official weights" in metrics["fid"]["label"]
     assert "FrameSyncNet (not syncnet_v2)" in metrics["sync_c"]["label"]
     assert 0 < value(metrics, "ssim_mouth") < value(metrics, "ssim") < 1
     assert metrics["fid"]["n"] == 80
     assert metrics["fvd"]["n"] == 4
+
+
+def test_trivial_models_are_measured_as_the_model_is(output: Path) -> None:
+    content = read_evaluation(output)
+    assert list(content["baselines"]) == list(BASELINES)
+    for name, metrics in content["baselines"].items():
+        assert metrics.keys() == content["metrics"].keys(), name
+        for key, entry in metrics.items():
+            assert entry["label"] == content["metrics"][key]["label"]
+    trivial = content["baselines"]
+    # The input has its own pictures, a grey mask has nothing under it.
+    assert trivial["input"]["ssim_mouth"]["value"] == 1
+    assert trivial["input"]["psnr_db"]["reason"] == "the pictures are equal"
+    assert value(trivial["grey"], "ssim_mouth") < 0.9
+    assert value(trivial["input"], "fid") < value(trivial["grey"], "fid")
+    assert value(trivial["still"], "sync_c_real") == value(content["metrics"], "sync_c_real")
 
 
 def test_videos_lists_and_pictures_are_written(output: Path) -> None:
@@ -134,7 +155,8 @@ def evaluate_with(
     tests, lines = ClipList(tuple(clips), "test", ""), list[str]()
     scores = NoScores(folder)
     generated = GeneratedFrames(folder, tests, load, lines.append)
-    _, rows = evaluate_clips(store, tests, generated, scores, folder, lines.append)  # type: ignore[arg-type]
+    compared = Compared(scores, {}, "still")  # type: ignore[arg-type]
+    _, rows = evaluate_clips(store, tests, generated, compared, folder, lines.append)
     return scores, rows, lines, generated
 
 
@@ -235,7 +257,7 @@ def test_what_was_generated_before_an_interruption_is_kept(
     lines: list[str] = []
     evaluate(bundle, dataset, tmp_path, SHORT, progress=lines.append)
     assert "own speech shifted by half" in lines[0]
-    assert lines[1:] == ["evaluation: measured 1/1 clips"]
+    assert lines[1:] == ["evaluation: measured 1/1 clips", "evaluation: drawing intervals"]
 
 
 def test_another_model_is_compared_by_the_same_protocol(
@@ -271,7 +293,7 @@ def test_training_clips_are_called_so_on_every_line(bundle: Path, tmp_path: Path
     dataset = write_small_dataset(tmp_path / "data", speakers=1, clips_per_speaker=2)
     lines: list[str] = []
     evaluate(bundle, dataset, tmp_path / "out", replace(SHORT, clips=2), progress=lines.append)
-    assert len(lines) == 1 + 4 + 2
+    assert len(lines) == 1 + 4 + 2 + 1
     assert all(line.startswith("evaluation on TRAINING clips: ") for line in lines)
     content = read_evaluation(tmp_path / "out")
     assert content["split"] == "train"

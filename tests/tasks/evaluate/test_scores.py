@@ -83,9 +83,9 @@ class Taken(_Frechet):
         super().__init__(Mean(), limit)  # type: ignore[arg-type]
         self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def add(self, real: np.ndarray, fake: np.ndarray) -> None:
+    def add(self, clip: str, real: np.ndarray, fake: np.ndarray) -> None:
         self.pairs.append((real, fake))
-        super().add(real, fake)
+        super().add(clip, real, fake)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def scores() -> Scores:
     made.lpips, made.device = Mean(), torch.device("cpu")  # type: ignore[assignment]
     made.scorer, made.detector = Scorer(), Detector()  # type: ignore[assignment]
     made.count, made.note, made.cross = 2, " NOTE", "cross audio"
-    made.rows, made.reasons = [], {}
+    made.rows, made.speakers, made.reasons, made.truth = [], [], {}, []
     return made
 
 
@@ -215,9 +215,48 @@ def test_sets_have_equally_many_frames_and_windows_of_every_clip(scores: Scores)
 
 def test_means_and_medians_are_over_the_clips(scores: Scores) -> None:
     names = row(scores, frames(50, 110), frames(48, 120))
-    scores.rows = [dict.fromkeys(names, value) for value in (1.0, 2.0, 9.0, math.nan)]
+    scores.rows = [dict.fromkeys(names, value) for value in (1.0, -2.0, 9.0, math.nan)]
+    scores.speakers = ["a", "b", "c", "d"]
     metrics = scores.metrics()
     for name in ("sync_c", "sync_d", "ssim", "psnr_db", "lmd", "faces_found"):
-        assert (metrics[name]["value"], metrics[name]["n"]) == (4.0, 3), name
-    for name in ("sync_offset", "mouth_offset", "mouth_z", "mouth_z_real"):
+        assert metrics[name]["value"] == pytest.approx(8 / 3), name
+        assert metrics[name]["n"] == 3
+    for name in ("mouth_z", "mouth_z_real"):
+        assert metrics[name]["value"] == 1.0, name
+    # Offsets of either sign must not cancel.
+    for name in ("sync_offset", "mouth_offset"):
         assert metrics[name]["value"] == 2.0, name
+    assert -2 <= metrics["sync_c"]["low"] < 8 / 3 < metrics["sync_c"]["high"] <= 9
+
+
+def test_lips_follow_if_the_offset_is_small_and_stands_out(scores: Scores) -> None:
+    class Given(Scorer):
+        def measure(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
+            return OffsetScore(*answers.pop(0))
+
+    scores.scorer = Given()  # type: ignore[assignment]
+    # Of the real video, the reconstruction and the cross video of four clips.
+    crosses = [(-2.0, 3.0), (2.1, 9.0), (0.0, 2.9), (0.0, 5.0)]
+    answers = [each for cross in crosses for each in ((1.0, 4.0), (9.0, 9.0), cross)]
+    for _ in crosses:
+        row(scores, frames(50, 110), frames(48, 120))
+    assert [each["follows_cross"] for each in scores.rows] == [1, 0, 0, 1]
+    metrics = scores.metrics()
+    assert (metrics["follows"]["value"], metrics["follows_real"]["value"]) == (0.5, 1.0)
+
+
+def test_models_side_by_side_share_what_is_known_of_the_real_video(scores: Scores) -> None:
+    clip = open_clip(CountingStore(60, 60, level=100), CLIP)
+    other = scores.sibling()
+    scores.add(clip, frames(50, 110), frames(48, 120))
+    before = len(scores.judge.given)  # type: ignore[attr-defined]
+    other.add(clip, frames(50, 130), frames(48, 140))
+    # Its two videos, and not the real one again.
+    assert len(scores.judge.given) == before + 2  # type: ignore[attr-defined]
+    assert scores.fid.fake[0][0, 0] == 120
+    assert other.fid.fake[0][0, 0] == 140
+    assert other.fid.real[0] is scores.fid.real[0]
+    assert len(scores.rows) == len(other.rows) == 1
+    assert other.rows[0]["lmd"] == pytest.approx(30, abs=0.2)
+    for name in ("sync_c_real", "mouth_z_real", "lmd"):
+        assert scores.rows[0][name] != pytest.approx(other.rows[0]["lmd"])

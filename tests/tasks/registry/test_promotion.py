@@ -8,7 +8,7 @@ import pytest
 from datasets.errors import UserError
 from tasks.registry.metric import NO_FACE
 from tasks.registry.policy import Policy, Rule, apply_policy
-from tasks.registry.promotion import Decision, DecisionRecord, _move, promote
+from tasks.registry.promotion import Decision, DecisionRecord, _move, dry_run, promote
 from tasks.registry.versions import (
     CHAMPION,
     DECISION_TAG,
@@ -229,6 +229,7 @@ def test_one_bad_number_among_good_ones_refuses_and_is_the_only_reason() -> None
 BETTER = {
     "sync_c": "higher",
     "sync_d": "lower",
+    "follows": "higher",
     "mouth_offset": "near_zero",
     "mouth_z": "higher",
     "ssim_mouth": "higher",
@@ -260,19 +261,54 @@ def test_what_neither_has_is_no_reason_and_what_only_the_champion_has_is_one() -
     assert not apply_policy(RULES, evaluation(**GOOD | {"offset": 2.5}), champion).promoted
 
 
+def test_a_bar_holds_beside_a_champion_too() -> None:
+    champion = evaluation(sync_c=0.9, offset=0.0, fid=10.0)
+    refused = apply_policy(RULES, evaluation(sync_c=0.95, offset=0.0, fid=10.0), champion)
+    assert refused.reasons == ("sync_c (test) is 0.950, needed at least 1",)
+
+
+def test_small_losses_do_not_add_up(tmp_path: Path, store_uri: str) -> None:
+    """Each candidate is 8 % worse than the one before, which alone would be allowed."""
+    name, registry = "drift", Registry(store_uri)
+    outcomes = []
+    for number in range(12):
+        version = registered(store_uri, name, tmp_path / str(number), str(number).encode())
+        found = evaluation(sync_c=8.0 * 0.92**number, offset=0.0, fid=50.0)
+        record_evaluation(name, version, store_uri, found)
+        decision = promote(name, store_uri, policy=RULES)
+        outcomes.append(decision.promoted)
+    assert outcomes == [True, True] + [False] * 10
+    assert registry.alias(name, CHAMPION) == 2
+    third = Decision.from_record(
+        cast(DecisionRecord, registry.version(name, 3).json_tag(DECISION_TAG))
+    )
+    assert "version 1, once champion, had 8.000: small losses" in third.reasons[0]
+    # The second against the best that ever was, the third beyond it.
+    assert third.comparisons[0]["best"] == 8.0
+    # An older model that is as good may become champion again.
+    assert promote(name, store_uri, version=1, policy=RULES).promoted
+
+
 @pytest.mark.parametrize("now", [None, 3])
 def test_a_champion_that_changed_meanwhile_is_not_overwritten(now: int | None) -> None:
     class Aliases:
-        """A registry that has nothing but aliases."""
+        """A registry that has nothing but aliases and tags."""
 
         def __init__(self, champion: int | None) -> None:
             self.set = {CHAMPION: champion}
+            self.tags: dict[str, str] = {}
 
         def alias(self, name: str, alias: str) -> int | None:
             return self.set.get(alias)
 
         def set_alias(self, name: str, alias: str, version: int) -> None:
             self.set[alias] = version
+
+        def model_tags(self, name: str) -> dict[str, str]:
+            return self.tags
+
+        def set_model_tag(self, name: str, tag: str, value: str) -> None:
+            self.tags[tag] = value
 
     decision = Decision("m", 2, 1, True, (), (), "inputs")
     changed = Aliases(now)
@@ -283,3 +319,40 @@ def test_a_champion_that_changed_meanwhile_is_not_overwritten(now: int | None) -
     for _ in range(2):
         _move(same, decision)  # type: ignore[arg-type]
         assert same.set == {CHAMPION: 2, PREVIOUS: 1}
+    assert len(same.tags) == 1
+
+
+def test_who_was_slower_keeps_no_decision(
+    tmp_path: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, registry = "slower", Registry(store_uri)
+    version = registered(store_uri, name, tmp_path / "one", b"one")
+    record_evaluation(name, version, store_uri, evaluation(**GOOD))
+
+    def overtaken(*_: object) -> None:
+        raise UserError("another process changed it at the same moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "set_alias", overtaken)
+        with pytest.raises(UserError, match="at the same moment"):
+            promote(name, store_uri, policy=RULES)
+    assert registry.version(name, version).json_tag(DECISION_TAG) is None
+    assert promote(name, store_uri, policy=RULES).promoted
+
+
+def test_a_dry_run_decides_about_files(tmp_path: Path) -> None:
+    baselines = {"still": evaluation(**GOOD | {"offset": 9.0})["metrics"]}
+    ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
+    ours.write_text(json.dumps({**evaluation(**GOOD), "baselines": baselines}))
+    theirs.write_text(json.dumps(evaluation(**GOOD | {"sync_c": 9.0})))
+    assert dry_run(ours, policy=RULES).promoted
+    refused = dry_run(ours, "still", policy=RULES)
+    assert refused.reasons == ("offset (test) is 9.000, allowed at most 2",)
+    assert "the champion's 9.000" in dry_run(ours, champion=theirs, policy=RULES).reasons[0]
+    with pytest.raises(UserError, match="has no baseline 'grey': choose from still"):
+        dry_run(ours, "grey")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UserError, match=r"other\.json is not an evaluation"):
+        dry_run(tmp_path / "other.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        dry_run(tmp_path / "none.json")
