@@ -38,6 +38,7 @@ from tasks.lipsync.choice import choose_person, parse_face
 from tasks.lipsync.colour_match import match_colours
 from tasks.lipsync.face_oval import oval_weights
 from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
+from tasks.lipsync.fades import fade_shares
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
 from tasks.lipsync.parts import PART, Parts, job_facts
 from tasks.lipsync.playback import (
@@ -260,6 +261,20 @@ def _scan(video: Path, fps: float | None, until_s: float | None, tell: Progress)
 
 
 @dataclass(frozen=True)
+class _Stretch:
+    """Consecutive frames of an output that are treated alike."""
+
+    first: int
+    stop: int
+    shown: bool
+    """The face is repainted."""
+    before_s: float | None
+    """When the frame before it is shown, if it continues that one's shot,"""
+    after_s: float | None
+    """and the frame after it."""
+
+
+@dataclass(frozen=True)
 class _Job:
     """A video that is being repainted."""
 
@@ -357,9 +372,9 @@ class _Job:
 
         return of_stretch
 
-    def stretches(self) -> list[tuple[int, int, bool]]:
-        """Start and end position of each stretch of the output, and whether it is repainted:
-        consecutive frames of one shot, all with the face or all without."""
+    def stretches(self) -> list["_Stretch"]:
+        """Stretches of the output: consecutive frames of one shot, all with the face or all
+        without."""
         order, jumps = self.order, 0
         kinds = []
         for position, each in enumerate(order):
@@ -368,10 +383,16 @@ class _Job:
             spoken = each.time_s < self.speech_s
             shown = spoken and self.scan.matrices[each.source] is not None
             kinds.append((self.scan.shots[each.source], jumps, shown))
-        found, first = [], 0
-        for (_, _, shown), run in groupby(kinds):
+        found: list[_Stretch] = []
+        first = 0
+        for kind, run in groupby(kinds):
             stop = first + len(list(run))
-            found.append((first, stop, shown))
+
+            def at(position: int, there: tuple[int, int] = kind[:2]) -> float | None:
+                inside = 0 <= position < len(order) and kinds[position][:2] == there
+                return order[position].time_s if inside else None
+
+            found.append(_Stretch(first, stop, kind[2], at(first - 1), at(stop)))
             first = stop
         return found
 
@@ -403,10 +424,11 @@ def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, 
     speech, scan, order = job.generator.speech(wave), job.scan, job.order
     references_of = lru_cache(maxsize=1)(job.references_of)
     frames: Iterator[Picture] | None = None
-    for first, stop, shown in job.stretches():
-        if stop <= begin:
+    for stretch in job.stretches():
+        first, shown = stretch.first, stretch.shown
+        if stretch.stop <= begin:
             continue
-        part, skip = order[first:stop], max(0, begin - first)
+        part, skip = order[first : stretch.stop], max(0, begin - first)
         lead = skip
         if shown:
             times = np.array([each.time_s for each in part])
@@ -415,7 +437,8 @@ def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, 
             frames = frames_in_order(job.video, order[first + lead :], scan.times_s, job.fps)
         if shown:
             references = references_of(scan.shots[part[0].source])(part)
-            yield from _run(job, frames, part, lead, skip, speech, references)
+            shares = fade_shares(times, stretch.before_s, stretch.after_s)
+            yield from _run(job, frames, part, lead, skip, shares, speech, references)
             continue
         for each in part[skip:]:
             yield job.canvas(next(frames)), each.time_s, False
@@ -427,11 +450,12 @@ def _run(
     part: list[Shown],
     lead: int,
     skip: int,
+    shares: np.ndarray,
     speech: SpeechTokens,
     references: References | None,
 ) -> Iterator[tuple[Canvas, float, bool]]:
     """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
-    yields those from `lead` on."""
+    yields those from `lead` on. `shares` (n,) of the new face are shown."""
     held: deque[tuple[Picture, np.ndarray, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:
@@ -446,12 +470,12 @@ def _run(
 
     times = np.array([each.time_s for each in part])
     painted = job.generator.stream(faces(), times, speech, references, skip)
-    for each, face in zip(part[skip:], painted, strict=True):
+    for each, share, face in zip(part[skip:], shares[skip:], painted, strict=True):
         frame, matrix, before = held.popleft()
         region = job.region(each.source)
         if job.match:
             face = match_colours(face, before, region)
         canvas = job.canvas(frame)
         shape = (canvas.height, canvas.width)
-        canvas.paint(face_patch(shape, face, matrix, region))
+        canvas.paint(face_patch(shape, face, matrix, region * np.float32(share)))
         yield canvas, each.time_s, True
