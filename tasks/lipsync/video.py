@@ -40,6 +40,7 @@ from tasks.lipsync.face_oval import oval_weights
 from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
 from tasks.lipsync.fades import fade_shares
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
+from tasks.lipsync.grain import kept_around, with_grain
 from tasks.lipsync.parts import PART, Parts, job_facts
 from tasks.lipsync.playback import (
     KEEP,
@@ -477,5 +478,7 @@ def _run(
             face = match_colours(face, before, region)
         canvas = job.canvas(frame)
         shape = (canvas.height, canvas.width)
-        canvas.paint(face_patch(shape, face, matrix, region * np.float32(share)))
+        patch = face_patch(shape, face, matrix, region * np.float32(share))
+        around = face_patch(shape, before, matrix, kept_around(job.generator.region)).weights > 0.99
+        canvas.paint(with_grain(patch, canvas.rgb[patch.box], around, each.source))
         yield canvas, each.time_s, True
