@@ -41,6 +41,8 @@ from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
 from tasks.lipsync.fades import fade_shares
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
 from tasks.lipsync.grain import kept_around, with_grain
+from tasks.lipsync.occlusion import KEEP as KEEP_IN_FRONT
+from tasks.lipsync.occlusion import OFF, Occlusion, check_occlusion, make_occlusion
 from tasks.lipsync.parts import PART, Parts, job_facts
 from tasks.lipsync.playback import (
     KEEP,
@@ -78,6 +80,7 @@ def lip_sync_video(
     length: str = "auto",
     tone_map: bool = False,
     match: bool = False,
+    occlusion: str = KEEP_IN_FRONT,
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
@@ -102,6 +105,8 @@ def lip_sync_video(
         tone_map: write HDR as SDR.
         match: shift the colours of the new part to match those around it, see
             `tasks.lipsync.colour_match`.
+        occlusion: keep what is in front of the face there, or paint over it (off), see
+            `tasks.lipsync.occlusion`.
         progress: called with the frames done in a step, which is the note; a step that counts
             no frames reports 0 of None.
 
@@ -114,6 +119,7 @@ def lip_sync_video(
     container = check_output(output, (video, audio))
     wanted, fps = parse_face(face), _check_fps(fps)
     check_length(length)
+    check_occlusion(occlusion)
     tell(0, None, "reading the speech")
     wave, info = _sound(audio), _about(video)
     tell(0, None, "loading the model")
@@ -132,6 +138,7 @@ def lip_sync_video(
         length,
         form,
         match,
+        occlusion,
     )
     speech_s = len(wave) / SAMPLE_RATE
     with Parts(output, (*facts, *options)) as parts:
@@ -147,7 +154,7 @@ def lip_sync_video(
         gap = scan.duration_s - float(scan.times_s[-1])
         plan = plan_length(length, scan.video_s, speech_s, gap)
         order = timeline(scan.times_s, scan.duration_s, plan)
-        job = _Job(video, fps, faces, generator, form, order, speech_s, match)
+        job = _Job(video, fps, faces, generator, form, order, speech_s, match, occlusion)
         _write_parts(job, parts, wave, info, tell)
         tell(0, None, "writing the video")
         sound = audio
@@ -287,6 +294,7 @@ class _Job:
     order: list[Shown]
     speech_s: float
     match: bool = False
+    occlusion: str = OFF
 
     def canvas(self, picture: Picture) -> Canvas:
         """A picture ready to be written."""
@@ -354,15 +362,7 @@ class _Job:
                 return found and (lambda positions: found(places[positions]))
 
             return of_sources
-        there = np.array(
-            [
-                index
-                for index, (number, matrix) in enumerate(
-                    zip(scan.shots, scan.matrices, strict=True)
-                )
-                if number == shot and matrix is not None
-            ]
-        )
+        there = np.array(self._with_face(shot))
         # One for the whole shot, so that it changes as seldom as possible.
         still = references_among(there)
         assert still is not None
@@ -372,6 +372,22 @@ class _Job:
             return lambda positions: still(places[positions])
 
         return of_stretch
+
+    def occlusion_of(self, shot: int) -> Occlusion | None:
+        """What tells what is in front of the face in a shot; None where nothing can."""
+        if self.occlusion == OFF or self.scan.shapes is None:
+            return None
+        there = self._with_face(shot)
+        return make_occlusion(there, self.faces, self.shapes, self.generator.region)
+
+    def _with_face(self, shot: int) -> list[int]:
+        """Frames of a shot that have the face."""
+        pairs = zip(self.scan.shots, self.scan.matrices, strict=True)
+        return [
+            index
+            for index, (number, matrix) in enumerate(pairs)
+            if number == shot and matrix is not None
+        ]
 
     def stretches(self) -> list["_Stretch"]:
         """Stretches of the output: consecutive frames of one shot, all with the face or all
@@ -424,6 +440,7 @@ def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, 
     repainted."""
     speech, scan, order = job.generator.speech(wave), job.scan, job.order
     references_of = lru_cache(maxsize=1)(job.references_of)
+    occlusion_of = lru_cache(maxsize=1)(job.occlusion_of)
     frames: Iterator[Picture] | None = None
     for stretch in job.stretches():
         first, shown = stretch.first, stretch.shown
@@ -437,9 +454,10 @@ def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, 
         if frames is None:
             frames = frames_in_order(job.video, order[first + lead :], scan.times_s, job.fps)
         if shown:
-            references = references_of(scan.shots[part[0].source])(part)
+            shot = scan.shots[part[0].source]
+            references, front = references_of(shot)(part), occlusion_of(shot)
             shares = fade_shares(times, stretch.before_s, stretch.after_s)
-            yield from _run(job, frames, part, lead, skip, shares, speech, references)
+            yield from _run(job, frames, part, lead, skip, shares, speech, references, front)
             continue
         for each in part[skip:]:
             yield job.canvas(next(frames)), each.time_s, False
@@ -454,6 +472,7 @@ def _run(
     shares: np.ndarray,
     speech: SpeechTokens,
     references: References | None,
+    front: Occlusion | None,
 ) -> Iterator[tuple[Canvas, float, bool]]:
     """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
     yields those from `lead` on. `shares` (n,) of the new face are shown."""
@@ -474,6 +493,8 @@ def _run(
     for each, share, face in zip(part[skip:], shares[skip:], painted, strict=True):
         frame, matrix, before = held.popleft()
         region = job.region(each.source)
+        if front is not None:
+            region = region * (1 - front(before, job.shapes([each.source])[0]))
         if job.match:
             face = match_colours(face, before, region)
         canvas = job.canvas(frame)
