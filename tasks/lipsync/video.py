@@ -41,6 +41,7 @@ from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
 from tasks.lipsync.fades import fade_shares
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
 from tasks.lipsync.grain import kept_around, with_grain
+from tasks.lipsync.lower_edge import blend_lower_edge
 from tasks.lipsync.occlusion import KEEP as KEEP_IN_FRONT
 from tasks.lipsync.occlusion import OFF, Occlusion, check_occlusion, make_occlusion
 from tasks.lipsync.parts import PART, Parts, job_facts
@@ -318,6 +319,11 @@ class _Job:
         assert matrix is not None
         return align(frame, matrix, self.generator.resolution)
 
+    @property
+    def keeps_surroundings(self) -> bool:
+        """The new face ends where the face ends, see `region`."""
+        return self.generator.reference != "frame" and self.scan.shapes is not None
+
     def region(self, source: int) -> np.ndarray:
         """How much of a new face is shown, float (R, R).
 
@@ -325,7 +331,7 @@ class _Job:
         in another pose.
         """
         region = self.generator.region
-        if self.generator.reference == "frame" or self.scan.shapes is None:
+        if not self.keeps_surroundings:
             return region
         side = self.generator.resolution
         return region * oval_weights(self.shapes([source])[0, : len(FACE_OVAL)], side)
@@ -493,10 +499,13 @@ def _run(
     for each, share, face in zip(part[skip:], shares[skip:], painted, strict=True):
         frame, matrix, before = held.popleft()
         region = job.region(each.source)
-        if front is not None:
-            region = region * (1 - front(before, job.shapes([each.source])[0]))
+        hidden = None if front is None else front(before, job.shapes([each.source])[0])
         if job.match:
             face = match_colours(face, before, region)
+        if job.keeps_surroundings:
+            face = blend_lower_edge(face, before, region, hidden)
+        if hidden is not None:
+            region = region * (1 - hidden)
         canvas = job.canvas(frame)
         shape = (canvas.height, canvas.width)
         patch = face_patch(shape, face, matrix, region * np.float32(share))
