@@ -3,8 +3,9 @@ were: where speech ends before the video does, and where a face is lost or found
 
 import numpy as np
 
-FADE_S = 0.12
-"""Seconds over which it comes or goes."""
+FADE_S = 0.2
+"""Seconds over which it comes or goes. On a real face that moves, 0.12 s left a second difference
+of 1.3 times the largest elsewhere, and this leaves none."""
 
 
 def fade_shares(
