@@ -77,6 +77,7 @@ def compare(folder: Path, video: Path, speech: Path) -> dict[str, float]:
         guidance=GUIDANCE,
         reference="frame",
         match=False,
+        occlusion="off",
     )
     seconds = time.monotonic() - began
     # The networks of one way are let go before those of the other are loaded.

@@ -2,13 +2,19 @@
 
     python -m benchmarks.lipsync_looks VIDEO SPEECH --model BUNDLE [--sheet SHEET.png]
 
-The video is lip-synced three times: with its colours matched, as it is by default, and with two
-seconds of silence in the middle of the speech. Faces are aligned by the source's own matrices.
+The video is lip-synced four times: with its colours matched, as it is by default, with two seconds
+of silence in the middle of the speech, and with speech that ends in the middle of the video. Faces
+are aligned by the source's own matrices.
 
 - edge: mean difference of source and result along the edge of the new part, the worst channel,
   levels of 0 to 255 (2 wanted);
 - flicker: second differences over time of the new part over those of the source (1.2 wanted);
-- silence: how far the mouth is open in the silent seconds, over how far in the spoken ones.
+- lower edge: energy of the picture's change across the lower edge of the new part over that of the
+  source: more than 1 is a second contour under the chin (1.1 wanted);
+- silence: how far the mouth is open in the silent seconds, over how far in the spoken ones, and how
+  far the source's mouth is open then;
+- join: largest second difference over time where speech ends, over the largest one elsewhere in the
+  new part (1.2 wanted).
 """
 
 import argparse
@@ -19,17 +25,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.faces.alignment import align
+from datasets.faces.alignment import align, align_points
 from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
-from datasets.media import SAMPLE_RATE, read_audio, read_frames, write_flac
+from datasets.faces.points import FACE_OVAL
+from datasets.media import SAMPLE_RATE, probe, read_audio, read_frames, write_flac
 from models.latentsync.model import LatentSync
 from tasks.lipsync.choice import choose_person, parse_face
 from tasks.lipsync.colour_match import border_difference
+from tasks.lipsync.face_oval import oval_weights
 from tasks.lipsync.face_scan import FaceScan, faces_of, scan_video
+from tasks.lipsync.lower_edge import lower_edge_energy
 from tasks.lipsync.video import lip_sync_video
 
 SILENCE_S = 2.0
-EDGE, FLICKER = 2.0, 1.2
+EDGE, FLICKER, LOWER, JOIN = 2.0, 1.2, 1.1, 1.2
+JOIN_S = 0.2
 COLUMNS = 8
 
 
@@ -46,6 +56,35 @@ def flicker(faces: np.ndarray, region: np.ndarray) -> float:
     """Mean absolute second difference over time where the region is shown."""
     values = faces.astype(np.float32)[:, region > 0.5]
     return float(np.abs(values[2:] - 2 * values[1:-1] + values[:-2]).mean())
+
+
+def jolts(faces: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """(n - 2,) mean absolute second difference over time of each frame, where the region is."""
+    values = faces.astype(np.float32)[:, region > 0.5]
+    return np.asarray(np.abs(values[2:] - 2 * values[1:-1] + values[:-2]).mean(axis=(1, 2)))
+
+
+def shown_regions(faces: FaceScan, region: np.ndarray, reference: str) -> list[np.ndarray]:
+    """(R, R) of every frame with the face: what lip-sync shows of a new one."""
+    assert faces.shapes is not None
+    if reference == "frame":
+        return [region] * faces.faces
+    side = len(region)
+    return [
+        region * oval_weights(align_points(shape, matrix, side)[: len(FACE_OVAL)], side)
+        for shape, matrix in zip(faces.shapes, faces.matrices, strict=True)
+        if matrix is not None
+    ]
+
+
+def edge_ratio(after: np.ndarray, before: np.ndarray, regions: Sequence[np.ndarray]) -> float:
+    """Energy across the lower edge of results over that of their sources."""
+    pairs = [
+        (lower_edge_energy(new, region), lower_edge_energy(old, region))
+        for new, old, region in zip(after, before, regions, strict=False)
+    ]
+    new, old = np.nanmean(pairs, axis=0)
+    return float(new / old)
 
 
 def openings(video: Path) -> np.ndarray:
@@ -67,6 +106,14 @@ def with_silence(speech: Path, folder: Path) -> tuple[Path, float, float]:
     wave[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)] = 0
     write_flac(folder / "silence.flac", wave, SAMPLE_RATE)
     return folder / "silence.flac", begin, end
+
+
+def first_half(speech: Path, folder: Path, most_s: float) -> tuple[Path, float]:
+    """Speech that ends in the middle of a video of `most_s`, and when."""
+    wave = read_audio(speech)
+    end = min(len(wave) / SAMPLE_RATE, most_s / 2)
+    write_flac(folder / "half.flac", wave[: round(end * SAMPLE_RATE)], SAMPLE_RATE)
+    return folder / "half.flac", end
 
 
 def contact_sheet(path: Path, *rows: np.ndarray) -> None:
@@ -95,18 +142,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         silent, begin, end = with_silence(options.speech, folder)
         made = {}
-        for what, speech, match in (
-            ("match", options.speech, True),
-            ("match off", options.speech, False),
-            ("silence", silent, False),
+        half, ends_s = first_half(options.speech, folder, probe(options.video).duration_s)
+        for what, speech, match, length in (
+            ("match", options.speech, True, "cut"),
+            ("match off", options.speech, False, "cut"),
+            ("silence", silent, False, "cut"),
+            ("join", half, False, "keep"),
         ):
             made[what] = folder / f"{what}.mp4"
             given = (options.video, speech, made[what], options.model)
-            lip_sync_video(*given, steps=options.steps, match=match, length="cut")
-        scan = scan_video(options.video, until_s=len(read_audio(options.speech)) / SAMPLE_RATE)
+            lip_sync_video(*given, steps=options.steps, match=match, length=length)
+        scan = scan_video(options.video)
         choice = choose_person(scan, parse_face("auto"), options.video)
         faces = faces_of(scan, scan.people[choice.person], resolution)
         before = aligned_faces(options.video, faces, resolution)
+        regions = shown_regions(faces, region, model.config.reference)
         rows = [before]
         met = True
         for what in ("match", "match off"):
@@ -118,21 +168,34 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for pair in zip(after[:count], before[:count], strict=True)
             ]
             edge = float(np.abs(np.mean(edges, axis=0)).max())
-            ratio = flicker(after, region) / flicker(before, region)
-            print(f"{what:10s} edge {edge:6.2f} levels   flicker {ratio:5.2f}")
-            met = edge <= EDGE and ratio <= FLICKER
-        open_ = openings(made["silence"])
+            ratio = flicker(after, region) / flicker(before[:count], region)
+            lower = edge_ratio(after, before, regions)
+            print(
+                f"{what:10s} edge {edge:6.2f} levels   flicker {ratio:5.2f}   "
+                f"lower edge {lower:5.2f}"
+            )
+            met = edge <= EDGE and ratio <= FLICKER and lower <= LOWER
+        open_, source_open = openings(made["silence"]), openings(options.video)
         times = np.arange(len(open_)) / (len(open_) / (len(read_audio(silent)) / SAMPLE_RATE))
         quiet = (times > begin + 0.2) & (times < end - 0.2)
         share = np.nanmean(open_[quiet]) / np.nanmean(open_[~quiet])
         print(
             f"silence    mouth open {np.nanmean(open_[quiet]):.3f} of the face, "
-            f"{share:.2f} of that in speech"
+            f"{share:.2f} of that in speech; in the source "
+            f"{np.nanmean(source_open[: len(open_)][quiet]):.3f}"
         )
+        shown_s = scan.times_s[[matrix is not None for matrix in faces.matrices]]
+        steps = jolts(aligned_faces(made["join"], faces, resolution), region)
+        near = np.abs(shown_s[1 : len(steps) + 1] - ends_s) < JOIN_S
+        spoken = shown_s[1 : len(steps) + 1] < ends_s
+        join = float(steps[near].max() / steps[spoken & ~near].max())
+        print(f"join       {join:.2f} of the largest second difference in the new part")
+        met = met and join <= JOIN
         if options.sheet:
             contact_sheet(options.sheet, *rows)
     print(
-        f"edge at most {EDGE:g}, flicker at most {FLICKER:g} wanted: {'met' if met else 'MISSED'}"
+        f"edge at most {EDGE:g}, flicker {FLICKER:g}, lower edge {LOWER:g} and join {JOIN:g} "
+        f"wanted: {'met' if met else 'MISSED'}"
     )
     return 0 if met else 1
 

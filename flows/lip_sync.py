@@ -39,6 +39,7 @@ def repaint(
     length: str,
     tone_map: bool,
     match: bool,
+    occlusion: str,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
     return lip_sync_video(
@@ -57,6 +58,7 @@ def repaint(
         length=length,
         tone_map=tone_map,
         match=match,
+        occlusion=occlusion,
         progress=FrameLines(say),
     )
 
@@ -116,6 +118,7 @@ def lip_sync(
     length: str = "auto",
     tone_map: bool = False,
     match: bool = False,
+    occlusion: str = "keep",
     preview: bool = False,
     tracking_uri: str | None = None,
 ) -> LipSyncSummary | PreviewSummary:
@@ -146,6 +149,8 @@ def lip_sync(
             after the speech, with its own sound).
         tone_map: write HDR as an ordinary picture in BT.709; by default HDR stays HDR.
         match: shift the colours of the new mouth to match the face around it.
+        occlusion: keep (a hand or a thing in front of the face stays in front of the new mouth) or
+            off (it is painted over, as the published programs do it).
         preview: instead of the output, write a page next to it that shows who is seen in the video,
             with numbers, pictures and who speaks when.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
@@ -174,6 +179,7 @@ def lip_sync(
         length,
         tone_map,
         match,
+        occlusion,
     )
     say(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "

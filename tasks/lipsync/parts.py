@@ -23,7 +23,7 @@ from tasks.lipsync.face_scan import FaceTrack, VideoScan
 
 PART = 250
 """Frames in a part of the output."""
-VERSION = 1
+VERSION = 2
 """Raised when the same job would give something else."""
 JOB, SCAN, LOCK = "job.json", "scan.npz", "lock"
 

@@ -5,6 +5,8 @@ where it was in that face's pose. Points that speech does not move say where eac
 between them and beyond, the picture is bent as a thin plate would be.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from scipy.interpolate import RBFInterpolator
@@ -28,18 +30,41 @@ def warp_to(face: np.ndarray, shape: np.ndarray, target: np.ndarray) -> np.ndarr
         shape: (n, 2) its points `SHAPE`, pixels.
         target: (n, 2) the same points in the pose that is wanted.
     """
-    side = face.shape[0]
+    return warp_all([face], shape[None], target)[0]
+
+
+def warp_all(
+    faces: Sequence[np.ndarray], shapes: np.ndarray, target: np.ndarray
+) -> list[np.ndarray]:
+    """Several faces as they would look in one pose, each (R, R, 3) of its own type.
+
+    Args:
+        faces: k aligned faces (R, R, 3).
+        shapes: (k, n, 2) their points `SHAPE`, pixels.
+        target: (n, 2) the same points in the pose that is wanted.
+    """
+    side, count = faces[0].shape[0], len(faces)
     try:
+        # The points that are wanted make the equations, which are the same for all faces.
         bend = RBFInterpolator(
-            target[HELD], shape[HELD], smoothing=STIFFNESS, kernel="thin_plate_spline"
+            target[HELD],
+            np.concatenate(list(shapes[:, HELD]), axis=1),
+            smoothing=STIFFNESS,
+            kernel="thin_plate_spline",
         )
     except np.linalg.LinAlgError:
         # Points in a line, as no face has them, say nothing about a pose.
-        return face
+        return list(faces)
     ticks = np.linspace(0, side - 1, GRID)
     places = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
-    coarse = bend(places).reshape(GRID, GRID, 2).astype(np.float32)
+    coarse = bend(places).reshape(GRID, GRID, count, 2).astype(np.float32)
     at = np.arange(side, dtype=np.float32) * ((GRID - 1) / max(1, side - 1))
     columns, rows = np.meshgrid(at, at)
-    whence = cv2.remap(coarse, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.remap(face, whence, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found = []
+    for number, face in enumerate(faces):
+        grid = np.ascontiguousarray(coarse[:, :, number])
+        whence = cv2.remap(grid, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        found.append(
+            cv2.remap(face, whence, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        )
+    return found

@@ -38,7 +38,12 @@ from tasks.lipsync.choice import choose_person, parse_face
 from tasks.lipsync.colour_match import match_colours
 from tasks.lipsync.face_oval import oval_weights
 from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
+from tasks.lipsync.fades import fade_shares
 from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
+from tasks.lipsync.grain import kept_around, with_grain
+from tasks.lipsync.lower_edge import blend_lower_edge
+from tasks.lipsync.occlusion import KEEP as KEEP_IN_FRONT
+from tasks.lipsync.occlusion import OFF, Occlusion, check_occlusion, make_occlusion
 from tasks.lipsync.parts import PART, Parts, job_facts
 from tasks.lipsync.playback import (
     KEEP,
@@ -76,6 +81,7 @@ def lip_sync_video(
     length: str = "auto",
     tone_map: bool = False,
     match: bool = False,
+    occlusion: str = KEEP_IN_FRONT,
     progress: Progress | None = None,
 ) -> LipSyncResult:
     """Write `output`: the video with lips that follow the audio.
@@ -100,6 +106,8 @@ def lip_sync_video(
         tone_map: write HDR as SDR.
         match: shift the colours of the new part to match those around it, see
             `tasks.lipsync.colour_match`.
+        occlusion: keep what is in front of the face there, or paint over it (off), see
+            `tasks.lipsync.occlusion`.
         progress: called with the frames done in a step, which is the note; a step that counts
             no frames reports 0 of None.
 
@@ -112,6 +120,7 @@ def lip_sync_video(
     container = check_output(output, (video, audio))
     wanted, fps = parse_face(face), _check_fps(fps)
     check_length(length)
+    check_occlusion(occlusion)
     tell(0, None, "reading the speech")
     wave, info = _sound(audio), _about(video)
     tell(0, None, "loading the model")
@@ -130,6 +139,7 @@ def lip_sync_video(
         length,
         form,
         match,
+        occlusion,
     )
     speech_s = len(wave) / SAMPLE_RATE
     with Parts(output, (*facts, *options)) as parts:
@@ -145,7 +155,7 @@ def lip_sync_video(
         gap = scan.duration_s - float(scan.times_s[-1])
         plan = plan_length(length, scan.video_s, speech_s, gap)
         order = timeline(scan.times_s, scan.duration_s, plan)
-        job = _Job(video, fps, faces, generator, form, order, speech_s, match)
+        job = _Job(video, fps, faces, generator, form, order, speech_s, match, occlusion)
         _write_parts(job, parts, wave, info, tell)
         tell(0, None, "writing the video")
         sound = audio
@@ -260,6 +270,20 @@ def _scan(video: Path, fps: float | None, until_s: float | None, tell: Progress)
 
 
 @dataclass(frozen=True)
+class _Stretch:
+    """Consecutive frames of an output that are treated alike."""
+
+    first: int
+    stop: int
+    shown: bool
+    """The face is repainted."""
+    before_s: float | None
+    """When the frame before it is shown, if it continues that one's shot,"""
+    after_s: float | None
+    """and the frame after it."""
+
+
+@dataclass(frozen=True)
 class _Job:
     """A video that is being repainted."""
 
@@ -271,6 +295,7 @@ class _Job:
     order: list[Shown]
     speech_s: float
     match: bool = False
+    occlusion: str = OFF
 
     def canvas(self, picture: Picture) -> Canvas:
         """A picture ready to be written."""
@@ -294,6 +319,11 @@ class _Job:
         assert matrix is not None
         return align(frame, matrix, self.generator.resolution)
 
+    @property
+    def keeps_surroundings(self) -> bool:
+        """The new face ends where the face ends, see `region`."""
+        return self.generator.reference != "frame" and self.scan.shapes is not None
+
     def region(self, source: int) -> np.ndarray:
         """How much of a new face is shown, float (R, R).
 
@@ -301,7 +331,7 @@ class _Job:
         in another pose.
         """
         region = self.generator.region
-        if self.generator.reference == "frame" or self.scan.shapes is None:
+        if not self.keeps_surroundings:
             return region
         side = self.generator.resolution
         return region * oval_weights(self.shapes([source])[0, : len(FACE_OVAL)], side)
@@ -338,15 +368,7 @@ class _Job:
                 return found and (lambda positions: found(places[positions]))
 
             return of_sources
-        there = np.array(
-            [
-                index
-                for index, (number, matrix) in enumerate(
-                    zip(scan.shots, scan.matrices, strict=True)
-                )
-                if number == shot and matrix is not None
-            ]
-        )
+        there = np.array(self._with_face(shot))
         # One for the whole shot, so that it changes as seldom as possible.
         still = references_among(there)
         assert still is not None
@@ -357,9 +379,25 @@ class _Job:
 
         return of_stretch
 
-    def stretches(self) -> list[tuple[int, int, bool]]:
-        """Start and end position of each stretch of the output, and whether it is repainted:
-        consecutive frames of one shot, all with the face or all without."""
+    def occlusion_of(self, shot: int) -> Occlusion | None:
+        """What tells what is in front of the face in a shot; None where nothing can."""
+        if self.occlusion == OFF or self.scan.shapes is None:
+            return None
+        there = self._with_face(shot)
+        return make_occlusion(there, self.faces, self.shapes, self.generator.region)
+
+    def _with_face(self, shot: int) -> list[int]:
+        """Frames of a shot that have the face."""
+        pairs = zip(self.scan.shots, self.scan.matrices, strict=True)
+        return [
+            index
+            for index, (number, matrix) in enumerate(pairs)
+            if number == shot and matrix is not None
+        ]
+
+    def stretches(self) -> list["_Stretch"]:
+        """Stretches of the output: consecutive frames of one shot, all with the face or all
+        without."""
         order, jumps = self.order, 0
         kinds = []
         for position, each in enumerate(order):
@@ -368,10 +406,16 @@ class _Job:
             spoken = each.time_s < self.speech_s
             shown = spoken and self.scan.matrices[each.source] is not None
             kinds.append((self.scan.shots[each.source], jumps, shown))
-        found, first = [], 0
-        for (_, _, shown), run in groupby(kinds):
+        found: list[_Stretch] = []
+        first = 0
+        for kind, run in groupby(kinds):
             stop = first + len(list(run))
-            found.append((first, stop, shown))
+
+            def at(position: int, there: tuple[int, int] = kind[:2]) -> float | None:
+                inside = 0 <= position < len(order) and kinds[position][:2] == there
+                return order[position].time_s if inside else None
+
+            found.append(_Stretch(first, stop, kind[2], at(first - 1), at(stop)))
             first = stop
         return found
 
@@ -402,11 +446,13 @@ def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, 
     repainted."""
     speech, scan, order = job.generator.speech(wave), job.scan, job.order
     references_of = lru_cache(maxsize=1)(job.references_of)
+    occlusion_of = lru_cache(maxsize=1)(job.occlusion_of)
     frames: Iterator[Picture] | None = None
-    for first, stop, shown in job.stretches():
-        if stop <= begin:
+    for stretch in job.stretches():
+        first, shown = stretch.first, stretch.shown
+        if stretch.stop <= begin:
             continue
-        part, skip = order[first:stop], max(0, begin - first)
+        part, skip = order[first : stretch.stop], max(0, begin - first)
         lead = skip
         if shown:
             times = np.array([each.time_s for each in part])
@@ -414,8 +460,10 @@ def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, 
         if frames is None:
             frames = frames_in_order(job.video, order[first + lead :], scan.times_s, job.fps)
         if shown:
-            references = references_of(scan.shots[part[0].source])(part)
-            yield from _run(job, frames, part, lead, skip, speech, references)
+            shot = scan.shots[part[0].source]
+            references, front = references_of(shot)(part), occlusion_of(shot)
+            shares = fade_shares(times, stretch.before_s, stretch.after_s)
+            yield from _run(job, frames, part, lead, skip, shares, speech, references, front)
             continue
         for each in part[skip:]:
             yield job.canvas(next(frames)), each.time_s, False
@@ -427,11 +475,13 @@ def _run(
     part: list[Shown],
     lead: int,
     skip: int,
+    shares: np.ndarray,
     speech: SpeechTokens,
     references: References | None,
+    front: Occlusion | None,
 ) -> Iterator[tuple[Canvas, float, bool]]:
     """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
-    yields those from `lead` on."""
+    yields those from `lead` on. `shares` (n,) of the new face are shown."""
     held: deque[tuple[Picture, np.ndarray, np.ndarray]] = deque()
 
     def faces() -> Iterator[np.ndarray]:
@@ -446,12 +496,19 @@ def _run(
 
     times = np.array([each.time_s for each in part])
     painted = job.generator.stream(faces(), times, speech, references, skip)
-    for each, face in zip(part[skip:], painted, strict=True):
+    for each, share, face in zip(part[skip:], shares[skip:], painted, strict=True):
         frame, matrix, before = held.popleft()
         region = job.region(each.source)
+        hidden = None if front is None else front(before, job.shapes([each.source])[0])
         if job.match:
             face = match_colours(face, before, region)
+        if job.keeps_surroundings:
+            face = blend_lower_edge(face, before, region, hidden)
+        if hidden is not None:
+            region = region * (1 - hidden)
         canvas = job.canvas(frame)
         shape = (canvas.height, canvas.width)
-        canvas.paint(face_patch(shape, face, matrix, region))
+        patch = face_patch(shape, face, matrix, region * np.float32(share))
+        around = face_patch(shape, before, matrix, kept_around(job.generator.region)).weights > 0.99
+        canvas.paint(with_grain(patch, canvas.rgb[patch.box], around, each.source))
         yield canvas, each.time_s, True

@@ -48,7 +48,15 @@ def repainted(
 
     monkeypatch.setattr(lipsync_video, "VideoWriter", Recorder)
     result = lip_sync_video(
-        video, audio, output, bundle, steps=2, guidance=1.5, reference="frame", match=False
+        video,
+        audio,
+        output,
+        bundle,
+        steps=2,
+        guidance=1.5,
+        reference="frame",
+        match=False,
+        occlusion="off",
     )
     return result, np.stack(frames), times
 
