@@ -19,6 +19,9 @@ from tasks.ingest.face_quality import Quality, QualityMeter
 PRESET = "superfast"
 """x264's preset: half the time of the next slower one for the same error at the same crf, and a
 fifth more bytes of video."""
+SEEK_FRAMES = FPS
+"""Most frames from one key frame to the next: training draws windows of 16 frames, and without key
+frames a window costs the decoding of all before it."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,16 @@ class TrackWriter:
         if self._writer is None:
             side = self._resolution
             self._video = io.BytesIO()
-            self._writer = VideoWriter(self._video, side, side, FPS, crf=self._crf, preset=PRESET)
+            self._writer = VideoWriter(
+                self._video,
+                side,
+                side,
+                FPS,
+                crf=self._crf,
+                preset=PRESET,
+                seek_frames=SEEK_FRAMES,
+                cheap_to_read=True,
+            )
         self._writer.write(held.face)
         self._note(held)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from datasets.shards.clips import ClipStore
+from datasets.shards.index import read_index
 from models.files.errors import ModelFileError
 from tasks.recipes.config import Recipe
 from tasks.train.loop import Rank, Reporter
@@ -44,7 +45,7 @@ def stage_metrics(output: Path, stage: str) -> dict[str, float]:
 class Stores:
     """The dataset's clips, opened once per split and resolution, so decoded once."""
 
-    dataset: Path
+    dataset: Path | str
     opened: dict[tuple[str, int], ClipStore] = field(default_factory=dict)
 
     def _open(self, split: str, resolution: int) -> ClipStore:
@@ -70,11 +71,10 @@ class Stores:
         if not self._has_test():
             return self.train(resolution), 0
         store = self._open("test", resolution)
-        return store, len({clip.speaker for clip in store.clips})
+        return store, store.clips.speakers()
 
     def _has_test(self) -> bool:
-        everything = ClipStore(self.dataset, memory_bytes=0)
-        return any(clip.split == "test" for clip in everything.clips)
+        return read_index(self.dataset)["counts"].get("test", 0) > 0
 
 
 @dataclass(frozen=True)

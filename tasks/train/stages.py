@@ -29,7 +29,7 @@ from tasks.train.loop import Rank, Reporter
 from tasks.train.pixel_losses import check_trepa
 from tasks.weights.by_name import weight_file
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised by one whenever a change to a stage's code changes its result."""
 UPSTREAM = {
     "autoencoder": (),

@@ -15,7 +15,7 @@ from models.files.state_dict import load_weights, read_state_dict
 from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.recipes.config import SyncNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
-from tasks.train.batches import SyncBatch, sync_batch
+from tasks.train.batches import SyncBatch, SyncWindows, sync_batch
 from tasks.train.context import StageContext
 from tasks.train.loop import Objective, Rank, train
 from tasks.weights.by_name import weight_file
@@ -51,10 +51,10 @@ class SyncObjective(Objective):
         self.seed, self.worker = seed, worker
         self.measure_every = config.test_every
 
-    def batch(self, step: int) -> SyncBatch:
+    def batch(self, step: int) -> SyncWindows:
         return sync_batch(self.store, self.config, self.seed, step, self.worker.rank)
 
-    def loss(self, batch: SyncBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: SyncWindows) -> tuple[Tensor, dict[str, Tensor]]:
         return pairs_loss(self.network, batch.to(self.worker.device))[0], {}
 
     def measure(self) -> dict[str, float]:

@@ -17,11 +17,12 @@ from models.latentsync.diffusion import mixed_noise, one_step_x0
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.train.assemble import build_model, load_trained_syncnet, start_weights
-from tasks.train.batches import TokenCache, UNetBatch, unet_batch
+from tasks.train.batches import UNetBatch, UNetWindows, unet_batch
 from tasks.train.context import StageContext
 from tasks.train.curves import METRICS
 from tasks.train.loop import Objective, train
 from tasks.train.pixel_losses import PixelLosses
+from tasks.train.tokens import TokenCache
 
 
 class UNetObjective(Objective):
@@ -40,10 +41,9 @@ class UNetObjective(Objective):
         self.store = stage.stores.train(model.config.resolution)
         self.tokens = TokenCache(model.audio_encoder)
 
-    def batch(self, step: int) -> UNetBatch:
+    def batch(self, step: int) -> UNetWindows:
         return unet_batch(
             self.store,
-            self.tokens,
             self.config,
             self.model.config.num_frames,
             self.seed,
@@ -51,8 +51,11 @@ class UNetObjective(Objective):
             self.worker.rank,
         )
 
-    def loss(self, batch: UNetBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = batch.to(self.worker.device)
+    def loss(self, batch: UNetWindows) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss_on(batch.to(self.worker.device, self.tokens))
+
+    def loss_on(self, batch: UNetBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch that is on the model's device, and its parts."""
         latents = encode_batch(self.model, batch)
         clean = latents.clean
         noise = mixed_noise(

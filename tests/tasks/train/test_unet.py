@@ -15,11 +15,12 @@ from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.recipes.recipe import recipe
 from tasks.train import autoencoder
 from tasks.train import unet as train_unet
-from tasks.train.batches import TokenCache, UNetBatch, unet_batch
+from tasks.train.batches import UNetBatch, unet_batch
 from tasks.train.context import StageContext, Stores
 from tasks.train.loop import Rank
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.stages import PrintReporter
+from tasks.train.tokens import TokenCache
 from tasks.train.unet import UNetObjective, choose_trained, latent_weights, mouth_cells
 from tests.support.talking_boxes import make_dataset
 
@@ -71,7 +72,7 @@ class Oracle:
 def oracle(
     goal: UNetObjective, monkeypatch: pytest.MonkeyPatch, answer: str, off: Tensor | float = 0.0
 ) -> Oracle:
-    found = Oracle(goal, goal.batch(0), answer, off)
+    found = Oracle(goal, goal.batch(0).to(CPU, goal.tokens), answer, off)
     monkeypatch.setattr(goal.model, "predict", found)
     return found
 
@@ -89,9 +90,9 @@ def test_who_answers_as_the_model_is_meant_to_has_no_loss(
 ) -> None:
     goal = objective(stores, DEBUG.stage1, tmp_path, kind)
     perfect = oracle(goal, monkeypatch, right)
-    assert float(goal.loss(perfect.batch)[0].detach()) < 1e-5
+    assert float(goal.loss_on(perfect.batch)[0].detach()) < 1e-5
     other = oracle(goal, monkeypatch, wrong)
-    assert float(goal.loss(other.batch)[0].detach()) > 0.3
+    assert float(goal.loss_on(other.batch)[0].detach()) > 0.3
 
 
 def test_the_network_is_given_what_its_arguments_say(
@@ -100,7 +101,7 @@ def test_the_network_is_given_what_its_arguments_say(
     config = replace(DEBUG.stage1, swap_surroundings=1.0, audio_dropout=0.0)
     goal = objective(stores, config, tmp_path)
     asked = oracle(goal, monkeypatch, "clean")
-    goal.loss(asked.batch)
+    goal.loss_on(asked.batch)
     batch, model = asked.batch, goal.model
     shown = model.encode_window(batch.surroundings * model.mask)
     torch.testing.assert_close(asked.asked["masked"], shown)
@@ -123,7 +124,7 @@ def test_frames_share_as_much_noise_as_the_recipe_says(
     goal = objective(stores, config, tmp_path, "epsilon")
     asked = oracle(goal, monkeypatch, "noise")
     torch.manual_seed(0)
-    goal.loss(asked.batch)
+    goal.loss_on(asked.batch)
     frames = asked.asked["noise"].detach().transpose(0, 2).flatten(1)
     assert frames.std(1).tolist() == pytest.approx([1.0] * 4, abs=0.05)
     assert float(torch.corrcoef(frames)[0, 3]) == pytest.approx(shared, abs=0.06)
@@ -136,7 +137,7 @@ def test_the_loss_is_the_squared_error_times_its_weights(
     config = replace(DEBUG.stage1, losses=losses, swap_surroundings=0.0, batch_size=1)
     goal = objective(stores, config, tmp_path)
     even = oracle(goal, monkeypatch, "clean", 0.5)
-    assert float(goal.loss(even.batch)[0].detach()) == pytest.approx(3 * 0.25, rel=1e-4)
+    assert float(goal.loss_on(even.batch)[0].detach()) == pytest.approx(3 * 0.25, rel=1e-4)
     # An error as large as the share that is kept counts by those cells' share of all weights.
     keep = goal.model.latent_mask[0, 0]
     mouth = mouth_cells(even.batch.mouth, *keep.shape)[0]
@@ -150,7 +151,9 @@ def test_the_loss_is_the_squared_error_times_its_weights(
                 total += weight
                 kept += weight * share**2
     uneven = oracle(goal, monkeypatch, "clean", keep)
-    assert float(goal.loss(uneven.batch)[0].detach()) == pytest.approx(3 * kept / total, rel=1e-3)
+    assert float(goal.loss_on(uneven.batch)[0].detach()) == pytest.approx(
+        3 * kept / total, rel=1e-3
+    )
 
 
 @pytest.mark.parametrize(("kind", "answer"), [("epsilon", "noise"), ("sample", "clean")])
@@ -169,7 +172,7 @@ def test_losses_on_the_picture_get_the_decoded_estimate_and_the_repainted_part(
 
     losses.weights = config.losses  # type: ignore[attr-defined]
     goal.losses = losses  # type: ignore[assignment]
-    total, parts = goal.loss(asked.batch)
+    total, parts = goal.loss_on(asked.batch)
     generated, target, mel, repaint = given
     expected = goal.model.decode_window(asked.asked["clean"]).detach()
     torch.testing.assert_close(generated, expected, rtol=0, atol=0.02)
@@ -182,9 +185,10 @@ def test_losses_on_the_picture_get_the_decoded_estimate_and_the_repainted_part(
 def test_batches_are_those_of_seed_step_and_rank(stores: Stores, tmp_path: Path) -> None:
     goal = objective(stores, DEBUG.stage1, tmp_path, rank=1)
     cache = TokenCache(goal.model.audio_encoder)
-    expected = unet_batch(goal.store, cache, DEBUG.stage1, 16, goal.seed, 3, 1)
-    assert torch.equal(goal.batch(3).target, expected.target)
-    assert torch.equal(goal.batch(3).tokens, expected.tokens)
+    expected = unet_batch(goal.store, DEBUG.stage1, 16, goal.seed, 3, 1).to(CPU, cache)
+    found = goal.batch(3).to(CPU, goal.tokens)
+    assert torch.equal(found.target, expected.target)
+    assert torch.equal(found.tokens, expected.tokens)
 
 
 def test_a_cell_belongs_to_the_mouth_where_they_overlap_at_all() -> None:
@@ -209,7 +213,7 @@ def test_mouth_cells_are_those_that_the_box_touches() -> None:
 def test_cells_count_by_where_they_are(stores: Stores, tmp_path: Path) -> None:
     config = replace(DEBUG.stage1, batch_size=3, losses=LossWeights(inside=4.0, mouth=20.0))
     goal = objective(stores, config, tmp_path)
-    batch = replace(goal.batch(0), swapped=torch.tensor([0.0, 1.0, 0.0]))
+    batch = replace(goal.batch(0).to(CPU, goal.tokens), swapped=torch.tensor([0.0, 1.0, 0.0]))
     keep = goal.model.latent_mask
     weights = latent_weights(config.losses, keep, batch)
     assert weights.shape == (3, 1, 4, 8, 8)
@@ -238,13 +242,13 @@ def test_the_loss_reaches_every_weight_that_learns(stores: Stores, tmp_path: Pat
 def test_the_picture_that_is_seen_is_masked(stores: Stores, tmp_path: Path) -> None:
     """Whatever is under the mask in the surroundings must not reach the network."""
     goal = objective(stores, replace(DEBUG.stage1, batch_size=2, losses=LossWeights()), tmp_path)
-    batch = goal.batch(0)
+    batch = goal.batch(0).to(CPU, goal.tokens)
     hidden = (goal.model.mask == 0).float()
     spoilt = batch.surroundings * (1 - hidden) + hidden * torch.rand_like(batch.surroundings)
 
     def loss(surroundings: Tensor) -> float:
         torch.manual_seed(1)
-        return float(goal.loss(replace(batch, surroundings=surroundings))[0].detach())
+        return float(goal.loss_on(replace(batch, surroundings=surroundings))[0].detach())
 
     assert loss(batch.surroundings) == pytest.approx(loss(spoilt), rel=1e-5)
 
