@@ -7,10 +7,11 @@ never interrupted; on a CPU bit for bit (tests/tasks/train/test_loop.py).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
@@ -67,6 +68,10 @@ class Objective(ABC):
     @abstractmethod
     def batch(self, step: int) -> Any:
         """The samples of a step, on the CPU. Called from another thread, in the order of steps."""
+
+    def streamed(self, step: int) -> Generator[Any, None, None] | None:
+        """The batches from a step on, of a stage that streams them; None: `batch` makes them."""
+        return None
 
     @abstractmethod
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -295,7 +300,12 @@ def _hand_on(state: _State) -> None:
 
 @contextmanager
 def _batches(objective: Objective, start: int, stop: int) -> Iterator[Iterator[Any]]:
-    """The batches of steps `start` to `stop`, a few prepared ahead by one thread."""
+    """The batches of steps `start` to `stop`, a few prepared ahead: by one thread, or by the
+    processes that stream them."""
+    if (streamed := objective.streamed(start)) is not None:
+        with closing(streamed):
+            yield islice(streamed, stop - start)
+        return
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
     def stream() -> Iterator[Any]:

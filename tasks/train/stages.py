@@ -68,8 +68,9 @@ def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
     digests: dict[str, str] = {}
     for name in stage_names(chosen):
         config = asdict(chosen.stage(name))  # type: ignore[arg-type]
-        # How often something is saved does not change what is learned.
-        for field in ("checkpoint_every", "log_every"):
+        # How often something is saved does not change what is learned, and with another number of
+        # processes that read, a stage goes on.
+        for field in ("checkpoint_every", "log_every", "reading_workers"):
             config.pop(field)
         digests[name] = config_digest(
             {

@@ -56,6 +56,7 @@ def sync_windows(
     config: SyncNetConfig,
     rng: np.random.Generator,
     in_sync: Sequence[bool],
+    keep: Sequence[int] | None = None,
 ) -> list[SyncWindow]:
     """Windows of one clip, which is decoded once.
 
@@ -64,9 +65,11 @@ def sync_windows(
         config: sizes, and how much is changed.
         rng: source of all draws.
         in_sync: for each window whether its sound is its own.
+        keep: which of them are wanted; None: all. What is drawn is the same.
     """
     mel = _Mel(content, config, rng)
     drawn = [_draw(rng, content, config, each) for each in in_sync]
+    drawn = drawn if keep is None else [drawn[each] for each in keep]
     # Shifted faces show rows of the upper half, too.
     halves = config.shift <= 0
     frames = content.frames(np.concatenate([each.index for each in drawn]), lower=halves)

@@ -20,8 +20,10 @@ from tasks.train.assemble import build_model, load_trained_syncnet, start_weight
 from tasks.train.batches import UNetBatch, UNetWindows, unet_batch
 from tasks.train.context import StageContext
 from tasks.train.curves import METRICS
+from tasks.train.cutters import UNetCutter
 from tasks.train.loop import Objective, train
 from tasks.train.pixel_losses import PixelLosses
+from tasks.train.stream import Batches
 from tasks.train.tokens import TokenCache
 
 
@@ -40,6 +42,8 @@ class UNetObjective(Objective):
         self.worker, self.seed = stage.worker, stage.seed
         self.store = stage.stores.train(model.config.resolution)
         self.tokens = TokenCache(model.audio_encoder)
+        cutter = UNetCutter(config, model.config.num_frames, model.config.resolution)
+        self.stream = stage.stream(cutter, config, model.config.resolution)
 
     def batch(self, step: int) -> UNetWindows:
         return unet_batch(
@@ -50,6 +54,9 @@ class UNetObjective(Objective):
             step,
             self.worker.rank,
         )
+
+    def streamed(self, step: int) -> Batches | None:
+        return self.stream(step) if self.stream else None
 
     def loss(self, batch: UNetWindows) -> tuple[Tensor, dict[str, Tensor]]:
         return self.loss_on(batch.to(self.worker.device, self.tokens))

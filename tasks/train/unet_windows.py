@@ -1,5 +1,6 @@
 """Windows for the U-Net: what to generate, who it is, what is said."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,7 @@ def unet_windows(
     num_frames: int,
     rng: np.random.Generator,
     count: int,
+    keep: Sequence[int] | None = None,
 ) -> list[UNetWindow]:
     """Windows of one clip, which is decoded once.
 
@@ -68,9 +70,11 @@ def unet_windows(
         num_frames: length of a window; every `config.frame_step`-th frame of it is used.
         rng: source of all draws.
         count: how many.
+        keep: which of them are wanted; None: all. What is drawn is the same.
     """
     sound = content.audio()
     drawn = [_draw(rng, content, sound, config, num_frames) for _ in range(count)]
+    drawn = drawn if keep is None else [drawn[each] for each in keep]
     steps = np.arange(0, num_frames, config.frame_step)
     index = [start + steps for each in drawn for start in each.starts]
     frames = iter(np.split(content.frames(np.concatenate(index)), len(index)))

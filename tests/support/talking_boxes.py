@@ -36,7 +36,12 @@ def talking_box(seed: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def make_dataset(
-    folder: Path, speakers: int = 3, clips: int = 1, frames: int = 60, test: tuple[int, ...] = (0,)
+    folder: Path,
+    speakers: int = 3,
+    clips: int = 1,
+    frames: int = 60,
+    test: tuple[int, ...] = (0,),
+    per_shard: int = 1 << 30,
 ) -> Path:
     """A dataset folder; the speakers numbered in `test` are the test split."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +54,7 @@ def make_dataset(
             for clip in range(clips)
         ]
         if samples:
-            shards += write_shards(samples, folder, split)
+            shards += write_shards(samples, folder, split, max_samples=per_shard)
     write_index(LocalStore(folder), shards, {"resolution": SIDE, "crop": CROP})
     return folder
 
