@@ -6,21 +6,25 @@ ones that nothing else depends on; and only what is shown is converted to RGB.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 import soundfile
+from av.video.reformatter import VideoReformatter
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from datasets.errors import UserError
-from datasets.media import SAMPLES_PER_FRAME, Picture
+from datasets.media import FPS, SAMPLES_PER_FRAME
 from datasets.media.audio import fit_length
-from datasets.media.colour import Tags
-from datasets.media.picture import Converter
+from datasets.media.colour import Colours, Tags, colours_of, to_rgb
 from datasets.shards.clip_index import Clip
+
+FAR = 50
+"""Frames; reading on over fewer is as quick as entering the file at another place."""
 
 
 class ClipContent:
@@ -50,50 +54,54 @@ class ClipContent:
             IndexError: a number is not in the clip.
         """
         count, side = self.clip.num_frames, self.side
-        distinct = np.arange(count) if wanted is None else np.unique(wanted)
-        if len(distinct) and not 0 <= distinct[0] <= distinct[-1] < count:
-            raise IndexError(f"frames {distinct[0]} to {distinct[-1]} of a clip of {count}")
-        pictures = np.empty((len(distinct), side // 2 if lower else side, side, 3), np.uint8)
-        place = {int(number): index for index, number in enumerate(distinct)}
+        numbers = range(count) if wanted is None else wanted.tolist()
+        slots: dict[int, list[int]] = {}
+        for slot, number in enumerate(numbers):
+            slots.setdefault(number, []).append(slot)
+        if slots and not 0 <= min(slots) <= max(slots) < count:
+            raise IndexError(f"frames {min(slots)} to {max(slots)} of a clip of {count}")
+        pictures = np.empty((len(numbers), side // 2 if lower else side, side, 3), np.uint8)
         try:
-            for number, picture in self._decode(place):
-                pictures[place[number]] = _shown(picture, side, lower)
+            for number, picture in self._decode(slots):
+                shown = _scaled(picture, side)[side // 2 if lower else 0 :]
+                for slot in slots[number]:
+                    pictures[slot] = shown
         except (OSError, ValueError, IndexError) as error:
             raise UserError(
                 f"clip {self.clip.clip_id} of {self.where} cannot be decoded ({error}): refresh "
                 "the dataset again"
             ) from error
-        if wanted is None or np.array_equal(distinct, wanted):
-            return pictures
-        return pictures[np.searchsorted(distinct, wanted)]
+        return pictures
 
-    def _decode(self, wanted: dict[int, int]) -> Iterator[tuple[int, Picture]]:
-        """Number and picture of the wanted frames."""
+    def _decode(self, wanted: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Number and picture of each of the wanted frames, as stored."""
+        left = set(wanted)
         with av.open(io.BytesIO(self.member("mp4")), "r", format="mp4") as container:
             stream = container.streams.video[0]
             context: Any = stream.codec_context
             # Every core has a clip of its own.
             context.thread_type, context.thread_count = "NONE", 1
-            converter = Converter(Tags.of(context))
-            packets = [packet for packet in container.demux(stream) if packet.pts is not None]
-            times = sorted(int(packet.pts or 0) for packet in packets)
-            if len(times) != self.clip.num_frames:
+            if stream.frames != self.clip.num_frames:
                 raise UserError(
-                    f"clip {self.clip.clip_id} of {self.where} has {len(times)} frames, but its "
+                    f"clip {self.clip.clip_id} of {self.where} has {stream.frames} frames, but its "
                     f"record says {self.clip.num_frames}: refresh the dataset again"
                 )
-            number = {time: index for index, time in enumerate(times)}
-            left = len(wanted)
-            for chain in _chains(packets):
-                needed = [at for at, each in enumerate(chain) if number[each.pts] in wanted]
+            ticks = float(1 / (FPS * (stream.time_base or Fraction(1))))
+            tags, reformatter = Tags.of(context), VideoReformatter()
+            colours: Colours | None = None
+            for chain in _chains(container, stream, left, ticks):
+                needed = [at for at, packet in enumerate(chain) if _number(packet, ticks) in left]
                 if not needed:
                     continue
                 for frame in _decoded(context, chain[: needed[-1] + 1], set(needed)):
-                    if frame.pts is not None and number[frame.pts] in wanted:
-                        left -= 1
-                        yield number[frame.pts], Picture(frame, converter)
+                    number = _number(frame, ticks)
+                    if number in left:
+                        left.remove(number)
+                        # One encoder made them all.
+                        colours = colours or colours_of(frame, tags)
+                        yield number, to_rgb(frame, colours, reformatter)
             if left:
-                raise ValueError(f"{left} of {len(wanted)} frames are damaged")
+                raise ValueError(f"{len(left)} frames are damaged")
 
     def audio(self, first: int = 0, count: int | None = None) -> NDArray[np.float32]:
         """Sound at 16 kHz, corrected for the offset: (frames * 640,) of some video frames.
@@ -132,16 +140,36 @@ def _npy_header(content: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[An
     return read(content)
 
 
-def _chains(packets: Sequence[Any]) -> Iterator[list[Any]]:
-    """Packets from one key frame to before the next."""
-    chain: list[Any] = []
-    for packet in packets:
-        if packet.is_keyframe and chain:
+def _number(thing: Any, ticks: float) -> int:
+    """Which frame of its clip a packet or a frame is."""
+    return -1 if thing.pts is None else round(thing.pts / ticks)
+
+
+def _chains(container: Any, stream: Any, left: Set[int], ticks: float) -> Iterator[list[Any]]:
+    """Packets from one key frame to before the next, of the chains that hold what is left.
+
+    Args:
+        container: an open mp4.
+        stream: its video.
+        left: numbers of the frames that are wanted; whoever takes a chain removes those in it.
+        ticks: of the stream's clock for each frame.
+    """
+    while left:
+        before = len(left)
+        container.seek(round(min(left) * ticks), stream=stream)
+        chain: list[Any] = []
+        for packet in container.demux(stream):
+            if packet.is_keyframe and chain:
+                yield chain
+                chain = []
+                if not left or min(left) > _number(packet, ticks) + FAR:
+                    break
+            chain.append(packet)
+        else:
             yield chain
-            chain = []
-        chain.append(packet)
-    if chain:
-        yield chain
+        if len(left) == before:
+            # What is damaged does not come by asking again.
+            return
 
 
 def _decoded(context: Any, packets: Sequence[Any], needed: set[int]) -> Iterator[Any]:
@@ -153,12 +181,10 @@ def _decoded(context: Any, packets: Sequence[Any], needed: set[int]) -> Iterator
     context.flush_buffers()
 
 
-def _shown(picture: Picture, side: int, lower: bool) -> NDArray[np.uint8]:
-    # A part of so small a picture costs as much as all of it.
-    shown = picture.rgb
-    if shown.shape[0] != side:
-        import cv2
+def _scaled(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if picture.shape[0] == side:
+        return picture
+    import cv2
 
-        method = cv2.INTER_AREA if side < shown.shape[0] else cv2.INTER_CUBIC
-        shown = np.asarray(cv2.resize(shown, (side, side), interpolation=method))
-    return shown[side // 2 :] if lower else shown
+    method = cv2.INTER_AREA if side < picture.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=method))

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import tarfile
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, overload
@@ -93,11 +94,15 @@ class ClipTable(Sequence[Clip]):
 
     Args:
         table: with the columns of `FACTS`.
+        order: the row of each clip; None: all in the table's order.
     """
 
-    def __init__(self, table: pyarrow.Table) -> None:
-        self._table = table.combine_chunks()
-        self.num_frames: NDArray[np.int32] = self._table["num_frames"].to_numpy()
+    def __init__(self, table: pyarrow.Table, order: NDArray[np.int64] | None = None) -> None:
+        # Columns of names then have one list of names each. What is in pieces stays so: a copy of
+        # everything would double the memory.
+        self._table, self._order = table.unify_dictionaries(), order
+        frames = self._table["num_frames"].to_numpy()
+        self.num_frames: NDArray[np.int32] = frames if order is None else frames[order]
         self._long_enough: dict[int, NDArray[np.int64]] = {}
 
     @classmethod
@@ -109,7 +114,7 @@ class ClipTable(Sequence[Clip]):
         return cls(pyarrow.table(columns, schema=FACTS))
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return len(self.num_frames)
 
     @overload
     def __getitem__(self, number: int) -> Clip: ...
@@ -118,13 +123,14 @@ class ClipTable(Sequence[Clip]):
     def __getitem__(self, number: int | slice) -> Clip | list[Clip]:
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
-        row = range(len(self))[number]
-        return Clip(**{each.name: self._value(each.name, row) for each in fields(Clip)})
+        found = range(len(self))[number]
+        return Clip(**{each.name: self._value(each.name, found) for each in fields(Clip)})
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[number] for number in range(len(self)))
 
-    def _value(self, name: str, row: int) -> Any:
+    def _value(self, name: str, number: int) -> Any:
+        row = number if self._order is None else int(self._order[number])
         return self._table[name][row].as_py()
 
     def long_enough(self, frames: int) -> NDArray[np.int64]:
@@ -135,32 +141,37 @@ class ClipTable(Sequence[Clip]):
 
     def speakers(self) -> int:
         """How many different speakers there are."""
-        return len(pyarrow.compute.unique(self._table["speaker"]))
+        speakers = self._table["speaker"]
+        if self._order is not None:
+            speakers = speakers.take(pyarrow.array(self._order))
+        return len(pyarrow.compute.unique(speakers))
 
     def shards(self) -> list[tuple[str, int, int]]:
         """Name of each shard, and the numbers of its first clip and of the first after it.
 
-        The table must be in the order of the shards.
+        The clips must be in the order of the shards.
         """
-        codes = self._table["shard"].combine_chunks()
-        codes = codes if isinstance(codes, pyarrow.DictionaryArray) else codes.dictionary_encode()
-        numbers = codes.indices.to_numpy()
-        ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-        names = codes.dictionary.to_pylist()
+        column = self._table["shard"]
+        codes = np.concatenate([[0], *(part.indices.to_numpy() for part in column.chunks)])[1:]
+        codes = codes if self._order is None else codes[self._order]
+        ends = [*(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+        names = column.chunk(0).dictionary.to_pylist() if len(codes) else []
         return [
-            (names[numbers[first]], first, last)
+            (names[int(codes[first])], first, last)
             for first, last in zip([0, *ends], ends, strict=False)
             if first < last
         ]
 
     def chosen(self, numbers: NDArray[np.int64]) -> "ClipTable":
         """Some of the clips, in the order of these numbers."""
-        return ClipTable(self._table.take(pyarrow.array(numbers)))
+        return ClipTable(self._table, numbers if self._order is None else self._order[numbers])
 
     def sorted(self) -> "ClipTable":
         """The clips in the order of their ids, in which `find` can search."""
+        if self._order is not None:
+            return ClipTable(self._table.take(pyarrow.array(self._order))).sorted()
         order = pyarrow.compute.sort_indices(self._table["clip_id"])
-        return ClipTable(self._table.take(order))
+        return ClipTable(self._table, order.to_numpy().astype(np.int64))
 
     def find(self, clip_id: str) -> int:
         """The number of a clip in a sorted table.
@@ -168,16 +179,12 @@ class ClipTable(Sequence[Clip]):
         Raises:
             KeyError: there is none with this id.
         """
-        ids, low, high = self._table["clip_id"], 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if ids[middle].as_py() < clip_id:
-                low = middle + 1
-            else:
-                high = middle
-        if low == len(self) or ids[low].as_py() != clip_id:
+        found = bisect_left(
+            range(len(self)), clip_id, key=lambda each: self._value("clip_id", each)
+        )
+        if found == len(self) or self._value("clip_id", found) != clip_id:
             raise KeyError(clip_id)
-        return low
+        return found
 
     def place(self, number: int, extension: str) -> Place:
         """Where a member of a clip is, or `SAMPLE`.
@@ -257,17 +264,25 @@ def read_table(store: Store, index: DatasetIndex, split: str | None = None) -> C
     name = f"{FOLDER}/{index['clips']['name']}"
     try:
         with store.open(name) as file:
-            table = pyarrow.parquet.read_table(
-                file,
-                columns=FACTS.names,
-                filters=None if split is None else [("split", "=", split)],
-            )
+            source = pyarrow.parquet.ParquetFile(file, read_dictionary=_named())
+            parts = []
+            for batch in source.iter_batches(ROWS_AT_ONCE, columns=FACTS.names, use_threads=False):
+                wanted = batch.cast(FACTS)
+                if split is not None:
+                    wanted = wanted.filter(pyarrow.compute.equal(wanted["split"], split))
+                parts.append(wanted)
+            table = pyarrow.Table.from_batches(parts, FACTS)
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(
             f"the table of clips {store.url}/{name} cannot be read ({error}): refresh the dataset "
             "again"
         ) from error
     return ClipTable(table)
+
+
+def _named() -> list[str]:
+    """Columns of names that come again and again."""
+    return [each.name for each in FACTS if each.type == NAMES]
 
 
 def _headers(store: Store, shards: Sequence[ShardEntry], split: str | None) -> pyarrow.Table:

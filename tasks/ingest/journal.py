@@ -41,7 +41,7 @@ CODE_VERSION = 7
 """Raised by one whenever ingestion gives a different result for the same file and configuration, or
 the journal changes its format. Since 6 mirrored videos stand upright, HD without tags is read as
 BT.709, HDR is shown as SDR, and interlaced pictures are deinterlaced. Since 7 clips have a key
-frame every second and are cheaper to decode, and the journal says where their members are."""
+frame twice a second and are cheaper to decode, and the journal says where their members are."""
 MAX_RUNS = 3
 """Number of runs in which a source that timed out, killed its worker or could not be fetched is
 tried again."""

@@ -7,6 +7,7 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clip_content import ClipContent
 from models.audio.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram
 from tasks.recipes.config import SyncNetConfig
@@ -19,6 +20,8 @@ columns of the whole clip."""
 GRID_COLUMNS = GRID * MEL_RATE // FPS
 EDGE = 3
 """Mel columns at a slice's ends that would hear beyond it."""
+SEVERAL = 4
+"""Windows for which it is quicker to decode all of a clip's sound at once."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def sync_windows(
         in_sync: for each window whether its sound is its own.
         keep: which of them are wanted; None: all. What is drawn is the same.
     """
-    mel = _Mel(content, config, rng)
+    mel = _Mel(content, config, rng, len(in_sync))
     drawn = [_draw(rng, content, config, each) for each in in_sync]
     drawn = drawn if keep is None else [drawn[each] for each in keep]
     # Shifted faces show rows of the upper half, too.
@@ -100,10 +103,11 @@ class _Mel:
     """The spectrogram of a clip, of which only what is asked for is computed if possible."""
 
     def __init__(
-        self, content: ClipContent, config: SyncNetConfig, rng: np.random.Generator
+        self, content: ClipContent, config: SyncNetConfig, rng: np.random.Generator, windows: int
     ) -> None:
         self.content = content
         self.whole: NDArray[np.float32] | None = None
+        self.sound = content.audio() if windows >= SEVERAL else None
         if config.sound_augment > 0:
             changed = change_sound(content.audio(), rng, config.sound_augment)
             self.whole = mel_spectrogram(changed).numpy()
@@ -118,7 +122,10 @@ class _Mel:
         per_frame = MEL_RATE / FPS
         first = max(0, floor((columns.min() - EDGE) / per_frame)) // GRID * GRID
         end = min(frames, ceil((columns.max() + 1 + EDGE) / per_frame) + 1)
-        sound = self.content.audio(first, end - first)
+        if self.sound is None:
+            sound = self.content.audio(first, end - first)
+        else:
+            sound = self.sound[first * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME]
         mel = mel_spectrogram(sound).numpy()
         return sample_columns(mel, columns - first // GRID * GRID_COLUMNS)
 

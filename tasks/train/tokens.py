@@ -1,8 +1,9 @@
 """The sound of windows on its way to tokens, which are made on the device that trains.
 
 whisper-tiny takes half a second of a processor core for a clip of 10 s, more than all else of its
-windows together, and a graphics card milliseconds; its tokens are twice as large as the clip. So
-they are neither made by the processes that read nor kept on a disk.
+windows together, and its tokens are as large as the clip itself. So they are neither made by the
+processes that read nor kept on a disk: the network that is trained is many times as large as this
+encoder, and runs on the same device.
 """
 
 from collections import OrderedDict

@@ -17,6 +17,7 @@ from datasets.errors import UserError
 from datasets.shards.clip_content import ClipContent
 from datasets.shards.index import FOLDER, read_index
 from datasets.store.open import open_store
+from datasets.store.remote import RemoteStore
 from tasks.recipes.recipe import recipe
 from tasks.train.cutters import SyncCutter, UNetCutter
 from tasks.train.stream import (
@@ -28,6 +29,7 @@ from tasks.train.stream import (
     rank_batches,
     write_readings,
 )
+from tests.support.file_server import file_server
 from tests.support.s3_server import S3Server
 from tests.support.talking_boxes import make_dataset
 
@@ -118,12 +120,38 @@ def test_no_clip_of_another_split_or_too_short_a_one_comes(tmp_path: Path) -> No
         next(in_turn(stream(folder, Names(reach=60))))
 
 
+def test_clips_that_are_too_short_are_passed_by(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", speakers=3, clips=4, frames=(30, 52, 40, 52), per_shard=3)
+    lengths = Counter[str]()
+
+    class Lengths(Names):
+        def cut(
+            self, content: ClipContent, place: tuple[int, ...], keep: Sequence[int]
+        ) -> list[Any]:
+            assert len(content.audio()) == content.clip.num_frames * 640
+            assert int(content.clip.clip_id[-1]) in (1, 2, 3)
+            return super().cut(content, place, keep)
+
+    for batch in islice(in_turn(stream(folder, Lengths(), readings=[Reading(0, 1, 2)])), 18):
+        lengths.update(each[0] for each in batch)
+    assert set(lengths) == {f"s{speaker}-c{clip}" for speaker in (1, 2) for clip in (1, 2, 3)}
+    assert max(lengths.values()) - min(lengths.values()) <= 3
+
+
 def test_windows_of_a_clip_are_mixed_with_others(dataset: Path) -> None:
     clips = [len({each[0] for each in batch}) for batch in islice(in_turn(stream(dataset)), 40)]
     unmixed = in_turn(stream(dataset, mixed_bytes=0))
     without = [len({each[0] for each in batch}) for batch in islice(unmixed, 40)]
     assert sum(without) / 40 <= 2
     assert sum(clips) / 40 > 2.8
+
+
+def test_half_of_the_pairs_are_in_sync_and_clips_take_turns(dataset: Path) -> None:
+    cutter = SyncCutter(replace(DEBUG.syncnet, batch_size=14, windows_per_clip=1))
+    made = stream(dataset, cutter, readings=[Reading(0, 1, 1)], mixed_bytes=0)
+    first, second = (batch.labels for batch in islice(in_turn(made), 2))
+    assert float(first.sum() + second.sum()) == 14
+    assert 4 <= float(first.sum()) <= 10
 
 
 @pytest.mark.parametrize(
@@ -152,7 +180,8 @@ def test_ten_interruptions_change_no_batch(dataset: Path, cutter: Any) -> None:
 
 
 def test_a_bucket_gives_what_the_folder_gives(dataset: Path, s3_server: S3Server) -> None:
-    store = open_store(s3_server.bucket("stream"))
+    store = open_store(f"s3://{s3_server.bucket()}/dataset")
+    assert isinstance(store, RemoteStore)
     for path in sorted(dataset.rglob("*")):
         if path.is_file():
             store.write(path.relative_to(dataset).as_posix(), path.read_bytes())
@@ -163,6 +192,19 @@ def test_a_bucket_gives_what_the_folder_gives(dataset: Path, s3_server: S3Server
         step = draw.randrange(0, 11)
         batch = next(in_turn(stream(store.url, cutter, step)))
         assert equal(batch, whole[step])
+
+
+def test_a_web_server_gives_what_the_folder_gives(dataset: Path) -> None:
+    with file_server() as server:
+        server.content = {
+            path.relative_to(dataset).as_posix(): path.read_bytes()
+            for path in dataset.rglob("*")
+            if path.is_file()
+        }
+        whole = list(islice(in_turn(stream(dataset)), 12))
+        assert list(islice(in_turn(stream(server.address)), 12)) == whole
+        resumed = stream(f"{server.address}/", step=7)
+        assert list(islice(in_turn(resumed), 5)) == whole[7:]
 
 
 def test_what_was_passed_is_not_decoded(dataset: Path) -> None:
