@@ -138,6 +138,8 @@ class _Demo:
             overrides=overrides,
             tracking_uri=self.uri,
             model_name=MODEL,
+            # The folder is the demo's own, and what it held before is kept aside.
+            restart=True,
         )
         config = self.chosen.evaluation
         evaluation = evaluate_latentsync(

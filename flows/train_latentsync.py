@@ -2,9 +2,9 @@
 
     python -m flows.train_latentsync DATASET --output runs/train --recipe tiny
 
-After an interruption the same command goes on from the last checkpoints. With
-nothing changed it ends at once with the result it had. It ends with the evaluation's main
-numbers and the places of bundle and output.
+After an interruption the same command goes on from the last checkpoints, and with more steps it
+trains further. With nothing changed it ends at once with the result it had. A changed recipe or
+dataset is refused by name: --restart begins again and keeps the earlier work aside.
 """
 
 import time
@@ -24,13 +24,15 @@ from tasks.evaluate.run import evaluate
 from tasks.recipes.recipe import parse_overrides
 from tasks.recipes.recipe import recipe as make_recipe
 from tasks.registry.metric import Evaluation
+from tasks.registry.patience import patiently
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import record_evaluation
 from tasks.registry.versions import register as register_bundle
 from tasks.train import mlflow_runs
+from tasks.train.earlier_work import check_on_new_data
 from tasks.train.export import check_place, run_metrics, save_bundle
 from tasks.train.ray_group import train_with_ray
-from tasks.train.stages import TrainingJob, check, remaining
+from tasks.train.stages import TrainingJob, check, keep_recipe, prepare_folder, remaining
 
 
 @task(name="train-stages", cache_policy=NO_CACHE)
@@ -98,13 +100,16 @@ def train_latentsync(
     register_candidate: bool = True,
     workers: int = 1,
     ray_address: str | None = None,
+    stages: list[str] | None = None,
+    restart: bool = False,
+    on_new_data: str = "refuse",
 ) -> mlflow_runs.TrainingResult:
     """Train a lip-sync model, evaluate it and register it as candidate.
 
     Args:
         dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
         output: folder for checkpoints, curves, bundle and evaluation.
-        recipe: tiny, debug, paper-256, paper-512 or stage2-efficient.
+        recipe: tiny, debug, paper-256, paper-512, stage2-efficient, or a recipe file of your own.
         device: cpu, cuda, cuda:N or mps.
         overrides: changes to the recipe, each like stage1.steps=20.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
@@ -112,21 +117,33 @@ def train_latentsync(
         register_candidate: whether to register the result as candidate.
         workers: processes that train together, each with its own GPU on cuda.
         ray_address: address of a running Ray cluster; by default one is started here.
+        stages: train only these: autoencoder, syncnet, stage1, stage2. Without all of them there
+            is no bundle and no evaluation.
+        restart: begin stages again whose recipe or dataset has changed; their earlier work is kept
+            aside.
+        on_new_data: refuse, or continue with a dataset that has changed since.
 
     Returns:
         run_id, model_version, bundle, metrics and seconds by stage.
     """
     chosen = make_recipe(recipe, parse_overrides(overrides or []))
     uri = check_uri(tracking_uri or default_uri())
+    wish = check_on_new_data(on_new_data)
     folder = local_copy(dataset)
-    job = TrainingJob(folder, Path(output).resolve(), chosen, device, uri)
+    job = TrainingJob(
+        folder, Path(output).resolve(), chosen, device, uri, stages=tuple(stages or ())
+    )
     check(job)
     with only_run(job.output):
         if earlier := mlflow_runs.earlier_result(job, model_name, register_candidate):
             say("training: this run is already finished, and nothing has changed")
             result = earlier
         else:
-            result = _train(job, model_name, register_candidate, workers, ray_address)
+            settled = prepare_folder(job, restart=restart, on_new_data=wish)
+            for line in settled.lines:
+                say(line)
+            options = (model_name, register_candidate, workers, ray_address)
+            result = _train(job, settled.again, *options)
             mlflow_runs.keep_result(job, model_name, result)
     for line in result_lines(
         job.output, job.output / mlflow_runs.EVALUATION_FOLDER, model_name, result
@@ -136,31 +153,47 @@ def train_latentsync(
 
 
 def _train(
-    job: TrainingJob, model_name: str, register: bool, workers: int, ray_address: str | None
+    job: TrainingJob,
+    again: list[str],
+    model_name: str,
+    register: bool,
+    workers: int,
+    ray_address: str | None,
 ) -> mlflow_runs.TrainingResult:
     """Do everything that remains, under one MLflow run."""
     began = time.monotonic()
-    check_place(job.output)
+    if job.whole:
+        check_place(job.output)
     say(dataset_line(job.dataset))
-    tracked = mlflow_runs.start_runs(job, model_name)
+    keep_recipe(job)
+    tracked = mlflow_runs.start_runs(job, model_name, again)
     job = tracked.job
-    with mlflow_runs.closing_runs(tracked):
+    version, folder = None, ""
+    with mlflow_runs.closing_runs(tracked, say):
         train_stages(job, workers, ray_address)
-        folder = export_bundle(job)
         metrics, seconds = run_metrics(job)
-        before = time.monotonic()
-        evaluation, judge = evaluate_bundle(job, folder, model_name)
-        seconds["evaluation"] = time.monotonic() - before
-        everything: mlflow_runs.RunMetrics = {**metrics, "evaluation": evaluation["metrics"]}
-        mlflow_runs.log_results(tracked, everything)
-        version = None
-        if register:
-            version = register_version(job, folder, model_name, tracked.run_id, evaluation, judge)
+        everything: mlflow_runs.RunMetrics = metrics
+        if job.whole:
+            bundle = export_bundle(job)
+            folder = str(bundle)
+            before = time.monotonic()
+            evaluation, judge = evaluate_bundle(job, bundle, model_name)
+            seconds["evaluation"] = time.monotonic() - before
+            everything = {**metrics, "evaluation": evaluation["metrics"]}
+        patiently(lambda: mlflow_runs.log_results(tracked, everything), "logging the results", say)
+        if job.whole and register:
+            version = patiently(
+                lambda: register_version(
+                    job, bundle, model_name, tracked.run_id, evaluation, judge
+                ),
+                "registering the model",
+                say,
+            )
     seconds["total"] = time.monotonic() - began
     return {
         "run_id": tracked.run_id,
         "model_version": version,
-        "bundle": str(folder),
+        "bundle": folder,
         "metrics": everything,
         "seconds": seconds,
     }

@@ -18,6 +18,7 @@ from prefect.artifacts import (
 )
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from datasets.redact import redact, redact_all
 from tasks.pages.funnel import Step, funnel, refusals
@@ -249,7 +250,9 @@ class _Courier:
         """The call's result; None when it failed, which is logged the first time."""
         began = self._clock()
         try:
-            return call()
+            # A run may wait for its server, but not in order to show something.
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                return call()
         except Exception as error:
             if not self._complained:
                 what = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -28,6 +28,7 @@ from tasks.runtime.failures import causes, one_line, redact_logs, sentence_for
 
 MISTAKE = 2
 INTERRUPTED = 130
+TERMINATED = 143
 PREFECT_OWN = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILogWorker")
 """Loggers through which Prefect reports on runs, and on sending those reports."""
 
@@ -51,7 +52,7 @@ def run(
 
     Returns:
         Exit code: that of `exit_code`, by default 0; 2 for what the user can fix, 130 after
-        Ctrl-C, 1 for a defect, which shows its traceback.
+        Ctrl-C, 143 after SIGTERM, 1 for a defect, which shows its traceback.
     """
     parameters = parse(flow_fn, argv, prog)
     redact_logs()
@@ -65,6 +66,11 @@ def run(
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as ended:
+        if ended.code != TERMINATED:
+            raise
+        print("ended by SIGTERM: run the same command again to go on", file=sys.stderr)
+        return TERMINATED
     except Exception as error:
         sentence = _sentence(error)
         if sentence is None:
@@ -191,7 +197,8 @@ def _sentence(error: BaseException) -> str | None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """The first Ctrl-C ends the work in an orderly way; a second one ends the process at once.
+    """The first Ctrl-C or SIGTERM ends the work in an orderly way; a second Ctrl-C ends the process
+    at once.
 
     Nothing is left behind in either case: all processes started here die with this one.
     """
@@ -203,15 +210,22 @@ def _interruptible() -> Iterator[None]:
     def second(signum: int, frame: object) -> None:
         os._exit(INTERRUPTED)
 
-    before = signal.getsignal(signal.SIGINT)
+    def terminated(signum: int, frame: object) -> None:
+        # What is still told to end is already ending.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(TERMINATED)
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with suppress(ValueError):
-        # Only the main thread may do this; in others Ctrl-C is somebody else's concern.
+        # Only the main thread may do this; in others signals are somebody else's concern.
         signal.signal(signal.SIGINT, first)
+        signal.signal(signal.SIGTERM, terminated)
     try:
         yield
     finally:
         with suppress(ValueError):
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1] or signal.SIG_DFL)
 
 
 def _quieten_prefect() -> None:

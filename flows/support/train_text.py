@@ -46,6 +46,14 @@ def result_lines(output: Path, evaluation: Path, model: str, result: TrainingRes
         model: name in the registry.
         result: what the flow returns.
     """
+    if not result["bundle"]:
+        # Some stages only: there is nothing to evaluate.
+        groups = cast(Mapping[str, Mapping[str, float]], result["metrics"])
+        lines = []
+        for stage, values in groups.items():
+            texts = (f"{name} {float(value):.4g}" for name, value in sorted(values.items()))
+            lines.append(f"{stage:13s} {'  '.join(texts)}")
+        return [*lines, f"{'output':13s} {output}"]
     try:
         lines = evaluation_lines(read_evaluation(evaluation), evaluation, MAIN)
     except UserError:

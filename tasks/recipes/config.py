@@ -33,8 +33,15 @@ class StageConfig:
     """Decay of the averaged weights that a stage hands on; 0 hands on the latest weights."""
     precision: Precision = "fp32"
     """Precision of the networks on CUDA; other devices always compute in fp32."""
+    micro_batch: int = 0
+    """Samples that a worker computes at once: a batch is done in parts of this size, which need
+    less memory and give the same step; 0 for the whole batch."""
     checkpoint_every: int = 500
     """Steps between two checkpoints: the most that a kill can cost."""
+    keep_last: int = 1
+    """Checkpoints that are kept, the latest ones."""
+    patience: int = 10
+    """Steps in a row without a finite loss and gradient after which training stops."""
     log_every: int = 10
     """Number of steps over which a logged value is averaged."""
     augment: float = 0.0
@@ -162,7 +169,9 @@ class Recipe:
     """Everything that defines a training run apart from its dataset and device."""
 
     name: str
-    """The recipe's name before any override."""
+    """The recipe's name before any override; of a recipe file, the file's name."""
+    base: str = ""
+    """The recipe that a recipe file is based on; empty for our own."""
     model: LatentSyncConfig
     """The networks of the trained bundle."""
     autoencoder: AutoencoderConfig | None

@@ -10,33 +10,77 @@ import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datasets.errors import UserError
-from tasks.recipes.config import STAGES, Recipe
+from tasks.recipes.config import STAGES, Recipe, StageConfig
+from tasks.recipes.files import ENDING, read_recipe_file
 from tasks.recipes.values import RECIPES
 
 
 def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
-    """The recipe of a name with the overrides applied.
+    """A recipe with the overrides applied.
+
+    Args:
+        name: one of `RECIPES`, or the path of a recipe file, see `tasks.recipes.files`.
+        overrides: values as texts by their dotted paths.
 
     Raises:
-        UserError: the name or an override is unknown, or a value is of the wrong type.
+        UserError: the name, a path or an override is unknown, or a value is of the wrong type.
     """
-
-    if name not in RECIPES:
-        raise UserError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}")
-    chosen = RECIPES[name]()
+    chosen = _from_file(Path(name)) if name.endswith(ENDING) else _by_name(name)
     for path, text in (overrides or {}).items():
         chosen = _replace(chosen, path.split("."), text, path)
     for stage in STAGES:
         config = chosen.stage(stage)
-        if config is not None and (config.batch_size < 1 or config.steps < 0):
-            raise UserError(
-                f"{stage} needs batch_size of at least 1 and steps of at least 0, got "
-                f"{config.batch_size} and {config.steps}"
-            )
+        if config is not None:
+            _check_numbers(stage, config)
     return chosen
+
+
+def _by_name(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise UserError(
+            f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}, or give the path of "
+            f"a recipe file that ends in {ENDING}"
+        )
+    return RECIPES[name]()
+
+
+def _from_file(path: Path) -> Recipe:
+    base, changes = read_recipe_file(path)
+    chosen = _by_name(base)
+    for field, value in changes.items():
+        try:
+            chosen = _replace(chosen, field.split("."), _Value(value), field)
+        except UserError as error:
+            raise UserError(f"in the recipe file {path}: {error}") from error
+    return replace(chosen, name=path.stem, base=base)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value that has a type already."""
+
+    value: object
+
+
+def _check_numbers(stage: str, config: StageConfig) -> None:
+    at_least = {
+        "steps": 0,
+        "batch_size": 1,
+        "micro_batch": 0,
+        "warmup": 0,
+        "checkpoint_every": 1,
+        "log_every": 1,
+        "keep_last": 1,
+        "patience": 1,
+    }
+    for name, least in at_least.items():
+        if getattr(config, name) < least:
+            raise UserError(f"{stage}.{name} must be at least {least}, got {getattr(config, name)}")
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
@@ -54,7 +98,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _replace(owner: Any, path: list[str], text: str, whole: str) -> Any:
+def _replace(owner: Any, path: list[str], text: str | _Value, whole: str) -> Any:
     """`owner` with the value at `path` replaced by the one in `text`."""
     name, rest = path[0], path[1:]
     if isinstance(owner, dict):
@@ -95,7 +139,7 @@ def _unknown(name: str, known: list[str], deep: int, whole: str) -> UserError:
 
 
 def _replace_in_dict(
-    owner: dict[str, Any], path: list[str], text: str, whole: str
+    owner: dict[str, Any], path: list[str], text: str | _Value, whole: str
 ) -> dict[str, Any]:
     name, rest = path[0], path[1:]
     if name not in owner:
@@ -108,32 +152,33 @@ def _replace_in_dict(
     return {**owner, name: tuple(value) if isinstance(old, tuple) else value}
 
 
-def _parse(text: str, kind: Any, whole: str) -> Any:
+def _parse(text: str | _Value, kind: Any, whole: str) -> Any:
     """`text` as a value of type `kind`: numbers, bools, texts, choices, lists and None."""
     origin, options = get_origin(kind), get_args(kind)
+    given = text.value if isinstance(text, _Value) else text
     if origin is Literal:
-        if text in options:
-            return text
-        raise UserError(f"{whole} must be one of {', '.join(map(str, options))}, got {text!r}")
+        if given in options:
+            return given
+        raise UserError(f"{whole} must be one of {', '.join(map(str, options))}, got {given!r}")
     if origin in (typing.Union, types.UnionType):
-        if text.lower() in ("none", "null") and type(None) in options:
+        if str(given).lower() in ("none", "null") and type(None) in options:
             return None
         return _parse(text, next(each for each in options if each is not type(None)), whole)
-    if kind is str:
-        return text
     if dataclasses.is_dataclass(kind):
         raise UserError(f"{whole} is a group of fields: override one of them")
     wanted = origin or kind
-    try:
-        value = json.loads(text.lower() if wanted is bool else text)
-    except json.JSONDecodeError:
-        raise UserError(f"{whole} must be of type {_name(kind)}, got {text!r}") from None
+    value = given
+    if isinstance(text, str) and wanted is not str:
+        try:
+            value = json.loads(text.lower() if wanted is bool else text)
+        except json.JSONDecodeError:
+            raise UserError(f"{whole} must be of type {_name(kind)}, got {text!r}") from None
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if wanted is tuple and isinstance(value, list):
         return tuple(value)
     if type(value) is not wanted:
-        raise UserError(f"{whole} must be of type {_name(kind)}, got {text!r}")
+        raise UserError(f"{whole} must be of type {_name(kind)}, got {given!r}")
     return value
 
 

@@ -1,7 +1,7 @@
 """Runs, curves and files in MLflow, without its global state.
 
 The driver starts runs; a worker elsewhere only needs `RunTracker.attach(uri, run_id)`. Points
-of curves are collected and sent many at a time. Locally everything is one SQLite file with
+of curves are sent many at a time. Locally everything is one SQLite file with
 a folder of artifacts next to it; MLflow's file store no longer works and is refused.
 """
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow-artifacts"
-BATCH = 200
-"""Points collected before they are sent. MLflow takes at most 1000 at a time."""
+BATCH = 500
+"""Points in one request; MLflow takes at most 1000."""
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 PARAM_LIMIT = 6000
 """Longest value of a parameter that MLflow stores."""
@@ -100,6 +100,22 @@ def client(uri: str) -> "MlflowClient":
     return found
 
 
+def has_run(uri: str, run_id: str) -> bool:
+    """Whether a store has a run that was not deleted.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client(uri).get_run(run_id).info.lifecycle_stage) == "active"
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence notes and warnings of MLflow and its database migrations in the block."""
@@ -133,7 +149,6 @@ class RunTracker:
         self.run_id = ""
         self._client = client(self.uri)
         self._experiment_id = self._find_or_make(experiment)
-        self._points: list[tuple[str, float, int, int]] = []
 
     @classmethod
     def attach(cls, uri: str, run_id: str) -> "RunTracker":
@@ -145,7 +160,6 @@ class RunTracker:
         run = tracker._client.get_run(run_id)
         tracker._experiment_id = run.info.experiment_id
         tracker.experiment = tracker._client.get_experiment(run.info.experiment_id).name
-        tracker._points = []
         return tracker
 
     def _find_or_make(self, name: str) -> str:
@@ -177,7 +191,6 @@ class RunTracker:
         Returns:
             The run's id.
         """
-        self.flush()
         all_tags = {"mlflow.runName": name, **redact_all(tags or {})}
         if parent:
             all_tags["mlflow.parentRunId"] = parent
@@ -186,25 +199,39 @@ class RunTracker:
         return self.run_id
 
     def end_run(self, status: str = "FINISHED") -> None:
-        """Send the remaining points and close the run: FINISHED, FAILED or KILLED."""
-        self.flush()
+        """Close the run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.run_id, status=status)
 
-    def log(self, metrics: dict[str, float], step: int = 0) -> None:
-        """Add points to the curves; they are sent in batches, see `flush`."""
-        now = int(time.time() * 1000)
-        self._points += [(name, float(value), now, step) for name, value in metrics.items()]
-        if len(self._points) >= BATCH:
-            self.flush()
+    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Send one point of each of these curves."""
+        self.log_points([(name, float(value), step) for name, value in metrics.items()])
 
-    def flush(self) -> None:
-        """Send the points that have not been sent yet."""
+    def log_points(self, points: Sequence[tuple[str, float, int]]) -> None:
+        """Send points (name, value, step), many at a time."""
         from mlflow.entities import Metric
 
-        while self._points:
-            part = self._points[:BATCH]
-            self._client.log_batch(self.run_id, metrics=[Metric(*point) for point in part])
-            del self._points[: len(part)]
+        now = int(time.time() * 1000)
+        for start in range(0, len(points), BATCH):
+            part = points[start : start + BATCH]
+            metrics = [Metric(name, value, now, step) for name, value, step in part]
+            self._client.log_batch(self.run_id, metrics=metrics)
+
+    def points(self) -> set[tuple[str, int]]:
+        """Name and step of every point that the run has."""
+        names = self._client.get_run(self.run_id).data.metrics
+        return {
+            (name, int(point.step))
+            for name in names
+            for point in self._client.get_metric_history(self.run_id, name)
+        }
+
+    def status(self) -> str:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+        return str(self._client.get_run(self.run_id).info.status)
+
+    def resume(self) -> None:
+        """Let a run that was closed go on."""
+        self._client.update_run(self.run_id, status="RUNNING")
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record the configuration of the run."""

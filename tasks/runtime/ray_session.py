@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from datasets.errors import UserError
 from tasks.runtime.processes import ROOT, descendants, guard
@@ -61,6 +62,9 @@ def ray_session(
     sigterm = signal.getsignal(signal.SIGTERM)
     before = descendants()
     _init(address, num_cpus, num_gpus, temp_dir)
+    # Ray has put handlers of its own in its place, of which one, in C++, only prints stacks and
+    # aborts. What the flow does on SIGTERM is to end in order.
+    _handle_sigterm(sigterm)
     try:
         with guard(descendants() - before):
             try:
@@ -68,9 +72,13 @@ def ray_session(
             finally:
                 ray.shutdown()
     finally:
-        with suppress(ValueError):
-            # Ray installs its own handler; only the main thread may restore the old one.
-            signal.signal(signal.SIGTERM, sigterm or signal.SIG_DFL)
+        _handle_sigterm(sigterm)
+
+
+def _handle_sigterm(handler: Any) -> None:
+    with suppress(ValueError):
+        # Only the main thread may do this.
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
 
 
 def _init(

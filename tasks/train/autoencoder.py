@@ -17,7 +17,8 @@ from tasks.recipes.config import AutoencoderConfig
 from tasks.train.augment import PLAIN
 from tasks.train.batches import autoencoder_batch
 from tasks.train.context import StageContext
-from tasks.train.loop import Objective, Rank, train
+from tasks.train.loop import train
+from tasks.train.objective import Objective, Rank
 from tasks.train.windows import rng_for
 
 CHUNK = 16
@@ -87,16 +88,7 @@ def run(stage: StageContext) -> dict[str, float]:
     network.to(worker.device)
     store = stage.stores.train(recipe.resolution)
     objective = AutoencoderObjective(network, config, store, stage.seed, worker)
-    train(
-        objective,
-        config,
-        stage.folder,
-        stage=stage.name,
-        digest=stage.digest,
-        seed=stage.seed,
-        worker=worker,
-        reporter=stage.reporter,
-    )
+    train(objective, config, stage.run)
     held_out, speakers = stage.stores.held_out(recipe.resolution)
     seen = some_frames(store, config.test_frames, 0)
     quality = coding_psnr(network, some_frames(held_out, config.test_frames, 0), worker.device)

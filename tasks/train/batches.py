@@ -122,6 +122,24 @@ class UNetWindows(_Travels):
             Hearing.of([each.heard for each in windows]),
         )
 
+    def __len__(self) -> int:
+        return len(self.swapped)
+
+    def part(self, start: int, stop: int) -> "UNetWindows":
+        """The windows from `start` to before `stop`."""
+        before, upto = (int(self.swapped[:place].sum()) for place in (start, stop))
+        # One that is not looked at, if none of these is swapped.
+        around = slice(before, upto) if before < upto else slice(0, 1)
+        return UNetWindows(
+            self.target.part(start, stop),
+            self.around.part(around.start, around.stop),
+            self.swapped[start:stop],
+            self.reference.part(start, stop),
+            self.mouth[start:stop],
+            self.mel[start:stop],
+            Hearing(self.heard.windows[start:stop]),
+        )
+
     def to(self, device: torch.device, tokens: TokenCache) -> UNetBatch:
         """The batch on a device, its sound encoded."""
         target, swapped = self.target.to(device), self.swapped.to(device)

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from datasets.errors import UserError
 from datasets.store.atomic import replacing, sweep
 from models.files.errors import ModelFileError
 
@@ -56,8 +57,14 @@ def save_state(path: Path, state: Mapping[str, object]) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) atomically.
 
     Raises:
+        UserError: a tensor holds a number that is not finite; the previous file is untouched.
         OSError: the disk is full or not writable; the previous file is untouched.
     """
+    if name := _not_finite(state):
+        raise UserError(
+            f"{name} holds numbers that are not finite, so no checkpoint was written over {path}: "
+            "train on from there with a lower learning rate"
+        )
     # Leftovers of killed writers would fill the disk with gigabytes that nobody sees.
     sweep(path.parent)
     with replacing(path) as file:
@@ -68,8 +75,11 @@ def save_state(path: Path, state: Mapping[str, object]) -> None:
             writer.finish()
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path, lazily: bool = False) -> dict[str, Any]:
     """Load what `save_state` wrote, on the CPU.
+
+    Args:
+        lazily: leave tensors in the file until they are used, for a look at the rest.
 
     Raises:
         ModelFileError: the file is missing, damaged or holds anything but plain data.
@@ -77,7 +87,7 @@ def load_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelFileError(f"there is no checkpoint {path}: train this stage first")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
     except Exception as error:
         raise ModelFileError(
             f"the checkpoint {path} cannot be read ({type(error).__name__}): delete it and "
@@ -86,6 +96,19 @@ def load_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ModelFileError(f"{path} holds a {type(state).__name__}, not a training state")
     return state
+
+
+def _not_finite(state: object, name: str = "the state") -> str:
+    """The first tensor with a number that is not finite; empty if there is none."""
+    if isinstance(state, Tensor):
+        return "" if not state.is_floating_point() or bool(torch.isfinite(state).all()) else name
+    if isinstance(state, Mapping):
+        parts = ((str(key), value) for key, value in state.items())
+    elif isinstance(state, list | tuple):
+        parts = ((f"{name}[{index}]", value) for index, value in enumerate(state))
+    else:
+        return ""
+    return next((found for key, value in parts if (found := _not_finite(value, key))), "")
 
 
 def load_trained_weights(path: Path) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from datasets.shards.clips import ClipStore
 from datasets.shards.index import read_index
 from models.files.errors import ModelFileError
 from tasks.recipes.config import Recipe, StageConfig
-from tasks.train.loop import Rank, Reporter
+from tasks.train.objective import Rank, Reporter, StageRun
 from tasks.train.stream import (
     READING,
     Batches,
@@ -109,7 +109,9 @@ class StageContext:
     worker: Rank
     """This process."""
     reporter: Reporter
-    """Takes curves and lines of progress."""
+    """Takes lines of progress."""
+    goes_on_from: tuple[str, ...] = ()
+    """Digests of other trainings whose checkpoints this one may go on from."""
 
     def stream(
         self, cutter: Cutter, config: StageConfig, resolution: int
@@ -151,3 +153,16 @@ class StageContext:
     def seed(self) -> int:
         """A seed for each stage, derived from the recipe's."""
         return (self.recipe.seed << 32) | zlib.crc32(self.name.encode())
+
+    @property
+    def run(self) -> StageRun:
+        """The stage as the loop sees it."""
+        return StageRun(
+            self.name,
+            self.folder,
+            self.digest,
+            self.seed,
+            self.worker,
+            self.reporter,
+            self.goes_on_from,
+        )

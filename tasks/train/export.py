@@ -9,7 +9,8 @@ from datasets.errors import UserError
 from models.files.new_output import replacing_folder
 from tasks.sync.network_files import save_syncnet
 from tasks.train.assemble import load_trained_model, load_trained_syncnet
-from tasks.train.stages import TrainingJob, dataset_digest, read_result, stage_digests, stage_names
+from tasks.train.facts import stage_digests, stage_names
+from tasks.train.stages import TrainingJob, dataset_digest, read_result
 from tasks.weights.bundle import ABOUT, BundleFacts, code_version
 
 BUNDLE = "bundle"

@@ -1,22 +1,25 @@
 """A training run as the flow sees it: one MLflow run with a child per stage, and a result.
 
-`output/run.json` remembers which MLflow runs belong to this output, so that a run that
-was interrupted goes on in the same ones; with `output/result.json` a repetition of a finished
-run ends at once.
+`output/run.json` remembers which MLflow runs belong to this output, so that a run that was
+interrupted, or is trained further, goes on in the same ones; with `output/result.json` a
+repetition of a finished run ends at once.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
+from tasks.recipes.files import RECIPE_FILE
 from tasks.registry.metric import Metric
-from tasks.registry.tracking import RunTracker
-from tasks.train.stages import TrainingJob, dataset_digest, read_result, stage_digests, stage_names
+from tasks.registry.patience import patiently
+from tasks.registry.tracking import RunTracker, has_run
+from tasks.train.facts import flat, stage_digests
+from tasks.train.stages import TrainingJob, dataset_digest, read_result
 
 RUN = "run.json"
 RESULT = "result.json"
@@ -43,7 +46,9 @@ class RunRecord(TypedDict):
     """Content of `run.json`."""
 
     key: str
-    """Digest of what identifies the run."""
+    """Digest of where the runs are and what they are called."""
+    tracking: str
+    """MLflow's store."""
     run_id: str
     stages: dict[str, str]
     """Stage -> id of its run."""
@@ -64,6 +69,7 @@ def run_key(job: TrainingJob, model_name: str) -> str:
     return config_digest(
         {
             "stages": stage_digests(job.recipe, dataset_digest(job.dataset)),
+            "wanted": job.wanted,
             "evaluation": asdict(job.recipe.evaluation),
             # It affects only the bundle: no stage depends on it.
             "reference": job.recipe.model.reference,
@@ -84,9 +90,9 @@ def earlier_result(job: TrainingJob, model_name: str, registered: bool) -> Train
     if content.get("key") != run_key(job, model_name):
         return None
     found: TrainingResult = content["result"]
-    if registered and found.get("model_version") is None:
+    if registered and job.whole and found.get("model_version") is None:
         return None
-    return found if Path(found["bundle"]).is_dir() else None
+    return found if not job.whole or Path(found["bundle"]).is_dir() else None
 
 
 def keep_result(job: TrainingJob, model_name: str, result: TrainingResult) -> None:
@@ -95,40 +101,72 @@ def keep_result(job: TrainingJob, model_name: str, result: TrainingResult) -> No
     write_atomic(job.output / RESULT, json.dumps(content, indent=1))
 
 
-def start_runs(job: TrainingJob, model_name: str) -> TrackedRun:
-    """Start the MLflow runs of a job, or find those from before an interruption."""
-    key = run_key(job, model_name)
+def start_runs(job: TrainingJob, model_name: str, again: Collection[str] = ()) -> TrackedRun:
+    """Start the MLflow runs of a job, or go on in those of before.
+
+    Args:
+        again: stages that begin again; their curves get new runs.
+    """
+    key = config_digest([job.tracking_uri, model_name, job.recipe.name])
     known = cast(RunRecord, _read(job.output / RUN))
-    if known.get("key") != key:
-        known = _new_runs(job, model_name, key)
-        job.output.mkdir(parents=True, exist_ok=True)
-        write_atomic(job.output / RUN, json.dumps(known, indent=1))
-    runs = tuple((str(name), str(run)) for name, run in known["stages"].items())
-    return TrackedRun(str(known["run_id"]), replace(job, runs=runs))
+    if known.get("key") != key or not has_run(job.tracking_uri, known["run_id"]):
+        _close_left_open(known)
+        known = {"key": key, "tracking": job.tracking_uri, "run_id": "", "stages": {}}
+    tracker = _resume(job, model_name, known)
+    stages = {name: run for name, run in known["stages"].items() if name not in again}
+    for name in job.wanted:
+        if name in stages and has_run(job.tracking_uri, stages[name]):
+            RunTracker.attach(job.tracking_uri, stages[name]).resume()
+        else:
+            stages[name] = tracker.start_run(name, parent=known["run_id"])
+            tracker.log_params(flat(asdict(job.recipe.stage(name))))  # type: ignore[arg-type]
+    if (job.output / RECIPE_FILE).is_file():
+        RunTracker.attach(job.tracking_uri, known["run_id"]).log_artifact(job.output / RECIPE_FILE)
+    record: RunRecord = {**known, "stages": stages}
+    job.output.mkdir(parents=True, exist_ok=True)
+    write_atomic(job.output / RUN, json.dumps(record, indent=1))
+    runs = tuple((name, stages[name]) for name in job.wanted)
+    return TrackedRun(known["run_id"], replace(job, runs=runs))
 
 
-def _new_runs(job: TrainingJob, model_name: str, key: str) -> RunRecord:
+def _resume(job: TrainingJob, model_name: str, known: RunRecord) -> RunTracker:
+    """A tracker in the right experiment; `known` has the parent's id afterwards."""
     tracker = RunTracker(job.tracking_uri, model_name)
+    if known["run_id"]:
+        RunTracker.attach(job.tracking_uri, known["run_id"]).resume()
+        return tracker
     tags = {"recipe": job.recipe.name, "dataset_digest": dataset_digest(job.dataset)}
-    parent = tracker.start_run(f"train {job.recipe.name}", tags=tags)
+    known["run_id"] = tracker.start_run(f"train {job.recipe.name}", tags=tags)
     tracker.log_params({"device": job.device, "seed": job.recipe.seed, "dataset": job.dataset})
-    stages = {}
-    for name in stage_names(job.recipe):
-        stages[name] = tracker.start_run(name, parent=parent)
-        tracker.log_params(_flat(asdict(job.recipe.stage(name))))  # type: ignore[arg-type]
-    return {"key": key, "run_id": parent, "stages": stages}
+    return tracker
+
+
+def _close_left_open(known: RunRecord) -> None:
+    """Close runs that a killed process left running and that nobody goes on with."""
+    for run in (known.get("run_id"), *known.get("stages", {}).values()):
+        # Their store may be gone; this run does not depend on it.
+        with suppress(Exception):
+            tracker = RunTracker.attach(known["tracking"], str(run))
+            if tracker.status() == "RUNNING":
+                tracker.end_run("KILLED")
 
 
 @contextmanager
-def closing_runs(tracked: TrackedRun) -> Iterator[None]:
-    """Close the runs with their final status."""
+def closing_runs(tracked: TrackedRun, say: Callable[[str], None]) -> Iterator[None]:
+    """Close the runs with their final status.
+
+    If MLflow does not answer, the end of a successful block waits for it. After a failure the runs
+    stay open until the next start, so that the failure itself is what is reported.
+    """
     try:
         yield
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
-        _close(tracked, "KILLED" if stopped else "FAILED")
+        # Ctrl-C, SIGTERM and a cancelled flow are not failures.
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        with suppress(Exception):
+            _close(tracked, status)
         raise
-    _close(tracked, "FINISHED")
+    patiently(lambda: _close(tracked, "FINISHED"), "closing the runs", say)
 
 
 def _close(tracked: TrackedRun, status: str) -> None:
@@ -148,10 +186,9 @@ def log_results(tracked: TrackedRun, metrics: RunMetrics) -> None:
     }
     tracker.log(numbers)
     tracker.log_json(metrics, "metrics.json")
-    tracker.log_artifact(
-        tracked.job.output / EVALUATION_FOLDER / "evaluation.json", EVALUATION_FOLDER
-    )
-    tracker.flush()
+    if tracked.job.whole:
+        evaluation = tracked.job.output / EVALUATION_FOLDER / "evaluation.json"
+        tracker.log_artifact(evaluation, EVALUATION_FOLDER)
 
 
 def _values(values: Mapping[str, float | Metric]) -> dict[str, float]:
@@ -164,17 +201,6 @@ def _values(values: Mapping[str, float | Metric]) -> dict[str, float]:
         for name, value in plain.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested dictionaries with dotted names."""
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _read(path: Path) -> dict[str, Any]:

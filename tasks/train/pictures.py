@@ -34,6 +34,14 @@ class Pictures:
             torch.from_numpy(np.stack([each.curves for each in colours])),
         )
 
+    def __len__(self) -> int:
+        return len(self.grey)
+
+    def part(self, start: int, stop: int) -> "Pictures":
+        """The windows from `start` to before `stop`."""
+        parts = (each[start:stop] for each in (self.grey, self.channels, self.curves))
+        return Pictures(*parts)
+
     def pin_memory(self) -> "Pictures":
         """A copy in memory that a GPU reads directly."""
         pinned = (each.pin_memory() for each in (self.grey, self.channels, self.curves))

@@ -2,8 +2,8 @@
 
 One `TorchTrainer` runs all stages that remain, since starting workers and importing torch
 costs as much as a short stage. Checkpoints and resume are the stages' own, so a group
-that Ray restarts after a lost worker goes on where the last checkpoint is. Rank 0 logs:
-curves to MLflow, progress to a file that the caller's process prints.
+that Ray restarts after a lost worker goes on where the last checkpoint is. Rank 0 writes curves
+and progress to files; the caller's process prints the one and sends the others to MLflow.
 """
 
 import logging
@@ -19,9 +19,9 @@ import torch
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.registry.tracking import RunTracker
 from tasks.runtime.ray_session import ray_session
-from tasks.train.loop import Rank
+from tasks.train.delivery import delivering
+from tasks.train.objective import Rank
 from tasks.train.stages import TrainingJob, run_stages
 
 PROGRESS = "progress.log"
@@ -33,24 +33,10 @@ POLL_SECONDS = 0.3
 
 
 class FileReporter:
-    """Rank 0's side of the reporting: lines into a file, curves into MLflow."""
+    """Rank 0's side of the reporting: lines into a file, which the caller's process prints."""
 
     def __init__(self, job: TrainingJob) -> None:
         self.path = job.output / PROGRESS
-        self.uri, self.runs = job.tracking_uri, dict(job.runs)
-        self.trackers: dict[str, RunTracker] = {}
-
-    def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
-        if not self.uri or stage not in self.runs:
-            return
-
-        if stage not in self.trackers:
-            self.trackers[stage] = RunTracker.attach(self.uri, self.runs[stage])
-        self.trackers[stage].log(values, step)
-
-    def finished(self, stage: str) -> None:
-        if stage in self.trackers:
-            self.trackers.pop(stage).flush()
 
     def progress(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -96,7 +82,7 @@ def train_with_ray(
     progress = job.output / PROGRESS
     progress.write_text("", encoding="utf-8")
     uses_gpu = torch.device(job.device).type == "cuda"
-    with ray_session(address=ray_address):
+    with delivering(job, on_line), ray_session(address=ray_address):
         available = ray.cluster_resources()
         kind, needed = ("GPU", workers) if uses_gpu else ("CPU", workers)
         if available.get(kind, 0) < needed:

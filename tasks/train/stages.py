@@ -5,39 +5,32 @@ Without Ray, for tuning a recipe on this machine:
     python -m tasks.train DATASET OUT --recipe tiny --set stage1.steps=20 --stages stage1
 
 A stage is done when `OUT/<stage>/done.json` carries the digest of everything its result
-depends on: its own configuration, the dataset, the seed, and the stages it builds on.
+depends on, see `tasks.train.facts`.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import torch
 
+from datasets.errors import UserError
 from datasets.shards.index import check_crop, read_index
 from datasets.store.atomic import write_atomic
-from datasets.store.manifest import config_digest
-from tasks.recipes.config import STAGES, Recipe
+from tasks.recipes.config import Recipe, SyncNetConfig, UNetConfig
+from tasks.recipes.files import RECIPE_FILE, write_recipe
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.runtime.device import resolve_device
 from tasks.train.context import DONE, StageContext, StageResult, Stores
-from tasks.train.loop import Rank, Reporter
+from tasks.train.earlier_work import OnNewData, Settled, read_record, settle
+from tasks.train.facts import stage_digests, stage_names
+from tasks.train.objective import Rank, Reporter
 from tasks.train.pixel_losses import check_trepa
 from tasks.weights.by_name import weight_file
-
-CODE_VERSION = 3
-"""Raised by one whenever a change to a stage's code changes its result."""
-UPSTREAM = {
-    "autoencoder": (),
-    "syncnet": (),
-    "stage1": ("autoencoder",),
-    "stage2": ("autoencoder", "syncnet", "stage1"),
-}
-"""The stages whose results each stage uses."""
 
 
 @dataclass(frozen=True)
@@ -56,49 +49,19 @@ class TrainingJob:
     """MLflow's store; empty: curves go to files only."""
     runs: tuple[tuple[str, str], ...] = ()
     """(stage, MLflow run id)."""
+    stages: tuple[str, ...] = ()
+    """The stages to train; empty: all of the recipe."""
 
+    @property
+    def wanted(self) -> list[str]:
+        """The stages to train, in order."""
+        names = stage_names(self.recipe)
+        return [name for name in names if name in self.stages] if self.stages else names
 
-def stage_names(chosen: Recipe) -> list[str]:
-    """The stages that a recipe has, in order."""
-    return [name for name in STAGES if chosen.stage(name) is not None]
-
-
-def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
-    """For each stage a digest of all that its result depends on."""
-    digests: dict[str, str] = {}
-    for name in stage_names(chosen):
-        config = asdict(chosen.stage(name))  # type: ignore[arg-type]
-        # How often something is saved does not change what is learned, and with another number of
-        # processes that read, a stage goes on.
-        for field in ("checkpoint_every", "log_every", "reading_workers"):
-            config.pop(field)
-        digests[name] = config_digest(
-            {
-                "code": CODE_VERSION,
-                "stage": name,
-                "config": config,
-                "seed": chosen.seed,
-                "model": _model_part(chosen, name),
-                "dataset": dataset_digest,
-                "upstream": [digests[each] for each in UPSTREAM[name] if each in digests],
-            }
-        )
-    return digests
-
-
-def _model_part(chosen: Recipe, stage: str) -> dict[str, object]:
-    """The parts of the recipe's model that a stage uses."""
-    model = chosen.model
-    if stage == "syncnet":
-        return {}
-    if stage == "autoencoder":
-        parts = [model.resolution, model.latent_channels, model.scaling_factor, model.autoencoder]
-        return {"autoencoder": parts}
-    published = [chosen.autoencoder_weights, chosen.audio_weights]
-    used = asdict(model)
-    # The choice of reference only matters when frames are repainted.
-    del used["reference"]
-    return {"model": used, "published": published}
+    @property
+    def whole(self) -> bool:
+        """Whether a bundle can come of it."""
+        return self.wanted == stage_names(self.recipe)
 
 
 def dataset_digest(dataset: Path) -> str:
@@ -121,18 +84,34 @@ def check(job: TrainingJob) -> None:
     """
     resolve_device(job.device)
     chosen = job.recipe
+    unknown = [name for name in job.stages if name not in stage_names(chosen)]
+    if unknown:
+        raise UserError(
+            f"the recipe {chosen.name} has no stage {unknown[0]!r}: choose from "
+            f"{', '.join(stage_names(chosen))}"
+        )
     check_crop(job.dataset, read_index(job.dataset), chosen.model.crop)
-    names = [chosen.autoencoder_weights, chosen.audio_weights]
-    names += [chosen.syncnet.weights, chosen.stage1.weights]
-    for stage in (chosen.stage1, chosen.stage2):
-        names += [stage.lpips_weights] * bool(stage.losses.lpips)
-        names += [stage.trepa_weights] * bool(stage.losses.trepa)
-    for name in names:
-        if name:
-            weight_file(name)
-    for stage in (chosen.stage1, chosen.stage2):
-        if stage.losses.trepa:
+    for name in dict.fromkeys(_weights_needed(job)):
+        weight_file(name)
+    for name in job.wanted:
+        stage = chosen.stage(name)
+        if isinstance(stage, UNetConfig) and stage.losses.trepa:
             check_trepa(stage.trepa_weights)
+
+
+def _weights_needed(job: TrainingJob) -> list[str]:
+    """The published weights that the stages to be trained use."""
+    chosen, names = job.recipe, []
+    for name in job.wanted:
+        stage = chosen.stage(name)
+        if isinstance(stage, SyncNetConfig):
+            names.append(stage.weights)
+        elif isinstance(stage, UNetConfig):
+            names += [chosen.autoencoder_weights, chosen.audio_weights, stage.weights]
+            names += [stage.lpips_weights] * bool(stage.losses.lpips)
+            names += [stage.trepa_weights] * bool(stage.losses.trepa)
+            names += [chosen.stage1.weights] * (name == "stage2")
+    return [name for name in names if name]
 
 
 def read_result(job: TrainingJob, stage: str) -> StageResult | None:
@@ -146,27 +125,56 @@ def read_result(job: TrainingJob, stage: str) -> StageResult | None:
     return cast(StageResult, done) if finished else None
 
 
-def remaining(job: TrainingJob, stages: Sequence[str] | None = None) -> list[str]:
+def prepare_folder(
+    job: TrainingJob, *, restart: bool = False, on_new_data: OnNewData = "refuse"
+) -> Settled:
+    """Decide what becomes of earlier work in the output folder, see `tasks.train.earlier_work`.
+
+    Raises:
+        UserError: something has changed and it was not said what to do.
+    """
+    return settle(
+        job.output,
+        job.recipe,
+        dataset_digest(job.dataset),
+        job.wanted,
+        restart=restart,
+        on_new_data=on_new_data,
+    )
+
+
+def keep_recipe(job: TrainingJob) -> Path:
+    """Write the job's complete recipe into its folder, as a recipe file; returns its path."""
+    path = job.output / RECIPE_FILE
+    write_atomic(path, write_recipe(job.recipe, job.recipe.base or job.recipe.name))
+    return path
+
+
+def remaining(job: TrainingJob) -> list[str]:
     """The stages that are still to be trained, in order."""
-    wanted = stage_names(job.recipe) if stages is None else stages
-    return [
-        name for name in stage_names(job.recipe) if name in wanted and not read_result(job, name)
-    ]
+    return [name for name in job.wanted if not read_result(job, name)]
 
 
-def run_stages(
-    job: TrainingJob, worker: Rank, reporter: Reporter, stages: Sequence[str] | None = None
-) -> None:
-    """Train what remains. Each worker of the run calls this with its own rank."""
-    todo = remaining(job, stages)
+def run_stages(job: TrainingJob, worker: Rank, reporter: Reporter) -> None:
+    """Train what remains. Each worker of the run calls this with its own rank.
+
+    The output folder must have been prepared, see `prepare_folder`.
+
+    Raises:
+        ModelFileError: a stage that is built upon is not there.
+    """
+    todo = remaining(job)
     digests = stage_digests(job.recipe, dataset_digest(job.dataset))
     stores = Stores(job.dataset)
     for name in todo:
         began = time.monotonic()
-        stage = StageContext(name, job.output, digests[name], job.recipe, stores, worker, reporter)
+        record = read_record(job.output / name)
+        earlier = tuple(record["goes_on_from"]) if record else ()
+        stage = StageContext(
+            name, job.output, digests[name], job.recipe, stores, worker, reporter, earlier
+        )
         metrics = _runner(name)(stage)
         if worker.leads:
-            reporter.finished(name)
             done: StageResult = {
                 "digest": digests[name],
                 "metrics": metrics,
@@ -189,16 +197,10 @@ def _runner(name: str) -> Callable[[StageContext], dict[str, float]]:
 
 
 class PrintReporter:
-    """Progress on the terminal; curves only in the stages' own files."""
-
-    def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
-        """Do nothing: `metrics.jsonl` has the points."""
+    """Progress on the terminal; curves are in the stages' own files."""
 
     def progress(self, line: str) -> None:
         print(line, flush=True)
-
-    def finished(self, stage: str) -> None:
-        """Do nothing: no points are buffered."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,14 +210,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("output", type=Path, help="folder for checkpoints and curves")
     parser.add_argument("--recipe", default="tiny")
     parser.add_argument("--set", action="append", default=[], metavar="stage1.steps=20")
-    parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated")
+    parser.add_argument("--stages", default="", help="comma-separated; by default all")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--restart", action="store_true", help="begin changed stages again")
+    parser.add_argument("--on-new-data", default="refuse", choices=get_args(OnNewData))
     options = parser.parse_args(argv)
     chosen = recipe(options.recipe, parse_overrides(options.set))
-    job = TrainingJob(options.dataset.resolve(), options.output.resolve(), chosen, options.device)
+    stages = tuple(name.strip() for name in options.stages.split(",") if name.strip())
+    job = TrainingJob(
+        options.dataset.resolve(),
+        options.output.resolve(),
+        chosen,
+        options.device,
+        stages=stages,
+    )
     check(job)
-    worker = Rank(resolve_device(options.device))
-    run_stages(job, worker, PrintReporter(), options.stages.split(","))
+    settled = prepare_folder(job, restart=options.restart, on_new_data=options.on_new_data)
+    for line in settled.lines:
+        print(line)
+    keep_recipe(job)
+    run_stages(job, Rank(resolve_device(options.device)), PrintReporter())
     for name in stage_names(chosen):
         if done := read_result(job, name):
             print(f"{name}: {json.dumps(done['metrics'])} in {done['seconds']:.0f} s")

@@ -19,7 +19,8 @@ from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
 from tasks.train.batches import SyncBatch, SyncWindows, sync_batch
 from tasks.train.context import StageContext
 from tasks.train.cutters import SyncCutter
-from tasks.train.loop import Objective, Rank, train
+from tasks.train.loop import train
+from tasks.train.objective import Objective, Rank
 from tasks.train.stream import Batches
 from tasks.weights.by_name import weight_file
 
@@ -39,6 +40,8 @@ class SyncScores:
 
 class SyncObjective(Objective):
     """Cosine loss of windows with their own and with other sound."""
+
+    score = "heldout_loss"
 
     def __init__(
         self,
@@ -131,16 +134,7 @@ def run(stage: StageContext) -> dict[str, float]:
     held_out, speakers = stage.stores.held_out(config.resolution)
     stream = stage.stream(SyncCutter(config), config, config.resolution)
     objective = SyncObjective(network, config, store, held_out, stage.seed, worker, stream)
-    train(
-        objective,
-        config,
-        stage.folder,
-        stage=stage.name,
-        digest=stage.digest,
-        seed=stage.seed,
-        worker=worker,
-        reporter=stage.reporter,
-    )
+    train(objective, config, stage.run)
     seen = similarities(network, store, config, config.test_windows, worker.device)
     threshold = calibrate_threshold(*seen) if config.calibrate else PAPER_THRESHOLD
     unseen = similarities(network, held_out, config, config.test_windows, worker.device, seed=1)

@@ -6,6 +6,7 @@ latents as estimated in one step. Only the U-Net learns; everything else is froz
 """
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.latentsync.diffusion import mixed_noise, one_step_x0
+from models.latentsync.diffusion import TRAIN_STEPS, mixed_noise, one_step_x0
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.train.assemble import build_model, load_trained_syncnet, start_weights
@@ -21,10 +22,25 @@ from tasks.train.batches import UNetBatch, UNetWindows, unet_batch
 from tasks.train.context import StageContext
 from tasks.train.curves import METRICS
 from tasks.train.cutters import UNetCutter
-from tasks.train.loop import Objective, train
+from tasks.train.loop import step_seed, train
+from tasks.train.objective import Objective
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.stream import Batches
 from tasks.train.tokens import TokenCache
+
+NOT_LOSSES = ("step", "lr", "grad_norm", "skipped")
+"""Values of the curve that do not say what was learned."""
+
+
+@dataclass(frozen=True)
+class NoisyBatch:
+    """Windows with what is drawn for each of them."""
+
+    windows: UNetWindows
+    noise: Tensor
+    """(b, c, f, r, r)."""
+    timesteps: Tensor
+    """(b,) integers below 1000."""
 
 
 class UNetObjective(Objective):
@@ -45,8 +61,8 @@ class UNetObjective(Objective):
         cutter = UNetCutter(config, model.config.num_frames, model.config.resolution)
         self.stream = stage.stream(cutter, config, model.config.resolution)
 
-    def batch(self, step: int) -> UNetWindows:
-        return unet_batch(
+    def batch(self, step: int) -> NoisyBatch:
+        windows = unet_batch(
             self.store,
             self.config,
             self.model.config.num_frames,
@@ -54,29 +70,59 @@ class UNetObjective(Objective):
             step,
             self.worker.rank,
         )
+        return self._with_noise(windows, step)
 
     def streamed(self, step: int) -> Batches | None:
-        return self.stream(step) if self.stream else None
+        return self._noisy(self.stream(step), step) if self.stream else None
 
-    def loss(self, batch: UNetWindows) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.loss_on(batch.to(self.worker.device, self.tokens))
+    def _noisy(self, batches: Batches, step: int) -> Batches:
+        with closing(batches):
+            for number, windows in enumerate(batches, step):
+                yield self._with_noise(windows, number)
 
-    def loss_on(self, batch: UNetBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch that is on the model's device, and its parts."""
-        latents = encode_batch(self.model, batch)
-        clean = latents.clean
-        noise = mixed_noise(
-            tuple(clean.shape), self.config.noise_alpha, device=clean.device, dtype=clean.dtype
+    def _with_noise(self, windows: UNetWindows, step: int) -> NoisyBatch:
+        frames = windows.target.grey.shape[1]
+        cells = tuple(self.model.latent_mask.shape[-2:])
+        shape = (self.model.config.latent_channels, frames, *cells)
+        first = self.worker.rank * self.config.batch_size
+        noise, timesteps = zip(
+            *(
+                draw_noise(self.config, shape, step_seed(self.seed, step, first + index))
+                for index in range(len(windows))
+            ),
+            strict=True,
         )
-        timesteps = self._timesteps(len(clean))
-        found = denoise(self.model, self.losses, batch, latents, noise, timesteps)
+        return NoisyBatch(windows, torch.stack(noise), torch.stack(timesteps))
+
+    def loss(self, batch: NoisyBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        windows = batch.windows.to(self.worker.device, self.tokens)
+        return self.loss_on(windows, batch.noise, batch.timesteps)
+
+    def loss_on(
+        self, windows: UNetBatch, noise: Tensor, timesteps: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of windows that are on the model's device, and its parts."""
+        device = self.worker.device
+        latents = encode_batch(self.model, windows)
+        noise = noise.to(device, latents.clean.dtype)
+        timesteps = timesteps.to(device)
+        found = denoise(self.model, self.losses, windows, latents, noise, timesteps)
         return found.total, {name: each.detach() for name, each in found.parts.items()}
 
-    def _timesteps(self, count: int) -> Tensor:
-        """(count,) T * u^power with u uniform in [0, 1)."""
-        steps = self.model.scheduler.config.num_train_timesteps
-        share = torch.rand(count) ** self.config.timestep_power
-        return (share * steps).long().clamp_max(steps - 1).to(self.worker.device)
+
+def draw_noise(config: UNetConfig, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
+    """The noise and the timestep of one sample, the same on every device and in every worker.
+
+    Args:
+        shape: (c, f, r, r) of its latents.
+
+    Returns:
+        Noise of that shape, and T * u^power with u uniform in [0, 1), an integer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    share = torch.rand((), generator=generator) ** config.timestep_power
+    timestep = (share * TRAIN_STEPS).long().clamp_max(TRAIN_STEPS - 1)
+    return mixed_noise((1, *shape), config.noise_alpha, generator)[0], timestep
 
 
 @dataclass(frozen=True)
@@ -222,16 +268,7 @@ def run(stage: StageContext) -> dict[str, float]:
     if stage.worker.leads:
         for note in [*notes, *losses.notes]:
             stage.reporter.progress(f"{stage.name}: {note}")
-    train(
-        UNetObjective(model, config, stage, losses),
-        config,
-        stage.folder,
-        stage=stage.name,
-        digest=stage.digest,
-        seed=stage.seed,
-        worker=stage.worker,
-        reporter=stage.reporter,
-    )
+    train(UNetObjective(model, config, stage, losses), config, stage.run)
     return {"trained_millions": count / 1e6, **_last_point(stage.folder)}
 
 
@@ -242,5 +279,6 @@ def _last_point(folder: Path) -> dict[str, float]:
     except FileNotFoundError:
         return {}
     points = [json.loads(line) for line in lines[-max(1, len(lines) // 10) :]]
-    names = [name for name in points[-1] if name not in ("step", "lr")] if points else []
+    points = [point for point in points if "loss" in point]
+    names = [name for name in points[-1] if name not in NOT_LOSSES] if points else []
     return {name: sum(point[name] for point in points) / len(points) for name in names}

@@ -11,7 +11,7 @@ from models.syncnet.loss import cosine_loss
 from tasks.recipes.config import SyncNetConfig
 from tasks.sync.network_files import build_syncnet
 from tasks.train.batches import SyncBatch
-from tasks.train.loop import Objective
+from tasks.train.objective import Objective
 from tasks.train.pixel_losses import lower_half
 from tasks.train.syncnet import pairs_loss
 from tests.parity.draw import draw_input, draw_pixels, fill, read_case

@@ -15,7 +15,7 @@ from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, SyncNetConfig, UNetConfig
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
 from tasks.train.batches import UNetBatch
-from tasks.train.loop import Objective
+from tasks.train.objective import Objective
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.unet import Denoised, choose_trained, denoise, encode_batch
 from tests.parity.draw import draw_input, draw_pixels, draw_weights, fill, read_case

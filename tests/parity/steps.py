@@ -13,7 +13,8 @@ from models.convert.unet import config_from_reference
 from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import StageConfig
-from tasks.train.loop import Objective, Rank, train
+from tasks.train.loop import train
+from tasks.train.objective import Objective, Rank, StageRun
 from tests.parity.draw import fill, relative_error
 from tests.parity.outcome import BAR, Errors
 
@@ -79,12 +80,7 @@ def train_step(objective: Objective, config: StageConfig) -> dict[str, Tensor]:
         train(
             objective,
             config,
-            Path(folder),
-            stage="parity",
-            digest="",
-            seed=0,
-            worker=Rank(CPU),
-            reporter=Silent(),
+            StageRun("parity", Path(folder), "", 0, Rank(CPU), Silent()),
         )
     return gradients
 

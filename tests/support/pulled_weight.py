@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.train.loop import Objective
+from tasks.train.objective import Objective
 
 
 class Lines:
@@ -13,16 +13,9 @@ class Lines:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.points: list[tuple[int, dict[str, float]]] = []
-
-    def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
-        self.points.append((step, values))
 
     def progress(self, line: str) -> None:
         self.lines.append(line)
-
-    def finished(self, stage: str) -> None:
-        self.lines.append(f"{stage} finished")
 
 
 class Pulled(Objective):

@@ -44,6 +44,8 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
     local_environment()
     assert "PREFECT_HOME" not in os.environ
+    # Also their server may go away for a while.
+    assert os.environ["PREFECT_CLIENT_MAX_RETRIES"] == "9"
 
 
 @pytest.mark.parametrize(("active", "found"), [("work", True), ("none", False)])
@@ -54,6 +56,39 @@ def test_a_profile_with_a_server_counts(tmp_path: Path, active: str, found: bool
     text = f'active = "{active}"\n[profiles.work]\nPREFECT_API_URL = "http://x/api"\n'
     (folder / "profiles.toml").write_text(text + "[profiles.none]\n", encoding="utf-8")
     assert has_server() is found
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (".env", 'PREFECT_API_URL="http://x/api"\n'),
+        ("prefect.toml", '[api]\nurl = "http://x/api"\n'),
+        ("pyproject.toml", '[tool.prefect.api]\nurl = "http://x/api"\n'),
+    ],
+)
+def test_a_server_in_a_file_of_the_folder_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str
+) -> None:
+    """Prefect itself reads these, and its word is the standard."""
+    monkeypatch.chdir(tmp_path)
+    assert not has_server()
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    assert has_server()
+    code = "from prefect.settings import PREFECT_API_URL; print(PREFECT_API_URL.value())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "http://x/api"
+
+
+def test_a_profile_that_a_file_names_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = '[profiles.team]\nPREFECT_API_URL = "http://x/api"\n'
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    (tmp_path / ".env").write_text(
+        f"PREFECT_PROFILES_PATH={tmp_path}/mine.toml\nPREFECT_PROFILE=team\n", encoding="utf-8"
+    )
+    assert has_server()
 
 
 def test_the_server_dies_with_a_killed_flow(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tasks.recipes.values import RECIPES
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_carries_its_name_and_all_stages(name: str) -> None:
     made = recipe(name)
-    assert made.name == name
+    assert (made.name, made.base) == (name, "")
     assert made.resolution in (64, 128, 256, 512)
     assert isinstance(made.syncnet, StageConfig)
     assert (made.autoencoder is None) == (made.model.audio == "whisper")
@@ -87,7 +87,10 @@ def test_overrides_are_of_the_fields_type() -> None:
         ("model.crop", "wide", r"override 'model\.crop' is not possible: there is no crop 'wide'"),
         ("stage1.steps.more", "1", "goes deeper"),
         ("model.unet.no_such_option", "1", "instead of 'no_such_option'"),
-        ("stage1.batch_size", "0", "batch_size of at least 1"),
+        ("stage1.batch_size", "0", r"stage1\.batch_size must be at least 1, got 0"),
+        ("stage2.log_every", "0", r"stage2\.log_every must be at least 1, got 0"),
+        ("syncnet.checkpoint_every", "-1", r"checkpoint_every must be at least 1, got -1"),
+        ("stage1.micro_batch", "-2", r"micro_batch must be at least 0, got -2"),
         ("stage1.step", "3", r"the recipe: did you mean 'stage1\.steps'\? Instead of 'step' it"),
         ("stag1.steps", "3", r"did you mean 'stage1\.steps'\?"),
         ("model.unet.layer_per_block", "1", r"did you mean 'model\.unet\.layers_per_block'\?"),

@@ -4,7 +4,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from datasets.errors import UserError
-from tasks.registry.tracking import RunTracker, check_uri, default_uri
+from tasks.registry.tracking import RunTracker, check_uri, default_uri, has_run
 from tests.support.fake_bundle import store_uri
 
 __all__ = ["store_uri"]
@@ -36,13 +36,23 @@ def test_an_address_that_does_not_work_is_told_without_its_password() -> None:
 def test_curves_arrive_complete_and_in_order(store_uri: str) -> None:
     tracker = RunTracker(store_uri, "curves")
     run = tracker.start_run("syncnet")
-    for step in range(450):
-        tracker.log({"loss": 1.0 / (1 + step)}, step)
+    tracker.log_points([("loss", 1.0 / (1 + step), step) for step in range(1200)])
+    tracker.log({"loss": 0.0}, 1200)
+    assert tracker.points() == {("loss", step) for step in range(1201)}
+    assert tracker.status() == "RUNNING"
     tracker.end_run()
     client = MlflowClient(store_uri)
     history = client.get_metric_history(run, "loss")
-    assert [point.step for point in sorted(history, key=lambda each: each.step)] == [*range(450)]
+    assert [point.step for point in sorted(history, key=lambda each: each.step)] == [*range(1201)]
     assert client.get_run(run).info.status == "FINISHED"
+
+
+def test_a_run_is_there_until_it_is_deleted(store_uri: str) -> None:
+    run = RunTracker(store_uri, "there").start_run("x")
+    assert has_run(store_uri, run)
+    assert not has_run(store_uri, "0" * 32)
+    MlflowClient(store_uri).delete_run(run)
+    assert not has_run(store_uri, run)
 
 
 def test_a_worker_attaches_to_a_run_under_a_parent(store_uri: str, tmp_path: Path) -> None:
@@ -57,7 +67,6 @@ def test_a_worker_attaches_to_a_run_under_a_parent(store_uri: str, tmp_path: Pat
     file = tmp_path / "file.txt"
     file.write_text("hello")
     worker.log_artifact(file, "folder")
-    worker.flush()
     client = MlflowClient(store_uri)
     run = client.get_run(child)
     assert worker.experiment == "workers"

@@ -12,7 +12,7 @@ from models.unet import LipSyncUNet
 from tasks.recipes.recipe import recipe
 from tasks.train.assemble import load_earlier, model_config, start_weights
 from tasks.train.context import StageContext, Stores
-from tasks.train.loop import Rank
+from tasks.train.objective import Rank
 from tasks.train.stages import PrintReporter
 from tests.support.small_models import shaken
 

@@ -11,7 +11,7 @@ from tasks.recipes.recipe import recipe
 from tasks.train.autoencoder import AutoencoderObjective, coding_psnr, run, some_frames
 from tasks.train.batches import autoencoder_batch
 from tasks.train.context import StageContext, Stores
-from tasks.train.loop import Rank
+from tasks.train.objective import Rank
 from tasks.train.stages import PrintReporter
 from tests.support.talking_boxes import make_dataset
 

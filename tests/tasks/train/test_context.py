@@ -8,7 +8,7 @@ import torch
 from models.files.errors import ModelFileError
 from tasks.recipes.recipe import recipe
 from tasks.train.context import DONE, StageContext, Stores, stage_metrics
-from tasks.train.loop import Rank
+from tasks.train.objective import Rank
 from tasks.train.stages import PrintReporter
 from tests.support.talking_boxes import make_dataset
 

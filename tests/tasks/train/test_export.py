@@ -15,7 +15,7 @@ from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import load_syncnet
 from tasks.train.checkpoints import load_trained_weights
 from tasks.train.export import check_place, run_metrics, save_bundle
-from tasks.train.loop import Rank
+from tasks.train.objective import Rank
 from tasks.train.stages import PrintReporter, TrainingJob, run_stages
 from tasks.weights.bundle import bundle_digest, read_bundle
 from tests.support.talking_boxes import make_dataset

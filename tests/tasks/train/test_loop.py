@@ -13,16 +13,9 @@ from datasets.errors import UserError
 from tasks.recipes.config import StageConfig
 from tasks.train.checkpoints import load_state, load_trained_weights, save_state
 from tasks.train.curves import METRICS
-from tasks.train.loop import (
-    Objective,
-    Rank,
-    _prepare,
-    _step,
-    learning_rate,
-    share_gradients,
-    step_seed,
-    train,
-)
+from tasks.train.loop import step_seed, train
+from tasks.train.objective import Objective, Rank, StageRun
+from tasks.train.update import Updates, learning_rate, prepare
 from tests.support.pulled_weight import Lines, Pulled, adamw
 
 CPU = Rank(torch.device("cpu"))
@@ -71,10 +64,15 @@ def config(**changes: Any) -> StageConfig:
 
 
 def run(
-    goal: Objective, folder: Path, chosen: StageConfig, digest: str = "d", worker: Rank = CPU
+    goal: Objective,
+    folder: Path,
+    chosen: StageConfig,
+    digest: str = "d",
+    worker: Rank = CPU,
+    goes_on_from: tuple[str, ...] = (),
 ) -> Lines:
     told = Lines()
-    train(goal, chosen, folder, stage="toy", digest=digest, seed=7, worker=worker, reporter=told)
+    train(goal, chosen, StageRun("toy", folder, digest, 7, worker, told, goes_on_from))
     return told
 
 
@@ -110,11 +108,28 @@ def test_points_after_the_checkpoint_are_made_again(tmp_path: Path) -> None:
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
 
 
-def test_a_checkpoint_of_another_training_is_not_used(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_training_is_never_overwritten(tmp_path: Path) -> None:
     run(Toy(), tmp_path, config(), digest="one")
-    reporter = run(Toy(), tmp_path, config(), digest="two")
-    assert not any("going on" in line for line in reporter.lines)
-    assert [point["step"] for point in curve(tmp_path)] == list(range(1, 13))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(UserError, match="another training, which would be lost"):
+        run(Toy(), tmp_path, config(), digest="two")
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert len(curve(tmp_path)) == 12
+
+
+def test_more_steps_give_what_they_would_have_given_from_the_start(tmp_path: Path) -> None:
+    steady = {"schedule": "constant", "checkpoint_every": 4}
+    run(Toy(), tmp_path / "whole", config(steps=12, **steady), digest="long")
+    run(Toy(), tmp_path / "raised", config(steps=7, **steady), digest="short")
+    longer = config(steps=12, **steady)
+    reporter = run(Toy(), tmp_path / "raised", longer, digest="long", goes_on_from=("short",))
+    assert reporter.lines[0] == "toy: going on from step 7"
+    assert curve(tmp_path / "raised") == curve(tmp_path / "whole")
+    whole = load_trained_weights(tmp_path / "whole" / "checkpoint.pt")
+    raised = load_trained_weights(tmp_path / "raised" / "checkpoint.pt")
+    assert all(torch.equal(whole[name], raised[name]) for name in whole)
+    with pytest.raises(UserError, match=r"12 steps, more than toy\.steps = 7"):
+        run(Toy(), tmp_path / "raised", config(steps=7, **steady), digest="long")
 
 
 def test_logged_values_are_means_over_the_interval(tmp_path: Path) -> None:
@@ -150,10 +165,104 @@ def test_a_stage_of_no_steps_still_hands_on(tmp_path: Path) -> None:
     assert torch.equal(handed["0.weight"], toy.network[0].weight)  # type: ignore[index]
 
 
-def test_a_loss_that_is_no_number_ends_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the loss of toy is nan at step 4: lower toy\.lr"):
-        run(Toy(poison_at=3), tmp_path, config())
-    assert load_state(tmp_path / "checkpoint.pt")["step"] == 3
+def test_many_steps_in_a_row_that_are_not_finite_end_in_a_diagnosis(tmp_path: Path) -> None:
+    class Broken(Toy):
+        def batch(self, step: int) -> Any:
+            return super().batch(step) * (float("nan") if step >= 3 else 1.0)
+
+    expected = (
+        r"toy stopped at step 7: in 4 steps in a row something was not finite "
+        r"\(loss, the gradient, first in 0\.weight\): lower toy\.lr \(now 0\.01\)"
+    )
+    with pytest.raises(UserError, match=expected):
+        run(Broken(), tmp_path, config(patience=4))
+    state = load_state(tmp_path / "checkpoint.pt")
+    assert (state["step"], state["skipped"]) == (6, 3)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_changes_nothing_and_is_counted(tmp_path: Path, what: str) -> None:
+    """At 20 random steps: the run ends, and every number of every checkpoint is finite."""
+    steps = 60
+    bad = set(np.random.default_rng(5).choice(steps, 20, replace=False).tolist())
+
+    class Spoilt(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before: dict[str, Tensor] = {}
+            self.step = 0
+
+        def batch(self, step: int) -> Any:
+            return step, super().batch(step)
+
+        def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            step, given = batch
+            now = {name: each.clone() for name, each in self.network.state_dict().items()}
+            if step - 1 in bad:
+                assert all(torch.equal(self.before[name], now[name]) for name in now)
+            self.before = now
+            if step in bad and what == "loss":
+                given = given * float("nan")
+            error, parts = super().loss(given)
+            if step in bad and what == "gradient":
+                # sqrt has an infinite slope at 0, under a finite value.
+                weight = self.network[0].weight  # type: ignore[index]
+                error = error + (weight - weight.detach()).abs().sum().sqrt()
+            return error, parts
+
+    run(Spoilt(), tmp_path, config(steps=steps, keep_last=100, patience=20))
+    files = [tmp_path / "checkpoint.pt", *tmp_path.glob("checkpoint-*.pt")]
+    assert len(files) == steps
+    for path in files:
+        state = load_state(path)
+        for part in ("network", "average"):
+            assert all(torch.isfinite(each).all() for each in state[part].values()), path
+    assert load_state(files[0])["skipped"] == 20
+    points = curve(tmp_path)
+    assert [point["step"] for point in points if "loss" not in point] == sorted(
+        step + 1 for step in bad
+    )
+    assert points[-1]["skipped"] == 20
+
+
+def test_a_batch_in_parts_is_the_same_step(tmp_path: Path) -> None:
+    class Normed(Toy):
+        """Without batch norm and dropout, whose values depend on which samples come together."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.network = nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.Linear(16, 1))
+
+    run(Normed(), tmp_path / "whole", config())
+    run(Normed(), tmp_path / "parts", config(micro_batch=3))
+    for one, other in zip(curve(tmp_path / "whole"), curve(tmp_path / "parts"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+    whole = load_trained_weights(tmp_path / "whole" / "checkpoint.pt")
+    parts = load_trained_weights(tmp_path / "parts" / "checkpoint.pt")
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_latest_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
+    class Scored(Pulled):
+        score = "heldout"
+        scores = iter([0.9, 0.4, 0.6, 0.5, 0.7])
+
+        def measure(self) -> dict[str, float]:
+            return {"heldout": next(self.scores)}
+
+    chosen = config(**(PLAIN | {"steps": 10, "checkpoint_every": 2, "keep_last": 3}))
+    run(Scored([0.1] * 10, measure_every=2), tmp_path, chosen)
+    kept = {path.name: load_state(path)["step"] for path in tmp_path.glob("*.pt")}
+    assert kept == {
+        "checkpoint.pt": 10,
+        "checkpoint-00000008.pt": 8,
+        "checkpoint-00000006.pt": 6,
+        "best.pt": 4,
+    }
+    assert load_state(tmp_path / "checkpoint.pt")["best"] == 0.4
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
@@ -171,7 +280,7 @@ def test_progress_says_how_far_and_how_long(tmp_path: Path) -> None:
     reporter = run(Toy(), tmp_path, config())
     assert reporter.lines[-1].startswith("toy  12/12 steps  loss ")
     assert reporter.lines[-1].endswith("0 min 00 s left")
-    assert [step for step, _ in reporter.points] == list(range(1, 13))
+    assert [point["step"] for point in curve(tmp_path)] == list(range(1, 13))
 
 
 def test_a_network_without_anything_to_train_is_refused(tmp_path: Path) -> None:
@@ -179,27 +288,6 @@ def test_a_network_without_anything_to_train_is_refused(tmp_path: Path) -> None:
     toy.network.requires_grad_(False)
     with pytest.raises(ValueError, match="no weights to train"):
         run(toy, tmp_path, config())
-
-
-def test_gradients_become_the_mean_over_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What three others would add is put in by hand; test_train_workers.py has real ones."""
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.add_(9.0))
-    pulled, unused = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(3))
-    other = nn.Parameter(torch.ones(1, dtype=torch.float64))
-    pulled.grad = torch.tensor([[3.0, 7.0], [11.0, 15.0]])
-    other.grad = torch.tensor([-5.0], dtype=torch.float64)
-    share_gradients([pulled, other, unused], Rank(torch.device("cpu"), 1, 4))
-    assert pulled.grad.tolist() == [[3, 4], [5, 6]]
-    assert unused.grad is not None
-    assert unused.grad.tolist() == [2.25] * 3
-    assert other.grad.tolist() == [1]
-
-
-def test_a_single_worker_keeps_its_gradients() -> None:
-    weight = nn.Parameter(torch.ones(2))
-    weight.grad = torch.tensor([1.0, 2.0])
-    share_gradients([weight], CPU)
-    assert weight.grad.tolist() == [1, 2]
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
@@ -214,7 +302,8 @@ def test_a_state_of_another_seed_is_not_used(tmp_path: Path) -> None:
     run(Toy(), tmp_path, config())
     state = load_state(tmp_path / "checkpoint.pt")
     save_state(tmp_path / "checkpoint.pt", state | {"seed": 8})
-    assert not any("going on" in line for line in run(Toy(), tmp_path, config()).lines)
+    with pytest.raises(UserError, match="another training"):
+        run(Toy(), tmp_path, config())
 
 
 PLAIN = {"warmup": 0, "schedule": "constant", "ema": 0.0, "weight_decay": 0.0, "lr": 0.1}
@@ -254,8 +343,8 @@ def test_the_norm_is_that_of_all_weights_together(tmp_path: Path) -> None:
             return (30 * self.weight + 40 * self.other).sum(), {}
 
     goal = Two()
-    state = _prepare(goal, config(**PLAIN), CPU)
-    _step(goal, config(**PLAIN), state, None, CPU)
+    state = prepare(goal, config(**PLAIN), CPU)
+    Updates(goal, config(**PLAIN), state, CPU, "toy").step(None)
     assert goal.weight.grad is not None
     assert goal.other.grad is not None
     assert (goal.weight.grad.item(), goal.other.grad.item()) == pytest.approx((0.6, 0.8))
@@ -299,11 +388,12 @@ def test_without_averaging_the_last_weights_are_handed_on(tmp_path: Path) -> Non
 def test_gradients_are_clipped_without_the_scale_of_half_precision() -> None:
     chosen = config(**(PLAIN | {"clip": 0.5}))
     goal = Pulled([])
-    state = _prepare(goal, chosen, CPU)
+    state = prepare(goal, chosen, CPU)
     state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
     pulls = [0.2, 30.0, 0.4]
+    updates = Updates(goal, chosen, state, CPU, "toy")
     for state.step, pull in enumerate(pulls):
-        _step(goal, chosen, state, pull, CPU)
+        updates.step(pull)
     found = [*goal.seen, goal.weight.item()]
     np.testing.assert_allclose(found, adamw(pulls, [0.1] * 3, 0.0, 0.5), rtol=1e-5)
 
@@ -311,9 +401,9 @@ def test_gradients_are_clipped_without_the_scale_of_half_precision() -> None:
 def test_a_step_whose_scaled_gradient_overflows_is_left_out() -> None:
     chosen = config(**PLAIN)
     goal = Pulled([])
-    state = _prepare(goal, chosen, CPU)
+    state = prepare(goal, chosen, CPU)
     state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    _step(goal, chosen, state, float("inf"), CPU)
+    assert Updates(goal, chosen, state, CPU, "toy").step(float("inf")) == {}
     assert goal.weight.item() == 2.0
     assert state.scaler.get_scale() == 512.0
 
@@ -339,7 +429,6 @@ def test_only_the_leader_writes_and_reports(tmp_path: Path) -> None:
     reporter = run(Pulled([0.1] * 3), tmp_path, config(**(PLAIN | {"steps": 3})), worker=worker)
     assert not list(tmp_path.iterdir())
     assert not reporter.lines
-    assert not reporter.points
 
 
 def test_measuring_comes_as_often_as_asked_and_does_not_end_training_mode(tmp_path: Path) -> None:
@@ -358,7 +447,7 @@ def test_checkpoints_are_written_as_often_as_asked_and_at_the_end(
 ) -> None:
     written: list[int] = []
     monkeypatch.setattr(
-        "tasks.train.loop.save_state", lambda path, state: written.append(state["step"])
+        "tasks.train.state.save_state", lambda path, state: written.append(state["step"])
     )
     pulled(tmp_path, [0.1] * 8, checkpoint_every=3)
     assert written == [3, 6, 8]
@@ -374,9 +463,9 @@ def test_each_step_gets_its_own_batch_in_order(tmp_path: Path) -> None:
             return super().batch(step)
 
     goal = Watched(pulls)
-    reporter = run(goal, tmp_path, config(**(PLAIN | {"steps": 7})))
+    run(goal, tmp_path, config(**(PLAIN | {"steps": 7})))
     assert asked == list(range(7))
-    losses = [values["loss"] for _, values in reporter.points]
+    losses = [point["loss"] for point in curve(tmp_path)]
     np.testing.assert_allclose(losses, np.array(pulls) * goal.seen, rtol=1e-6)
 
 

@@ -48,20 +48,38 @@ def test_one_parent_with_a_child_per_stage(job: TrainingJob) -> None:
 
 def test_an_interrupted_run_goes_on_in_its_runs(job: TrainingJob) -> None:
     first = start_runs(job, "m")
-    with pytest.raises(KeyboardInterrupt), closing_runs(first):
+    with pytest.raises(KeyboardInterrupt), closing_runs(first, print):
         raise KeyboardInterrupt
     store = client(job.tracking_uri)
     assert store.get_run(first.run_id).info.status == "KILLED"
     second = start_runs(job, "m")
     assert second == first
-    with closing_runs(second):
+    with closing_runs(second, print):
         pass
     assert store.get_run(second.run_id).info.status == "FINISHED"
-    with pytest.raises(RuntimeError), closing_runs(second):
+    with pytest.raises(RuntimeError), closing_runs(second, print):
         raise RuntimeError
     assert store.get_run(second.run_id).info.status == "FAILED"
-    other = replace(job, recipe=recipe("debug", {"stage1.lr": "0.5"}))
-    assert start_runs(other, "m").run_id != first.run_id
+    third = start_runs(job, "m")
+    assert store.get_run(third.run_id).info.status == "RUNNING"
+    # A stage that begins again gets a run of its own; the others go on in theirs.
+    other = start_runs(job, "m", again=["stage1"])
+    assert other.run_id == first.run_id
+    before, after = dict(first.job.runs), dict(other.job.runs)
+    assert [name for name in after if after[name] != before[name]] == ["stage1"]
+    store.delete_run(after["stage2"])
+    assert dict(start_runs(job, "m").job.runs)["stage2"] != after["stage2"]
+
+
+def test_runs_that_nobody_goes_on_with_are_closed(job: TrainingJob, tmp_path: Path) -> None:
+    mine = replace(job, output=tmp_path)
+    killed = start_runs(mine, "before")
+    following = start_runs(mine, "after")
+    store = client(job.tracking_uri)
+    assert following.run_id != killed.run_id
+    for run in (killed.run_id, *dict(killed.job.runs).values()):
+        assert store.get_run(run).info.status == "KILLED"
+    assert store.get_run(following.run_id).info.status == "RUNNING"
 
 
 def test_numbers_of_all_stages_are_on_the_parent(job: TrainingJob) -> None:

@@ -1,6 +1,8 @@
 """A whole run in this process: resumed exactly, skipped when done, redone when changed."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.runtime.device import resolve_device
 from tasks.train.checkpoints import load_state
-from tasks.train.curves import METRICS
-from tasks.train.loop import Rank
+from tasks.train.curves import METRICS, Curve
+from tasks.train.facts import stage_digests
+from tasks.train.objective import Rank
 from tasks.train.stages import (
     PrintReporter,
     TrainingJob,
@@ -23,7 +26,6 @@ from tasks.train.stages import (
     read_result,
     remaining,
     run_stages,
-    stage_digests,
 )
 from tests.support.talking_boxes import make_dataset
 
@@ -34,20 +36,22 @@ class Killed(BaseException):
     """Replaces a signal."""
 
 
-class Bomb(PrintReporter):
-    """Raises after a number of logged points."""
+@contextmanager
+def bomb(fuse: int) -> Iterator[None]:
+    """Kills the training before a point is written, after some."""
+    left = [fuse]
+    write = Curve.write
 
-    def __init__(self, fuse: int) -> None:
-        self.fuse = fuse
-        self.lines: list[str] = []
+    def counted(curve: Curve, step: int, values: dict[str, float]) -> None:
+        if curve.path.name == METRICS:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+        write(curve, step, values)
 
-    def metrics(self, stage: str, values: dict[str, float], step: int) -> None:
-        self.fuse -= 1
-        if self.fuse == 0:
-            raise Killed
-
-    def progress(self, line: str) -> None:
-        self.lines.append(line)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Curve, "write", counted)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +92,9 @@ def test_a_run_killed_in_every_stage_has_the_same_losses(
 ) -> None:
     job = replace(whole, output=tmp_path)
     for _ in STAGES:
-        with pytest.raises(Killed):
+        with pytest.raises(Killed), bomb(5):
             # Four points: the second checkpoint and, for the next start, one stage further.
-            run_stages(job, CPU, Bomb(5))
+            run_stages(job, CPU, PrintReporter())
     run_stages(job, CPU, PrintReporter())
     for stage in STAGES:
         assert curve(job, stage) == curve(whole, stage), stage
@@ -100,22 +104,22 @@ def test_a_run_killed_in_every_stage_has_the_same_losses(
             assert torch.equal(ours["network"][name], value), (stage, name)
 
 
-def test_a_streamed_stage_that_is_killed_has_the_same_losses(tmp_path: Path) -> None:
+def test_a_streamed_stage_that_is_killed_has_the_same_losses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset = make_dataset(tmp_path / "d", speakers=5, clips=2, frames=52, per_shard=2)
     changes = {"syncnet.reader": "stream", "syncnet.reading_workers": "2"}
     chosen = recipe("debug", changes)
     losses = []
     for name, fuse in (("whole", 100), ("killed", 4)):
-        job = TrainingJob(dataset, tmp_path / name, chosen)
-        bomb = Bomb(fuse)
-        while True:
-            try:
-                run_stages(job, CPU, bomb, ["syncnet"])
-                break
-            except Killed:
-                assert any(
-                    line == "syncnet: shards are streamed by 2 processes" for line in bomb.lines
-                )
+        job = TrainingJob(dataset, tmp_path / name, chosen, stages=("syncnet",))
+        with suppress(Killed), bomb(fuse):
+            run_stages(job, CPU, PrintReporter())
+        run_stages(job, CPU, PrintReporter())
+    said = capsys.readouterr().out
+    assert said.count("syncnet: shards are streamed by 2 processes") == 3
+    for name in ("whole", "killed"):
+        job = TrainingJob(dataset, tmp_path / name, chosen, stages=("syncnet",))
         lines = (job.output / "syncnet" / METRICS).read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in lines])
     assert losses[0] == losses[1]
@@ -126,7 +130,8 @@ def test_a_streamed_stage_that_is_killed_has_the_same_losses(tmp_path: Path) -> 
 
 def test_a_finished_run_is_not_touched(whole: TrainingJob) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.output.rglob("*") if path.is_file()}
-    run_stages(whole, CPU, Bomb(1))
+    with bomb(1):
+        run_stages(whole, CPU, PrintReporter())
     after = {path: path.stat().st_mtime_ns for path in whole.output.rglob("*") if path.is_file()}
     assert before == after
 
@@ -163,13 +168,31 @@ def test_devices_that_are_not_there_end_in_a_sentence() -> None:
             resolve_device(name)
 
 
-@pytest.mark.parametrize("name", ["paper-256", "paper-512", "stage2-efficient"])
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("paper-256", "sd-vae-ft-mse"),
+        ("paper-512", "sd-vae-ft-mse"),
+        ("stage2-efficient", "latentsync-1.5-syncnet"),
+    ],
+)
 def test_missing_weights_are_named_before_anything_starts(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, missing: str
 ) -> None:
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
-    with pytest.raises(UserError, match=r"sd-vae-ft-mse .*`make weights`"):
+    with pytest.raises(UserError, match=rf"{missing} .*`make weights`"):
         check(TrainingJob(dataset, tmp_path, recipe(name)))
+
+
+def test_a_stage_alone_needs_only_its_own_files(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path / "weights"))
+    job = TrainingJob(dataset, tmp_path, recipe("paper-256"), stages=("syncnet",))
+    check(job)
+    assert (job.wanted, job.whole) == (["syncnet"], False)
+    with pytest.raises(UserError, match=r"has no stage 'stage3': choose from syncnet, stage1"):
+        check(replace(job, stages=("stage3",)))
 
 
 def test_a_file_that_is_no_video_network_is_found_before_anything_starts(

@@ -15,7 +15,7 @@ from tasks.sync.network_files import build_syncnet, load_syncnet, save_syncnet
 from tasks.train import syncnet
 from tasks.train.batches import SyncWindows
 from tasks.train.context import StageContext, Stores
-from tasks.train.loop import Rank
+from tasks.train.objective import Rank
 from tasks.train.pictures import Pictures
 from tasks.train.stages import PrintReporter
 from tasks.train.syncnet import SyncObjective, run, similarities

@@ -1,7 +1,7 @@
 """The U-Net's objective: what counts how much, what learns, what the pixels add."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,18 @@ from tasks.train import autoencoder
 from tasks.train import unet as train_unet
 from tasks.train.batches import UNetBatch, unet_batch
 from tasks.train.context import StageContext, Stores
-from tasks.train.loop import Rank
+from tasks.train.objective import Rank, StageRun, parts_of
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.stages import PrintReporter
 from tasks.train.tokens import TokenCache
-from tasks.train.unet import UNetObjective, choose_trained, latent_weights, mouth_cells
+from tasks.train.unet import (
+    NoisyBatch,
+    UNetObjective,
+    choose_trained,
+    draw_noise,
+    latent_weights,
+    mouth_cells,
+)
 from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
@@ -50,12 +57,16 @@ class Oracle:
     """Replaces the U-Net's forward pass: records its inputs and returns given answers."""
 
     goal: UNetObjective
-    batch: UNetBatch
+    noisy: NoisyBatch
     answer: str
     """noise or clean: what was put into the noisy latents."""
     off: Tensor | float = 0.0
     """Added to the answer."""
     asked: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> UNetBatch:
+        return self.noisy.windows.to(CPU, self.goal.tokens)
 
     def __call__(
         self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, masked: Tensor, reference: Tensor
@@ -72,7 +83,7 @@ class Oracle:
 def oracle(
     goal: UNetObjective, monkeypatch: pytest.MonkeyPatch, answer: str, off: Tensor | float = 0.0
 ) -> Oracle:
-    found = Oracle(goal, goal.batch(0).to(CPU, goal.tokens), answer, off)
+    found = Oracle(goal, goal.batch(0), answer, off)
     monkeypatch.setattr(goal.model, "predict", found)
     return found
 
@@ -90,9 +101,9 @@ def test_who_answers_as_the_model_is_meant_to_has_no_loss(
 ) -> None:
     goal = objective(stores, DEBUG.stage1, tmp_path, kind)
     perfect = oracle(goal, monkeypatch, right)
-    assert float(goal.loss_on(perfect.batch)[0].detach()) < 1e-5
+    assert float(goal.loss(perfect.noisy)[0].detach()) < 1e-5
     other = oracle(goal, monkeypatch, wrong)
-    assert float(goal.loss_on(other.batch)[0].detach()) > 0.3
+    assert float(goal.loss(other.noisy)[0].detach()) > 0.3
 
 
 def test_the_network_is_given_what_its_arguments_say(
@@ -101,7 +112,7 @@ def test_the_network_is_given_what_its_arguments_say(
     config = replace(DEBUG.stage1, swap_surroundings=1.0, audio_dropout=0.0)
     goal = objective(stores, config, tmp_path)
     asked = oracle(goal, monkeypatch, "clean")
-    goal.loss_on(asked.batch)
+    goal.loss(asked.noisy)
     batch, model = asked.batch, goal.model
     shown = model.encode_window(batch.surroundings * model.mask)
     torch.testing.assert_close(asked.asked["masked"], shown)
@@ -124,7 +135,7 @@ def test_frames_share_as_much_noise_as_the_recipe_says(
     goal = objective(stores, config, tmp_path, "epsilon")
     asked = oracle(goal, monkeypatch, "noise")
     torch.manual_seed(0)
-    goal.loss_on(asked.batch)
+    goal.loss(asked.noisy)
     frames = asked.asked["noise"].detach().transpose(0, 2).flatten(1)
     assert frames.std(1).tolist() == pytest.approx([1.0] * 4, abs=0.05)
     assert float(torch.corrcoef(frames)[0, 3]) == pytest.approx(shared, abs=0.06)
@@ -137,7 +148,7 @@ def test_the_loss_is_the_squared_error_times_its_weights(
     config = replace(DEBUG.stage1, losses=losses, swap_surroundings=0.0, batch_size=1)
     goal = objective(stores, config, tmp_path)
     even = oracle(goal, monkeypatch, "clean", 0.5)
-    assert float(goal.loss_on(even.batch)[0].detach()) == pytest.approx(3 * 0.25, rel=1e-4)
+    assert float(goal.loss(even.noisy)[0].detach()) == pytest.approx(3 * 0.25, rel=1e-4)
     # An error as large as the share that is kept counts by those cells' share of all weights.
     keep = goal.model.latent_mask[0, 0]
     mouth = mouth_cells(even.batch.mouth, *keep.shape)[0]
@@ -151,9 +162,7 @@ def test_the_loss_is_the_squared_error_times_its_weights(
                 total += weight
                 kept += weight * share**2
     uneven = oracle(goal, monkeypatch, "clean", keep)
-    assert float(goal.loss_on(uneven.batch)[0].detach()) == pytest.approx(
-        3 * kept / total, rel=1e-3
-    )
+    assert float(goal.loss(uneven.noisy)[0].detach()) == pytest.approx(3 * kept / total, rel=1e-3)
 
 
 @pytest.mark.parametrize(("kind", "answer"), [("epsilon", "noise"), ("sample", "clean")])
@@ -172,7 +181,7 @@ def test_losses_on_the_picture_get_the_decoded_estimate_and_the_repainted_part(
 
     losses.weights = config.losses  # type: ignore[attr-defined]
     goal.losses = losses  # type: ignore[assignment]
-    total, parts = goal.loss_on(asked.batch)
+    total, parts = goal.loss(asked.noisy)
     generated, target, mel, repaint = given
     expected = goal.model.decode_window(asked.asked["clean"]).detach()
     torch.testing.assert_close(generated, expected, rtol=0, atol=0.02)
@@ -186,9 +195,36 @@ def test_batches_are_those_of_seed_step_and_rank(stores: Stores, tmp_path: Path)
     goal = objective(stores, DEBUG.stage1, tmp_path, rank=1)
     cache = TokenCache(goal.model.audio_encoder)
     expected = unet_batch(goal.store, DEBUG.stage1, 16, goal.seed, 3, 1).to(CPU, cache)
-    found = goal.batch(3).to(CPU, goal.tokens)
+    found = goal.batch(3).windows.to(CPU, goal.tokens)
     assert torch.equal(found.target, expected.target)
     assert torch.equal(found.tokens, expected.tokens)
+
+
+def test_two_workers_draw_what_one_with_both_batches_draws(stores: Stores, tmp_path: Path) -> None:
+    both = objective(stores, replace(DEBUG.stage1, batch_size=4), tmp_path).batch(3)
+    config = replace(DEBUG.stage1, batch_size=2)
+    halves = [objective(stores, config, tmp_path, rank=rank).batch(3) for rank in (0, 1)]
+    assert torch.equal(torch.cat([each.noise for each in halves]), both.noise)
+    assert torch.equal(torch.cat([each.timesteps for each in halves]), both.timesteps)
+    targets = torch.cat([each.windows.target.to(CPU) for each in halves])
+    assert torch.equal(targets, both.windows.target.to(CPU))
+    assert len({float(each.std()) for each in both.noise}) == 4
+    assert not torch.equal(halves[0].noise, objective(stores, config, tmp_path).batch(4).noise)
+
+
+def test_a_batch_in_parts_is_the_batch(stores: Stores, tmp_path: Path) -> None:
+    config = replace(DEBUG.stage1, batch_size=6, swap_surroundings=0.5, audio_dropout=0.3)
+    goal = objective(stores, config, tmp_path)
+    noisy = goal.batch(2)
+    assert 0 < float(noisy.windows.swapped.sum()) < 6
+    whole = noisy.windows.to(CPU, goal.tokens)
+    parts = [part for part, _ in parts_of(noisy, 2)]
+    on_device = [part.windows.to(CPU, goal.tokens) for part in parts]
+    for each in fields(whole):
+        together = torch.cat([getattr(part, each.name) for part in on_device])
+        assert torch.equal(together, getattr(whole, each.name)), each.name
+    assert torch.equal(torch.cat([part.noise for part in parts]), noisy.noise)
+    assert [len(part.windows) for part in parts] == [2, 2, 2]
 
 
 def test_a_cell_belongs_to_the_mouth_where_they_overlap_at_all() -> None:
@@ -213,7 +249,8 @@ def test_mouth_cells_are_those_that_the_box_touches() -> None:
 def test_cells_count_by_where_they_are(stores: Stores, tmp_path: Path) -> None:
     config = replace(DEBUG.stage1, batch_size=3, losses=LossWeights(inside=4.0, mouth=20.0))
     goal = objective(stores, config, tmp_path)
-    batch = replace(goal.batch(0).to(CPU, goal.tokens), swapped=torch.tensor([0.0, 1.0, 0.0]))
+    windows = goal.batch(0).windows.to(CPU, goal.tokens)
+    batch = replace(windows, swapped=torch.tensor([0.0, 1.0, 0.0]))
     keep = goal.model.latent_mask
     weights = latent_weights(config.losses, keep, batch)
     assert weights.shape == (3, 1, 4, 8, 8)
@@ -242,13 +279,14 @@ def test_the_loss_reaches_every_weight_that_learns(stores: Stores, tmp_path: Pat
 def test_the_picture_that_is_seen_is_masked(stores: Stores, tmp_path: Path) -> None:
     """Whatever is under the mask in the surroundings must not reach the network."""
     goal = objective(stores, replace(DEBUG.stage1, batch_size=2, losses=LossWeights()), tmp_path)
-    batch = goal.batch(0).to(CPU, goal.tokens)
+    noisy = goal.batch(0)
+    batch = noisy.windows.to(CPU, goal.tokens)
     hidden = (goal.model.mask == 0).float()
     spoilt = batch.surroundings * (1 - hidden) + hidden * torch.rand_like(batch.surroundings)
 
     def loss(surroundings: Tensor) -> float:
-        torch.manual_seed(1)
-        return float(goal.loss_on(replace(batch, surroundings=surroundings))[0].detach())
+        changed = replace(batch, surroundings=surroundings)
+        return float(goal.loss_on(changed, noisy.noise, noisy.timesteps)[0].detach())
 
     assert loss(batch.surroundings) == pytest.approx(loss(spoilt), rel=1e-5)
 
@@ -273,10 +311,13 @@ def test_stage_2_trains_the_papers_parts(trains: str, learns: list[str], rests: 
         ), mark
 
 
-def test_timesteps_prefer_noise_as_asked(stores: Stores, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    even = objective(stores, replace(DEBUG.stage1, timestep_power=1.0), tmp_path)._timesteps(4000)
-    high = objective(stores, replace(DEBUG.stage1, timestep_power=1 / 8), tmp_path)._timesteps(4000)
+def timesteps(power: float, count: int = 4000) -> Tensor:
+    config = replace(DEBUG.stage1, timestep_power=power)
+    return torch.stack([draw_noise(config, (1, 1, 1, 1), seed)[1] for seed in range(count)])
+
+
+def test_timesteps_prefer_noise_as_asked() -> None:
+    even, high = timesteps(1.0), timesteps(1 / 8)
     assert 450 < even.float().mean() < 550
     assert 850 < high.float().mean() < 930
     assert high.max() <= 999
@@ -296,12 +337,10 @@ def test_partly_frozen_networks_train_on_a_cpu(stores: Stores, tmp_path: Path) -
     assert any(w.grad is not None and w.grad.abs().max() > 0 for w in learned)
 
 
-def test_timesteps_are_the_power_of_uniform_numbers(
-    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "rand", lambda count: torch.tensor([0.0, 0.25, 0.9999999]))
-    half = objective(stores, replace(DEBUG.stage1, timestep_power=0.5), tmp_path)
-    assert half._timesteps(3).tolist() == [0, 500, 999]
+def test_timesteps_are_the_power_of_uniform_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([0.0, 0.25, 0.9999999])
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor(next(drawn)))
+    assert timesteps(0.5, 3).tolist() == [0, 500, 999]
 
 
 def test_only_the_unet_learns_and_all_is_reported(
@@ -315,15 +354,15 @@ def test_only_the_unet_learns_and_all_is_reported(
     autoencoder.run(stage("autoencoder"))
     trained: list[UNetObjective] = []
 
-    def train(goal: UNetObjective, config: UNetConfig, folder: Path, **_: Any) -> None:
+    def train(goal: UNetObjective, config: UNetConfig, run: StageRun) -> None:
         trained.append(goal)
         assert config == chosen.stage1
-        folder.mkdir()
+        run.folder.mkdir()
         points = [
             json.dumps({"step": step, "lr": 0.1, "loss": float(step), "noise": 2.0 * step})
             for step in range(1, 31)
         ]
-        (folder / "metrics.jsonl").write_text("\n".join(points) + "\n")
+        (run.folder / "metrics.jsonl").write_text("\n".join(points) + "\n")
 
     monkeypatch.setattr(train_unet, "train", train)
     result = train_unet.run(stage("stage1"))

@@ -1,0 +1,98 @@
+"""What the result of a stage depends on, as plain facts and as one digest of them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from datasets.store.manifest import config_digest
+from tasks.recipes.config import STAGES, Recipe
+
+CODE_VERSION = 4
+"""Raised by one whenever a change to a stage's code changes its result."""
+UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    "autoencoder": (),
+    "syncnet": (),
+    "stage1": ("autoencoder",),
+    "stage2": ("autoencoder", "syncnet", "stage1"),
+}
+"""The stages whose results each stage uses."""
+FREE = (
+    "checkpoint_every",
+    "log_every",
+    "micro_batch",
+    "keep_last",
+    "patience",
+    "reading_workers",
+)
+"""Fields of a stage that do not change what it learns. With another number of processes that read,
+it goes on."""
+
+Facts = dict[str, Any]
+"""Name -> value that JSON knows; `upstream.NAME` is the digest of another stage."""
+
+
+def stage_names(chosen: Recipe) -> list[str]:
+    """The stages that a recipe has, in order."""
+    return [name for name in STAGES if chosen.stage(name) is not None]
+
+
+def stage_facts(chosen: Recipe, dataset_digest: str) -> dict[str, Facts]:
+    """For each stage all that its result depends on."""
+    found: dict[str, Facts] = {}
+    for name in stage_names(chosen):
+        config = asdict(chosen.stage(name))  # type: ignore[arg-type]
+        for field in FREE:
+            config.pop(field)
+        facts = {
+            "code": CODE_VERSION,
+            "seed": chosen.seed,
+            "dataset": dataset_digest,
+            **flat({name: config}),
+            **flat(_model_part(chosen, name)),
+        }
+        for each in UPSTREAM[name]:
+            if each in found:
+                facts[f"upstream.{each}"] = facts_digest(found[each])
+        # Tuples become lists, as they do in a file.
+        found[name] = json.loads(json.dumps(facts))
+    return found
+
+
+def facts_digest(facts: Facts) -> str:
+    """One text for all facts of a stage."""
+    return config_digest(facts)
+
+
+def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
+    """For each stage a digest of all that its result depends on."""
+    facts = stage_facts(chosen, dataset_digest)
+    return {name: facts_digest(each) for name, each in facts.items()}
+
+
+def _model_part(chosen: Recipe, stage: str) -> dict[str, Any]:
+    """The parts of the recipe's model that a stage uses."""
+    model = asdict(chosen.model)
+    if stage == "syncnet":
+        return {}
+    if stage == "autoencoder":
+        names = ("resolution", "latent_channels", "scaling_factor", "autoencoder")
+        return {"model": {name: model[name] for name in names}}
+    # The choice of reference only matters when frames are repainted.
+    del model["reference"]
+    return {
+        "model": model,
+        "autoencoder_weights": chosen.autoencoder_weights,
+        "audio_weights": chosen.audio_weights,
+    }
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Facts:
+    """Nested dictionaries with dotted names; empty ones stay."""
+    found: Facts = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
