@@ -49,6 +49,10 @@ class VideoWriter:
             cut to the video's length. It is copied if the container allows it, otherwise encoded as
             AAC (in WebM as Opus) at its own rate with its own channels.
         preset: x264's and x265's speed.
+        seek_frames: most frames from one key frame to the next, for readers that enter in the
+            middle; 0 leaves it to the encoder. Only for H.264.
+        cheap_to_read: H.264 without arithmetic coding: the same pictures in a tenth more bytes and
+            with a third less time to decode them.
         form: how pictures are stored, see `datasets.media.form`; by default 8 bits in BT.709.
 
     Raises:
@@ -65,6 +69,8 @@ class VideoWriter:
         crf: int = 18,
         audio: Path | None = None,
         preset: str = "medium",
+        seek_frames: int = 0,
+        cheap_to_read: bool = False,
         form: Form | None = None,
     ) -> None:
         self.target = target
@@ -81,6 +87,7 @@ class VideoWriter:
             self._kind = container_of(target)
             make_folder(target.parent)
             self._temporary = unfinished_name(target)
+        self._seek_frames, self._cheap_to_read = seek_frames, cheap_to_read
         self.form = form or plain_form(width, height, self._kind)
         self._base = self._time_base()
         self._sound: SoundTrack | None = None
@@ -137,7 +144,9 @@ class VideoWriter:
 
     def _options(self, encoder: str, crf: int, preset: str) -> dict[str, str]:
         if encoder == "libx264":
-            return {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1"}
+            params = "cpu-independent=1" + ":cabac=0" * self._cheap_to_read
+            options = {"crf": str(crf), "preset": preset, "x264-params": params}
+            return options | ({"g": str(self._seek_frames)} if self._seek_frames else {})
         if encoder == "prores_ks":
             return {"profile": "4444", "vendor": "apl0", "alpha_bits": "16"}
         if encoder == "libvpx-vp9":

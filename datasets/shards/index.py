@@ -26,6 +26,14 @@ FOLDER = "shards"
 VERSION = 1
 
 
+class ClipsEntry(TypedDict):
+    """The file with the table of clips (`datasets.shards.clip_index`), below `shards/`."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
 class DatasetIndex(TypedDict):
     """Content of `index.json`."""
 
@@ -43,6 +51,14 @@ class DatasetIndex(TypedDict):
     """Name of the alignment; missing in datasets with the former, larger crop."""
     mask: NotRequired[str]
     """Name of the shape that the alignment is for."""
+    clips: NotRequired[ClipsEntry]
+    """The table of clips; missing in older datasets."""
+
+
+def file_sizes(index: DatasetIndex) -> dict[str, int]:
+    """Name below `shards/` -> bytes, of all files that an index names."""
+    files = {shard["name"]: shard["bytes"] for shard in index["shards"]}
+    return files | ({index["clips"]["name"]: index["clips"]["bytes"]} if "clips" in index else {})
 
 
 def read_samples(store: Store, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -91,15 +107,15 @@ def publish_index(store: Store, index: DatasetIndex, keep: Sequence[str] = ()) -
     Args:
         store: the dataset's store.
         index: the new version's index.
-        keep: names of shards that stay for readers of the previous version.
+        keep: names of files that stay for readers of the previous version.
     """
     store.write(INDEX, json.dumps(index, indent=1, sort_keys=True) + "\n")
     remove_replaced(store, index, keep)
 
 
 def remove_replaced(store: Store, index: DatasetIndex, keep: Sequence[str] = ()) -> None:
-    """Remove shards of ours that neither the published index nor `keep` names."""
-    names = [*(shard["name"] for shard in index["shards"]), *keep]
+    """Remove files of ours that neither the published index nor `keep` names."""
+    names = [*file_sizes(index), *keep]
     current = {f"{FOLDER}/{name}" for name in names}
     for name in store.names(FOLDER):
         if name not in current and OUR_NAME.fullmatch(name.rpartition("/")[2]):
@@ -154,10 +170,10 @@ def check_crop(dataset: Path | str, index: DatasetIndex, wanted: str) -> None:
 
 
 def verify(dataset: Path | str) -> list[str]:
-    """Names of shards that are missing or differ from the index; empty if all are intact."""
-    store = open_store(dataset)
+    """Names of files that are missing or differ from the index; empty if all are intact."""
+    store, index = open_store(dataset), read_index(dataset)
     bad = []
-    for entry in read_index(dataset)["shards"]:
+    for entry in [*index["shards"], *([index["clips"]] if "clips" in index else [])]:
         try:
             with store.open(f"{FOLDER}/{entry['name']}") as file:
                 same = hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]  # type: ignore[arg-type]

@@ -15,7 +15,14 @@ from pathlib import Path
 
 from datasets.errors import UserError
 from datasets.progress import Progress
-from datasets.shards.index import FOLDER, INDEX, VERSION, DatasetIndex, read_index
+from datasets.shards.index import (
+    FOLDER,
+    INDEX,
+    VERSION,
+    ClipsEntry,
+    DatasetIndex,
+    read_index,
+)
 from datasets.shards.writer import ShardEntry
 from datasets.store.atomic import content_digest, link_atomic, replacing, write_atomic
 from datasets.store.local import LocalStore
@@ -27,7 +34,7 @@ BLOCK = 8 << 20
 """Bytes fetched and written at once."""
 SHARDS_AT_ONCE = 4
 DIGEST = re.compile("[0-9a-f]{64}")
-SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
+SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.(tar|parquet)")
 
 
 def local_dataset(
@@ -55,7 +62,7 @@ def local_dataset(
     # Other processes wait, and then find it complete.
     with file_lock(folder / ".lock"):
         if not (folder / INDEX).is_file():
-            _Copy(store, folder, index["shards"], progress).run()
+            _Copy(store, folder, _files(index), progress).run()
             write_atomic(folder / INDEX, text)
         read_index(folder)
     return folder
@@ -77,7 +84,7 @@ def _index(store: Store) -> tuple[bytes, DatasetIndex]:
             and DIGEST.fullmatch(index["digest"])
             and all(
                 SHARD.fullmatch(shard["name"]) and DIGEST.fullmatch(shard["sha256"])
-                for shard in index["shards"]
+                for shard in _files(index)
             )
         )
     except (ValueError, TypeError, KeyError):
@@ -89,11 +96,20 @@ def _index(store: Store) -> tuple[bytes, DatasetIndex]:
     return text, index
 
 
+def _files(index: DatasetIndex) -> list[ShardEntry | ClipsEntry]:
+    """Shards and table of a version."""
+    return [*index["shards"], *([index["clips"]] if "clips" in index else [])]
+
+
 class _Copy:
-    """Fetches one version's shards."""
+    """Fetches one version's files."""
 
     def __init__(
-        self, store: Store, folder: Path, shards: list[ShardEntry], progress: Progress | None
+        self,
+        store: Store,
+        folder: Path,
+        shards: list[ShardEntry | ClipsEntry],
+        progress: Progress | None,
     ) -> None:
         self.store = store
         self.folder = folder
@@ -123,14 +139,14 @@ class _Copy:
             if self.progress:
                 self.progress(self.here, self.all)
 
-    def _shard(self, shard: ShardEntry) -> None:
+    def _shard(self, shard: ShardEntry | ClipsEntry) -> None:
         target = self.folder / FOLDER / shard["name"]
         if target.is_file() and target.stat().st_size == shard["bytes"]:
             self._advance(shard["bytes"])
         elif not self._from_another_version(shard, target):
             self._fetch(shard, target)
 
-    def _from_another_version(self, shard: ShardEntry, target: Path) -> bool:
+    def _from_another_version(self, shard: ShardEntry | ClipsEntry, target: Path) -> bool:
         for other in sorted(self.folder.parent.glob(f"*/{FOLDER}/{shard['name']}")):
             if content_digest(other) == shard["sha256"]:
                 link_atomic(other, target)
@@ -138,7 +154,7 @@ class _Copy:
                 return True
         return False
 
-    def _fetch(self, shard: ShardEntry, target: Path) -> None:
+    def _fetch(self, shard: ShardEntry | ClipsEntry, target: Path) -> None:
         name = f"{FOLDER}/{shard['name']}"
         digest = hashlib.sha256()
         try:

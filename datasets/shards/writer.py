@@ -4,17 +4,18 @@ import hashlib
 import os
 import re
 import tarfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict
+from typing import Any, BinaryIO, TypedDict, cast
 
 from datasets.store.atomic import unfinished_name
 from datasets.store.protocol import Store
 
 BLOCK = tarfile.BLOCKSIZE
-OUR_NAME = re.compile(r".+-\d{6}(-\d{2})?-[0-9a-f]{8}\.tar")
-"""Names of finished shards; other files in their folder are not ours to remove."""
+OUR_NAME = re.compile(r".+-\d{6}(-\d{2})?-[0-9a-f]{8}\.tar|clips-[0-9a-f]{8}\.parquet")
+"""Names of finished shards and of tables of clips; other files in their folder are not ours to
+remove."""
 MAX_BYTES = 256 << 20
 
 
@@ -41,11 +42,19 @@ class ShardEntry(TypedDict):
     sha256: str
 
 
+WHOLE = ""
+"""Stands for all members of a sample in its `Places`."""
+Places = Mapping[str, Sequence[int]]
+"""Extension -> offset of a member's content in its shard, and its size, bytes; `WHOLE` -> the same
+of the sample with all headers."""
+
+
 class ShardRecord(TypedDict):
     """A `Shard` as stored in a journal."""
 
     info: ShardEntry
     keys: list[str]
+    places: list[dict[str, list[int]]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,14 @@ class Shard:
     info: ShardInfo
     keys: tuple[str, ...]
     """Keys of its samples, in their order."""
+    places: tuple[Places, ...]
+    """Where their members are, in the same order."""
+
+    def as_record(self) -> ShardRecord:
+        """The shard as JSON data."""
+        places = [{ext: [*place] for ext, place in each.items()} for each in self.places]
+        info = cast(ShardEntry, asdict(self.info))
+        return {"info": info, "keys": [*self.keys], "places": places}
 
 
 @dataclass
@@ -66,6 +83,7 @@ class _Tar:
     digest: Any = field(default_factory=hashlib.sha256)
     size: int = 0
     keys: list[str] = field(default_factory=list)
+    places: list[dict[str, tuple[int, int]]] = field(default_factory=list)
 
     def write(self, data: bytes) -> None:
         self.file.write(data)
@@ -108,11 +126,16 @@ class ShardWriter:
         """
         if key in self._keys or not key or "." in key or "/" in key:
             raise ValueError(f"the key {key!r} is empty, already used, or has a dot or slash")
-        parts = [part for ext in sorted(members) for part in _member(f"{key}.{ext}", members[ext])]
-        tar = self._tar(split, sum(map(len, parts)))
-        for part in parts:
-            tar.write(part)
+        parts = {ext: _member(f"{key}.{ext}", members[ext]) for ext in sorted(members)}
+        weight = sum(len(part) for three in parts.values() for part in three)
+        tar = self._tar(split, weight)
+        places = {WHOLE: (tar.size, weight)}
+        for ext, (header, content, padding) in parts.items():
+            places[ext] = (tar.size + len(header), len(content))
+            for part in (header, content, padding):
+                tar.write(part)
         tar.keys.append(key)
+        tar.places.append(places)
         self._keys.add(key)
 
     def _tar(self, split: str, weight: int) -> _Tar:
@@ -147,7 +170,7 @@ class ShardWriter:
             last.file.truncate()
             last.size, last.digest = size, digest.copy()
             self._keys -= set(last.keys[samples:])
-            del last.keys[samples:]
+            del last.keys[samples:], last.places[samples:]
 
     def finish(self, store: Store, prefix: str) -> list[Shard]:
         """Complete all shards and put them into a store as `prefix/SPLIT-GROUP-PART-DIGEST.tar`."""
@@ -163,7 +186,7 @@ class ShardWriter:
                 name = f"{split}-{self.group:06d}-{part:02d}-{sha256[:8]}.tar"
                 store.put(tar.path, f"{prefix}/{name}")
                 info = ShardInfo(name, split, len(tar.keys), tar.size, sha256)
-                made.append(Shard(info, tuple(tar.keys)))
+                made.append(Shard(info, tuple(tar.keys), tuple(tar.places)))
         self._tars = {}
         return made
 

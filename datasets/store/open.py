@@ -13,12 +13,14 @@ from datasets.errors import UserError
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
 from datasets.store.remote import open_remote
+from datasets.store.web import WebStore
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
 
 def open_store(url: str | Path) -> Store:
-    """The store at a local path or a `file://`, `s3://`, `gs://` or `memory://` URL.
+    """The store at a local path or a `file://`, `s3://`, `gs://` or `memory://` URL; of an `http://`
+    or `https://` address one that can only be read.
 
     Raises:
         UserError: the scheme is unknown, its driver is not installed, the path is a file, or
@@ -33,4 +35,6 @@ def open_store(url: str | Path) -> Store:
             raise UserError(f"{folder} is a file: choose a folder")
         return LocalStore(folder)
 
+    if match[1].lower() in ("http", "https"):
+        return WebStore(str(url))
     return open_remote(str(url))

@@ -19,6 +19,10 @@ from tasks.ingest.face_quality import Quality, QualityMeter
 PRESET = "superfast"
 """x264's preset: half the time of the next slower one for the same error at the same crf, and a
 fifth more bytes of video."""
+SEEK_FRAMES = 12
+"""Most frames from one key frame to the next: training draws windows of 16 frames, and each costs
+the decoding from a key frame on. One a second would save a thirtieth of the bytes and take a
+seventh longer."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,16 @@ class TrackWriter:
         if self._writer is None:
             side = self._resolution
             self._video = io.BytesIO()
-            self._writer = VideoWriter(self._video, side, side, FPS, crf=self._crf, preset=PRESET)
+            self._writer = VideoWriter(
+                self._video,
+                side,
+                side,
+                FPS,
+                crf=self._crf,
+                preset=PRESET,
+                seek_frames=SEEK_FRAMES,
+                cheap_to_read=True,
+            )
         self._writer.write(held.face)
         self._note(held)
 

@@ -103,7 +103,10 @@ class GroupEntry:
 
 def shards_from(values: Iterable[ShardRecord]) -> list[Shard]:
     """Shards from their JSON form."""
-    return [Shard(ShardInfo(**each["info"]), tuple(each["keys"])) for each in values]
+    return [
+        Shard(ShardInfo(**each["info"]), tuple(each["keys"]), tuple(each["places"]))
+        for each in values
+    ]
 
 
 @dataclass

@@ -10,9 +10,9 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict
 
 import cv2
 import psutil
@@ -21,7 +21,7 @@ from datasets.errors import StoreError
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, probe
 from datasets.shards.records import ClipRow, LedgerRow, Verdict
-from datasets.shards.writer import MAX_BYTES, ShardEntry, ShardRecord, ShardWriter
+from datasets.shards.writer import MAX_BYTES, ShardRecord, ShardWriter
 from datasets.sources.items import SourceItem
 from datasets.store.local import LocalStore
 from datasets.store.protocol import Store
@@ -192,7 +192,4 @@ class IngestStage(Stage):
         assert self._shards is not None
         made = self._shards.finish(self.store, f"{self.prefix}/{SHARDS}")
         self._shards = None
-        return [
-            {"info": cast(ShardEntry, asdict(shard.info)), "keys": list(shard.keys)}
-            for shard in made
-        ]
+        return [shard.as_record() for shard in made]

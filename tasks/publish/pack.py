@@ -18,7 +18,16 @@ from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE
 from datasets.progress import Progress
-from datasets.shards.index import FOLDER, INDEX, make_index, publish_index, read_index, read_samples
+from datasets.shards.clip_index import table_bytes, table_entry
+from datasets.shards.index import (
+    FOLDER,
+    INDEX,
+    file_sizes,
+    make_index,
+    publish_index,
+    read_index,
+    read_samples,
+)
 from datasets.shards.splits import assign_splits
 from datasets.shards.writer import MAX_BYTES, Shard, ShardWriter
 from datasets.store.local import LocalStore
@@ -39,7 +48,7 @@ from tasks.publish.receipt import (
     read_receipt,
 )
 
-PACK_VERSION = 3
+PACK_VERSION = 4
 """Raised by one whenever the same rows and clips give different files."""
 
 Extras = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, bytes]]
@@ -80,7 +89,7 @@ def find_published(store: Store, wanted: str) -> str | None:
     try:
         index = read_index(store.url)
         sizes = {LEDGER: receipt["ledger_bytes"]}
-        sizes |= {f"{FOLDER}/{shard['name']}": shard["bytes"] for shard in index["shards"]}
+        sizes |= {f"{FOLDER}/{name}": size for name, size in file_sizes(index).items()}
         whole = all(store.size(name) == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError, UserError):
         return None
@@ -138,13 +147,13 @@ def pack(
     by_speaker = speaker_splits(groups, rows, config.test_fraction, before)
     splits = {row["clip_id"]: by_speaker[row["speaker"]] for row in select_accepted(rows)}
     there = set(store.names(FOLDER))
-    infos = []
+    shards: list[Shard] = []
     for done, group in enumerate(groups):
         if on_progress:
             on_progress(done, len(groups))
         for shard in place_shards(store, journal, group, splits, config):
             if shard.info.split != SPARE:
-                infos.append(shard.info)
+                shards.append(shard)
                 name = f"{FOLDER}/{shard.info.name}"
                 if name not in there or _damaged(store, name, shard.info.bytes):
                     store.link(journal.shard_name(shard), name)
@@ -152,17 +161,22 @@ def pack(
         on_progress(len(groups), len(groups))
     ledger = ledger_bytes(rows)
     store.write(LEDGER, ledger)
+    accepted = {row["clip_id"]: row for row in select_accepted(rows)}
+    table = table_bytes(shards, accepted, config.resolution)
+    clips = table_entry(table)
+    store.write(f"{FOLDER}/{clips['name']}", table)
     meta = {
+        "clips": clips,
         "resolution": config.resolution,
         "crop": CROP,
         "mask": MASK,
         "fps": FPS,
         "sample_rate": SAMPLE_RATE,
     }
-    index = make_index(infos, meta)
+    index = make_index([shard.info for shard in shards], meta)
     current, older = current_index(store), previous_shards(store)
     if current and current["digest"] != index["digest"]:
-        older = [shard["name"] for shard in current["shards"]]
+        older = [*file_sizes(current)]
     for name, content in extras(index, by_speaker).items():
         store.write(name, content)
     receipt: Receipt = {

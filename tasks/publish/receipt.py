@@ -30,6 +30,7 @@ class Receipt(TypedDict, total=False):
     splits: dict[str, str]
     """speaker -> split."""
     previous_shards: list[str]
+    """Names of the previous version's files below `shards/`."""
     source: str
     changes: dict[str, int]
     """Kind -> number of files."""
@@ -55,7 +56,7 @@ def current_index(store: Store) -> DatasetIndex | None:
 
 
 def previous_shards(store: Store) -> list[str]:
-    """Names of the shards of the version before the published one: a training run on that one goes
+    """Names of the files of the version before the published one: a training run on that one goes
     on reading them until there is another version."""
     receipt = read_receipt(store)
     return list(receipt.get("previous_shards", [])) if receipt else []

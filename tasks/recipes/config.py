@@ -46,6 +46,14 @@ class StageConfig:
     """Number of steps over which a logged value is averaged."""
     augment: float = 0.0
     """Strength of colour changes, 0 to 1: channel order, contrast, tone curve."""
+    reader: Literal["auto", "memory", "stream"] = "auto"
+    """`memory`: clips are decoded once and kept; `stream`: shards are read one after the other,
+    clips mixed; `auto`: `memory` if all decoded frames fit into 2 GiB."""
+    reading_workers: int = 0
+    """Processes that read for each worker when shards are streamed; 0: one for each core that the
+    workers leave free, at most 16."""
+    mixed_mb: int = 256
+    """Megabytes of windows that wait in each of these processes to be mixed with later ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

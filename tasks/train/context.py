@@ -1,16 +1,32 @@
 """What a stage's train function gets: its place in the run, its data, its worker."""
 
 import json
+import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 from datasets.shards.clips import ClipStore
+from datasets.shards.index import read_index
 from models.files.errors import ModelFileError
-from tasks.recipes.config import Recipe
+from tasks.recipes.config import Recipe, StageConfig
 from tasks.train.objective import Rank, Reporter, StageRun
+from tasks.train.stream import (
+    READING,
+    Batches,
+    Cutter,
+    Source,
+    Stream,
+    describe,
+    next_readings,
+    rank_batches,
+    write_readings,
+)
 
+MOST_WORKERS = 16
+"""Most processes that read for one rank, unless a recipe asks for more."""
 DONE = "done.json"
 """A finished stage: digest, what was measured, seconds."""
 
@@ -44,7 +60,7 @@ def stage_metrics(output: Path, stage: str) -> dict[str, float]:
 class Stores:
     """The dataset's clips, opened once per split and resolution, so decoded once."""
 
-    dataset: Path
+    dataset: Path | str
     opened: dict[tuple[str, int], ClipStore] = field(default_factory=dict)
 
     def _open(self, split: str, resolution: int) -> ClipStore:
@@ -70,11 +86,10 @@ class Stores:
         if not self._has_test():
             return self.train(resolution), 0
         store = self._open("test", resolution)
-        return store, len({clip.speaker for clip in store.clips})
+        return store, store.clips.speakers()
 
     def _has_test(self) -> bool:
-        everything = ClipStore(self.dataset, memory_bytes=0)
-        return any(clip.split == "test" for clip in everything.clips)
+        return read_index(self.dataset)["counts"].get("test", 0) > 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,38 @@ class StageContext:
     """Takes lines of progress."""
     goes_on_from: tuple[str, ...] = ()
     """Digests of other trainings whose checkpoints this one may go on from."""
+
+    def stream(
+        self, cutter: Cutter, config: StageConfig, resolution: int
+    ) -> Callable[[int], Batches] | None:
+        """What gives the batches from a step on, if the stage streams them.
+
+        Args:
+            cutter: what is cut from clips.
+            config: the stage's settings.
+            resolution: side to which frames are scaled.
+
+        Returns:
+            None if the clips are kept in memory instead.
+        """
+        if config.reader == "memory":
+            return None
+        if config.reader == "auto" and self.stores.train(resolution).fits:
+            return None
+
+        def batches(step: int) -> Batches:
+            ranks, path = self.worker.world_size, self.folder / READING
+            free = min(max((os.cpu_count() or 1) // ranks - 1, 1), MOST_WORKERS)
+            readings, before = next_readings(path, step, ranks, config.reading_workers, free)
+            if self.worker.leads:
+                write_readings(path, readings)
+                self.reporter.progress(f"{self.name}: {describe(readings[-1], before)}")
+            source = Source(str(self.stores.dataset), "train", resolution)
+            mixed = config.mixed_mb << 20
+            stream = Stream(source, cutter, self.seed, readings, self.worker.rank, step, mixed)
+            return rank_batches(stream, pin=self.worker.device.type == "cuda")
+
+        return batches
 
     @property
     def folder(self) -> Path:

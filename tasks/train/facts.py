@@ -8,7 +8,7 @@ from typing import Any
 from datasets.store.manifest import config_digest
 from tasks.recipes.config import STAGES, Recipe
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised by one whenever a change to a stage's code changes its result."""
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "autoencoder": (),
@@ -17,8 +17,16 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "stage2": ("autoencoder", "syncnet", "stage1"),
 }
 """The stages whose results each stage uses."""
-FREE = ("checkpoint_every", "log_every", "micro_batch", "keep_last", "patience")
-"""Fields of a stage that do not change what it learns."""
+FREE = (
+    "checkpoint_every",
+    "log_every",
+    "micro_batch",
+    "keep_last",
+    "patience",
+    "reading_workers",
+)
+"""Fields of a stage that do not change what it learns. With another number of processes that read,
+it goes on."""
 
 Facts = dict[str, Any]
 """Name -> value that JSON knows; `upstream.NAME` is the digest of another stage."""

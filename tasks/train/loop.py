@@ -6,9 +6,9 @@ never interrupted; on a CPU bit for bit (tests/tasks/train/test_loop.py).
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -127,8 +127,12 @@ class _Loop:
 
 @contextmanager
 def _batches(objective: Objective, start: int, stop: int) -> Iterator[Iterator[tuple[Any, float]]]:
-    """The batches of steps `start` to `stop`, a few prepared ahead by one thread, each with the
-    seconds that were waited for it."""
+    """The batches of steps `start` to `stop`, a few prepared ahead by one thread, or by the
+    processes that stream them, each with the seconds that were waited for it."""
+    if (streamed := objective.streamed(start)) is not None:
+        with closing(streamed):
+            yield _timed(streamed, stop - start)
+        return
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
     def stream() -> Iterator[tuple[Any, float]]:
@@ -145,3 +149,10 @@ def _batches(objective: Objective, start: int, stop: int) -> Iterator[Iterator[t
         yield stream()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _timed(batches: Generator[Any, None, None], count: int) -> Iterator[tuple[Any, float]]:
+    for _ in range(count):
+        began = time.monotonic()
+        batch = next(batches)
+        yield batch, time.monotonic() - began

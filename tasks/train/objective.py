@@ -1,10 +1,10 @@
 """What a stage learns and who trains it, from the loop's point of view."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,10 @@ class Objective(ABC):
         Called from another thread, in the order of steps.
         """
 
+    def streamed(self, step: int) -> Generator[Any, None, None] | None:
+        """The batches from a step on, of a stage that streams them; None: `batch` makes them."""
+        return None
+
     @abstractmethod
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise, a mean over the samples, and named parts of it for the curves."""
@@ -83,7 +87,8 @@ def parts_of(batch: Any, size: int) -> Iterator[tuple[Any, float]]:
     """A batch in parts of `size` samples, each with its share of all samples.
 
     Args:
-        batch: a tensor or a dataclass of them (also of dataclasses), all with the samples first.
+        batch: a tensor or a dataclass of them (also of dataclasses), all with the samples first, or
+            `Sliced`.
         size: 0 for the whole batch at once.
     """
     count = _samples(batch) if size else 0
@@ -95,8 +100,19 @@ def parts_of(batch: Any, size: int) -> Iterator[tuple[Any, float]]:
         yield _slice(batch, start, stop), (stop - start) / count
 
 
+@runtime_checkable
+class Sliced(Protocol):
+    """Samples that are not tensors with one entry for each."""
+
+    def __len__(self) -> int:
+        """How many samples."""
+
+    def part(self, start: int, stop: int) -> Self:
+        """The samples from `start` to before `stop`."""
+
+
 def _samples(batch: Any) -> int:
-    if isinstance(batch, Tensor):
+    if isinstance(batch, Tensor | Sliced):
         return len(batch)
     return _samples(getattr(batch, fields(batch)[0].name))
 
@@ -104,5 +120,7 @@ def _samples(batch: Any) -> int:
 def _slice(batch: Any, start: int, stop: int) -> Any:
     if isinstance(batch, Tensor):
         return batch[start:stop]
+    if isinstance(batch, Sliced):
+        return batch.part(start, stop)
     parts = {each.name: _slice(getattr(batch, each.name), start, stop) for each in fields(batch)}
     return replace(batch, **parts)

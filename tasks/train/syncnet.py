@@ -5,6 +5,7 @@ and negatives from the same clip. `FrameSyncNet` learns within minutes on a CPU;
 `StableSyncNet` is the paper's. Both go through this file.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,10 +16,12 @@ from models.files.state_dict import load_weights, read_state_dict
 from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.recipes.config import SyncNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
-from tasks.train.batches import SyncBatch, sync_batch
+from tasks.train.batches import SyncBatch, SyncWindows, sync_batch
 from tasks.train.context import StageContext
+from tasks.train.cutters import SyncCutter
 from tasks.train.loop import train
 from tasks.train.objective import Objective, Rank
+from tasks.train.stream import Batches
 from tasks.weights.by_name import weight_file
 
 CURVE_WINDOWS = 128
@@ -48,16 +51,20 @@ class SyncObjective(Objective):
         held_out: ClipStore,
         seed: int,
         worker: Rank,
+        stream: Callable[[int], Batches] | None = None,
     ) -> None:
         self.network = network
         self.config, self.store, self.held_out = config, store, held_out
-        self.seed, self.worker = seed, worker
+        self.seed, self.worker, self.stream = seed, worker, stream
         self.measure_every = config.test_every
 
-    def batch(self, step: int) -> SyncBatch:
+    def batch(self, step: int) -> SyncWindows:
         return sync_batch(self.store, self.config, self.seed, step, self.worker.rank)
 
-    def loss(self, batch: SyncBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def streamed(self, step: int) -> Batches | None:
+        return self.stream(step) if self.stream else None
+
+    def loss(self, batch: SyncWindows) -> tuple[Tensor, dict[str, Tensor]]:
         return pairs_loss(self.network, batch.to(self.worker.device))[0], {}
 
     def measure(self) -> dict[str, float]:
@@ -125,7 +132,8 @@ def run(stage: StageContext) -> dict[str, float]:
     network.to(worker.device)
     store = stage.stores.train(config.resolution)
     held_out, speakers = stage.stores.held_out(config.resolution)
-    objective = SyncObjective(network, config, store, held_out, stage.seed, worker)
+    stream = stage.stream(SyncCutter(config), config, config.resolution)
+    objective = SyncObjective(network, config, store, held_out, stage.seed, worker, stream)
     train(objective, config, stage.run)
     seen = similarities(network, store, config, config.test_windows, worker.device)
     threshold = calibrate_threshold(*seen) if config.calibrate else PAPER_THRESHOLD

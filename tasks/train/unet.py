@@ -6,6 +6,7 @@ latents as estimated in one step. Only the U-Net learns; everything else is froz
 """
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from models.latentsync.diffusion import TRAIN_STEPS, mixed_noise, one_step_x0
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.train.assemble import build_model, load_trained_syncnet, start_weights
-from tasks.train.batches import TokenCache, UNetBatch, unet_batch
+from tasks.train.batches import UNetBatch, UNetWindows, unet_batch
 from tasks.train.context import StageContext
 from tasks.train.curves import METRICS
+from tasks.train.cutters import UNetCutter
 from tasks.train.loop import step_seed, train
 from tasks.train.objective import Objective
 from tasks.train.pixel_losses import PixelLosses
+from tasks.train.stream import Batches
+from tasks.train.tokens import TokenCache
 
 NOT_LOSSES = ("step", "lr", "grad_norm", "skipped")
 """Values of the curve that do not say what was learned."""
@@ -32,7 +36,7 @@ NOT_LOSSES = ("step", "lr", "grad_norm", "skipped")
 class NoisyBatch:
     """Windows with what is drawn for each of them."""
 
-    windows: UNetBatch
+    windows: UNetWindows
     noise: Tensor
     """(b, c, f, r, r)."""
     timesteps: Tensor
@@ -54,36 +58,54 @@ class UNetObjective(Objective):
         self.worker, self.seed = stage.worker, stage.seed
         self.store = stage.stores.train(model.config.resolution)
         self.tokens = TokenCache(model.audio_encoder)
+        cutter = UNetCutter(config, model.config.num_frames, model.config.resolution)
+        self.stream = stage.stream(cutter, config, model.config.resolution)
 
     def batch(self, step: int) -> NoisyBatch:
         windows = unet_batch(
             self.store,
-            self.tokens,
             self.config,
             self.model.config.num_frames,
             self.seed,
             step,
             self.worker.rank,
         )
-        frames = windows.target.shape[1]
+        return self._with_noise(windows, step)
+
+    def streamed(self, step: int) -> Batches | None:
+        return self._noisy(self.stream(step), step) if self.stream else None
+
+    def _noisy(self, batches: Batches, step: int) -> Batches:
+        with closing(batches):
+            for number, windows in enumerate(batches, step):
+                yield self._with_noise(windows, number)
+
+    def _with_noise(self, windows: UNetWindows, step: int) -> NoisyBatch:
+        frames = windows.target.grey.shape[1]
         cells = tuple(self.model.latent_mask.shape[-2:])
         shape = (self.model.config.latent_channels, frames, *cells)
         first = self.worker.rank * self.config.batch_size
         noise, timesteps = zip(
             *(
                 draw_noise(self.config, shape, step_seed(self.seed, step, first + index))
-                for index in range(len(windows.target))
+                for index in range(len(windows))
             ),
             strict=True,
         )
         return NoisyBatch(windows, torch.stack(noise), torch.stack(timesteps))
 
     def loss(self, batch: NoisyBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        windows = batch.windows.to(self.worker.device, self.tokens)
+        return self.loss_on(windows, batch.noise, batch.timesteps)
+
+    def loss_on(
+        self, windows: UNetBatch, noise: Tensor, timesteps: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of windows that are on the model's device, and its parts."""
         device = self.worker.device
-        windows = batch.windows.to(device)
         latents = encode_batch(self.model, windows)
-        noise = batch.noise.to(device, latents.clean.dtype)
-        timesteps = batch.timesteps.to(device)
+        noise = noise.to(device, latents.clean.dtype)
+        timesteps = timesteps.to(device)
         found = denoise(self.model, self.losses, windows, latents, noise, timesteps)
         return found.total, {name: each.detach() for name, each in found.parts.items()}
 

@@ -3,12 +3,12 @@
 import numpy as np
 
 
-def rng_for(seed: int, step: int, index: int = 0) -> np.random.Generator:
-    """Random numbers of one sample of one step.
+def rng_for(seed: int, *place: int) -> np.random.Generator:
+    """Random numbers of one sample, by its place in the training: such as its step and index.
 
     A run that resumes at a step draws what an uninterrupted run would have drawn.
     """
-    return np.random.default_rng([seed, step, index])
+    return np.random.default_rng([seed, *place])
 
 
 def two_starts(

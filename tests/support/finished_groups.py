@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from datasets.errors import Reason
@@ -81,10 +80,7 @@ def finish_group(
         value = {"digest": digest(item), "rows": found, "video_seconds": 2.0, "note": note}
         value["heard"] = (heard or {}).get(item.key, "")
         outcomes.append(Outcome(item.key, value, Reason.NONE, "", 1, 0.5))
-    made = [
-        {"info": asdict(shard.info), "keys": list(shard.keys)}
-        for shard in writer.finish(store, f"{journal.prefix}/{SHARDS}")
-    ]
+    made = [shard.as_record() for shard in writer.finish(store, f"{journal.prefix}/{SHARDS}")]
     journal.finish(group, GroupOutcome(group.name, tuple(outcomes), made), lost, begun)
 
 

@@ -5,6 +5,7 @@ Made in milliseconds, without a face detector, in the format that a refresh writ
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,20 +37,34 @@ def talking_box(seed: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def make_dataset(
-    folder: Path, speakers: int = 3, clips: int = 1, frames: int = 60, test: tuple[int, ...] = (0,)
+    folder: Path,
+    speakers: int = 3,
+    clips: int = 1,
+    frames: int | Sequence[int] = 60,
+    test: tuple[int, ...] = (0,),
+    per_shard: int = 1 << 30,
 ) -> Path:
-    """A dataset folder; the speakers numbered in `test` are the test split."""
+    """A dataset folder; the speakers numbered in `test` are the test split.
+
+    Args:
+        folder: where it is made.
+        speakers, clips: how many speakers, and clips of each.
+        frames: length of all clips, or of each of a speaker's clips.
+        test: numbers of the test speakers.
+        per_shard: most clips of a shard.
+    """
+    lengths = [frames] * clips if isinstance(frames, int) else frames
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for split in ("train", "test"):
         numbers = [n for n in range(speakers) if (n in test) == (split == "test")]
         samples = [
-            _sample(folder / "work", f"s{n}-c{clip}", f"speaker{n}", 31 * n + clip, frames)
+            _sample(folder / "work", f"s{n}-c{clip}", f"speaker{n}", 31 * n + clip, lengths[clip])
             for n in numbers
             for clip in range(clips)
         ]
         if samples:
-            shards += write_shards(samples, folder, split)
+            shards += write_shards(samples, folder, split, max_samples=per_shard)
     write_index(LocalStore(folder), shards, {"resolution": SIDE, "crop": CROP})
     return folder
 

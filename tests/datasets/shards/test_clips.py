@@ -136,9 +136,9 @@ def test_sound_and_lips_move_together(dataset: Path) -> None:
 def test_sound_is_as_long_as_the_pictures_whatever_is_stored(dataset: Path, frames: int) -> None:
     store = ClipStore(dataset)
     stored = store.audio("speaker_00-0")
-    clip = store._clips["speaker_00-0"]
-    store._clips["speaker_00-0"] = replace(clip, num_frames=frames)
-    sound = store.audio("speaker_00-0")
+    content = store.content("speaker_00-0")
+    content.clip = replace(content.clip, num_frames=frames)
+    sound = content.audio()
     assert len(sound) == frames * 640
     inside = min(len(sound), len(stored))
     assert np.array_equal(sound[:inside], stored[:inside])

@@ -12,22 +12,39 @@ from datasets.faces.points import OUTER_LIPS
 from datasets.shards.clips import ClipStore
 from models.audio.mel import mel_spectrogram, mel_window
 from models.audio.mel_tokens import MelTokens
-from tasks.recipes.config import UNetConfig
+from tasks.recipes.config import SyncNetConfig, UNetConfig
 from tasks.recipes.recipe import recipe
-from tasks.train.batches import (
-    CACHED_CLIPS,
-    TokenCache,
-    UNetBatch,
-    autoencoder_batch,
-    mouth_boxes,
-    sample_columns,
-    sync_batch,
-    unet_batch,
-)
+from tasks.train import batches
+from tasks.train.batches import SyncBatch, UNetBatch, autoencoder_batch
+from tasks.train.sync_windows import sample_columns
+from tasks.train.tokens import KEPT_BYTES, Heard, Hearing, TokenCache
+from tasks.train.unet_windows import mouth_boxes
 from tests.support.counting_store import CountingStore, LevelTokens, shown
 from tests.support.talking_boxes import SIDE, make_dataset
 
 DEBUG = recipe("debug")
+CPU = torch.device("cpu")
+
+
+def sync_batch(
+    store: ClipStore, config: SyncNetConfig, seed: int, step: int, rank: int = 0
+) -> SyncBatch:
+    """On the processor, as the network sees it."""
+    return batches.sync_batch(store, config, seed, step, rank).to(CPU)
+
+
+def unet_batch(
+    store: ClipStore,
+    tokens: TokenCache,
+    config: UNetConfig,
+    num_frames: int,
+    seed: int,
+    step: int,
+    rank: int = 0,
+) -> UNetBatch:
+    """On the processor, with the tokens of an encoder."""
+    windows = batches.unet_batch(store, config, num_frames, seed, step, rank)
+    return windows.to(CPU, tokens)
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +148,9 @@ def test_a_window_heard_in_a_slice_is_heard_as_in_the_clip(store: ClipStore) -> 
     """Tokens of changed sound come from a slice; without any change they must be the same."""
     cache = TokenCache(MelTokens())
     clip = store.clips[0]
-    whole = cache.unchanged(store, clip, 22, 16)
     audio = store.audio(clip.clip_id)
-    part = cache.changed(audio[15 * 640 : 44 * 640], 7, 16)
+    heard = Heard(audio, 22, 16, 1, clip.clip_id), Heard(audio[15 * 640 : 44 * 640], 7, 16, 1)
+    whole, part = cache.encode(Hearing.of(heard))
     torch.testing.assert_close(part, whole, atol=1e-4, rtol=0)
 
 
@@ -236,7 +253,7 @@ def test_changed_sound_is_what_tokens_and_mel_are_made_of(monkeypatch: pytest.Mo
         strengths.add(strength)
         return sound * np.float32(0.5)
 
-    monkeypatch.setattr("tasks.train.batches.change_sound", louder)
+    monkeypatch.setattr("tasks.train.unet_windows.change_sound", louder)
     batch = counted(sound_augment=0.7)
     assert strengths == {0.7}
     whole = mel_spectrogram(CountingStore(90).audio("clip0") * np.float32(0.5))
@@ -273,18 +290,29 @@ def test_windows_of_a_group_are_of_one_clip() -> None:
     assert {group[0] for group in clips} == {0, 1}
 
 
-def test_tokens_of_a_clip_are_encoded_once_and_the_oldest_are_forgotten() -> None:
-    store = CountingStore(*[20] * (CACHED_CLIPS + 1))
+def test_tokens_of_a_clip_are_encoded_once_and_the_oldest_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = CountingStore(20, 20, 20)
     encoder = LevelTokens()
     cache = TokenCache(encoder)
-    for clip in store.clips[:-1]:
-        assert cache.unchanged(store, clip, 3, 2)[:, 0, 0].tolist() == pytest.approx([0.04, 0.05])
-    cache.unchanged(store, store.clips[0], 0, 1)
-    assert encoder.encoded == [20] * CACHED_CLIPS
-    cache.unchanged(store, store.clips[-1], 0, 1)
-    assert "clip0" in cache.kept
-    assert "clip1" not in cache.kept
-    assert len(cache.kept) == CACHED_CLIPS
+    # Two clips of 20 frames with one token of 4 bytes each.
+    monkeypatch.setattr("tasks.train.tokens.KEPT_BYTES", 170)
+    assert KEPT_BYTES > 170
+
+    def heard(number: int, start: int) -> list[float]:
+        sound = store.audio(f"clip{number}")
+        window = Heard(sound, start, 2, 1, f"clip{number}")
+        return list(cache.encode(Hearing.of([window]))[0, :, 0, 0].tolist())
+
+    assert heard(0, 3) == pytest.approx([0.04, 0.05])
+    heard(1, 0)
+    assert heard(0, 5) == pytest.approx([0.06, 0.07])
+    assert encoder.encoded == [20, 20]
+    heard(2, 0)
+    assert set(cache.kept) == {"clip0", "clip2"}
+    heard(1, 0)
+    assert encoder.encoded == [20] * 4
 
 
 def test_autoencoder_frames_of_a_group_are_of_one_clip() -> None:
@@ -299,10 +327,13 @@ def test_autoencoder_frames_of_a_group_are_of_one_clip() -> None:
 
 def test_picture_and_sound_of_a_sync_pair_run_at_one_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mel columns say where they are, 80 in a second; frames do, 25 in a second."""
-    columns = np.tile(np.arange(80 * 200 // 25, dtype=np.float32), (80, 1))
-    monkeypatch.setattr(
-        "tasks.train.batches.mel_spectrogram", lambda sound: torch.from_numpy(columns)
-    )
+
+    def places(sound: np.ndarray) -> torch.Tensor:
+        first = round(float(sound[0]) * 100 - 1) * 3.2
+        columns = first + np.arange(len(sound) // 200 + 1, dtype=np.float32)
+        return torch.from_numpy(np.tile(columns, (80, 1)))
+
+    monkeypatch.setattr("tasks.train.sync_windows.mel_spectrogram", places)
     config = replace(
         DEBUG.syncnet,
         batch_size=64,
@@ -333,7 +364,7 @@ def test_all_frames_of_a_sync_window_are_shifted_alike(
     config = replace(DEBUG.syncnet, batch_size=4, augment=0.0)
     found = []
     for shift in ((0, 0), (2, 3)):
-        monkeypatch.setattr("tasks.train.batches.draw_shift", lambda *_, shift=shift: shift)
+        monkeypatch.setattr("tasks.train.sync_windows.draw_shift", lambda *_, shift=shift: shift)
         found.append(sync_batch(store, config, 3, 0).frames)
     still, moved = found
     assert torch.equal(moved[..., 2:, 3:], still[..., :-2, :-3])

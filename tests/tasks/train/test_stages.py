@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +102,30 @@ def test_a_run_killed_in_every_stage_has_the_same_losses(
         theirs = load_state(whole.output / stage / "checkpoint.pt")
         for name, value in theirs["network"].items():
             assert torch.equal(ours["network"][name], value), (stage, name)
+
+
+def test_a_streamed_stage_that_is_killed_has_the_same_losses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = make_dataset(tmp_path / "d", speakers=5, clips=2, frames=52, per_shard=2)
+    changes = {"syncnet.reader": "stream", "syncnet.reading_workers": "2"}
+    chosen = recipe("debug", changes)
+    losses = []
+    for name, fuse in (("whole", 100), ("killed", 4)):
+        job = TrainingJob(dataset, tmp_path / name, chosen, stages=("syncnet",))
+        with suppress(Killed), bomb(fuse):
+            run_stages(job, CPU, PrintReporter())
+        run_stages(job, CPU, PrintReporter())
+    said = capsys.readouterr().out
+    assert said.count("syncnet: shards are streamed by 2 processes") == 3
+    for name in ("whole", "killed"):
+        job = TrainingJob(dataset, tmp_path / name, chosen, stages=("syncnet",))
+        lines = (job.output / "syncnet" / METRICS).read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 6
+    reading = json.loads((tmp_path / "killed" / "syncnet" / "reading.json").read_text())
+    assert reading == [{"step": 0, "ranks": 1, "workers": 2}]
 
 
 def test_a_finished_run_is_not_touched(whole: TrainingJob) -> None:

@@ -13,9 +13,10 @@ from models.files.errors import ModelFileError
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import build_syncnet, load_syncnet, save_syncnet
 from tasks.train import syncnet
-from tasks.train.batches import SyncBatch
+from tasks.train.batches import SyncWindows
 from tasks.train.context import StageContext, Stores
 from tasks.train.objective import Rank
+from tasks.train.pictures import Pictures
 from tasks.train.stages import PrintReporter
 from tasks.train.syncnet import SyncObjective, run, similarities
 from tests.support.talking_boxes import make_dataset
@@ -146,7 +147,9 @@ def test_the_loss_is_low_where_pairs_are_labelled_rightly(stores: Stores) -> Non
 
     config, store = recipe("debug").syncnet, stores.train(64)
     objective = SyncObjective(Known(), config, store, store, 3, Rank(CPU, 1))
-    batch = SyncBatch(torch.zeros(2), torch.zeros(2), torch.tensor([1.0, 0.0]))
+    grey = torch.zeros((2, 1, 2, 2, 3), dtype=torch.uint8)
+    pictures = Pictures(grey, torch.zeros((2, 3), dtype=torch.int64), torch.zeros((2, 3, 256)))
+    batch = SyncWindows(pictures, torch.zeros(2), torch.tensor([1.0, 0.0]))
     expected = -(math.log(0.6) + math.log(1 - 0.8)) / 2
     assert float(objective.loss(batch)[0]) == pytest.approx(expected, rel=1e-5)
     assert objective.measure_every == config.test_every

@@ -1,7 +1,7 @@
 """The U-Net's objective: what counts how much, what learns, what the pixels add."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.recipes.recipe import recipe
 from tasks.train import autoencoder
 from tasks.train import unet as train_unet
-from tasks.train.batches import TokenCache, UNetBatch, unet_batch
+from tasks.train.batches import UNetBatch, unet_batch
 from tasks.train.context import StageContext, Stores
-from tasks.train.objective import Rank, StageRun
+from tasks.train.objective import Rank, StageRun, parts_of
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.stages import PrintReporter
+from tasks.train.tokens import TokenCache
 from tasks.train.unet import (
     NoisyBatch,
     UNetObjective,
@@ -65,7 +66,7 @@ class Oracle:
 
     @property
     def batch(self) -> UNetBatch:
-        return self.noisy.windows
+        return self.noisy.windows.to(CPU, self.goal.tokens)
 
     def __call__(
         self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, masked: Tensor, reference: Tensor
@@ -193,9 +194,10 @@ def test_losses_on_the_picture_get_the_decoded_estimate_and_the_repainted_part(
 def test_batches_are_those_of_seed_step_and_rank(stores: Stores, tmp_path: Path) -> None:
     goal = objective(stores, DEBUG.stage1, tmp_path, rank=1)
     cache = TokenCache(goal.model.audio_encoder)
-    expected = unet_batch(goal.store, cache, DEBUG.stage1, 16, goal.seed, 3, 1)
-    assert torch.equal(goal.batch(3).windows.target, expected.target)
-    assert torch.equal(goal.batch(3).windows.tokens, expected.tokens)
+    expected = unet_batch(goal.store, DEBUG.stage1, 16, goal.seed, 3, 1).to(CPU, cache)
+    found = goal.batch(3).windows.to(CPU, goal.tokens)
+    assert torch.equal(found.target, expected.target)
+    assert torch.equal(found.tokens, expected.tokens)
 
 
 def test_two_workers_draw_what_one_with_both_batches_draws(stores: Stores, tmp_path: Path) -> None:
@@ -204,10 +206,25 @@ def test_two_workers_draw_what_one_with_both_batches_draws(stores: Stores, tmp_p
     halves = [objective(stores, config, tmp_path, rank=rank).batch(3) for rank in (0, 1)]
     assert torch.equal(torch.cat([each.noise for each in halves]), both.noise)
     assert torch.equal(torch.cat([each.timesteps for each in halves]), both.timesteps)
-    targets = torch.cat([each.windows.target for each in halves])
-    assert torch.equal(targets, both.windows.target)
+    targets = torch.cat([each.windows.target.to(CPU) for each in halves])
+    assert torch.equal(targets, both.windows.target.to(CPU))
     assert len({float(each.std()) for each in both.noise}) == 4
     assert not torch.equal(halves[0].noise, objective(stores, config, tmp_path).batch(4).noise)
+
+
+def test_a_batch_in_parts_is_the_batch(stores: Stores, tmp_path: Path) -> None:
+    config = replace(DEBUG.stage1, batch_size=6, swap_surroundings=0.5, audio_dropout=0.3)
+    goal = objective(stores, config, tmp_path)
+    noisy = goal.batch(2)
+    assert 0 < float(noisy.windows.swapped.sum()) < 6
+    whole = noisy.windows.to(CPU, goal.tokens)
+    parts = [part for part, _ in parts_of(noisy, 2)]
+    on_device = [part.windows.to(CPU, goal.tokens) for part in parts]
+    for each in fields(whole):
+        together = torch.cat([getattr(part, each.name) for part in on_device])
+        assert torch.equal(together, getattr(whole, each.name)), each.name
+    assert torch.equal(torch.cat([part.noise for part in parts]), noisy.noise)
+    assert [len(part.windows) for part in parts] == [2, 2, 2]
 
 
 def test_a_cell_belongs_to_the_mouth_where_they_overlap_at_all() -> None:
@@ -232,7 +249,8 @@ def test_mouth_cells_are_those_that_the_box_touches() -> None:
 def test_cells_count_by_where_they_are(stores: Stores, tmp_path: Path) -> None:
     config = replace(DEBUG.stage1, batch_size=3, losses=LossWeights(inside=4.0, mouth=20.0))
     goal = objective(stores, config, tmp_path)
-    batch = replace(goal.batch(0).windows, swapped=torch.tensor([0.0, 1.0, 0.0]))
+    windows = goal.batch(0).windows.to(CPU, goal.tokens)
+    batch = replace(windows, swapped=torch.tensor([0.0, 1.0, 0.0]))
     keep = goal.model.latent_mask
     weights = latent_weights(config.losses, keep, batch)
     assert weights.shape == (3, 1, 4, 8, 8)
@@ -262,13 +280,13 @@ def test_the_picture_that_is_seen_is_masked(stores: Stores, tmp_path: Path) -> N
     """Whatever is under the mask in the surroundings must not reach the network."""
     goal = objective(stores, replace(DEBUG.stage1, batch_size=2, losses=LossWeights()), tmp_path)
     noisy = goal.batch(0)
-    batch = noisy.windows
+    batch = noisy.windows.to(CPU, goal.tokens)
     hidden = (goal.model.mask == 0).float()
     spoilt = batch.surroundings * (1 - hidden) + hidden * torch.rand_like(batch.surroundings)
 
     def loss(surroundings: Tensor) -> float:
-        changed = replace(noisy, windows=replace(batch, surroundings=surroundings))
-        return float(goal.loss(changed)[0].detach())
+        changed = replace(batch, surroundings=surroundings)
+        return float(goal.loss_on(changed, noisy.noise, noisy.timesteps)[0].detach())
 
     assert loss(batch.surroundings) == pytest.approx(loss(spoilt), rel=1e-5)
 
