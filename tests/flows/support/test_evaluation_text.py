@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from flows.support.evaluation_text import MAIN, evaluation_lines, metric_lines, value_text
-from tasks.registry.metric import Evaluation, metric
+from tasks.registry.metric import Evaluation, Metric, metric
 from tasks.registry.policy import Policy
 from tests.support.fake_bundle import whole_evaluation
 
@@ -12,7 +12,7 @@ WHY = "clips of 20 frames are too short"
 
 
 def content(**more: Any) -> Evaluation:
-    metrics = {
+    metrics: dict[str, Metric] = {
         "sync_c": metric(float("nan"), "a judge", 0, WHY),
         "sync_d": metric(float("nan"), "a judge", 0, WHY),
         "fid": metric(1234.56, "seeded", 80),
