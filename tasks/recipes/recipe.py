@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datasets.errors import UserError
-from tasks.recipes.config import STAGES, Recipe, StageConfig
+from tasks.recipes.config import STAGES, AutoencoderConfig, Recipe, StageConfig
 from tasks.recipes.files import ENDING, read_recipe_file
 from tasks.recipes.values import RECIPES
 
@@ -68,6 +68,11 @@ class _Value:
 
 
 def _check_numbers(stage: str, config: StageConfig) -> None:
+    if isinstance(config, AutoencoderConfig) and config.micro_batch:
+        raise UserError(
+            f"{stage}.micro_batch must be 0, got {config.micro_batch}: this network gathers "
+            "statistics over whole batches, so parts of them would train another one"
+        )
     at_least = {
         "steps": 0,
         "batch_size": 1,

@@ -1,7 +1,7 @@
 """One step of the optimiser: gradients over parts of a batch and over workers, and the update.
 
-A step whose loss or gradient is not finite changes nothing: neither weights nor statistics of
-normalisation layers. It is counted, and too many in a row end the training with a diagnosis.
+A step whose loss or gradient is not finite changes nothing: neither weights nor what networks
+gather meanwhile. It is counted, and too many in a row end the training with a diagnosis.
 """
 
 import math
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
 from datasets.errors import UserError
@@ -78,10 +77,9 @@ class Updates:
         self.module: nn.Module = _Loss(objective)
         if worker.world_size > 1:
             # Gradients are exchanged while the backward pass still runs. A stage may leave some
-            # weights out of a step.
+            # weights out of a step. Statistics are those of rank 0, which writes them.
             self.module = DistributedDataParallel(
                 self.module,
-                broadcast_buffers=False,
                 find_unused_parameters=True,
                 gradient_as_bucket_view=True,
             )
@@ -174,10 +172,5 @@ class Updates:
 
 
 def _statistics(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """The statistics that normalisation layers gather, each with a copy."""
-    return [
-        (buffer, buffer.detach().clone())
-        for module in network.modules()
-        if isinstance(module, _NormBase)
-        for buffer in module.buffers(recurse=False)
-    ]
+    """What a network gathers while it computes, such as means of its inputs, with a copy each."""
+    return [(buffer, buffer.detach().clone()) for buffer in network.buffers()]

@@ -90,6 +90,7 @@ def test_overrides_are_of_the_fields_type() -> None:
         ("stage1.batch_size", "0", r"stage1\.batch_size must be at least 1, got 0"),
         ("stage2.log_every", "0", r"stage2\.log_every must be at least 1, got 0"),
         ("syncnet.checkpoint_every", "-1", r"checkpoint_every must be at least 1, got -1"),
+        ("autoencoder.micro_batch", "2", r"autoencoder\.micro_batch must be 0, got 2"),
         ("stage1.micro_batch", "-2", r"micro_batch must be at least 0, got -2"),
         ("stage1.step", "3", r"the recipe: did you mean 'stage1\.steps'\? Instead of 'step' it"),
         ("stag1.steps", "3", r"did you mean 'stage1\.steps'\?"),

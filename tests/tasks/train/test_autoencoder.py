@@ -7,11 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.autoencoder import build_autoencoder
 from tasks.recipes.recipe import recipe
 from tasks.train.autoencoder import AutoencoderObjective, coding_psnr, run, some_frames
 from tasks.train.batches import autoencoder_batch
+from tasks.train.checkpoints import load_state
 from tasks.train.context import StageContext, Stores
-from tasks.train.objective import Rank
+from tasks.train.loop import train
+from tasks.train.objective import Rank, StageRun
 from tasks.train.stages import PrintReporter
 from tests.support.talking_boxes import make_dataset
 
@@ -73,3 +76,21 @@ def test_training_lowers_the_error(tmp_path: Path) -> None:
         stage = StageContext("autoencoder", output, "d", chosen, stores, Rank(CPU), PrintReporter())
         psnrs.append(run(stage)["train_psnr_db"])
     assert psnrs[1] > psnrs[0] + 1
+
+
+def test_a_picture_that_is_not_finite_leaves_the_statistics_alone(tmp_path: Path) -> None:
+    chosen = recipe("debug").autoencoder
+    assert chosen is not None
+    store = Stores(make_dataset(tmp_path / "d")).train(32)
+
+    class Poisoned(AutoencoderObjective):
+        def batch(self, step: int) -> Tensor:
+            return super().batch(step) * (float("nan") if step == 3 else 1.0)
+
+    network = build_autoencoder({"kind": "patch", "patch": 8}, 8, 1.0)
+    goal = Poisoned(network, chosen, store, 3, Rank(CPU))
+    train(goal, chosen, StageRun("a", tmp_path / "run", "d", 3, Rank(CPU), PrintReporter()))
+    state = load_state(tmp_path / "run" / "checkpoint.pt")
+    assert (state["step"], state["skipped"]) == (6, 1)
+    assert torch.isfinite(state["network"]["std"]).all()
+    assert not torch.equal(state["network"]["std"], torch.ones(8))

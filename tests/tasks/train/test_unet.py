@@ -200,6 +200,20 @@ def test_batches_are_those_of_seed_step_and_rank(stores: Stores, tmp_path: Path)
     assert torch.equal(found.tokens, expected.tokens)
 
 
+def test_parts_of_a_batch_have_its_loss(stores: Stores, tmp_path: Path) -> None:
+    """One window is swapped and one is not, and their sound is encoded on the way."""
+    config = replace(DEBUG.stage1, batch_size=3, swap_surroundings=0.5)
+    goal = objective(stores, config, tmp_path)
+    whole = goal.batch(0)
+    assert 0 < int(whole.windows.swapped.sum()) < 3
+    for size in (1, 2):
+        parts = [
+            float(goal.loss(part)[0].detach()) * share for part, share in parts_of(whole, size)
+        ]
+        assert len(parts) == -(-3 // size)
+        assert sum(parts) == pytest.approx(float(goal.loss(whole)[0].detach()), rel=1e-5)
+
+
 def test_two_workers_draw_what_one_with_both_batches_draws(stores: Stores, tmp_path: Path) -> None:
     both = objective(stores, replace(DEBUG.stage1, batch_size=4), tmp_path).batch(3)
     config = replace(DEBUG.stage1, batch_size=2)
