@@ -139,6 +139,13 @@ class ClipTable(Sequence[Clip]):
             self._long_enough[frames] = np.flatnonzero(self.num_frames >= frames)
         return self._long_enough[frames]
 
+    def scores(self, name: str) -> NDArray[np.float32]:
+        """One of `SCORES` of every clip; NaN where it is not known."""
+        if name not in self._table.column_names:
+            return np.full(len(self), np.nan, np.float32)
+        values = self._table[name].to_numpy().astype(np.float32)
+        return values if self._order is None else values[self._order]
+
     def speakers(self) -> int:
         """How many different speakers there are."""
         speakers = self._table["speaker"]

@@ -162,6 +162,10 @@ class UNetConfig(StageConfig):
     """How much of the noise all frames share: std sqrt(a^2 / (1 + a^2))."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
+    test_every: int = 0
+    """Steps between two measurements of the loss on held-out speakers; 0 for none."""
+    test_windows: int = 16
+    """Windows of held-out speakers, of evenly spread timesteps, on which it is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

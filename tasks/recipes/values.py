@@ -87,6 +87,7 @@ def tiny() -> Recipe:
             schedule="cosine",
             ema=0.98,
             checkpoint_every=50,
+            test_every=50,
             augment=1.0,
             sound_augment=0.5,
             swap_surroundings=0.3,
@@ -100,6 +101,7 @@ def tiny() -> Recipe:
             warmup=5,
             ema=0.9,
             checkpoint_every=20,
+            test_every=20,
             log_every=5,
             augment=1.0,
             sound_augment=0.5,
@@ -145,8 +147,8 @@ def debug() -> Recipe:
             test_every=3,
             **quick,
         ),
-        stage1=replace(base.stage1, steps=6, batch_size=2, **quick),
-        stage2=replace(base.stage2, steps=4, batch_size=1, **quick),
+        stage1=replace(base.stage1, steps=6, batch_size=2, test_every=3, test_windows=4, **quick),
+        stage2=replace(base.stage2, steps=4, batch_size=1, test_every=2, test_windows=4, **quick),
         evaluation=EvaluationConfig(clips=1, frames_per_clip=20, steps=2, guidance=1.5),
     )
 
@@ -160,6 +162,7 @@ def paper_256() -> Recipe:
         "checkpoint_every": 1000,
         "log_every": 50,
         "windows_per_clip": WINDOWS_PER_CLIP,
+        "test_every": 1000,
     }
     return Recipe(
         name="paper-256",

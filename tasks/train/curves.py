@@ -27,6 +27,8 @@ class Curve:
     count: int = 0
     recent: dict[str, float] = field(default_factory=dict)
     """The last point."""
+    since: int = 0
+    """Steps that it is a mean of."""
 
     def cut(self, step: int) -> None:
         kept = []
@@ -53,6 +55,7 @@ class Curve:
     def point(self) -> dict[str, float]:
         """Means since the last point; empty without steps."""
         self.recent = {name: float(value) / self.count for name, value in self.sums.items()}
+        self.since = self.count
         self.sums, self.count = {}, 0
         return dict(self.recent)
 

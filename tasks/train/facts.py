@@ -24,6 +24,7 @@ FREE = (
     "keep_last",
     "patience",
     "reading_workers",
+    "test_every",
 )
 """Fields of a stage that do not change what it learns. With another number of processes that read,
 it goes on."""
@@ -43,7 +44,7 @@ def stage_facts(chosen: Recipe, dataset_digest: str) -> dict[str, Facts]:
     for name in stage_names(chosen):
         config = asdict(chosen.stage(name))  # type: ignore[arg-type]
         for field in FREE:
-            config.pop(field)
+            config.pop(field, None)
         facts = {
             "code": CODE_VERSION,
             "seed": chosen.seed,

@@ -100,6 +100,10 @@ class _Loop:
         if not self.run.worker.leads:
             return
         step = self.state.step
+        if "loss" in values:
+            note = self.objective.notice(step, values["loss"], self.curve.since)
+            if note:
+                self.run.reporter.progress(f"{self.run.name}: {note}")
         values["lr"] = learning_rate(self.config, step - 1)
         if self.state.skipped:
             values["skipped"] = self.state.skipped

@@ -78,6 +78,16 @@ class Objective(ABC):
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise, a mean over the samples, and named parts of it for the curves."""
 
+    def notice(self, step: int, loss: float, since: int) -> str:
+        """What a person should know about the course of the loss; empty if it is as it should be.
+
+        Args:
+            step: steps done.
+            loss: its mean over the last `since` steps.
+            since: number of these steps.
+        """
+        return ""
+
     def measure(self) -> dict[str, float]:
         """Scores on held-out samples, for the curves."""
         return {}

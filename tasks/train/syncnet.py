@@ -19,6 +19,7 @@ from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
 from tasks.train.batches import SyncBatch, SyncWindows, sync_batch
 from tasks.train.context import StageContext
 from tasks.train.cutters import SyncCutter
+from tasks.train.flat import FlatLoss, flat_note
 from tasks.train.loop import train
 from tasks.train.objective import Objective, Rank
 from tasks.train.stream import Batches
@@ -57,6 +58,7 @@ class SyncObjective(Objective):
         self.config, self.store, self.held_out = config, store, held_out
         self.seed, self.worker, self.stream = seed, worker, stream
         self.measure_every = config.test_every
+        self.is_flat = FlatLoss()
 
     def batch(self, step: int) -> SyncWindows:
         return sync_batch(self.store, self.config, self.seed, step, self.worker.rank)
@@ -66,6 +68,11 @@ class SyncObjective(Objective):
 
     def loss(self, batch: SyncWindows) -> tuple[Tensor, dict[str, Tensor]]:
         return pairs_loss(self.network, batch.to(self.worker.device))[0], {}
+
+    def notice(self, step: int, loss: float, since: int) -> str:
+        if not self.is_flat(step, loss, since):
+            return ""
+        return flat_note(self.store, self.config, self.worker.world_size)
 
     def measure(self) -> dict[str, float]:
         cosine, labels = similarities(

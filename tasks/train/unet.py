@@ -7,10 +7,11 @@ latents as estimated in one step. Only the U-Net learns; everything else is froz
 
 import json
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from tasks.train.objective import Objective
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.stream import Batches
 from tasks.train.tokens import TokenCache
+from tasks.train.unet_windows import unet_reach
 
 NOT_LOSSES = ("step", "lr", "grad_norm", "skipped")
 """Values of the curve that do not say what was learned."""
@@ -43,8 +45,14 @@ class NoisyBatch:
     """(b,) integers below 1000."""
 
 
+TIMESTEP_BINS = 4
+"""Parts of the timesteps for which the held-out loss is shown on its own."""
+
+
 class UNetObjective(Objective):
     """The U-Net's loss on windows of the training clips."""
+
+    score = "heldout_loss"
 
     def __init__(
         self,
@@ -60,6 +68,20 @@ class UNetObjective(Objective):
         self.tokens = TokenCache(model.audio_encoder)
         cutter = UNetCutter(config, model.config.num_frames, model.config.resolution)
         self.stream = stage.stream(cutter, config, model.config.resolution)
+        held_out, speakers = stage.stores.held_out(model.config.resolution)
+        # The same without augmentation; clips that are too short to train on cannot be measured on.
+        self.held_out = held_out
+        self.plain = replace(
+            config,
+            augment=0.0,
+            sound_augment=0.0,
+            swap_surroundings=0.0,
+            audio_dropout=0.0,
+            windows_per_clip=1,
+            batch_size=min(config.test_windows, config.micro_batch or config.batch_size),
+        )
+        usable = held_out.clips.long_enough(unet_reach(config, model.config.num_frames))
+        self.measure_every = config.test_every if speakers and len(usable) else 0
 
     def batch(self, step: int) -> NoisyBatch:
         windows = unet_batch(
@@ -80,19 +102,41 @@ class UNetObjective(Objective):
             for number, windows in enumerate(batches, step):
                 yield self._with_noise(windows, number)
 
-    def _with_noise(self, windows: UNetWindows, step: int) -> NoisyBatch:
+    def _with_noise(self, windows: UNetWindows, step: int, seed: int | None = None) -> NoisyBatch:
+        seed = self.seed if seed is None else seed
         frames = windows.target.grey.shape[1]
         cells = tuple(self.model.latent_mask.shape[-2:])
         shape = (self.model.config.latent_channels, frames, *cells)
         first = self.worker.rank * self.config.batch_size
         noise, timesteps = zip(
             *(
-                draw_noise(self.config, shape, step_seed(self.seed, step, first + index))
+                draw_noise(self.config, shape, step_seed(seed, step, first + index))
                 for index in range(len(windows))
             ),
             strict=True,
         )
         return NoisyBatch(windows, torch.stack(noise), torch.stack(timesteps))
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """The squared error of latents on held-out speakers: over all timesteps, which are spread
+        evenly, and for each quarter of them (0 has the least noise)."""
+        self.network.eval()
+        count = self.config.test_windows
+        losses: list[float] = []
+        timesteps = ((torch.arange(count) + 0.5) * TRAIN_STEPS / count).long()
+        for step in range(-(-count // self.plain.batch_size)):
+            first = step * self.plain.batch_size
+            windows = unet_batch(self.held_out, self.plain, self.model.config.num_frames, 0, step)
+            noisy = self._with_noise(windows, step, seed=0)
+            for index in range(min(len(windows), count - first)):
+                at = timesteps[first + index][None]
+                part = windows.part(index, index + 1).to(self.worker.device, self.tokens)
+                parts = self.loss_on(part, noisy.noise[index : index + 1], at)[1]
+                losses.append(float(parts["noise"]))
+        bins = np.array_split(np.array(losses), TIMESTEP_BINS)
+        found = {f"heldout_loss_{number}": float(np.mean(each)) for number, each in enumerate(bins)}
+        return {"heldout_loss": float(np.mean(losses)), **found}
 
     def loss(self, batch: NoisyBatch) -> tuple[Tensor, dict[str, Tensor]]:
         windows = batch.windows.to(self.worker.device, self.tokens)
@@ -281,4 +325,5 @@ def _last_point(folder: Path) -> dict[str, float]:
     points = [json.loads(line) for line in lines[-max(1, len(lines) // 10) :]]
     points = [point for point in points if "loss" in point]
     names = [name for name in points[-1] if name not in NOT_LOSSES] if points else []
+    names = [name for name in names if not name.startswith("heldout")]
     return {name: sum(point[name] for point in points) / len(points) for name in names}

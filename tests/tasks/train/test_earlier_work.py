@@ -14,6 +14,7 @@ from tasks.recipes.recipe import recipe
 from tasks.train.checkpoints import load_state
 from tasks.train.curves import METRICS
 from tasks.train.earlier_work import RECORD, check_on_new_data
+from tasks.train.facts import CODE_VERSION
 from tasks.train.objective import Rank
 from tasks.train.stages import (
     PrintReporter,
@@ -204,7 +205,9 @@ def test_work_of_an_earlier_version_of_the_program_is_refused(job: TrainingJob) 
     done = job.output / "stage1" / "done.json"
     done.write_text(json.dumps(json.loads(done.read_text()) | {"digest": "before"}))
     (job.output / "stage1" / RECORD).write_text(json.dumps(record | {"digest": "before"}))
-    with pytest.raises(UserError, match="by version 2 of the training code, which is 3 now"):
+    with pytest.raises(
+        UserError, match=rf"by version 2 of the training code, which is {CODE_VERSION} now"
+    ):
         prepare_folder(job)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -387,3 +388,44 @@ def test_only_the_unet_learns_and_all_is_reported(
     count = sum(weight.numel() for weight in model.unet.parameters())
     # The end of a curve is the mean of its last tenth: steps 28 to 30.
     assert result == {"trained_millions": count / 1e6, "loss": 29.0, "noise": 58.0}
+
+
+def test_the_held_out_loss_is_of_unseen_speakers_at_evenly_spread_timesteps(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal = objective(stores, replace(DEBUG.stage1, test_every=5, test_windows=8), tmp_path)
+    assert goal.measure_every == 5
+    asked: list[tuple[int, int]] = []
+    seen: list[Tensor] = []
+
+    def loss_on(
+        windows: UNetBatch, noise: Tensor, timesteps: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        asked.append((len(windows.target), int(timesteps)))
+        seen.append(noise)
+        assert float(windows.swapped.sum()) == 0
+        return torch.zeros(()), {"noise": timesteps.float().mean() / 1000}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(goal, "loss_on", loss_on)
+        found = goal.measure()
+    assert asked == [(1, round(62.5 + 125 * index - 0.5)) for index in range(8)]
+    assert found["heldout_loss"] == pytest.approx(0.5, abs=0.001)
+    assert [found[f"heldout_loss_{index}"] for index in range(4)] == pytest.approx(
+        [0.125, 0.375, 0.625, 0.875], abs=0.001
+    )
+    assert len({float(each.std()) for each in seen}) == 8
+    # The same each time, and with real losses finite and different.
+    again = goal.measure()
+    assert again == goal.measure()
+    assert all(np.isfinite(list(again.values())))
+    training = {clip.speaker for clip in stores.train(64).clips}
+    assert not training & {clip.speaker for clip in goal.held_out.clips}
+
+
+def test_without_held_out_speakers_there_is_no_held_out_loss(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stores, "held_out", lambda self, side: (self.train(side), 0))
+    goal = objective(stores, replace(DEBUG.stage1, test_every=5), tmp_path)
+    assert goal.measure_every == 0
