@@ -47,6 +47,15 @@ def test_there_are_documents() -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
+def test_tests_that_are_named_exist(name: str) -> None:
+    for path, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", DOCUMENTS[name].text):
+        assert (ROOT / path).is_file(), f"{name} names {path}"
+        if test:
+            text = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^def {test}\(", text, re.MULTILINE), f"{name} names {test}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     document = DOCUMENTS[name]
     for link in document.links:
