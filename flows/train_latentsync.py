@@ -18,7 +18,7 @@ from datasets.store.lock import only_run
 from flows.support.artifacts import say, show_table
 from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
-from flows.support.train_text import dataset_line, result_lines
+from flows.support.train_text import dataset_line, plan_lines, result_lines
 from tasks.evaluate.record import make_table, with_judge
 from tasks.evaluate.run import evaluate
 from tasks.recipes.recipe import parse_overrides
@@ -28,6 +28,7 @@ from tasks.registry.patience import patiently
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import record_evaluation
 from tasks.registry.versions import register as register_bundle
+from tasks.runtime.device import device_name
 from tasks.train import mlflow_runs
 from tasks.train.earlier_work import check_on_new_data
 from tasks.train.export import check_place, run_metrics, save_bundle
@@ -93,7 +94,7 @@ def train_latentsync(
     dataset: str,
     output: str = "runs/train",
     recipe: str = "tiny",
-    device: str = "cpu",
+    device: str = "auto",
     overrides: list[str] | None = None,
     tracking_uri: str | None = None,
     model_name: str = "latentsync",
@@ -110,7 +111,7 @@ def train_latentsync(
         dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
         output: folder for checkpoints, curves, bundle and evaluation.
         recipe: tiny, debug, paper-256, paper-512, stage2-efficient, or a recipe file of your own.
-        device: cpu, cuda, cuda:N or mps.
+        device: cpu, cuda, cuda:N or mps; auto takes the best that this machine has.
         overrides: changes to the recipe, each like stage1.steps=20.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
         model_name: name in the model registry.
@@ -131,7 +132,12 @@ def train_latentsync(
     wish = check_on_new_data(on_new_data)
     folder = local_copy(dataset)
     job = TrainingJob(
-        folder, Path(output).resolve(), chosen, device, uri, stages=tuple(stages or ())
+        folder,
+        Path(output).resolve(),
+        chosen,
+        device_name(device),
+        uri,
+        stages=tuple(stages or ()),
     )
     check(job)
     with only_run(job.output):
@@ -165,6 +171,8 @@ def _train(
     if job.whole:
         check_place(job.output)
     say(dataset_line(job.dataset))
+    for line in plan_lines(job, workers):
+        say(line)
     keep_recipe(job)
     tracked = mlflow_runs.start_runs(job, model_name, again)
     job = tracked.job

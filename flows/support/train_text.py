@@ -10,6 +10,7 @@ from flows.support.evaluation_text import MAIN, evaluation_lines, metric_lines
 from tasks.evaluate.run import read_evaluation
 from tasks.registry.metric import Metric
 from tasks.train.mlflow_runs import TrainingResult
+from tasks.train.stages import TrainingJob, remaining
 
 
 def dataset_line(dataset: Path) -> str:
@@ -19,6 +20,23 @@ def dataset_line(dataset: Path) -> str:
         UserError: there is no dataset, or it has no clips.
     """
     return f"dataset {dataset}: {_counts(ClipStore(dataset, memory_bytes=0).clips)}"
+
+
+def plan_lines(job: TrainingJob, workers: int) -> list[str]:
+    """What will be trained, how and where: a line, then one for each stage that remains."""
+    many = _many(workers, "worker")
+    lines = [f"plan: recipe {job.recipe.name}, seed {job.recipe.seed}, {many} on {job.device}"]
+    for name in remaining(job):
+        stage = job.recipe.stage(name)
+        assert stage is not None
+        samples = stage.batch_size * workers
+        parts = f" in parts of {stage.micro_batch}" if stage.micro_batch else ""
+        precision = stage.precision if job.device.startswith("cuda") else "fp32"
+        lines.append(
+            f"  {name:11s} {stage.steps} steps of {_many(samples, 'sample')}{parts}, {precision}, "
+            f"learning rate {stage.lr:g} ({stage.schedule})"
+        )
+    return lines
 
 
 def _counts(clips: Sequence[Clip]) -> str:

@@ -8,6 +8,21 @@ if TYPE_CHECKING:
     import torch
 
 
+AUTO = "auto"
+"""The best device of this machine."""
+
+
+def device_name(name: str) -> str:
+    """`auto` as the name of the best device of this machine: cuda, mps or cpu."""
+    if name != AUTO:
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def resolve_device(name: str) -> "torch.device":
     """The device of a name, after checking that it exists.
 

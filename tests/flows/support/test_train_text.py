@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows import train_latentsync as module
-from flows.support.train_text import dataset_line, result_lines
+from flows.support.train_text import dataset_line, plan_lines, result_lines
 from tasks.recipes.recipe import recipe
 from tasks.registry.metric import metric
 from tasks.train.mlflow_runs import TrainingResult
@@ -56,3 +57,16 @@ def test_the_wait_for_ray_is_announced(
     module.train_stages.fn(TrainingJob(tmp_path, tmp_path, recipe("debug")), 1, address)
     printed = capsys.readouterr().out
     assert text in printed.partition("started")[0]
+
+
+def test_the_plan_says_what_is_trained_how_and_where(tmp_path: Path) -> None:
+    dataset = write_small_dataset(tmp_path / "d", speakers=3, clips_per_speaker=1, resolution=64)
+    chosen = recipe("debug", {"stage1.micro_batch": "1", "stage1.precision": "bf16"})
+    job = TrainingJob(dataset, tmp_path, chosen, "cuda", stages=("syncnet", "stage1"))
+    assert plan_lines(job, 2) == [
+        "plan: recipe debug, seed 1247, 2 workers on cuda",
+        "  syncnet     6 steps of 8 samples, fp32, learning rate 0.002 (constant)",
+        "  stage1      6 steps of 4 samples in parts of 1, bf16, learning rate 0.0015 (cosine)",
+    ]
+    # Processors compute in float32 whatever is asked for.
+    assert ", fp32, " in plan_lines(replace(job, device="cpu"), 1)[2]
