@@ -67,7 +67,7 @@ def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Ev
     """
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
     output = job.output / mlflow_runs.EVALUATION_FOLDER
-    evaluation = evaluate(folder, job.dataset, output, config, job.device, say)
+    evaluation = evaluate(folder, Path(job.dataset), output, config, job.device, say)
     show_table("train-latentsync-evaluation", make_table(evaluation["metrics"]), f"`{output}`")
     return evaluation, judge
 
@@ -164,7 +164,7 @@ def _train(
     began = time.monotonic()
     if job.whole:
         check_place(job.output)
-    say(dataset_line(job.dataset))
+    say(dataset_line(Path(job.dataset)))
     keep_recipe(job)
     tracked = mlflow_runs.start_runs(job, model_name, again)
     job = tracked.job
