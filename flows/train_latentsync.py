@@ -68,7 +68,7 @@ def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Ev
     """
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
     output = job.output / mlflow_runs.EVALUATION_FOLDER
-    evaluation = evaluate(folder, job.dataset, output, config, job.device, say)
+    evaluation = evaluate(folder, Path(job.dataset), output, config, job.device, say)
     show_table("train-latentsync-evaluation", make_table(evaluation["metrics"]), f"`{output}`")
     return evaluation, judge
 
@@ -170,7 +170,7 @@ def _train(
     began = time.monotonic()
     if job.whole:
         check_place(job.output)
-    say(dataset_line(job.dataset))
+    say(dataset_line(Path(job.dataset)))
     for line in plan_lines(job, workers):
         say(line)
     keep_recipe(job)

@@ -77,7 +77,8 @@ def train_with_ray(
     """
     import ray
 
-    job = replace(job, dataset=job.dataset.resolve(), output=job.output.resolve())
+    dataset = job.dataset.resolve() if isinstance(job.dataset, Path) else job.dataset
+    job = replace(job, dataset=dataset, output=job.output.resolve())
     job.output.mkdir(parents=True, exist_ok=True)
     progress = job.output / PROGRESS
     progress.write_text("", encoding="utf-8")

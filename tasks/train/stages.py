@@ -37,8 +37,8 @@ from tasks.weights.by_name import weight_file
 class TrainingJob:
     """Everything that the workers of a run need to know; it travels to them pickled."""
 
-    dataset: Path
-    """Folder with `index.json`."""
+    dataset: Path | str
+    """Folder or address with `index.json`."""
     output: Path
     """Folder of checkpoints, curves and results."""
     recipe: Recipe
@@ -64,7 +64,7 @@ class TrainingJob:
         return self.wanted == stage_names(self.recipe)
 
 
-def dataset_digest(dataset: Path) -> str:
+def dataset_digest(dataset: Path | str) -> str:
     """The digest in a dataset's index.
 
     Raises:
@@ -206,7 +206,7 @@ class PrintReporter:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train in this process, without Ray and MLflow."""
     parser = argparse.ArgumentParser(prog="python -m tasks.train", description=__doc__)
-    parser.add_argument("dataset", type=Path, help="folder with index.json")
+    parser.add_argument("dataset", help="folder with index.json, or its s3, gs or http address")
     parser.add_argument("output", type=Path, help="folder for checkpoints and curves")
     parser.add_argument("--recipe", default="tiny")
     parser.add_argument("--set", action="append", default=[], metavar="stage1.steps=20")
@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = recipe(options.recipe, parse_overrides(options.set))
     stages = tuple(name.strip() for name in options.stages.split(",") if name.strip())
     job = TrainingJob(
-        options.dataset.resolve(),
+        options.dataset if "://" in options.dataset else Path(options.dataset).resolve(),
         options.output.resolve(),
         chosen,
         options.device,

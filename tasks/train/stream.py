@@ -143,10 +143,11 @@ def next_readings(
 
 def describe(now: Reading, before: Reading | None) -> str:
     """How a stage is read, in one line."""
+    many = "1 process" if now.lanes == 1 else f"{now.lanes} processes"
     if before is None:
-        return f"shards are streamed by {now.lanes} processes"
+        return f"shards are streamed by {many}"
     return (
-        f"shards are streamed by {now.lanes} processes ({now.ranks} x {now.workers}) instead of "
+        f"shards are streamed by {many} ({now.ranks} x {now.workers}) instead of "
         f"{before.lanes} ({before.ranks} x {before.workers}): going on with the shards that the "
         "epoch has not finished, in another order than without the change"
     )

@@ -136,7 +136,9 @@ def test_parts_of_sound_and_landmarks(tmp_path: Path) -> None:
     for first, count in ((0, 16), (13, 7), (44, 16), (59, 1)):
         assert np.array_equal(clip.audio(first, count), sound[first * 640 :][: count * 640])
         assert np.array_equal(clip.landmarks(first, count), points[first : first + count])
-    assert not clip.audio(55, 10)[5 * 640 :].any()
+    beyond = clip.audio(55, 10)
+    assert len(beyond) == 10 * 640
+    assert not beyond[5 * 640 :].any()
     assert np.array_equal(clip.audio(50), sound[50 * 640 :])
 
 

@@ -27,6 +27,7 @@ from tasks.train.stages import (
     remaining,
     run_stages,
 )
+from tests.support.file_server import file_server
 from tests.support.talking_boxes import make_dataset
 
 CPU = Rank(torch.device("cpu"))
@@ -126,6 +127,34 @@ def test_a_streamed_stage_that_is_killed_has_the_same_losses(
     assert len(losses[0]) == 6
     reading = json.loads((tmp_path / "killed" / "syncnet" / "reading.json").read_text())
     assert reading == [{"step": 0, "ranks": 1, "workers": 2}]
+
+
+def test_only_the_way_of_reading_is_part_of_what_is_learned_not_by_how_many() -> None:
+    def digest(**changes: str) -> str:
+        chosen = recipe("debug", {f"syncnet.{name}": value for name, value in changes.items()})
+        return stage_digests(chosen, "d")["syncnet"]
+
+    assert digest() == digest(reading_workers="7")
+    assert len({digest(), digest(reader="stream"), digest(mixed_mb="8")}) == 3
+
+
+def test_a_dataset_is_streamed_from_where_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = make_dataset(tmp_path / "d", speakers=4, clips=2, frames=52, per_shard=2)
+    options = ["--recipe", "debug", "--stages", "syncnet", "--set", "syncnet.reader=stream"]
+    options += ["--set", "syncnet.reading_workers=1"]
+    with file_server() as server:
+        server.content = {
+            path.relative_to(dataset).as_posix(): path.read_bytes()
+            for path in dataset.rglob("*")
+            if path.is_file()
+        }
+        assert main([server.address, str(tmp_path / "web"), *options]) == 0
+    assert main([str(dataset), str(tmp_path / "folder"), *options]) == 0
+    web, folder = (tmp_path / name / "syncnet" / METRICS for name in ("web", "folder"))
+    assert web.read_text() == folder.read_text()
+    assert capsys.readouterr().out.count("shards are streamed by 1 process") == 2
 
 
 def test_a_finished_run_is_not_touched(whole: TrainingJob) -> None:

@@ -252,19 +252,23 @@ def test_another_number_of_workers_goes_on_with_unfinished_shards(
     assert next_readings(path, 3, 2, 3) == (first, None)
 
 
-def test_with_other_workers_the_epoch_is_finished(dataset: Path) -> None:
+@pytest.mark.parametrize(("mixed", "per_shard"), [(0, 3), (450, 1)])
+def test_with_other_workers_the_epoch_is_finished(
+    tmp_path: Path, mixed: int, per_shard: int
+) -> None:
+    dataset = make_dataset(tmp_path / "d", speakers=8, clips=2, frames=52, per_shard=per_shard)
     before, after = Reading(0, 2, 1), Reading(4, 1, 2)
     # Two ranks made 4 batches of 4: 5 of 7 clips each, of which some shards were read to the end.
     seen = {
         each
         for rank in range(2)
         for batch in islice(
-            in_turn(stream(dataset, rank=rank, readings=[before], mixed_bytes=0)), 4
+            in_turn(stream(dataset, rank=rank, readings=[before], mixed_bytes=mixed)), 4
         )
         for each in batch
     }
     assert len(seen) == 32
-    resumed = stream(dataset, step=4, readings=[before, after], mixed_bytes=0)
+    resumed = stream(dataset, step=4, readings=[before, after], mixed_bytes=mixed)
     later = [each for batch in islice(in_turn(resumed), 30) for each in batch]
     first_epoch = {each for each in later if each[1] == 0}
     everything = {
