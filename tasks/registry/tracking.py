@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,11 +119,16 @@ def has_run(uri: str, run_id: str) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence notes and warnings of MLflow and its database migrations in the block."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    """Silence notes and warnings of MLflow, its database migrations and retries in the block."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3.connectionpool")]
     levels = [logger.level for logger in loggers]
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with contextlib.ExitStack() as stack:
+        # Output and filters of warnings belong to the whole process: in another thread this would
+        # swallow what the main one says.
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
         try:
             for logger in loggers:
                 logger.setLevel(logging.ERROR)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.registry.patience import is_away, patiently
-from tasks.registry.tracking import RunTracker
+from tasks.registry.tracking import RunTracker, quiet
 from tasks.train.curves import METRICS, RUNTIME
 from tasks.train.stages import TrainingJob
 
@@ -58,7 +58,8 @@ class StageDelivery:
                 for point in read_points(path)
                 if (point[0], point[2]) not in self.sent
             ]
-            self.tracker.log_points(new)
+            with quiet():
+                self.tracker.log_points(new)
             self.sent.update((name, step) for name, _, step in new)
         except Exception:
             self.tracker = None

@@ -1,10 +1,11 @@
+import threading
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
 from datasets.errors import UserError
-from tasks.registry.tracking import RunTracker, check_uri, default_uri, has_run
+from tasks.registry.tracking import RunTracker, check_uri, default_uri, has_run, quiet
 from tests.support.fake_bundle import store_uri
 
 __all__ = ["store_uri"]
@@ -105,3 +106,25 @@ def test_the_default_is_sqlite_in_the_given_folder(
     assert default_uri() == "http://127.0.0.1:1"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert default_uri() == f"sqlite:///{Path('runs/mlflow.db').resolve()}"
+
+
+def test_what_the_main_thread_says_is_not_swallowed_by_another(
+    store_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with quiet():
+            inside.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(30)
+    print("step 5 of 10")
+    done.set()
+    thread.join()
+    assert capsys.readouterr().out == "step 5 of 10\n"
+    with quiet():
+        print("a note of a library")
+    assert capsys.readouterr().out == ""
