@@ -38,7 +38,7 @@ def repaint(
     face: str,
     length: str,
     tone_map: bool,
-    match: bool,
+    match: bool | None,
     occlusion: str,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
@@ -117,7 +117,7 @@ def lip_sync(
     face: str = "auto",
     length: str = "auto",
     tone_map: bool = False,
-    match: bool = False,
+    match: bool | None = None,
     occlusion: str = "keep",
     preview: bool = False,
     tracking_uri: str | None = None,
@@ -148,7 +148,8 @@ def lip_sync(
             shorter video is made to last), or keep (as long as the video, which stays as it was
             after the speech, with its own sound).
         tone_map: write HDR as an ordinary picture in BT.709; by default HDR stays HDR.
-        match: shift the colours of the new mouth to match the face around it.
+        match: shift the colours of the new mouth to match the face around it; by default unless
+            the reference is frame.
         occlusion: keep (a hand or a thing in front of the face stays in front of the new mouth) or
             off (it is painted over, as the published programs do it).
         preview: instead of the output, write a page next to it that shows who is seen in the video,

@@ -80,7 +80,7 @@ def lip_sync_video(
     face: str = "auto",
     length: str = "auto",
     tone_map: bool = False,
-    match: bool = False,
+    match: bool | None = None,
     occlusion: str = KEEP_IN_FRONT,
     progress: Progress | None = None,
 ) -> LipSyncResult:
@@ -105,7 +105,8 @@ def lip_sync_video(
         length: length of the output, see `tasks.lipsync.playback.LENGTHS`.
         tone_map: write HDR as SDR.
         match: shift the colours of the new part to match those around it, see
-            `tasks.lipsync.colour_match`.
+            `tasks.lipsync.colour_match`; None means unless each frame is its own reference, as the
+            published program does.
         occlusion: keep what is in front of the face there, or paint over it (off), see
             `tasks.lipsync.occlusion`.
         progress: called with the frames done in a step, which is the note; a step that counts
@@ -126,6 +127,8 @@ def lip_sync_video(
     tell(0, None, "loading the model")
     form = form_for(info.kind, info.width, info.height, container, tone_map)
     generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
+    if match is None:
+        match = generator.reference != "frame"
     output.parent.mkdir(parents=True, exist_ok=True)
     facts = job_facts((video, audio), bundle_dir)
     options = (

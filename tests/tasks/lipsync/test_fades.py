@@ -99,7 +99,9 @@ def spoken(
         for _ in range(COUNT):
             writer.write(np.full((96, 96, 3), 100, np.uint8))
     write_flac(folder / "s.flac", np.full(round(16000 * seconds), 0.1, np.float32), 16000)
-    lip_sync_video(folder / "v.mkv", folder / "s.flac", folder / "o.mp4", folder, length=length)
+    lip_sync_video(
+        folder / "v.mkv", folder / "s.flac", folder / "o.mp4", folder, match=False, length=length
+    )
 
 
 def test_nothing_jumps_where_the_face_is_lost_and_found(

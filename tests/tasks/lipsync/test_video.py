@@ -164,6 +164,26 @@ def test_a_face_that_is_only_brighter_is_shown_as_bright_as_it_was(
     assert np.abs(change).max() < 1.5
 
 
+@pytest.mark.parametrize(("reference", "brighter"), [("still", False), ("frame", True)])
+def test_colours_are_matched_unless_each_frame_is_its_own_reference(
+    portrait: Path,
+    speech: Path,
+    brightener: Brightener,
+    written: Iterator[list[np.ndarray]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reference: str,
+    brighter: bool,
+) -> None:
+    monkeypatch.setattr(brightener, "reference", reference)
+    frames = next(written)
+    lip_sync_video(portrait, speech, tmp_path / "out.mp4", tmp_path)
+    original = next(iter(read_frames(portrait, fps=None))).rgb
+    different = (frames[0] != original).any(-1)
+    change = frames[0][different].mean(axis=0) - original[different].mean(axis=0)
+    assert bool(np.abs(change).max() > 3) is brighter
+
+
 def test_the_sound_is_the_driving_sound(
     portrait: Path, speech: Path, brightener: Brightener, tmp_path: Path
 ) -> None:
