@@ -33,6 +33,7 @@ COMMANDS = {
     "refresh-dataset": Command("flows.refresh_dataset", "Turn videos into a dataset or extend it."),
     "relabel-dataset": Command("flows.relabel_dataset", "Judge clips again by other thresholds."),
     "train-latentsync": Command("flows.train_latentsync", "Train a model on a dataset."),
+    "adapt-model": Command("flows.adapt_model", "Adapt a model to one person by a small adapter."),
     "evaluate-latentsync": Command("flows.evaluate_latentsync", "Measure it on unseen speakers."),
     "promote-model": Command("flows.promote_model", "Decide whether the candidate is champion."),
     "rollback-model": Command("flows.rollback_model", "Make an earlier champion champion again."),

@@ -40,6 +40,7 @@ def repaint(
     tone_map: bool,
     match: bool | None,
     occlusion: str,
+    adapter: Path | None,
 ) -> LipSyncResult:
     """Find the face, repaint it, and write the video."""
     return lip_sync_video(
@@ -59,6 +60,7 @@ def repaint(
         tone_map=tone_map,
         match=match,
         occlusion=occlusion,
+        adapter=adapter,
         progress=FrameLines(say),
     )
 
@@ -119,6 +121,7 @@ def lip_sync(
     tone_map: bool = False,
     match: bool | None = None,
     occlusion: str = "keep",
+    adapter: str | None = None,
     preview: bool = False,
     tracking_uri: str | None = None,
 ) -> LipSyncSummary | PreviewSummary:
@@ -152,6 +155,7 @@ def lip_sync(
             the reference is frame.
         occlusion: keep (a hand or a thing in front of the face stays in front of the new mouth) or
             off (it is painted over, as the published programs do it).
+        adapter: folder that adapt-model wrote for this model.
         preview: instead of the output, write a page next to it that shows who is seen in the video,
             with numbers, pictures and who speaks when.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
@@ -181,6 +185,7 @@ def lip_sync(
         tone_map,
         match,
         occlusion,
+        Path(adapter) if adapter else None,
     )
     say(
         f"{result.output}: {result.frames} frames, {result.faces_found} of them with a new mouth, "

@@ -69,6 +69,7 @@ MAY_IMPORT = {
         "models/files",
         "models/judges",
         "models/latentsync/config.py",
+        "models/unet/lora.py",
     },
     "tasks/sync": {
         "tasks/recipes",

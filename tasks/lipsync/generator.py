@@ -22,6 +22,7 @@ from models.latentsync.diffusion import MAX_STEPS
 from models.latentsync.model import LatentSync
 from tasks.lipsync.references import References, check_reference
 from tasks.runtime.device import resolve_device
+from tasks.weights.adapter import apply_adapter
 
 OVERLAP = 4
 """Frames that neighbouring windows share."""
@@ -109,9 +110,11 @@ class FaceGenerator:
         seed: seed of the noise.
         bf16: run the networks in bf16; None means if the device is made for it.
         reference: see `tasks.lipsync.references`; empty means the bundle's own.
+        adapter: an adapter for this bundle, see `tasks.weights.adapter`.
 
     Raises:
-        UserError: the device does not exist, or an option is out of range.
+        UserError: the device does not exist, an option is out of range, or the adapter is for
+            another bundle.
         ModelFileError: the bundle is damaged.
     """
 
@@ -124,6 +127,7 @@ class FaceGenerator:
         seed: int = 1247,
         bf16: bool | None = None,
         reference: str = "",
+        adapter: Path | None = None,
     ) -> None:
         if reference:
             check_reference(reference)
@@ -134,6 +138,8 @@ class FaceGenerator:
             raise UserError(f"--guidance must be between 1 and 20, got {guidance}")
         self.device = resolve_device(device)
         self.model: Any = LatentSync.load(bundle, self.device).eval()
+        if adapter is not None:
+            apply_adapter(self.model, bundle, adapter)
         self.resolution: int = self.model.config.resolution
         self.num_frames: int = self.model.config.num_frames
         self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()

@@ -57,6 +57,7 @@ from tasks.lipsync.playback import (
 from tasks.lipsync.preview import Preview, preview_people, write_preview
 from tasks.lipsync.references import References, make_references
 from tasks.lipsync.result import LipSyncResult, describe_people
+from tasks.weights.adapter import adapter_files
 
 CRF = 16
 MIN_FPS, MAX_FPS = 1.0, 120.0
@@ -81,6 +82,7 @@ def lip_sync_video(
     length: str = "auto",
     tone_map: bool = False,
     match: bool | None = None,
+    adapter: Path | None = None,
     occlusion: str = KEEP_IN_FRONT,
     progress: Progress | None = None,
 ) -> LipSyncResult:
@@ -107,6 +109,7 @@ def lip_sync_video(
         match: shift the colours of the new part to match those around it, see
             `tasks.lipsync.colour_match`; None means unless each frame is its own reference, as the
             published program does.
+        adapter: an adapter for this bundle, see `tasks.weights.adapter`.
         occlusion: keep what is in front of the face there, or paint over it (off), see
             `tasks.lipsync.occlusion`.
         progress: called with the frames done in a step, which is the note; a step that counts
@@ -126,11 +129,14 @@ def lip_sync_video(
     wave, info = _sound(audio), _about(video)
     tell(0, None, "loading the model")
     form = form_for(info.kind, info.width, info.height, container, tone_map)
-    generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference)
+    generator = FaceGenerator(
+        bundle_dir, device, steps, guidance, seed, bf16, reference, adapter=adapter
+    )
     if match is None:
         match = generator.reference != "frame"
     output.parent.mkdir(parents=True, exist_ok=True)
-    facts = job_facts((video, audio), bundle_dir)
+    files = adapter_files(adapter) if adapter else ()
+    facts = job_facts((video, audio, *files), bundle_dir)
     options = (
         steps,
         guidance,

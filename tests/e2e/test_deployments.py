@@ -27,6 +27,7 @@ FLOWS = (
     "evaluate-latentsync",
     "promote-model",
     "rollback-model",
+    "adapt-model",
     "lip-sync",
 )
 

@@ -1,0 +1,85 @@
+"""Adapt a finished model to one person or language by a small adapter (LoRA).
+
+    python -m flows.adapt_model DATASET --speaker NAME --output runs/adapter
+    python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --adapter runs/adapter/adapter
+
+The model stays as it is. After an interruption the same command goes on from its last checkpoint.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from datasets.store.lock import only_run
+from flows.support.artifacts import say
+from flows.support.cli import run
+from flows.support.dataset_copy import local_copy
+from tasks.recipes.adapt import AdaptConfig
+from tasks.registry.tracking import check_uri, default_uri
+from tasks.registry.versions import resolve
+from tasks.runtime.device import device_name
+from tasks.train.adapt import ADAPTER, adapt
+from tasks.weights.adapter import WEIGHTS, AdapterFacts
+
+
+@task(name="train-adapter", cache_policy=NO_CACHE)
+def train_adapter(
+    bundle: Path, dataset: Path, output: Path, config: AdaptConfig, speaker: str, device: str
+) -> AdapterFacts:
+    """Train it and write it to the output folder."""
+    return adapt(bundle, dataset, output, config, speaker, device, say)
+
+
+@flow(name="adapt-model")
+def adapt_model(
+    dataset: str,
+    model: str = "models:/latentsync@champion",
+    output: str = "runs/adapter",
+    speaker: str = "",
+    rank: int = 16,
+    steps: int = 300,
+    learning_rate: float = 1e-4,
+    device: str = "auto",
+    tracking_uri: str | None = None,
+) -> dict[str, Any]:
+    """Train an adapter for a finished model on the clips of one speaker, or on all of a dataset.
+
+    Args:
+        dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
+        model: models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder.
+        output: folder for checkpoints, curves and the adapter.
+        speaker: only this speaker's clips; by default all.
+        rank: of the adapter; larger ones can learn more and make larger files.
+        steps: optimizer steps.
+        learning_rate: of AdamW, after a short warm-up.
+        device: cpu, cuda, cuda:N or mps; auto takes the best that this machine has.
+        tracking_uri: MLflow's store; by default a SQLite file under runs.
+
+    Returns:
+        What adapter.json holds, and the adapter's folder.
+    """
+    bundle = resolve(model, check_uri(tracking_uri or default_uri()))
+    folder = Path(output).resolve()
+    config = AdaptConfig(rank=rank, alpha=rank, steps=steps, lr=learning_rate)
+    with only_run(folder):
+        facts = train_adapter(
+            bundle, local_copy(dataset), folder, config, speaker, device_name(device)
+        )
+    made = folder / ADAPTER
+    size = (made / WEIGHTS).stat().st_size / 1e6
+    if facts["heldout_before"] is not None and facts["heldout_after"] is not None:
+        say(
+            f"held-out loss {facts['heldout_before']:.4f} without the adapter, "
+            f"{facts['heldout_after']:.4f} with it"
+        )
+    say(f"adapter {made} ({size:.1f} MB): lip-sync --adapter {made}")
+    return {**facts, "adapter": str(made)}
+
+
+main = partial(run, adapt_model)
+
+if __name__ == "__main__":
+    raise SystemExit(main())
