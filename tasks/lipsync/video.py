@@ -129,9 +129,7 @@ def lip_sync_video(
     wave, info = _sound(audio), _about(video)
     tell(0, None, "loading the model")
     form = form_for(info.kind, info.width, info.height, container, tone_map)
-    generator = FaceGenerator(
-        bundle_dir, device, steps, guidance, seed, bf16, reference, adapter=adapter
-    )
+    generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference, adapter)
     if match is None:
         match = generator.reference != "frame"
     output.parent.mkdir(parents=True, exist_ok=True)
