@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from datasets.errors import StoreError, UserError
 from datasets.store.drivers import DRIVERS, NO_CREDENTIALS, code, is_lasting, is_passing, is_refused
 from datasets.store.protocol import check_name, check_prefix
+from datasets.store.ranges import RangedFile
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
@@ -258,30 +259,12 @@ def _connect(scheme: str, options: Mapping[str, Any]) -> Any:
     return _CONNECTIONS[key]
 
 
-class _RemoteFile(io.RawIOBase):
+class _RemoteFile(RangedFile):
     """Reads ranges of an object as a file."""
 
     def __init__(self, store: RemoteStore, name: str, size: int) -> None:
-        self._store = store
-        self._name = name
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise OSError(errno.EINVAL, "a position before the start of the file")
-        self._position = base + offset
-        return self._position
+        super().__init__(size)
+        self._store, self._name = store, name
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)

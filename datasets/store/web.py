@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from datasets.errors import StoreError, UserError
 from datasets.redact import redact
 from datasets.store.protocol import check_name
+from datasets.store.ranges import RangedFile
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
@@ -138,31 +139,16 @@ def _whole(answer: Any) -> bytes:
     return content
 
 
-class _WebFile(io.RawIOBase):
+class _WebFile(RangedFile):
     """Reads a file onward over one connection, which is opened again where the reader jumps."""
 
     def __init__(self, store: WebStore, name: str, size: int) -> None:
-        self._store, self._name, self._size = store, name, size
-        self._position = 0
+        super().__init__(size)
+        self._store, self._name = store, name
         self._answer: Any = None
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise OSError(errno.EINVAL, "a position before the start of the file")
-        if base + offset != self._position:
-            self._hang_up()
-        self._position = base + offset
-        return self._position
+    def _jumps(self) -> None:
+        self._hang_up()
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)[: max(0, self._size - self._position)]

@@ -24,6 +24,8 @@ from tasks.registry.metric import Metric
 
 COLUMNS = 10
 """Frames per row of a contact sheet."""
+LABEL_ROOM = 0.03
+"""Height of a small name, as a share of its axis."""
 SheetRow = tuple[str, str, np.ndarray]
 """Name of the clip, description of the row, and uint8 (columns, h, w, 3)."""
 
@@ -145,10 +147,14 @@ def _per_clip(
 def _trivial_lines(axis: Any, entries: Mapping[str, Metric]) -> None:
     """Where models lie that deserve no credit: a line each, named at its right end."""
     known = {name: each["value"] for name, each in entries.items() if each["value"] is not None}
-    for name, value in known.items():
+    room = LABEL_ROOM * (axis.get_ylim()[1] - axis.get_ylim()[0])
+    lowest = -np.inf
+    for name, value in sorted(known.items(), key=lambda each: each[1]):
         axis.axhline(value, color=GREY, linewidth=0.6, linestyle="--")
+        # Names of lines that are close stand one above the other.
+        lowest = max(value, lowest + room)
         axis.annotate(
-            name, (1.005, value), xycoords=("axes fraction", "data"), fontsize=5.5, va="center"
+            name, (1.005, lowest), xycoords=("axes fraction", "data"), fontsize=5.5, va="center"
         )
 
 
