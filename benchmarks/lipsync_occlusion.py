@@ -27,7 +27,7 @@ from datasets.faces.points import FACE_OVAL
 from datasets.media import VideoWriter, probe, read_frames
 from models.latentsync.mask import face_mask
 from tasks.lipsync.choice import choose_person, parse_face
-from tasks.lipsync.face_oval import oval_weights
+from tasks.lipsync.face_oval import JAW_ROOM, oval_weights
 from tasks.lipsync.face_scan import FaceScan, faces_of, scan_video
 from tasks.lipsync.occlusion import make_occlusion
 from tests.support.hands import Hand, cut_hands, with_hand
@@ -68,7 +68,7 @@ def fronts(video: Path, scan: FaceScan) -> Iterator[tuple[int, np.ndarray, np.nd
             mask,
         )
         for number in there:
-            oval = oval_weights(shapes[number][: len(FACE_OVAL)], RESOLUTION)
+            oval = oval_weights(shapes[number][: len(FACE_OVAL)], RESOLUTION, JAW_ROOM)
             none = np.zeros_like(mask)
             front = found(faces[number], shapes[number]) if found else none
             yield number, faces[number], mask * oval, front

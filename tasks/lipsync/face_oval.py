@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 
 JAW_ROOM = 0.09
-"""How far below the source's chin a jaw may open, in sides of the aligned face."""
+"""How far below its chin a face's jaw may open, in sides of the aligned face."""
 MARGIN = 0.012
 """How far beyond the outline the new face goes, likewise: the outline runs inside of the edge."""
 SOFT = 0.025
 """Standard deviation of the edge, likewise."""
 
 
-def oval_weights(outline: np.ndarray, side: int) -> np.ndarray:
-    """How much of a generated face is shown, float32 (side, side) in [0, 1].
+def oval_weights(outline: np.ndarray, side: int, jaw_room: float = 0.0) -> np.ndarray:
+    """How much of each pixel belongs to a face, float32 (side, side) in [0, 1].
 
     Args:
-        outline: (n, 2) `FACE_OVAL` of the source, pixels of the aligned face.
+        outline: (n, 2) `FACE_OVAL`, pixels of the aligned face.
         side: of the aligned face.
+        jaw_room: how far below its chin the face may reach, see `JAW_ROOM`.
     """
     points = np.asarray(outline, np.float64).copy()
     middle = points.mean(axis=0)
@@ -29,7 +30,7 @@ def oval_weights(outline: np.ndarray, side: int) -> np.ndarray:
     # The chin comes down, the points beside the ears do not.
     below = points[:, 1] > middle[1]
     across = np.clip(1 - ((points[:, 0] - middle[0]) / half) ** 2, 0, 1)
-    points[:, 1] += np.where(below, JAW_ROOM * side * across, 0)
+    points[:, 1] += np.where(below, jaw_room * side * across, 0)
     shape = np.zeros((side, side), np.uint8)
     # In sixteenths of a pixel, so that the edge does not tremble.
     cv2.fillPoly(shape, [np.rint(points * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)

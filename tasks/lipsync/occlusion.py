@@ -15,7 +15,7 @@ import numpy as np
 
 from datasets.errors import UserError
 from datasets.faces.points import FACE_OVAL
-from tasks.lipsync.face_oval import oval_weights
+from tasks.lipsync.face_oval import JAW_ROOM, oval_weights
 from tasks.lipsync.pose_warp import warp_all
 
 KEEP, OFF = "keep", "off"
@@ -161,4 +161,4 @@ def _colours(face: np.ndarray) -> np.ndarray:
 
 
 def _oval(shape: np.ndarray) -> np.ndarray:
-    return oval_weights(shape[: len(FACE_OVAL)], SIDE) > 0.5
+    return oval_weights(shape[: len(FACE_OVAL)], SIDE, JAW_ROOM) > 0.5

@@ -7,55 +7,40 @@ audio itself. What is finished is kept, so that a job that was interrupted goes 
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import groupby, islice
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from datasets.errors import SourceError, UserError
-from datasets.faces.alignment import align, align_points, face_patch
-from datasets.faces.points import FACE_OVAL
 from datasets.media import (
     SAMPLE_RATE,
     MediaInfo,
-    Picture,
     VideoWriter,
     probe,
     read_audio,
 )
-from datasets.media.canvas import Canvas
-from datasets.media.form import Form, form_for
+from datasets.media.form import form_for
 from datasets.media.output import check_output
 from datasets.media.rates import constant_rate, exact_rate
 from datasets.media.segments import join_segments
 from datasets.media.splice import splice_sound
 from datasets.progress import Progress, no_progress
 from tasks.lipsync.choice import choose_person, parse_face
-from tasks.lipsync.colour_match import match_colours
-from tasks.lipsync.face_oval import oval_weights
-from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
-from tasks.lipsync.fades import fade_shares
-from tasks.lipsync.generator import FaceGenerator, SpeechTokens, interleaved
-from tasks.lipsync.grain import kept_around, with_grain
-from tasks.lipsync.lower_edge import blend_lower_edge
+from tasks.lipsync.face_scan import VideoScan, faces_of, scan_video
+from tasks.lipsync.generator import FaceGenerator, interleaved
 from tasks.lipsync.occlusion import KEEP as KEEP_IN_FRONT
-from tasks.lipsync.occlusion import OFF, Occlusion, check_occlusion, make_occlusion
+from tasks.lipsync.occlusion import check_occlusion
 from tasks.lipsync.parts import PART, Parts, job_facts
 from tasks.lipsync.playback import (
     KEEP,
-    Shown,
     check_length,
-    frames_between,
-    frames_in_order,
     plan_length,
     timeline,
 )
 from tasks.lipsync.preview import Preview, preview_people, write_preview
-from tasks.lipsync.references import References, make_references
+from tasks.lipsync.repaint import RepaintJob, repaint
 from tasks.lipsync.result import LipSyncResult, describe_people
 from tasks.weights.adapter import adapter_files
 
@@ -162,7 +147,7 @@ def lip_sync_video(
         gap = scan.duration_s - float(scan.times_s[-1])
         plan = plan_length(length, scan.video_s, speech_s, gap)
         order = timeline(scan.times_s, scan.duration_s, plan)
-        job = _Job(video, fps, faces, generator, form, order, speech_s, match, occlusion)
+        job = RepaintJob(video, fps, faces, generator, form, order, speech_s, match, occlusion)
         _write_parts(job, parts, wave, info, tell)
         tell(0, None, "writing the video")
         sound = audio
@@ -276,164 +261,13 @@ def _scan(video: Path, fps: float | None, until_s: float | None, tell: Progress)
     return scan
 
 
-@dataclass(frozen=True)
-class _Stretch:
-    """Consecutive frames of an output that are treated alike."""
-
-    first: int
-    stop: int
-    shown: bool
-    """The face is repainted."""
-    before_s: float | None
-    """When the frame before it is shown, if it continues that one's shot,"""
-    after_s: float | None
-    """and the frame after it."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A video that is being repainted."""
-
-    video: Path
-    fps: float | None
-    scan: FaceScan
-    generator: FaceGenerator
-    form: Form
-    order: list[Shown]
-    speech_s: float
-    match: bool = False
-    occlusion: str = OFF
-
-    def canvas(self, picture: Picture) -> Canvas:
-        """A picture ready to be written."""
-        return Canvas(picture, self.form)
-
-    def faces(self, sources: Sequence[int]) -> np.ndarray:
-        """Aligned faces (n, R, R, 3) of frames close to each other, decoded again."""
-        first, last = min(sources), max(sources)
-        frames = frames_between(self.video, self.scan.times_s, first, last, self.fps)
-        wanted = set(sources)
-        found = {
-            source: self.aligned(frame, source)
-            for source, frame in enumerate(frames, first)
-            if source in wanted
-        }
-        return np.stack([found[source] for source in sources])
-
-    def aligned(self, frame: Picture, source: int) -> np.ndarray:
-        """The aligned face of a frame that has one."""
-        matrix = self.scan.matrices[source]
-        assert matrix is not None
-        return align(frame, matrix, self.generator.resolution)
-
-    @property
-    def keeps_surroundings(self) -> bool:
-        """The new face ends where the face ends, see `region`."""
-        return self.generator.reference != "frame" and self.scan.shapes is not None
-
-    def region(self, source: int) -> np.ndarray:
-        """How much of a new face is shown, float (R, R).
-
-        A network that sees each frame's own face knows what is around it; others see it as it was
-        in another pose.
-        """
-        region = self.generator.region
-        if not self.keeps_surroundings:
-            return region
-        side = self.generator.resolution
-        return region * oval_weights(self.shapes([source])[0, : len(FACE_OVAL)], side)
-
-    def shapes(self, sources: Sequence[int]) -> np.ndarray:
-        """`SHAPE` of frames that have the face, (n, points, 2) in pixels of the aligned face."""
-        found = []
-        assert self.scan.shapes is not None
-        for source in sources:
-            matrix = self.scan.matrices[source]
-            assert matrix is not None
-            found.append(align_points(self.scan.shapes[source], matrix, self.generator.resolution))
-        return np.stack(found)
-
-    def references_of(self, shot: int) -> Callable[[list[Shown]], References | None]:
-        """References for stretches of one shot."""
-        kind, scan = self.generator.reference, self.scan
-
-        def references_among(there: np.ndarray) -> References | None:
-            return make_references(
-                kind,
-                scan.poses[there],
-                scan.openings[there],
-                lambda positions: self.faces([int(there[each]) for each in positions]),
-                None if scan.shapes is None else self.shapes(there.tolist()),
-            )
-
-        if kind != "still":
-
-            def of_sources(part: list[Shown]) -> References | None:
-                # By video frames: another moment must not be the same one played backwards.
-                there, places = np.unique([each.source for each in part], return_inverse=True)
-                found = references_among(there)
-                return found and (lambda positions: found(places[positions]))
-
-            return of_sources
-        there = np.array(self._with_face(shot))
-        # One for the whole shot, so that it changes as seldom as possible.
-        still = references_among(there)
-        assert still is not None
-
-        def of_stretch(part: list[Shown]) -> References:
-            places = np.searchsorted(there, [each.source for each in part])
-            return lambda positions: still(places[positions])
-
-        return of_stretch
-
-    def occlusion_of(self, shot: int) -> Occlusion | None:
-        """What tells what is in front of the face in a shot; None where nothing can."""
-        if self.occlusion == OFF or self.scan.shapes is None:
-            return None
-        there = self._with_face(shot)
-        return make_occlusion(there, self.faces, self.shapes, self.generator.region)
-
-    def _with_face(self, shot: int) -> list[int]:
-        """Frames of a shot that have the face."""
-        pairs = zip(self.scan.shots, self.scan.matrices, strict=True)
-        return [
-            index
-            for index, (number, matrix) in enumerate(pairs)
-            if number == shot and matrix is not None
-        ]
-
-    def stretches(self) -> list["_Stretch"]:
-        """Stretches of the output: consecutive frames of one shot, all with the face or all
-        without."""
-        order, jumps = self.order, 0
-        kinds = []
-        for position, each in enumerate(order):
-            if position and abs(each.source - order[position - 1].source) > 1:
-                jumps += 1
-            spoken = each.time_s < self.speech_s
-            shown = spoken and self.scan.matrices[each.source] is not None
-            kinds.append((self.scan.shots[each.source], jumps, shown))
-        found: list[_Stretch] = []
-        first = 0
-        for kind, run in groupby(kinds):
-            stop = first + len(list(run))
-
-            def at(position: int, there: tuple[int, int] = kind[:2]) -> float | None:
-                inside = 0 <= position < len(order) and kinds[position][:2] == there
-                return order[position].time_s if inside else None
-
-            found.append(_Stretch(first, stop, kind[2], at(first - 1), at(stop)))
-            first = stop
-        return found
-
-
 def _write_parts(
-    job: _Job, parts: Parts, wave: np.ndarray, info: MediaInfo, tell: Progress
+    job: RepaintJob, parts: Parts, wave: np.ndarray, info: MediaInfo, tell: Progress
 ) -> None:
     """Repaint what is not finished yet, one part of the output after another."""
     count, done = len(job.order), parts.frames
     tell(done, count, "repainting faces")
-    frames = _repaint(job, wave, done)
+    frames = repaint(job, wave, done)
     while done < count:
         begin_s, repainted = job.order[done].time_s, 0
         size = min(PART, count - done)
@@ -446,76 +280,3 @@ def _write_parts(
                 tell(number, count, "repainting faces")
         parts.add(size, repainted)
         done += size
-
-
-def _repaint(job: _Job, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, float, bool]]:
-    """Frames of the output from one position on, when they are shown, and whether a face was
-    repainted."""
-    speech, scan, order = job.generator.speech(wave), job.scan, job.order
-    references_of = lru_cache(maxsize=1)(job.references_of)
-    occlusion_of = lru_cache(maxsize=1)(job.occlusion_of)
-    frames: Iterator[Picture] | None = None
-    for stretch in job.stretches():
-        first, shown = stretch.first, stretch.shown
-        if stretch.stop <= begin:
-            continue
-        part, skip = order[first : stretch.stop], max(0, begin - first)
-        lead = skip
-        if shown:
-            times = np.array([each.time_s for each in part])
-            lead = job.generator.first_needed(times, skip)
-        if frames is None:
-            frames = frames_in_order(job.video, order[first + lead :], scan.times_s, job.fps)
-        if shown:
-            shot = scan.shots[part[0].source]
-            references, front = references_of(shot)(part), occlusion_of(shot)
-            shares = fade_shares(times, stretch.before_s, stretch.after_s)
-            yield from _run(job, frames, part, lead, skip, shares, speech, references, front)
-            continue
-        for each in part[skip:]:
-            yield job.canvas(next(frames)), each.time_s, False
-
-
-def _run(
-    job: _Job,
-    frames: Iterator[Picture],
-    part: list[Shown],
-    lead: int,
-    skip: int,
-    shares: np.ndarray,
-    speech: SpeechTokens,
-    references: References | None,
-    front: Occlusion | None,
-) -> Iterator[tuple[Canvas, float, bool]]:
-    """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
-    yields those from `lead` on. `shares` (n,) of the new face are shown."""
-    held: deque[tuple[Picture, np.ndarray, np.ndarray]] = deque()
-
-    def faces() -> Iterator[np.ndarray]:
-        for position, each in enumerate(part[lead:], lead):
-            frame = next(frames)
-            matrix = job.scan.matrices[each.source]
-            assert matrix is not None
-            aligned = job.aligned(frame, each.source)
-            if position >= skip:
-                held.append((frame, matrix, aligned))
-            yield aligned
-
-    times = np.array([each.time_s for each in part])
-    painted = job.generator.stream(faces(), times, speech, references, skip)
-    for each, share, face in zip(part[skip:], shares[skip:], painted, strict=True):
-        frame, matrix, before = held.popleft()
-        region = job.region(each.source)
-        hidden = None if front is None else front(before, job.shapes([each.source])[0])
-        if job.match:
-            face = match_colours(face, before, region)
-        if job.keeps_surroundings:
-            face = blend_lower_edge(face, before, region, hidden)
-        if hidden is not None:
-            region = region * (1 - hidden)
-        canvas = job.canvas(frame)
-        shape = (canvas.height, canvas.width)
-        patch = face_patch(shape, face, matrix, region * np.float32(share))
-        around = face_patch(shape, before, matrix, kept_around(job.generator.region)).weights > 0.99
-        canvas.paint(with_grain(patch, canvas.rgb[patch.box], around, each.source))
-        yield canvas, each.time_s, True

@@ -10,6 +10,7 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.media import FPS, probe, read_frames, write_flac
+from datasets.media.canvas import Canvas
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.face_scan import FaceScan
 from tasks.lipsync.video import LipSyncResult, lip_sync_video
@@ -287,7 +288,7 @@ def test_an_output_that_is_there_stays_until_the_new_one_is_complete(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(lipsync_video.Canvas, "paint", broken)
+        patch.setattr(Canvas, "paint", broken)
         with pytest.raises(KeyboardInterrupt):
             spoken(source, output, monkeypatch)
     assert output.read_bytes() == b"mine"

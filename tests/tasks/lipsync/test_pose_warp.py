@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from datasets.faces.points import FACE_OVAL, SHAPE
-from tasks.lipsync.face_oval import oval_weights
+from tasks.lipsync.face_oval import JAW_ROOM, oval_weights
 from tasks.lipsync.pose_warp import JAW, warp_to
 from tests.support.portrait import portrait
 
@@ -66,7 +66,7 @@ def test_a_jaw_that_opens_does_not_bend_the_face() -> None:
 
 def test_a_new_face_ends_where_the_face_does_and_has_room_for_the_jaw() -> None:
     outline = shape()[: len(FACE_OVAL)] - np.array([0, 10])
-    weights = oval_weights(outline, SIDE)
+    weights = oval_weights(outline, SIDE, JAW_ROOM)
     assert weights[50, 64] == pytest.approx(1)
     # Cheeks are inside, ears are not.
     assert weights[50, 64 + 34] > 0.9
@@ -77,5 +77,5 @@ def test_a_new_face_ends_where_the_face_does_and_has_room_for_the_jaw() -> None:
     assert weights.min() >= 0
     assert weights.max() <= 1
     # A tenth of a pixel moves the edge, too: it does not jump.
-    moved = oval_weights(outline + np.array([0.1, 0]), SIDE)
+    moved = oval_weights(outline + np.array([0.1, 0]), SIDE, JAW_ROOM)
     assert 0 < np.abs(moved - weights).max() < 0.1

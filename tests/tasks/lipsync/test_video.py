@@ -16,6 +16,7 @@ from datasets.media.form import Form
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.face_scan import FaceScan
 from tasks.lipsync.playback import BACK_AND_FORTH, Plan, Shown, frames_in_order, timeline
+from tasks.lipsync.repaint import RepaintJob
 from tasks.lipsync.video import lip_sync_video
 from tests.support.fake_generator import Brightener
 from tests.support.fake_scan import give_scan
@@ -45,9 +46,9 @@ def test_another_moment_is_one_of_the_video_also_where_it_turns_back(
     scan = FaceScan(
         times, count / 25, [0] * count, [None] * count, np.zeros(count), np.zeros((count, 4))
     )
-    monkeypatch.setattr(lipsync_video._Job, "faces", lambda job, sources: np.array(sources))
+    monkeypatch.setattr(RepaintJob, "faces", lambda job, sources: np.array(sources))
     part = timeline(times, count / 25, Plan(5.0, BACK_AND_FORTH))
-    job = lipsync_video._Job(
+    job = RepaintJob(
         Path("v.mp4"), None, scan, Brightener(reference="away"), Form("yuv420p"), part, 5.0
     )
     references = job.references_of(0)(part)
