@@ -17,6 +17,7 @@ from datasets.store.lock import only_run
 from flows.support.artifacts import say
 from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
+from flows.support.secrets import keep_secrets
 from tasks.recipes.adapt import AdaptConfig
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import resolve
@@ -26,6 +27,7 @@ from tasks.weights.adapter import WEIGHTS, AdapterFacts
 
 
 @task(name="train-adapter", cache_policy=NO_CACHE)
+@keep_secrets
 def train_adapter(
     bundle: Path, dataset: Path, output: Path, config: AdaptConfig, speaker: str, device: str
 ) -> AdapterFacts:
@@ -34,6 +36,7 @@ def train_adapter(
 
 
 @flow(name="adapt-model")
+@keep_secrets
 def adapt_model(
     dataset: str,
     model: str = "models:/latentsync@champion",

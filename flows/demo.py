@@ -20,6 +20,7 @@ from flows.promote_model import promote_model
 from flows.refresh_dataset import refresh_dataset
 from flows.support.artifacts import say
 from flows.support.cli import run
+from flows.support.secrets import keep_secrets
 from flows.train_latentsync import train_latentsync
 from tasks.demo import parts
 from tasks.demo.report import RunFiles, write_report
@@ -39,6 +40,7 @@ MINUTES = {"ingest": "3 minutes", "train": "9 minutes", "train_worse": "2 minute
 
 
 @flow(name="demo")
+@keep_secrets
 def demo(
     data: str | None = None, output: str = "runs/demo", recipe: str = "tiny", clips: int = 48
 ) -> Summary:

@@ -19,6 +19,7 @@ from flows.support.artifacts import say
 from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
 from flows.support.evaluation_text import evaluation_lines
+from flows.support.secrets import keep_secrets
 from tasks.evaluate.record import log_evaluation, make_table, with_judge
 from tasks.evaluate.run import evaluate
 from tasks.recipes.evaluation import EvaluationConfig
@@ -39,6 +40,7 @@ class EvaluationResult(TypedDict):
 
 
 @task(name="generate-and-measure", cache_policy=NO_CACHE)
+@keep_secrets
 def generate_and_measure(
     bundle: Path, dataset: Path, output: Path, config: EvaluationConfig, device: str
 ) -> Evaluation:
@@ -47,6 +49,7 @@ def generate_and_measure(
 
 
 @task(name="log-evaluation", cache_policy=NO_CACHE)
+@keep_secrets
 def log_results(
     evaluation: Evaluation,
     output: Path,
@@ -68,6 +71,7 @@ def log_results(
 
 
 @flow(name="evaluate-latentsync")
+@keep_secrets
 def evaluate_latentsync(
     model: str = "models:/latentsync@candidate",
     dataset: str = "runs/dataset",

@@ -17,12 +17,14 @@ from prefect.cache_policies import NO_CACHE
 from flows.support.artifacts import say
 from flows.support.cli import run
 from flows.support.frame_progress import FrameLines
+from flows.support.secrets import keep_secrets
 from tasks.lipsync.video import LipSyncResult, lip_sync_video, preview_video
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import resolve
 
 
 @task(name="repaint", cache_policy=NO_CACHE)
+@keep_secrets
 def repaint(
     video: Path,
     audio: Path,
@@ -104,6 +106,7 @@ def _preview(
 
 
 @flow(name="lip-sync")
+@keep_secrets
 def lip_sync(
     video: str,
     audio: str,

@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from datasets.errors import UserError
 from flows.support.artifacts import say
 from flows.support.cli import run
+from flows.support.secrets import keep_secrets
 from tasks.registry import promotion
 from tasks.registry.promotion import Decision, DecisionRecord, promote
 from tasks.registry.tracking import check_uri, default_uri
@@ -27,12 +28,14 @@ REFUSED = 1
 
 
 @task(name="decide", cache_policy=NO_CACHE)
+@keep_secrets
 def decide(model_name: str, uri: str, output: Path, version: int | None) -> Decision:
     """Apply the policy, record the decision and move the aliases."""
     return promote(model_name, uri, output, version, on_line=say)
 
 
 @flow(name="promote-model")
+@keep_secrets
 def promote_model(
     model_name: str = "latentsync",
     tracking_uri: str | None = None,

@@ -40,6 +40,7 @@ from flows.support.refresh_text import (
     say_notes,
     say_set_aside,
 )
+from flows.support.secrets import keep_secrets
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.download_stage import DownloadStage
 from tasks.ingest.journal import Journal
@@ -109,6 +110,7 @@ class Refresh:
 
 
 @task(name="list-sources", cache_policy=NO_CACHE)
+@keep_secrets
 def list_sources(refresh: Refresh, sample_clips: int) -> Parcel[list[SourceItem]]:
     """All sources; the sample is generated first if it does not exist."""
     if refresh.source != "sample":
@@ -124,6 +126,7 @@ def list_sources(refresh: Refresh, sample_clips: int) -> Parcel[list[SourceItem]
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
+@keep_secrets
 def ingest(sources: Parcel[list[SourceItem]], refresh: Refresh) -> Told:
     """Fetch and ingest the sources that need it on Ray."""
     items = sources.content
@@ -191,6 +194,7 @@ def _run_ingest(
 
 
 @task(name="publish", cache_policy=NO_CACHE)
+@keep_secrets
 def publish(sources: Parcel[list[SourceItem]], refresh: Refresh, told: Told) -> RefreshResult:
     """Judge all clips and write shards, ledger and index, unless these exist already.
 
@@ -338,6 +342,7 @@ class DownloadOptions:
 
 
 @flow(name="refresh-dataset")
+@keep_secrets
 @taking(ClipOptions, Limits, WorkOptions, DownloadOptions)
 def refresh_dataset(
     source: str = "sample",

@@ -18,6 +18,7 @@ from datasets.store.open import open_store
 from flows.support.artifacts import ProgressReport, funnel_rows, say, show_table
 from flows.support.cli import run
 from flows.support.parameters import Limits, split, taking
+from flows.support.secrets import keep_secrets
 from tasks.ingest.journal import Journal
 from tasks.publish import ledger, pack
 from tasks.publish.settings import changed_thresholds, settings_of
@@ -32,6 +33,7 @@ class RelabelResult(VersionSummary):
 
 
 @flow(name="relabel-dataset")
+@keep_secrets
 @taking(Limits)
 def relabel_dataset(dataset: str, **options: Any) -> RelabelResult:
     """Judge the clips of a dataset by other thresholds and publish the result.

@@ -16,18 +16,21 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.support.artifacts import say, show_table
 from flows.support.cli import run
+from flows.support.secrets import keep_secrets
 from tasks.registry.history import Move, read_moves, rollback
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import Registry
 
 
 @task(name="rollback", cache_policy=NO_CACHE)
+@keep_secrets
 def move_back(model_name: str, uri: str, reason: str, version: int | None) -> Move:
     """Move the alias and record why."""
     return rollback(model_name, uri, reason, version)
 
 
 @flow(name="rollback-model")
+@keep_secrets
 def rollback_model(
     reason: str,
     model_name: str = "latentsync",

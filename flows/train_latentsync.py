@@ -18,6 +18,7 @@ from datasets.store.lock import only_run
 from flows.support.artifacts import say, show_table
 from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
+from flows.support.secrets import keep_secrets
 from flows.support.train_text import dataset_line, plan_lines, result_lines
 from tasks.evaluate.record import make_table, with_judge
 from tasks.evaluate.run import evaluate
@@ -37,6 +38,7 @@ from tasks.train.stages import TrainingJob, check, keep_recipe, prepare_folder, 
 
 
 @task(name="train-stages", cache_policy=NO_CACHE)
+@keep_secrets
 def train_stages(job: TrainingJob, workers: int, ray_address: str | None) -> list[str]:
     """Train what remains in one Ray Train worker group; returns the stages' names."""
     todo = remaining(job)
@@ -53,12 +55,14 @@ def train_stages(job: TrainingJob, workers: int, ray_address: str | None) -> lis
 
 
 @task(name="save-bundle", cache_policy=NO_CACHE)
+@keep_secrets
 def export_bundle(job: TrainingJob) -> Path:
     """Export one folder with everything that inference needs."""
     return save_bundle(job)
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)
+@keep_secrets
 def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Evaluation, str]:
     """The recipe's short evaluation of the bundle, into `output/evaluation`.
 
@@ -74,6 +78,7 @@ def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Ev
 
 
 @task(name="register-candidate", cache_policy=NO_CACHE)
+@keep_secrets
 def register_version(
     job: TrainingJob,
     folder: Path,
@@ -90,6 +95,7 @@ def register_version(
 
 
 @flow(name="train-latentsync")
+@keep_secrets
 def train_latentsync(
     dataset: str,
     output: str = "runs/train",

@@ -269,6 +269,20 @@ def test_own_modules_are_imported_at_the_top() -> None:
     assert late == TABLES_OF_NAMES
 
 
+def test_errors_of_flows_and_tasks_hold_no_secrets() -> None:
+    """Prefect keeps their texts."""
+    kept = 0
+    for path in sorted((ROOT / "flows").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            names = [ast.unparse(each).partition("(")[0] for each in node.decorator_list]
+            if {"flow", "task"} & set(names):
+                assert "keep_secrets" in names, f"{path.name}: {node.name}"
+                kept += 1
+    assert kept >= 20
+
+
 def test_rooms_have_files() -> None:
     """A folder for one file is a detour; files next to the rooms belong in one."""
     files: dict[str, list[str]] = {}

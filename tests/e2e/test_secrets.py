@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,3 +131,69 @@ def test_no_secret_is_left_anywhere(tmp_path: Path, sample_videos: Path, run_flo
         if value.encode() in content
     }
     assert not leaks
+
+
+FAILING_FLOW = """
+import sys
+
+from prefect import flow, task
+
+from flows.support.cli import run
+from flows.support.secrets import keep_secrets
+
+if "--as-it-is" in sys.argv:
+    import datasets.redact
+
+    originals = (datasets.redact.redact, datasets.redact.redact_all)
+    for module in list(sys.modules.values()):
+        for name in ("redact", "redact_all"):
+            if getattr(module, "__dict__", {}).get(name) in originals:
+                setattr(module, name, lambda text: text)
+
+
+@task
+@keep_secrets
+def ask(address: str) -> None:
+    print(f"asking {address}")
+    raise RuntimeError(f"nobody foresaw {address}")
+
+
+@flow(name="failing", log_prints=True)
+@keep_secrets
+def failing(address: str = "") -> None:
+    ask(address)
+
+
+sys.exit(run(failing, ["--address", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("redacted", [True, False])
+def test_an_unforeseen_error_reaches_the_server_without_secrets(
+    tmp_path: Path, redacted: bool
+) -> None:
+    """And the search finds them where nothing removes them."""
+    script, home, canary = tmp_path / "failing.py", tmp_path / "prefect", CANARIES["amz-signature"]
+    script.write_text(FAILING_FLOW)
+    command = [sys.executable, str(script), f"https://host/a.mp4?X-Amz-Signature={canary}"]
+    if not redacted:
+        command.append("--as-it-is")
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env={**os.environ, "PREFECT_HOME": str(home), "PYTHONPATH": str(root)},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"nobody foresaw" in done.stdout + done.stderr
+    databases = [path for path in home.rglob("*") if ".db" in path.name]
+    assert any(b"nobody foresaw" in path.read_bytes() for path in databases)
+    seen = [("printed", done.stdout + done.stderr), *texts_below(home)]
+    leaks = {name for name, content in seen if canary.encode() in content}
+    assert bool(leaks) is not redacted, leaks
+    if not redacted:
+        assert "printed" in leaks
+        assert any(".db" in name for name in leaks)
