@@ -9,8 +9,8 @@ are aligned by the source's own matrices.
 - edge: mean difference of source and result along the edge of the new part, the worst channel,
   levels of 0 to 255 (2 wanted);
 - flicker: second differences over time of the new part over those of the source (1.2 wanted);
-- neck: how much the picture changes downwards beneath its own chin, over how much the source's does
-  beneath its chin: more is a second contour (1.1 wanted);
+- neck: dark and bright lines beneath the chin per frame, more than the source has: a second contour
+  is two (0.5 wanted);
 - silence: how far the mouth is open in the silent seconds, over how far in the spoken ones, and how
   far the source's mouth is open then;
 - join: largest second difference over time where speech ends, over the largest one elsewhere in the
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.signal import find_peaks
 
 from datasets.faces.alignment import align, align_points
 from datasets.faces.landmarks import FaceMeshDetector, mouth_opening
@@ -34,15 +35,17 @@ from tasks.lipsync.choice import choose_person, parse_face
 from tasks.lipsync.colour_match import border_difference
 from tasks.lipsync.face_oval import JAW_ROOM, oval_weights
 from tasks.lipsync.face_scan import FaceScan, faces_of, scan_video
-from tasks.lipsync.jaw import JAW, JawFinder
+from tasks.lipsync.jaw import JawFinder
 from tasks.lipsync.video import lip_sync_video
 
 SILENCE_S = 2.0
-EDGE, FLICKER, NECK, JOIN = 2.0, 1.2, 1.1, 1.2
+EDGE, FLICKER, NECK, JOIN = 2.0, 1.2, 0.5, 1.2
 JOIN_S = 0.2
 COLUMNS = 8
-NECK_HALF, NECK_ROWS = 0.15, (0.055, 0.13)
-"""Half the width beneath the chin, and the rows from it, that are looked at; sides of the face."""
+CHIN = 152
+NECK_HALF, NECK_ROWS, LINE_LEVELS = 0.08, (0.035, 0.13), 10
+"""Half the width beneath the chin and the rows from it that are looked at, in sides of the face,
+and how dark or bright a line is at least."""
 
 
 def aligned_faces(video: Path, faces: FaceScan, resolution: int) -> np.ndarray:
@@ -66,39 +69,31 @@ def jolts(faces: np.ndarray, region: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(values[2:] - 2 * values[1:-1] + values[:-2]).mean(axis=(1, 2)))
 
 
-def neck_change(face: np.ndarray, outline: np.ndarray) -> float:
-    """Mean absolute change of luma per row beneath a chin, levels.
+def neck_lines(face: np.ndarray, outline: np.ndarray) -> int:
+    """Dark and bright lines across the middle of the neck: shadows, collars, second chins.
 
     Args:
         face: aligned, uint8 (R, R, 3).
         outline: (n, 2) its `FACE_OVAL`, pixels.
     """
     side = len(face)
-    jaw = outline[JAW]
-    order = np.argsort(jaw[:, 0])
-    middle, half = np.median(jaw[:, 0]), NECK_HALF * side
-    columns = np.arange(max(0, round(middle - half)), min(side, round(middle + half)))
-    chin = np.interp(columns, jaw[order, 0], jaw[order, 1])
+    middle, chin = outline[FACE_OVAL.index(CHIN)]
     luma = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    down = cv2.Sobel(cv2.GaussianBlur(luma, (0, 0), side / 170), -1, 0, 1) / 8
-    rows = np.arange(side)[:, None]
-    near, far = NECK_ROWS
-    there = (rows > chin + near * side) & (rows < np.minimum(chin + far * side, side - 1))
-    return float(np.abs(down[:, columns])[there].mean()) if there.any() else float("nan")
+    luma = cv2.GaussianBlur(luma, (0, 0), side / 170)
+    first, last = (max(0, round(float(middle) + way * NECK_HALF * side)) for way in (-1, 1))
+    profile = luma[:, first:last].mean(axis=1)
+    near, far = (float(chin) + share * side for share in NECK_ROWS)
+    found = [find_peaks(sign * profile, prominence=LINE_LEVELS)[0] for sign in (1, -1)]
+    return sum(near <= row <= min(far, side - 3) for rows in found for row in rows.tolist())
 
 
-def neck_ratio(after: np.ndarray, before: np.ndarray, shapes: np.ndarray) -> float:
-    """`neck_change` of results over that of their sources."""
-    pairs = []
+def lines_per_frame(faces: np.ndarray, shapes: np.ndarray) -> float:
+    """Mean number of lines beneath the chins of aligned faces (n, R, R, 3), of whose source the
+    `SHAPE` is given."""
     with JawFinder() as jaws:
-        for new, old, shape in zip(after, before, shapes, strict=False):
-            outline = jaws.outline(new, shape)
-            if outline is not None:
-                source = neck_change(old, shape[: len(FACE_OVAL)])
-                pairs.append((neck_change(new, outline), source))
-    found = np.array(pairs)
-    found = found[np.isfinite(found).all(axis=1)]
-    return float(found[:, 0].mean() / found[:, 1].mean())
+        outlines = [jaws.outline(*pair) for pair in zip(faces, shapes, strict=False)]
+    pairs = zip(faces, outlines, strict=False)
+    return float(np.mean([neck_lines(face, each) for face, each in pairs if each is not None]))
 
 
 def openings(video: Path) -> np.ndarray:
@@ -182,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if model.config.reference != "frame":
             ovals = (shape[: len(FACE_OVAL)] for shape in shapes)
             regions = [region * oval_weights(each, resolution, JAW_ROOM) for each in ovals]
+        own_lines = lines_per_frame(before, shapes)
         rows = [before]
         met = True
         for what in ("match", "match off"):
@@ -194,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ]
             edge = float(np.abs(np.mean(edges, axis=0)).max())
             ratio = flicker(after, region) / flicker(before[:count], region)
-            neck = neck_ratio(after, before, shapes)
+            neck = lines_per_frame(after, shapes) - own_lines
             print(f"{what:10s} edge {edge:6.2f} levels   flicker {ratio:5.2f}   neck {neck:5.2f}")
             if what == "match":
                 met = edge <= EDGE and ratio <= FLICKER and neck <= NECK

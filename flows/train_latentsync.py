@@ -26,6 +26,7 @@ from tasks.recipes.recipe import parse_overrides
 from tasks.recipes.recipe import recipe as make_recipe
 from tasks.registry.metric import Evaluation
 from tasks.registry.patience import patiently
+from tasks.registry.system_metrics import system_metrics
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import record_evaluation
 from tasks.registry.versions import register as register_bundle
@@ -34,6 +35,7 @@ from tasks.train import mlflow_runs
 from tasks.train.earlier_work import check_on_new_data
 from tasks.train.export import check_place, run_metrics, save_bundle
 from tasks.train.ray_group import train_with_ray
+from tasks.train.room import memory_of
 from tasks.train.stages import TrainingJob, check, keep_recipe, prepare_folder, remaining
 
 
@@ -177,14 +179,16 @@ def _train(
     if job.whole:
         check_place(job.output)
     say(dataset_line(Path(job.dataset)))
-    for line in plan_lines(job, workers):
+    memory, notes = memory_of(job, workers, elsewhere=ray_address is not None)
+    for line in [*plan_lines(job, workers, memory), *notes]:
         say(line)
     keep_recipe(job)
     tracked = mlflow_runs.start_runs(job, model_name, again)
     job = tracked.job
     version, folder = None, ""
     with mlflow_runs.closing_runs(tracked, say):
-        train_stages(job, workers, ray_address)
+        with system_metrics(job.tracking_uri, tracked.run_id):
+            train_stages(job, workers, ray_address)
         metrics, seconds = run_metrics(job)
         everything: mlflow_runs.RunMetrics = metrics
         if job.whole:

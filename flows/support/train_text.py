@@ -9,6 +9,7 @@ from datasets.shards.clips import Clip, ClipStore
 from flows.support.evaluation_text import MAIN, evaluation_lines, metric_lines
 from tasks.evaluate.run import read_evaluation
 from tasks.registry.metric import Metric
+from tasks.train.memory import MemoryEstimate
 from tasks.train.mlflow_runs import TrainingResult
 from tasks.train.stages import TrainingJob, remaining
 
@@ -22,8 +23,16 @@ def dataset_line(dataset: Path) -> str:
     return f"dataset {dataset}: {_counts(ClipStore(dataset, memory_bytes=0).clips)}"
 
 
-def plan_lines(job: TrainingJob, workers: int) -> list[str]:
-    """What will be trained, how and where: a line, then one for each stage that remains."""
+def plan_lines(
+    job: TrainingJob, workers: int, memory: Mapping[str, MemoryEstimate] | None = None
+) -> list[str]:
+    """What will be trained, how and where: a line, then one for each stage that remains.
+
+    Args:
+        job: the training.
+        workers: processes that train together.
+        memory: what each of them needs for each stage.
+    """
     many = _many(workers, "worker")
     lines = [f"plan: recipe {job.recipe.name}, seed {job.recipe.seed}, {many} on {job.device}"]
     for name in remaining(job):
@@ -36,6 +45,8 @@ def plan_lines(job: TrainingJob, workers: int) -> list[str]:
             f"  {name:11s} {stage.steps} steps of {_many(samples, 'sample')}{parts}, {precision}, "
             f"learning rate {stage.lr:g} ({stage.schedule})"
         )
+        if memory and name in memory:
+            lines.append(f"  {'':11s} memory of each worker about {memory[name]}")
     return lines
 
 

@@ -50,6 +50,10 @@ class TorchScriptLpips(nn.Module):
         return (features[0] - features[1]).square().flatten(1).sum(1)
 
 
+STAND_IN = 8
+"""How much narrower than VGG16 the seeded stand-in is."""
+
+
 class VggLpips(nn.Module):
     """LPIPS by a VGG of our own; `divide` narrows it for tests and the seeded stand-in."""
 
@@ -138,7 +142,7 @@ def perceptual_loss(
     """
     if path is not None:
         return TorchScriptLpips(path, device)
-    network = VggLpips(divide=8, label="seeded-vgg (not LPIPS weights)")
+    network = VggLpips(divide=STAND_IN, label="seeded-vgg (not LPIPS weights)")
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -52,7 +52,7 @@ class LipSyncModel(PythonModel):
         Args:
             context: given by MLflow.
             model_input: columns video, audio and output: paths.
-            params: device, steps, guidance, seed, reference and fps.
+            params: options of `lip_sync_video`; `fps` 0 keeps the video's.
 
         Returns:
             The paths with the columns frames and faces_found.
@@ -61,6 +61,8 @@ class LipSyncModel(PythonModel):
         missing = [name for name in COLUMNS if name not in model_input]
         if missing:
             raise ValueError(f"the table needs the columns {COLUMNS}, but {missing} are missing")
+        options = dict(params or {})
+        options["fps"] = options.get("fps") or None
         rows = []
         for row in model_input[list(COLUMNS)].to_dict("records"):
             result = lip_sync_video(
@@ -68,7 +70,7 @@ class LipSyncModel(PythonModel):
                 Path(row["audio"]),
                 Path(row["output"]),
                 self.bundle,
-                **(params or {}),
+                **options,
             )
             rows.append({**row, "frames": result.frames, "faces_found": result.faces_found})
         return pd.DataFrame(rows)

@@ -247,6 +247,30 @@ class RunTracker:
         for start in range(0, len(entries), 100):
             self._client.log_batch(self.run_id, params=entries[start : start + 100])
 
+    def log_dataset(
+        self, name: str, digest: str, source: str, profile: Mapping[str, object]
+    ) -> None:
+        """Record which dataset the run learns from; a second time changes nothing.
+
+        Args:
+            name: shown in lists.
+            digest: of its content.
+            source: folder or address.
+            profile: counts that describe it.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            # MLflow keeps at most 36 characters of a digest.
+            name=name,
+            digest=digest[:36],
+            source_type="local" if "://" not in source else source.partition("://")[0],
+            source=json.dumps({"uri": redact(source)}),
+            profile=json.dumps(dict(profile)),
+        )
+        context = InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
+
     def set_tags(self, tags: dict[str, str]) -> None:
         """Set tags of the run."""
         for name, value in tags.items():

@@ -21,6 +21,7 @@ from models.files.errors import ModelFileError
 from models.files.new_output import new_folder
 from tasks.registry.lock import exclusively
 from tasks.registry.metric import Measured, RecordedEvaluation
+from tasks.registry.signature import model_signature
 from tasks.registry.tracking import RunTracker, check_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
 from tasks.weights.bundle import BundleFacts, bundle_digest, read_bundle
@@ -244,6 +245,7 @@ class Registry:
                 python_model=str(ROOT / "tasks" / "lipsync" / "mlflow_model.py"),
                 artifacts={"bundle": str(bundle.resolve())},
                 model_config={"bundle_digest": digest},
+                signature=model_signature(),
                 metadata={"bundle": about, "bundle_digest": digest},
                 code_paths=[str(folder / "code" / package) for package in PACKAGES],
                 # Given explicitly, since MLflow would otherwise load the model in a second process

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+from datasets.shards.index import read_index
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.recipes.files import RECIPE_FILE
@@ -138,6 +139,10 @@ def _resume(job: TrainingJob, model_name: str, known: RunRecord) -> RunTracker:
     tags = {"recipe": job.recipe.name, "dataset_digest": dataset_digest(job.dataset)}
     known["run_id"] = tracker.start_run(f"train {job.recipe.name}", tags=tags)
     tracker.log_params({"device": job.device, "seed": job.recipe.seed, "dataset": job.dataset})
+    index = read_index(job.dataset)
+    tracker.log_dataset(
+        "training clips", index["digest"], str(job.dataset), {"clips": index["counts"]}
+    )
     return tracker
 
 

@@ -288,6 +288,16 @@ def choose_trained(unet: nn.Module, what: str) -> int:
     return count
 
 
+def spare_activations(model: LatentSync, config: UNetConfig) -> None:
+    """Recompute activations where the recipe says so."""
+    if not config.gradient_checkpointing:
+        return
+    model.unet.enable_gradient_checkpointing()
+    autoencoder: Any = model.autoencoder
+    if config.losses.decodes and hasattr(autoencoder, "enable_gradient_checkpointing"):
+        autoencoder.enable_gradient_checkpointing()
+
+
 def run(stage: StageContext) -> dict[str, float]:
     """Train one of the two U-Net stages.
 
@@ -302,11 +312,7 @@ def run(stage: StageContext) -> dict[str, float]:
     model.to(device).channels_last().eval()
     model.requires_grad_(False)
     count = choose_trained(model.unet, config.trains)
-    if config.gradient_checkpointing:
-        model.unet.enable_gradient_checkpointing()
-        autoencoder: Any = model.autoencoder
-        if config.losses.decodes and hasattr(autoencoder, "enable_gradient_checkpointing"):
-            autoencoder.enable_gradient_checkpointing()
+    spare_activations(model, config)
     syncnet = None
     if config.losses.sync:
         syncnet = load_trained_syncnet(stage.recipe, stage.output, device)

@@ -35,11 +35,13 @@ def test_every_row_is_lip_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     model = LipSyncModel()
     model.load_context(context(bundle, bundle_digest(bundle)))
     table = pd.DataFrame([{"video": "a.mp4", "audio": "a.wav", "output": "o.mp4", "more": 1}])
-    result = model.predict(context(bundle, ""), table, {"steps": 4})
+    result = model.predict(context(bundle, ""), table, {"steps": 4, "fps": 0.0})
     assert result.to_dict("records") == [
         {"video": "a.mp4", "audio": "a.wav", "output": "o.mp4", "frames": 50, "faces_found": 48}
     ]
-    assert calls == [(Path("a.mp4"), Path("a.wav"), Path("o.mp4"), bundle, {"steps": 4})]
+    assert calls == [
+        (Path("a.mp4"), Path("a.wav"), Path("o.mp4"), bundle, {"steps": 4, "fps": None})
+    ]
     with pytest.raises(ValueError, match="are missing"):
         model.predict(context(bundle, ""), table[["video"]], None)
 

@@ -2,7 +2,9 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pandas
 import pytest
 
 from datasets.errors import UserError
@@ -78,7 +80,7 @@ def test_the_same_bundle_of_the_same_run_is_one_version(store_uri: str, tmp_path
 
 
 def test_mlflow_loads_the_model_from_code_and_notices_other_files(
-    store_uri: str, tmp_path: Path
+    store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with quiet():
         import mlflow.pyfunc
@@ -90,6 +92,19 @@ def test_mlflow_loads_the_model_from_code_and_notices_other_files(
         loaded = mlflow.pyfunc.load_model(source)
     assert type(loaded.unwrap_python_model()).__name__ == "LipSyncModel"
     assert loaded.metadata.metadata["bundle"]["resolution"] == 64
+    given: list[dict[str, Any]] = []
+    model = loaded.unwrap_python_model()
+
+    def predict(_: Any, __: Any, table: Any, params: dict[str, Any]) -> Any:
+        given.append(params)
+        return table
+
+    monkeypatch.setattr(type(model), "predict", predict)
+    paths = {"video": ["a.mp4"], "audio": ["a.wav"], "output": ["b.mp4"]}
+    loaded.predict(pandas.DataFrame(paths), params={"steps": 3, "fps": 25.0})
+    assert given[0]["steps"] == 3
+    assert given[0]["fps"] == 25.0
+    assert given[0]["seed"] == 1247
     folder = resolve(f"models:/loads/{version}", store_uri)
     (folder / "weights.bin").write_bytes(b"y")
     with pytest.raises(ModelFileError, match="not those that were registered"):

@@ -1,11 +1,13 @@
 """The MLflow runs of a training run, and its result, across interruptions."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datasets.shards.index import read_index
 from tasks.recipes.recipe import recipe
 from tasks.registry.tracking import client
 from tasks.train.mlflow_runs import (
@@ -43,7 +45,13 @@ def test_one_parent_with_a_child_per_stage(job: TrainingJob) -> None:
         assert found.data.tags["mlflow.parentRunId"] == tracked.run_id
         assert found.data.tags["mlflow.runName"] == stage
         assert "lr" in found.data.params
-    assert store.get_run(tracked.run_id).data.tags["recipe"] == "debug"
+    parent = store.get_run(tracked.run_id)
+    assert parent.data.tags["recipe"] == "debug"
+    (used,) = parent.inputs.dataset_inputs
+    index = read_index(job.dataset)
+    assert used.dataset.digest == index["digest"][:36]
+    assert json.loads(used.dataset.profile) == {"clips": index["counts"]}
+    assert used.tags[0].value == "training"
 
 
 def test_an_interrupted_run_goes_on_in_its_runs(job: TrainingJob) -> None:

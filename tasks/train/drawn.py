@@ -1,0 +1,166 @@
+"""A stage as it would be trained, with drawn weights and drawn windows.
+
+It needs no dataset and no weight file, and computes what the stage computes. So it can say before a
+training what that will need, and whether a recipe works on a machine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.autoencoder import build_autoencoder
+from models.judges.lpips import STAND_IN, VggLpips
+from models.judges.videomae import VideoMAE
+from models.latentsync.diffusion import TRAIN_STEPS
+from models.latentsync.model import LatentSync
+from tasks.recipes.config import Recipe, StageConfig, UNetConfig
+from tasks.sync.network_files import PAPER_THRESHOLD, LoadedSyncNet, build_syncnet
+from tasks.train.assemble import model_config
+from tasks.train.batches import SyncBatch, UNetBatch
+from tasks.train.pixel_losses import PixelLosses
+from tasks.train.syncnet import pairs_loss
+from tasks.train.unet import choose_trained, denoise, encode_batch, spare_activations
+
+MEL = (1, 80, 52)
+"""Of a window's sound."""
+
+
+@dataclass(frozen=True)
+class DrawnStage:
+    """A stage that is ready for a step."""
+
+    name: str
+    config: StageConfig
+    network: nn.Module
+    """What learns; some of its weights may be frozen."""
+    frozen: tuple[nn.Module, ...]
+    """All other networks."""
+    loss: Callable[[int], Tensor]
+    """The loss of so many drawn samples, with gradient."""
+
+    @property
+    def part(self) -> int:
+        """Samples that a worker computes at once."""
+        return self.config.micro_batch or self.config.batch_size
+
+    @property
+    def learned(self) -> list[nn.Parameter]:
+        """The weights that learn."""
+        return [each for each in self.network.parameters() if each.requires_grad]
+
+
+def drawn_stage(recipe: Recipe, name: str, device: torch.device) -> DrawnStage:
+    """Build one stage of a recipe.
+
+    Args:
+        recipe: what is trained.
+        name: one of `recipes.config.STAGES`, which the recipe has.
+        device: where to build it; `meta` for shapes alone.
+    """
+    config = recipe.stage(name)
+    if config is None:
+        raise ValueError(f"the recipe {recipe.name} has no stage {name}")
+    if isinstance(config, UNetConfig):
+        return _unet(recipe, name, config, device)
+    with torch.device(device):
+        return _syncnet(recipe) if name == "syncnet" else _autoencoder(recipe, config)
+
+
+def _autoencoder(recipe: Recipe, config: StageConfig) -> DrawnStage:
+    model, side = recipe.model, recipe.resolution
+    network = build_autoencoder(model.autoencoder, model.latent_channels, model.scaling_factor)
+    coder: Any = network.train()
+
+    def loss(samples: int) -> Tensor:
+        device = _device(network)
+        pixels = _pixels((samples, 3, side, side), device)
+        found: Tensor = (coder.decode(coder.encode(pixels)) - pixels).float().square().mean()
+        return found
+
+    return DrawnStage("autoencoder", config, network, (), loss)
+
+
+def _syncnet(recipe: Recipe) -> DrawnStage:
+    config = recipe.syncnet
+    network = build_syncnet(config.network, config.options).train()
+    side = config.resolution
+
+    def loss(samples: int) -> Tensor:
+        device = _device(network)
+        frames = _pixels((samples, config.num_frames, 3, side // 2, side), device)
+        mel = torch.randn(samples, *MEL, device=device)
+        labels = torch.arange(samples, device=device) % 2
+        return pairs_loss(network, SyncBatch(frames, mel, labels.float()))[0]
+
+    return DrawnStage("syncnet", config, network, (), loss)
+
+
+def _unet(recipe: Recipe, name: str, config: UNetConfig, device: torch.device) -> DrawnStage:
+    empty = device.type == "meta"
+    model = LatentSync(model_config(recipe, name), empty=empty)
+    if not empty:
+        model.to(device)
+    model.channels_last().eval().requires_grad_(False)
+    choose_trained(model.unet, config.trains)
+    spare_activations(model, config)
+    with torch.device(device):
+        losses = _pixel_losses(recipe, config)
+    audio = model.audio_encoder
+    side, frames = model.config.resolution, model.config.num_frames
+    cells = tuple(model.latent_mask.shape[-2:])
+
+    def loss(samples: int) -> Tensor:
+        device = _device(model.unet)
+        shape = (samples, frames, 3, side, side)
+        tokens = torch.randn(samples, frames, audio.tokens_per_frame, audio.width, device=device)
+        batch = UNetBatch(
+            target=_pixels(shape, device),
+            surroundings=_pixels(shape, device),
+            swapped=torch.zeros(samples, device=device),
+            reference=_pixels(shape, device),
+            tokens=tokens,
+            mouth=torch.rand(samples, frames, 4, device=device),
+            mel=torch.randn(samples, *MEL, device=device),
+        )
+        latents = encode_batch(model, batch)
+        noise = torch.randn(samples, model.config.latent_channels, frames, *cells, device=device)
+        timesteps = torch.full((samples,), TRAIN_STEPS // 2, device=device)
+        return denoise(model, losses, batch, latents, noise, timesteps).total
+
+    model.unet.train()
+    return DrawnStage(name, config, model.unet, (model, losses, *_hidden(losses)), loss)
+
+
+def _pixel_losses(recipe: Recipe, config: UNetConfig) -> PixelLosses:
+    weights, sync, trepa = config.losses, None, None
+    if weights.sync:
+        network = build_syncnet(recipe.syncnet.network, recipe.syncnet.options)
+        network.requires_grad_(False).eval()
+        sync = LoadedSyncNet(network, recipe.syncnet, PAPER_THRESHOLD)
+    if weights.trepa:
+        # The network that the recipes name; another one is as large as its file.
+        trepa = VideoMAE().eval().requires_grad_(False)
+        if config.gradient_checkpointing:
+            trepa.enable_gradient_checkpointing()
+    lpips = None
+    if weights.lpips:
+        lpips = VggLpips(divide=1 if config.lpips_weights else STAND_IN).requires_grad_(False)
+    return PixelLosses(weights, sync, lpips, trepa)
+
+
+def _hidden(losses: PixelLosses) -> list[nn.Module]:
+    """Networks of the losses that are not their modules."""
+    return [losses.syncnet.network] if losses.syncnet else []
+
+
+def _pixels(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Noise as pictures, in [-1, 1]."""
+    return torch.rand(shape, device=device) * 2 - 1
+
+
+def _device(network: nn.Module) -> torch.device:
+    """Where it is now."""
+    return next(network.parameters()).device
