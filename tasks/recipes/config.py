@@ -36,6 +36,9 @@ class StageConfig:
     micro_batch: int = 0
     """Samples that a worker computes at once: a batch is done in parts of this size, which need
     less memory and give the same step; 0 for the whole batch."""
+    compile: bool = False
+    """Compile the network's repeated blocks with torch.compile: a slow start, faster steps on a
+    GPU."""
     checkpoint_every: int = 500
     """Steps between two checkpoints: the most that a kill can cost."""
     keep_last: int = 1

@@ -16,6 +16,7 @@ from models.autoencoder import build_autoencoder
 from tasks.recipes.config import AutoencoderConfig
 from tasks.train.augment import PLAIN
 from tasks.train.batches import autoencoder_batch
+from tasks.train.compiled import compile_blocks
 from tasks.train.context import StageContext
 from tasks.train.loop import train
 from tasks.train.objective import Objective, Rank
@@ -86,6 +87,8 @@ def run(stage: StageContext) -> dict[str, float]:
     model = recipe.model
     network = build_autoencoder(model.autoencoder, model.latent_channels, model.scaling_factor)
     network.to(worker.device)
+    if config.compile:
+        compile_blocks(network)
     store = stage.stores.train(recipe.resolution)
     objective = AutoencoderObjective(network, config, store, stage.seed, worker)
     train(objective, config, stage.run)

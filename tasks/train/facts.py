@@ -19,6 +19,7 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
 """The stages whose results each stage uses."""
 FREE = (
     "checkpoint_every",
+    "compile",
     "log_every",
     "micro_batch",
     "keep_last",
@@ -26,8 +27,8 @@ FREE = (
     "reading_workers",
     "test_every",
 )
-"""Fields of a stage that do not change what it learns. With another number of processes that read,
-it goes on."""
+"""Fields of a stage that do not change what it learns, but for rounding. With another number of
+processes that read, it goes on."""
 
 Facts = dict[str, Any]
 """Name -> value that JSON knows; `upstream.NAME` is the digest of another stage."""

@@ -17,6 +17,7 @@ from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.recipes.config import SyncNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
 from tasks.train.batches import SyncBatch, SyncWindows, sync_batch
+from tasks.train.compiled import compile_blocks
 from tasks.train.context import StageContext
 from tasks.train.cutters import SyncCutter
 from tasks.train.flat import FlatLoss, flat_note
@@ -137,6 +138,8 @@ def run(stage: StageContext) -> dict[str, float]:
     if config.weights:
         _load_third_party(network, config.weights)
     network.to(worker.device)
+    if config.compile:
+        compile_blocks(network)
     store = stage.stores.train(config.resolution)
     held_out, speakers = stage.stores.held_out(config.resolution)
     stream = stage.stream(SyncCutter(config), config, config.resolution)

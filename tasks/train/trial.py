@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.recipes.config import Recipe
+from tasks.train.compiled import compile_blocks
 from tasks.train.drawn import DrawnStage, drawn_stage
 from tasks.train.objective import Objective, Rank
 from tasks.train.update import Updates, prepare
@@ -63,6 +64,8 @@ def try_stage(
     """
     torch.manual_seed(0)
     stage = drawn_stage(recipe, name, device)
+    if stage.config.compile:
+        compile_blocks(stage.network)
     objective, worker = _DrawnObjective(stage), Rank(device)
     updates = Updates(
         objective, stage.config, prepare(objective, stage.config, worker), worker, name

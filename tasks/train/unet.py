@@ -20,6 +20,7 @@ from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.train.assemble import build_model, load_trained_syncnet, start_weights
 from tasks.train.batches import UNetBatch, UNetWindows, unet_batch
+from tasks.train.compiled import compile_blocks
 from tasks.train.context import StageContext
 from tasks.train.curves import METRICS
 from tasks.train.cutters import UNetCutter
@@ -313,6 +314,8 @@ def run(stage: StageContext) -> dict[str, float]:
     model.requires_grad_(False)
     count = choose_trained(model.unet, config.trains)
     spare_activations(model, config)
+    if config.compile:
+        compile_blocks(model.unet)
     syncnet = None
     if config.losses.sync:
         syncnet = load_trained_syncnet(stage.recipe, stage.output, device)
