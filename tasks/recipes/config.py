@@ -169,6 +169,9 @@ class UNetConfig(StageConfig):
     """Steps between two measurements of the loss on held-out speakers; 0 for none."""
     test_windows: int = 16
     """Windows of held-out speakers, of evenly spread timesteps, on which it is measured."""
+    sample_every: int = 0
+    """Steps between two videos of held-out clips, repainted with their own and with other speech;
+    the last step gets them, too. 0 for none."""
 
 
 @dataclass(frozen=True, kw_only=True)

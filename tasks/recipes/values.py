@@ -88,6 +88,7 @@ def tiny() -> Recipe:
             ema=0.98,
             checkpoint_every=50,
             test_every=50,
+            sample_every=300,
             augment=1.0,
             sound_augment=0.5,
             swap_surroundings=0.3,
@@ -102,6 +103,7 @@ def tiny() -> Recipe:
             ema=0.9,
             checkpoint_every=20,
             test_every=20,
+            sample_every=40,
             log_every=5,
             augment=1.0,
             sound_augment=0.5,
@@ -147,7 +149,15 @@ def debug() -> Recipe:
             test_every=3,
             **quick,
         ),
-        stage1=replace(base.stage1, steps=6, batch_size=2, test_every=3, test_windows=4, **quick),
+        stage1=replace(
+            base.stage1,
+            steps=6,
+            batch_size=2,
+            test_every=3,
+            test_windows=4,
+            sample_every=6,
+            **quick,
+        ),
         stage2=replace(base.stage2, steps=4, batch_size=1, test_every=2, test_windows=4, **quick),
         evaluation=EvaluationConfig(clips=1, frames_per_clip=20, steps=2, guidance=1.5),
     )
@@ -163,6 +173,7 @@ def paper_256() -> Recipe:
         "log_every": 50,
         "windows_per_clip": WINDOWS_PER_CLIP,
         "test_every": 1000,
+        "sample_every": 1000,
     }
     return Recipe(
         name="paper-256",

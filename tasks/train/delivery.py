@@ -15,6 +15,7 @@ from pathlib import Path
 from tasks.registry.patience import is_away, patiently
 from tasks.registry.tracking import RunTracker, quiet
 from tasks.train.curves import METRICS, RUNTIME
+from tasks.train.samples import FOLDER
 from tasks.train.stages import TrainingJob
 
 INTERVAL_S = 10.0
@@ -34,6 +35,10 @@ class StageDelivery:
     tracker: RunTracker | None = None
     sent: set[tuple[str, int]] = field(default_factory=set)
     """Name and step of the points that MLflow has."""
+    videos: Path | None = None
+    """Folder of the stage's sample videos."""
+    shown: set[str] = field(default_factory=set)
+    """Names of those that MLflow has got from here."""
     read: dict[Path, tuple[int, int]] = field(default_factory=dict)
     """File -> its size and time of change when all of it had been sent."""
 
@@ -45,7 +50,8 @@ class StageDelivery:
                 next attempt, since an answer may have been lost on its way.
         """
         seen = {path: _version(path) for path in self.files}
-        if self.tracker is not None and seen == self.read:
+        videos = [path for path in self._videos() if path.name not in self.shown]
+        if self.tracker is not None and seen == self.read and not videos:
             return 0
         try:
             if self.tracker is None:
@@ -60,12 +66,18 @@ class StageDelivery:
             ]
             with quiet():
                 self.tracker.log_points(new)
+                for path in videos:
+                    self.tracker.log_artifact(path, FOLDER)
+                    self.shown.add(path.name)
             self.sent.update((name, step) for name, _, step in new)
         except Exception:
             self.tracker = None
             raise
         self.read = seen
         return len(new)
+
+    def _videos(self) -> list[Path]:
+        return sorted(self.videos.glob("*.mp4")) if self.videos else []
 
 
 def read_points(path: Path) -> Iterator[Point]:
@@ -102,7 +114,10 @@ class Delivery:
         self.say = say
         self.stages = [
             StageDelivery(
-                job.tracking_uri, run, (job.output / name / METRICS, job.output / name / RUNTIME)
+                job.tracking_uri,
+                run,
+                (job.output / name / METRICS, job.output / name / RUNTIME),
+                videos=job.output / name / FOLDER,
             )
             for name, run in job.runs
             if job.tracking_uri

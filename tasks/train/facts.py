@@ -25,6 +25,7 @@ FREE = (
     "keep_last",
     "patience",
     "reading_workers",
+    "sample_every",
     "test_every",
 )
 """Fields of a stage that do not change what it learns, but for rounding. With another number of

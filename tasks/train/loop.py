@@ -107,15 +107,21 @@ class _Loop:
         values["lr"] = learning_rate(self.config, step - 1)
         if self.state.skipped:
             values["skipped"] = self.state.skipped
-        every = self.objective.measure_every
-        measured = every and (step % every == 0 or step == self.config.steps)
+        measured = self._is_due(self.objective.measure_every)
         if measured:
             values |= self.objective.measure()
+            self.objective.network.train()
+        if self._is_due(self.objective.sample_every):
+            values |= self.objective.sample(step)
             self.objective.network.train()
         self.curve.write(step, values)
         self.runtime.write(step, self.meter.point())
         if measured:
             self._keep_best(values)
+
+    def _is_due(self, every: int) -> bool:
+        step = self.state.step
+        return every > 0 and (step % every == 0 or step == self.config.steps)
 
     def _keep_best(self, values: dict[str, float]) -> None:
         score = values.get(self.objective.score)

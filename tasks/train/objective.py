@@ -60,6 +60,8 @@ class Objective(ABC):
     """Its parameters with `requires_grad` are trained; its whole state is saved."""
     measure_every: int = 0
     """Steps between two calls of `measure`; 0 for none."""
+    sample_every: int = 0
+    """Steps between two calls of `sample`; 0 for none."""
     score: str = ""
     """Which value of `measure` says how good the network is, less is better; empty: none does."""
 
@@ -90,6 +92,10 @@ class Objective(ABC):
 
     def measure(self) -> dict[str, float]:
         """Scores on held-out samples, for the curves."""
+        return {}
+
+    def sample(self, step: int) -> dict[str, float]:
+        """Show what the network makes, in files; returns scores of that, for the curves."""
         return {}
 
 

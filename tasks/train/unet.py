@@ -27,6 +27,7 @@ from tasks.train.cutters import UNetCutter
 from tasks.train.loop import step_seed, train
 from tasks.train.objective import Objective
 from tasks.train.pixel_losses import PixelLosses
+from tasks.train.samples import FOLDER, Samples
 from tasks.train.stream import Batches
 from tasks.train.tokens import TokenCache
 from tasks.train.unet_windows import unet_reach
@@ -83,6 +84,9 @@ class UNetObjective(Objective):
         )
         usable = held_out.clips.long_enough(unet_reach(config, model.config.num_frames))
         self.measure_every = config.test_every if speakers and len(usable) else 0
+        if config.sample_every and stage.worker.leads:
+            samples = Samples(model, held_out, stage.folder / FOLDER, losses.syncnet)
+            self.samples, self.sample_every = samples, config.sample_every
 
     def batch(self, step: int) -> NoisyBatch:
         windows = unet_batch(
@@ -140,6 +144,9 @@ class UNetObjective(Objective):
         bins = np.array_split(np.array(losses), TIMESTEP_BINS)
         found = {f"heldout_loss_{number}": float(np.mean(each)) for number, each in enumerate(bins)}
         return {"heldout_loss": float(np.mean(losses)), **found}
+
+    def sample(self, step: int) -> dict[str, float]:
+        return self.samples.write(step)
 
     def loss(self, batch: NoisyBatch) -> tuple[Tensor, dict[str, Tensor]]:
         windows = batch.windows.to(self.worker.device, self.tokens)
@@ -336,5 +343,5 @@ def _last_point(folder: Path) -> dict[str, float]:
     points = [json.loads(line) for line in lines[-max(1, len(lines) // 10) :]]
     points = [point for point in points if "loss" in point]
     names = [name for name in points[-1] if name not in NOT_LOSSES] if points else []
-    names = [name for name in names if not name.startswith("heldout")]
+    names = [name for name in names if not name.startswith(("heldout", "sample"))]
     return {name: sum(point[name] for point in points) / len(points) for name in names}

@@ -26,7 +26,9 @@ def test_losses_and_gradients_are_the_same(stage: str) -> None:
         drawn.network.zero_grad()
         loss = drawn.loss(2)
         loss.backward()
-        return float(loss.detach()), [each.grad.clone() for each in drawn.learned if each.grad is not None]
+        return float(loss.detach()), [
+            each.grad.clone() for each in drawn.learned if each.grad is not None
+        ]
 
     loss, before = gradients()
     parts = compile_blocks(drawn.network, backend="aot_eager")

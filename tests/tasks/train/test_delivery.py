@@ -131,3 +131,27 @@ def test_half_a_line_is_read_when_it_is_whole(job: TrainingJob) -> None:
 def test_without_a_store_nothing_is_sent(job: TrainingJob) -> None:
     Delivery(replace(job, tracking_uri=""), print).send()
     assert arrived(job) == []
+
+
+def test_videos_arrive_beside_the_curves(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    log = RunTracker.log_artifact
+
+    def watched(tracker: RunTracker, path: Path, folder: str = "") -> None:
+        sent.append(path.name)
+        log(tracker, path, folder)
+
+    monkeypatch.setattr(RunTracker, "log_artifact", watched)
+    folder = job.output / "syncnet" / "samples"
+    folder.mkdir()
+    (folder / "step-000010-0.mp4").write_bytes(b"ten")
+    sender = Delivery(job, print)
+    sender.send()
+    # One more while no point is new; one that is still being written has another name.
+    (folder / "step-000020-0.mp4").write_bytes(b"twenty")
+    (folder / ".step-000030-0.mp4.part").write_bytes(b"t")
+    for _ in range(3):
+        sender.send()
+    assert sent == ["step-000010-0.mp4", "step-000020-0.mp4"]
+    found = client(job.tracking_uri).list_artifacts(job.runs[0][1], "samples")
+    assert [each.path for each in found] == [f"samples/{name}" for name in sent]
