@@ -18,11 +18,11 @@ from flows.support.artifacts import say
 from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
 from flows.support.secrets import keep_secrets
-from tasks.recipes.adapt import AdaptConfig
+from tasks.recipes.adapt import AdaptConfig, adaptation
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import resolve
 from tasks.runtime.device import device_name
-from tasks.train.adapt import ADAPTER, adapt
+from tasks.train.adapt import ADAPTER, adapt, merge_bundle
 from tasks.weights.adapter import WEIGHTS, AdapterFacts
 
 
@@ -42,9 +42,11 @@ def adapt_model(
     model: str = "models:/latentsync@champion",
     output: str = "runs/adapter",
     speaker: str = "",
-    rank: int = 16,
-    steps: int = 300,
-    learning_rate: float = 1e-4,
+    recipe: str = "lora",
+    rank: int | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    merged: str | None = None,
     device: str = "auto",
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
@@ -55,9 +57,12 @@ def adapt_model(
         model: models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder.
         output: folder for checkpoints, curves and the adapter.
         speaker: only this speaker's clips; by default all.
-        rank: of the adapter; larger ones can learn more and make larger files.
+        recipe: lora, or lora-256 for models of the published size.
+        rank: of the adapter; larger ones can learn more and make larger files. By default the
+            recipe's, as the next two.
         steps: optimizer steps.
         learning_rate: of AdamW, after a short warm-up.
+        merged: also write the model with the adapter in its weights, as a bundle in this folder.
         device: cpu, cuda, cuda:N or mps; auto takes the best that this machine has.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
@@ -66,7 +71,7 @@ def adapt_model(
     """
     bundle = resolve(model, check_uri(tracking_uri or default_uri()))
     folder = Path(output).resolve()
-    config = AdaptConfig(rank=rank, alpha=rank, steps=steps, lr=learning_rate)
+    config = adaptation(recipe, rank=rank, alpha=rank, steps=steps, lr=learning_rate)
     with only_run(folder):
         facts = train_adapter(
             bundle, local_copy(dataset), folder, config, speaker, device_name(device)
@@ -79,6 +84,9 @@ def adapt_model(
             f"{facts['heldout_after']:.4f} with it"
         )
     say(f"adapter {made} ({size:.1f} MB): lip-sync --adapter {made}")
+    if merged:
+        whole = merge_bundle(bundle, made, Path(merged).resolve())
+        say(f"bundle with the adapter {whole}: lip-sync --model {whole}")
     return {**facts, "adapter": str(made)}
 
 

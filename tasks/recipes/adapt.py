@@ -1,8 +1,10 @@
 """How a finished model is adapted to one person or language."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+from datasets.errors import UserError
 from tasks.recipes.config import LossWeights, Precision, UNetConfig
 
 
@@ -23,3 +25,40 @@ class AdaptConfig(UNetConfig):
     """Rank of the change of each projection: larger ones can learn more and make larger files."""
     alpha: int = 16
     """Strength of the adapter; the change is B A * alpha / rank."""
+
+
+ADAPTATIONS: Mapping[str, AdaptConfig] = {
+    "lora": AdaptConfig(),
+    "lora-256": AdaptConfig(
+        steps=2000,
+        batch_size=2,
+        rank=32,
+        alpha=32,
+        gradient_checkpointing=True,
+        losses=LossWeights(sync=0.05, lpips=0.1),
+        lpips_weights="vgg16-lpips",
+        checkpoint_every=200,
+        test_every=200,
+        sample_every=500,
+        log_every=50,
+    ),
+}
+"""Recipes by name: `lora` for the tiny recipe's models, `lora-256` for those of the published size,
+with the losses of the paper's stage 2."""
+
+
+def adaptation(name: str, **changes: Any) -> AdaptConfig:
+    """A recipe of an adaptation.
+
+    Args:
+        name: one of `ADAPTATIONS`.
+        changes: values of fields; None leaves the recipe's.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    if name not in ADAPTATIONS:
+        raise UserError(f"there is no adaptation {name!r}: choose one of {', '.join(ADAPTATIONS)}")
+    return replace(
+        ADAPTATIONS[name], **{key: value for key, value in changes.items() if value is not None}
+    )

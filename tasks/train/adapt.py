@@ -4,6 +4,9 @@ Only the adapter learns; the model stays as it is. The loop, the batches and the
 the U-Net's stages, so an interrupted adaptation goes on, too.
 """
 
+import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from datasets.errors import UserError
 from datasets.shards.clips import ClipStore
 from datasets.store.manifest import config_digest
+from models.files.new_output import replacing_folder
 from models.latentsync.model import LatentSync
 from models.unet.lora import TARGETS
 from tasks.recipes.adapt import AdaptConfig
@@ -26,8 +30,14 @@ from tasks.train.loop import train
 from tasks.train.objective import Rank
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.unet import UNetObjective
-from tasks.weights.adapter import AdapterFacts, base_digest, save_adapter
-from tasks.weights.bundle import read_bundle
+from tasks.weights.adapter import (
+    AdapterFacts,
+    apply_adapter,
+    base_digest,
+    read_adapter,
+    save_adapter,
+)
+from tasks.weights.bundle import ABOUT, read_bundle
 
 ADAPTER = "adapter"
 """The finished adapter's folder in the output folder."""
@@ -166,3 +176,28 @@ def adapt(
     facts["heldout_after"] = objective.measure().get("heldout_loss")
     save_adapter(output / ADAPTER, adapters.exported(), facts)
     return facts
+
+
+def merge_bundle(bundle: Path, adapter: Path, folder: Path) -> Path:
+    """Write a bundle whose U-Net has an adapter in its weights, all or nothing.
+
+    Args:
+        bundle: the model.
+        adapter: the adapter's folder.
+        folder: where to write; a bundle that is there is replaced.
+
+    Raises:
+        UserError: `folder` holds something else, or the adapter is for another model.
+    """
+    if os.path.lexists(folder) and not (folder / ABOUT).is_file():
+        raise UserError(f"{folder} holds something other than a bundle: choose another folder")
+    model = LatentSync.load(bundle)
+    apply_adapter(model, bundle, adapter)
+    with replacing_folder(folder) as unfinished:
+        shutil.copytree(bundle, unfinished, dirs_exist_ok=True)
+        model.save(unfinished)
+        facts, _ = read_adapter(adapter)
+        about = {**read_bundle(bundle), "adapter": facts}
+        text = json.dumps(about, indent=1, sort_keys=True)
+        (unfinished / ABOUT).write_text(text, encoding="utf-8")
+    return folder

@@ -56,6 +56,8 @@ class BundleFacts(TypedDict):
     """The recipe, if the bundle was trained."""
     stages: NotRequired[dict[str, str]]
     """Digests of the training stages."""
+    adapter: NotRequired[dict[str, Any]]
+    """What `adapter.json` holds, if an adapter was merged into the weights."""
     notes: NotRequired[list[str]]
     """Notes for the user, if the weights are published ones."""
     files: NotRequired[dict[str, WeightsFile]]

@@ -11,11 +11,11 @@ import torch
 from datasets.errors import UserError
 from models.latentsync.model import LatentSync
 from tasks.lipsync.generator import FaceGenerator
-from tasks.recipes.adapt import AdaptConfig
+from tasks.recipes.adapt import AdaptConfig, adaptation
 from tasks.recipes.config import LossWeights
-from tasks.train.adapt import ADAPTER, adapt
+from tasks.train.adapt import ADAPTER, adapt, merge_bundle
 from tasks.weights.adapter import WEIGHTS, apply_adapter, read_adapter
-from tasks.weights.bundle import bundle_digest
+from tasks.weights.bundle import bundle_digest, read_bundle
 from tests.support.real_bundle import make_real_bundle
 from tests.support.talking_boxes import make_dataset
 
@@ -82,12 +82,13 @@ def test_a_merged_adapter_draws_what_was_trained(
 ) -> None:
     """The held-out loss of the bundle changed by the file is that of the training's end."""
     facts, _ = read_adapter(adapted / ADAPTER)
+    merged = merge_bundle(bundle, adapted / ADAPTER, bundle.parent / "merged")
+    assert merge_bundle(bundle, adapted / ADAPTER, merged) == merged
+    assert read_bundle(merged)["adapter"]["speaker"] == "speaker1"
     changed = LatentSync.load(bundle)
     apply_adapter(changed, bundle, adapted / ADAPTER)
-    merged = bundle.parent / "merged"
-    if not merged.exists():
-        make_real_bundle(merged)
-    changed.save(merged)
+    own, whole = changed.unet.state_dict(), LatentSync.load(merged).unet.state_dict()
+    assert all(torch.equal(own[name], whole[name]) for name in own)
     again = adapt(merged, dataset, adapted.parent / "again", replace(CONFIG, steps=0), "speaker1")
     assert again["heldout_before"] == pytest.approx(facts["heldout_after"], rel=1e-4)
 
@@ -128,3 +129,25 @@ def test_an_interrupted_adaptation_goes_on_and_more_steps_train_further(
 def test_a_speaker_needs_two_clips(dataset: Path, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has 0 clips of nobody, 2 are needed.*speaker0, speaker1"):
         adapt(bundle, dataset, tmp_path, CONFIG, "nobody")
+
+
+def test_only_a_bundle_is_replaced_by_a_merged_one(
+    adapted: Path, bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="something other than a bundle"):
+        merge_bundle(bundle, adapted / ADAPTER, tmp_path / "mine")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+    other = make_real_bundle(tmp_path / "other", seed=9)
+    with pytest.raises(UserError, match="was trained for another model"):
+        merge_bundle(other, adapted / ADAPTER, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_recipes_of_adaptations() -> None:
+    large = adaptation("lora-256", rank=None, steps=5)
+    assert (large.rank, large.steps, large.gradient_checkpointing) == (32, 5, True)
+    assert large.losses.sync == 0.05
+    with pytest.raises(UserError, match="choose one of lora, lora-256"):
+        adaptation("lora-512")
