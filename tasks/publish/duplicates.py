@@ -60,8 +60,8 @@ class Duplicate:
 class Standing:
     """What decides which of several sources is the first."""
 
-    accepted: Collection[str]
-    """Keys of sources with a clip that meets the thresholds."""
+    accepted: Mapping[str, int]
+    """Key of each source -> frames of its clips that meet the thresholds."""
     gone: Collection[str]
     """Keys of those that are no longer listed."""
     published: Collection[str]
@@ -69,10 +69,14 @@ class Standing:
 
     def rank(self, group: int, source: SourceEntry) -> tuple[object, ...]:
         """The lowest is first: groups are numbered in the order of the list that planned them."""
+        frames = self.accepted.get(source.key, 0)
         return (
-            source.key not in self.accepted,
+            not frames,
             source.key in self.gone,
             source.rows[0]["path"] not in self.published,
+            # A damaged or cut copy must not stand for a whole one.
+            bool(source.note),
+            -frames,
             group,
             source.key,
         )

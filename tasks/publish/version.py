@@ -125,7 +125,10 @@ def publish(
     sources = [source for group in groups for source in group.sources]
     judged = {source.key: apply_thresholds(source.rows, thresholds) for source in sources}
     standing = Standing(
-        {key for key, found in judged.items() if select_accepted(found)},
+        {
+            key: sum(row["num_frames"] for row in select_accepted(found))
+            for key, found in judged.items()
+        },
         gone,
         {row["path"] for row in select_accepted(previous_ledger(store, ("path", "verdict")))},
     )

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +54,13 @@ def film(path: Path, seed: int, side: int = 320, codec: str = "aac", crf: int = 
 
 @pytest.fixture(scope="module")
 def takes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A recording, another encoding of it, and another sentence in the same room."""
+    """A recording, another encoding of it, and two other sentences in the same room."""
     folder = tmp_path_factory.mktemp("takes")
     return {
         "take": film(folder / "take.mp4", 1),
         "smaller": film(folder / "smaller.mp4", 1, side=240, crf=32),
         "other": film(folder / "other.mp4", 2),
+        "third": film(folder / "third.mp4", 3),
     }
 
 
@@ -142,28 +142,31 @@ def test_a_duplicate_takes_over_from_what_is_dropped(
 def test_a_renamed_folder_keeps_clips_and_split(
     takes: dict[str, Path], refresh: WholeRefresh, videos: Path
 ) -> None:
-    # By its own name the new speaker would be for training.
-    test, train, new = _speakers()
+    # By its own name the new speaker would be for training, and the test split is not empty.
+    (test, other_test), (train, new) = _speakers()
+    others = {f"{train}/b.mp4": train, f"{other_test}/c.mp4": other_test}
     put(takes["take"], videos / test / "take.mp4")
-    put(takes["other"], videos / train / "other.mp4")
+    put(takes["other"], videos / train / "b.mp4")
+    put(takes["third"], videos / other_test / "c.mp4")
+
+    def shards(path: str) -> dict[str, set[str]]:
+        return {"test": {path, f"{other_test}/c.mp4"}, "train": {f"{train}/b.mp4"}}
+
     refresh(list_folder(videos))
-    assert refresh.shards() == {"test": {f"{test}/take.mp4"}, "train": {f"{train}/other.mp4"}}
+    assert refresh.shards() == shards(f"{test}/take.mp4")
     os.rename(videos / test, videos / new)
     made = refresh(list_folder(videos))
     assert (made.decoded, made.moved) == ([], {f"{test}/take.mp4": f"{new}/take.mp4"})
-    assert made.accepted() == {f"{new}/take.mp4": new, f"{train}/other.mp4": train}
-    assert made.made.inputs == 2
-    assert refresh.shards() == {"test": {f"{new}/take.mp4"}, "train": {f"{train}/other.mp4"}}
+    assert made.accepted() == {f"{new}/take.mp4": new, **others}
+    assert made.made.inputs == 3
+    assert refresh.shards() == shards(f"{new}/take.mp4")
     assert not made.made.duplicates
     (clip,) = [row["clip_id"] for row in made.made.rows if row["speaker"] == new]
     assert clip.startswith(f"{new}-take-"), "clips are called as if they came from there"
-    assert ClipStore(refresh.out, split="test").clips[0].clip_id == clip
+    assert clip in {each.clip_id for each in ClipStore(refresh.out, split="test").clips}
     assert refresh(list_folder(videos)).made.digest == made.made.digest
     os.rename(videos / new, videos / test)
-    assert refresh(list_folder(videos)).accepted() == {
-        f"{test}/take.mp4": test,
-        f"{train}/other.mp4": train,
-    }
+    assert refresh(list_folder(videos)).accepted() == {f"{test}/take.mp4": test, **others}
 
 
 def test_a_move_gives_what_ingesting_would(
@@ -239,12 +242,23 @@ def test_what_was_published_is_first_then_what_came_first() -> None:
             for key in ("b", "a", "c")
         ]
         groups = [GroupEntry(number, [source]) for number, source in enumerate(sources)]
-        found = find_duplicates(groups, Standing({"a", "b"}, (), published))
+        found = find_duplicates(groups, Standing({"a": 50, "b": 50}, (), published))
         return {key: twin.path for key, twin in found.items()}
 
     assert find() == {"a": "b.mp4", "c": "b.mp4"}
     assert find("a.mp4") == {"b": "a.mp4", "c": "a.mp4"}
     assert find("c.mp4") == {"a": "b.mp4", "c": "b.mp4"}, "c has no clip that is good enough"
+
+
+def test_a_cut_or_damaged_copy_does_not_stand_for_a_whole_one() -> None:
+    frames = {"a": 40, "b": 50, "c": 50}
+    notes = {"b": "ends at 1.0 s of 9.0 s"}
+    sources = [
+        SourceEntry(key, [{"path": key}], [], content="same", note=notes.get(key, ""))
+        for key in frames
+    ]
+    found = find_duplicates([GroupEntry(0, sources)], Standing(frames, (), ()))
+    assert {key: twin.path for key, twin in found.items()} == {"a": "c", "b": "c"}
 
 
 def test_new_names_inherit_the_split_of_the_old_ones() -> None:
@@ -257,7 +271,7 @@ def test_new_names_inherit_the_split_of_the_old_ones() -> None:
 def test_an_evaluation_of_content_in_two_splits_is_refused_by_name(
     takes: dict[str, Path], refresh: WholeRefresh, videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    test, train, _ = _speakers()
+    (test, _), (train, _) = _speakers()
     put(takes["take"], videos / test / "take.mp4", videos / train / "take.mp4")
     with monkeypatch.context() as blind:
         blind.setattr("tasks.publish.version.find_duplicates", lambda *_: {})
@@ -275,13 +289,13 @@ def test_an_evaluation_of_content_in_two_splits_is_refused_by_name(
     assert not list(clips_in_two_splits(refresh.store, ClipStore(refresh.out).clips))
 
 
-def _speakers() -> Iterator[str]:
-    """A speaker for testing by chance, and two for training."""
-    names = [f"p{number}" for number in range(100)]
-    shares = {name: speaker_hash(name) for name in names}
-    test = next(name for name in names if shares[name] < 0.3)
-    train = [name for name in names if shares[name] > 0.5]
-    return iter([test, train[0], train[1]])
+def _speakers() -> tuple[list[str], list[str]]:
+    """Speakers for testing by their names, and for training."""
+    shares = {name: speaker_hash(name) for name in (f"p{number}" for number in range(100))}
+    return (
+        [name for name, share in shares.items() if share < 0.3][:2],
+        [name for name, share in shares.items() if share > 0.5][:2],
+    )
 
 
 def _addresses(listed: Path) -> list[SourceItem]:
