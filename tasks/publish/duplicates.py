@@ -5,7 +5,7 @@ Equal files are found by their digests, other encodings of one recording by thei
 what is listed and what was published before, never on who was finished first.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,16 +64,18 @@ class Standing:
     """Key of each source -> frames of its clips that meet the thresholds."""
     gone: Collection[str]
     """Keys of those that are no longer listed."""
-    published: Collection[str]
+    published: Set[str]
     """Paths of those with clips in the previous version."""
 
     def rank(self, group: int, source: SourceEntry) -> tuple[object, ...]:
         """The lowest is first: groups are numbered in the order of the list that planned them."""
         frames = self.accepted.get(source.key, 0)
+        # A published one stays the first under another name: its split must not change.
+        names = {source.rows[0]["path"], *dict(source.formerly)}
         return (
             not frames,
             source.key in self.gone,
-            source.rows[0]["path"] not in self.published,
+            names.isdisjoint(self.published),
             # A damaged or cut copy must not stand for a whole one.
             bool(source.note),
             -frames,

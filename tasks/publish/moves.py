@@ -6,7 +6,7 @@ shards of a new group under their new names, as if they had been ingested from t
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -82,16 +82,18 @@ def move_sources(
     gone = set(changes.gone)
     if not gone or not changes.new:
         return {}
-    lost = [
-        (group, source)
-        for group in journal.entries()
-        for source in group.sources
-        if source.key in gone and source.content and source.worth is Worth.READ and source.rows
-    ]
+    lost: list[tuple[GroupEntry, SourceEntry]] = []
+    staying: set[str] = set()
+    for group in journal.entries():
+        for source in group.sources:
+            if source.key not in gone:
+                staying |= {row["speaker"] for row in source.rows}
+            elif source.content and source.worth is Worth.READ and source.rows:
+                lost.append((group, source))
     moves: dict[int, list[Move]] = {}
     groups = {group.number: group for group, _ in lost}
     done: dict[str, str] = {}
-    for number, move in _match(lost, changes.new):
+    for number, move in _match(lost, changes.new, staying):
         moves.setdefault(number, []).append(move)
         done[move.paths[0]] = move.paths[1]
     for number, mine in sorted(moves.items()):
@@ -101,18 +103,21 @@ def move_sources(
 
 
 def _match(
-    lost: Sequence[tuple[GroupEntry, SourceEntry]], new: Iterable[SourceItem]
+    lost: Sequence[tuple[GroupEntry, SourceEntry]],
+    new: Iterable[SourceItem],
+    staying: Collection[str],
 ) -> list[tuple[int, Move]]:
     """New names for sources that have gone, and the numbers of their groups.
 
-    Of several with one content those with the same file name belong together.
+    Of several with one content those with the same file name belong together. A new speaker comes
+    before one of those `staying`: a renamed folder keeps its split, a copy has that of its own.
     """
     free: dict[str, list[tuple[int, SourceEntry]]] = {}
     for group, source in sorted(lost, key=lambda pair: (pair[0].number, pair[1].key)):
         free.setdefault(source.content, []).append((group.number, source))
     sizes = {source.stamp[0] for _, source in lost if source.stamp}
     found = []
-    for item in sorted(new, key=lambda each: each.key):
+    for item in sorted(new, key=lambda each: (plain(each.speaker) in staying, each.key)):
         here = free.get(_content(item, sizes))
         if not here:
             continue

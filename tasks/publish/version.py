@@ -136,7 +136,8 @@ def publish(
     for source in sources:
         if twin := duplicates.get(source.key):
             judged[source.key] = mark(judged[source.key], twin)
-            successions.add((twin.first.rows[0]["speaker"], source.rows[0]["speaker"]))
+            if source.rows[0]["path"] in standing.published:
+                successions.add((twin.first.rows[0]["speaker"], source.rows[0]["speaker"]))
     rows = [
         _add_note(row, source.note, source.heard)
         for source in sources

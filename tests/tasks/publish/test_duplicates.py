@@ -169,6 +169,21 @@ def test_a_renamed_folder_keeps_clips_and_split(
     assert refresh(list_folder(videos)).accepted() == {f"{test}/take.mp4": test, **others}
 
 
+def test_a_renamed_source_stays_the_first_of_its_copies(
+    takes: dict[str, Path], refresh: WholeRefresh, videos: Path
+) -> None:
+    (test, other_test), (train, new) = _speakers()
+    put(takes["take"], videos / test / "take.mp4")
+    put(takes["other"], videos / other_test / "b.mp4")
+    put(takes["third"], videos / train / "c.mp4")
+    refresh(list_folder(videos))
+    put(takes["take"], videos / train / "take.mp4")
+    os.rename(videos / test, videos / new)
+    made = refresh(list_folder(videos))
+    assert made.duplicates() == {f"{train}/take.mp4": f"{new}/take.mp4"}
+    assert refresh.shards()["test"] == {f"{new}/take.mp4", f"{other_test}/b.mp4"}
+
+
 def test_a_move_gives_what_ingesting_would(
     takes: dict[str, Path], refresh: WholeRefresh, videos: Path, tmp_path: Path
 ) -> None:
@@ -242,7 +257,7 @@ def test_what_was_published_is_first_then_what_came_first() -> None:
             for key in ("b", "a", "c")
         ]
         groups = [GroupEntry(number, [source]) for number, source in enumerate(sources)]
-        found = find_duplicates(groups, Standing({"a": 50, "b": 50}, (), published))
+        found = find_duplicates(groups, Standing({"a": 50, "b": 50}, (), {*published}))
         return {key: twin.path for key, twin in found.items()}
 
     assert find() == {"a": "b.mp4", "c": "b.mp4"}
@@ -257,7 +272,7 @@ def test_a_cut_or_damaged_copy_does_not_stand_for_a_whole_one() -> None:
         SourceEntry(key, [{"path": key}], [], content="same", note=notes.get(key, ""))
         for key in frames
     ]
-    found = find_duplicates([GroupEntry(0, sources)], Standing(frames, (), ()))
+    found = find_duplicates([GroupEntry(0, sources)], Standing(frames, (), set()))
     assert {key: twin.path for key, twin in found.items()} == {"a": "c", "b": "c"}
 
 
