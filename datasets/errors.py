@@ -67,6 +67,8 @@ class Reason(StrEnum):
     """The data set lists the file, but gives no interval or crop for it."""
     OUTSIDE_PICTURE = "outside_picture"
     """The data set's crop or interval is outside the fetched video."""
+    DUPLICATE = "duplicate"
+    """The same content is published from another source; `duplicate_of` names it."""
     INTERNAL = "internal_error"
     """An error of this program; `detail` has the exception."""
 

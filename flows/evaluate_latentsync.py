@@ -89,6 +89,7 @@ def evaluate_latentsync(
     inception_weights: str = "",
     i3d_weights: str = "",
     lpips_weights: str = "",
+    trust: list[str] | None = None,
     tracking_uri: str | None = None,
 ) -> EvaluationResult:
     """Generate videos of unseen speakers and measure them.
@@ -112,6 +113,7 @@ def evaluate_latentsync(
         inception_weights: file or name of Inception-2015; without it a seeded network.
         i3d_weights: file or name of I3D; without it a seeded network.
         lpips_weights: file or name of LPIPS (vgg16-lpips, vgg16); without it a seeded network.
+        trust: a TorchScript file that may run although the weights table does not know its sha256.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
@@ -133,6 +135,7 @@ def evaluate_latentsync(
         inception_weights=inception_weights,
         i3d_weights=i3d_weights,
         lpips_weights=lpips_weights,
+        trust=tuple(trust or ()),
     )
     judge = ""
     if version is not None:

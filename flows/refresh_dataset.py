@@ -37,6 +37,8 @@ from flows.support.refresh_text import (
     RefreshProgress,
     changes_in_words,
     conclude,
+    say_duplicates,
+    say_moved,
     say_notes,
     say_set_aside,
 )
@@ -52,6 +54,7 @@ from tasks.ingest.stage import IngestStage
 from tasks.publish import pack, receipt
 from tasks.publish import version as publishing
 from tasks.publish.card import SHOWN_NAMES
+from tasks.publish.moves import move_sources
 from tasks.publish.settings import Settings, differences, next_settings, settings_before
 from tasks.runtime.device import resolve_device
 from tasks.runtime.ray_session import ray_session
@@ -133,6 +136,9 @@ def ingest(sources: Parcel[list[SourceItem]], refresh: Refresh) -> Told:
     refresh.store.sweep()
     journal = refresh.journal()
     changes = journal.changes(items)
+    if moved := move_sources(journal, changes, refresh.settings.packing.max_shard_bytes):
+        say_moved(moved)
+        changes = journal.changes(items)
     told: Told = {"changes": changes.counts(), "first_names": changes.first_names(SHOWN_NAMES)}
     if not refresh.forget_missing:
         publishing.refuse_losses(refresh.store, journal, items)
@@ -204,19 +210,22 @@ def publish(sources: Parcel[list[SourceItem]], refresh: Refresh, told: Told) -> 
         told: what `ingest` returned.
     """
     journal = refresh.journal()
+    gone = journal.gone(sources.content)
     made = publishing.publish(
         refresh.store,
         journal,
         refresh.settings.thresholds,
         refresh.settings.packing,
         {**told, "source": refresh.source},
-        journal.gone(sources.content) if refresh.forget_missing else (),
+        gone if refresh.forget_missing else (),
         ProgressReport("publish: groups"),
+        gone,
     )
     if made.changed:
         say(f"publish: {changes_in_words(told['changes'], refresh.forget_missing)}")
     else:
         say("publish: nothing has changed")
+    say_duplicates(made.duplicates)
     say_notes(made.notes)
     say_set_aside(journal.set_aside())
     return {**made.summary(), "changes": told["changes"]}
@@ -379,7 +388,8 @@ def refresh_dataset(
 
     def settings(before: Settings | None) -> Settings:
         asked = asdict(limits)
-        return next_settings(before, config, asked, limits.test_fraction, clips.quality, source)
+        share, kind = limits.test_fraction, limits.duplicates
+        return next_settings(before, config, asked, share, kind, clips.quality, source)
 
     refresh = _checked(
         Refresh(

@@ -20,8 +20,8 @@ from flows.support.cli import run
 from flows.support.parameters import Limits, split, taking
 from flows.support.secrets import keep_secrets
 from tasks.ingest.journal import Journal
-from tasks.publish import ledger, pack
-from tasks.publish.settings import changed_thresholds, settings_of
+from tasks.publish import ledger
+from tasks.publish.settings import changed_packing, changed_thresholds, settings_of
 from tasks.publish.version import VersionSummary, publish
 
 
@@ -53,9 +53,7 @@ def relabel_dataset(dataset: str, **options: Any) -> RelabelResult:
     settings_of(store)
     with only_writer(store):
         settings = settings_of(store)
-        packing = settings.packing
-        if limits.test_fraction is not None:
-            packing = pack.with_fraction(packing, limits.test_fraction)
+        packing = changed_packing(settings.packing, limits.test_fraction, limits.duplicates)
         thresholds = changed_thresholds(settings.thresholds, asdict(limits))
         before = ledger.previous_ledger(store, ("clip_id", "verdict"))
         journal = Journal(store, settings.ingest, 0.0)

@@ -113,6 +113,12 @@ class ClipTable(Sequence[Clip]):
             _add(columns, "", clip.split, clip.clip_id, {}, vars(clip))
         return cls(pyarrow.table(columns, schema=FACTS))
 
+    @classmethod
+    def read(cls, content: bytes) -> "ClipTable":
+        """A table as `table_bytes` made it."""
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content), columns=FACTS.names)
+        return cls(table.cast(FACTS))
+
     def __len__(self) -> int:
         return len(self.num_frames)
 
@@ -145,6 +151,18 @@ class ClipTable(Sequence[Clip]):
             return np.full(len(self), np.nan, np.float32)
         values = self._table[name].to_numpy().astype(np.float32)
         return values if self._order is None else values[self._order]
+
+    def same_size_elsewhere(self) -> list[int]:
+        """Numbers of the clips whose files have as many bytes as those of one in another split."""
+        video, sound = (self._table[f"{name}_size"].fill_null(0).to_numpy() for name in MEMBERS[:2])
+        sizes = (video << 30) + sound
+        splits = np.array(self._table["split"].cast(pyarrow.string()).to_pylist(), object)
+        if self._order is not None:
+            sizes, splits = sizes[self._order], splits[self._order]
+        each = [np.unique(sizes[splits == split]) for split in sorted(set(splits))]
+        values, counts = np.unique(np.concatenate([sizes[:0], *each]), return_counts=True)
+        found: list[int] = np.flatnonzero(np.isin(sizes, values[counts > 1])).tolist()
+        return found
 
     def speakers(self) -> int:
         """How many different speakers there are."""

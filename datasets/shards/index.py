@@ -51,6 +51,9 @@ class DatasetIndex(TypedDict):
     """Name of the alignment; missing in datasets with the former, larger crop."""
     mask: NotRequired[str]
     """Name of the shape that the alignment is for."""
+    duplicates: NotRequired[str]
+    """What counted as the same content, published once: `recordings` or `files`; missing in older
+    datasets, where it was not looked for."""
     clips: NotRequired[ClipsEntry]
     """The table of clips; missing in older datasets."""
 

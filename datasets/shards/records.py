@@ -16,6 +16,8 @@ class Verdict(StrEnum):
     """The clip is in a shard."""
     REJECTED = "rejected"
     """The clip is not in a shard, and `reason` says why."""
+    DUPLICATE = "duplicate"
+    """The clip is not in a shard, since the content of its file is published from another one."""
 
 
 class LedgerRow(TypedDict, total=False):
@@ -44,6 +46,7 @@ class LedgerRow(TypedDict, total=False):
     brightness: float
     sync_distance: float
     quality: float
+    duplicate_of: str
 
 
 @dataclass
@@ -75,7 +78,7 @@ class ClipRow:
     scorer: str = ""
     """Name of the scorer that measured offset and confidence."""
     verdict: str = Verdict.REJECTED.value
-    """`accepted` or `rejected`."""
+    """A `Verdict`."""
     reason: str = Reason.NONE.value
     """A `Reason`; empty if accepted."""
     stage: str = ""
@@ -95,6 +98,8 @@ class ClipRow:
     quality: float = float("nan")
     """Image quality by HyperIQA, 0 to 100, mean over some frames of the aligned face; NaN where
     its weights were not there."""
+    duplicate_of: str = ""
+    """Path of the source whose clips are published in place of this one's; otherwise empty."""
 
     def as_row(self) -> LedgerRow:
         """All columns as a mapping."""

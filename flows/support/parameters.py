@@ -36,6 +36,8 @@ class Limits:
         max_brightness: brightest face, mean grey level.
         min_quality: smallest image quality, where it is measured.
         test_fraction: share of the speakers that are kept for testing; for a new dataset 0.2.
+        duplicates: what counts as the same content, which is published once: recordings (in any
+            encoding) or files (only equal ones); for a new dataset recordings.
     """
 
     min_confidence: float | None = None
@@ -48,6 +50,7 @@ class Limits:
     max_brightness: float | None = None
     min_quality: float | None = None
     test_fraction: float | None = None
+    duplicates: str | None = None
 
 
 def taking(*groups: type) -> Callable[[F], F]:

@@ -100,6 +100,19 @@ def changes_in_words(changes: dict[str, int], forgotten: bool) -> str:
     return "files: " + ", ".join(parts)
 
 
+def say_moved(moved: Mapping[str, str]) -> None:
+    """Say which files only changed their name."""
+    shown = _some([f"{before} is now {now}" for before, now in sorted(moved.items())])
+    say(f"ingest: {len(moved)} files were moved and keep their clips: {shown}")
+
+
+def say_duplicates(duplicates: Mapping[str, str]) -> None:
+    """Say which files are not published since others with the same content are."""
+    if duplicates:
+        shown = _some([f"{path} (as {first})" for path, first in sorted(duplicates.items())])
+        say(f"publish: {len(duplicates)} files have the content of others: {shown}")
+
+
 def say_set_aside(rows: Sequence[LedgerRow]) -> None:
     """Say which files cannot be used as they are now but yielded clips before."""
     if rows:

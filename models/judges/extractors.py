@@ -5,7 +5,7 @@ Without a file a seeded network of the same kind stands in; its numbers can be c
 only with each other, and their label says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.files.errors import ModelFileError
+from models.judges.script_process import NotTensor, ScriptProcess
 
 VIDEO_SIZE = 224
 """Height and width of I3D's input."""
@@ -33,23 +34,6 @@ class FeatureExtractor(Protocol):
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """uint8 RGB (n, h, w, 3), or (n, t, h, w, 3) for videos -> float64 (n, dim)."""
         ...
-
-
-def load_torchscript(path: Path, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
-    """A TorchScript file, in eval mode.
-
-    Raises:
-        ModelFileError: it is missing or not TorchScript.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"model file {path} is not there: fetch it or give another path")
-    try:
-        return torch.jit.load(str(path), map_location=device).eval()
-    except (RuntimeError, ValueError) as problem:
-        raise ModelFileError(
-            f"model file {path} is truncated or not a TorchScript file: fetch it again"
-        ) from problem
 
 
 @torch.no_grad()
@@ -82,9 +66,9 @@ def probe(
             "again"
         )
     if not isinstance(found, torch.Tensor) or not found.is_floating_point():
+        kind = found.kind if isinstance(found, NotTensor) else type(found).__name__
         raise ModelFileError(
-            f"model file {path} gives {type(found).__name__} where {expected} gives features: "
-            "give that file"
+            f"model file {path} gives {kind} where {expected} gives features: give that file"
         )
     actual = tuple(found.shape)
     wanted = tuple(size if size is not None else "any" for size in shape)
@@ -164,9 +148,11 @@ class Inception(_Batched):
 
     dims = 4
 
-    def __init__(self, path: Path, device: torch.device, batch: int) -> None:
+    def __init__(
+        self, path: Path, device: torch.device, batch: int, trusted: Collection[str]
+    ) -> None:
         super().__init__("inception-2015", "inception-2015-12-05", 2048, device, batch)
-        self.network = load_torchscript(path, device)
+        self.network = ScriptProcess(path, device, trusted)
         images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device=device)
         probe(lambda: self.features(images), path, (2, self.dim), "inception-2015-12-05.pt")
 
@@ -193,9 +179,11 @@ class I3D(_Batched):
 
     dims = 5
 
-    def __init__(self, path: Path, device: torch.device, batch: int) -> None:
+    def __init__(
+        self, path: Path, device: torch.device, batch: int, trusted: Collection[str]
+    ) -> None:
         super().__init__("i3d", "i3d-kinetics-400", 400, device, batch)
-        self.network = load_torchscript(path, device)
+        self.network = ScriptProcess(path, device, trusted)
         video = torch.zeros(1, 3, 16, 32, 32, dtype=torch.uint8, device=device)
         probe(lambda: self.features(video), path, (1, self.dim), "i3d_torchscript.pt")
 
@@ -223,24 +211,42 @@ class SeededI3D(_Batched):
 
 
 def image_extractor(
-    path: Path | None, device: torch.device | str = "cpu", batch: int = 32
+    path: Path | None,
+    device: torch.device | str = "cpu",
+    batch: int = 32,
+    trusted: Collection[str] = (),
 ) -> FeatureExtractor:
     """Inception from a TorchScript file, or the seeded stand-in when `path` is None.
 
+    Args:
+        path: the file.
+        device: where it runs.
+        batch: inputs at a time.
+        trusted: sha256 of the TorchScript files that may run.
+
     Raises:
-        ModelFileError: the file cannot be used, or is another network.
+        ModelFileError: the file is not trusted, cannot be used, or is another network.
     """
     where = torch.device(device)
-    return SeededInception(where, batch) if path is None else Inception(path, where, batch)
+    return SeededInception(where, batch) if path is None else Inception(path, where, batch, trusted)
 
 
 def video_extractor(
-    path: Path | None, device: torch.device | str = "cpu", batch: int = 4
+    path: Path | None,
+    device: torch.device | str = "cpu",
+    batch: int = 4,
+    trusted: Collection[str] = (),
 ) -> FeatureExtractor:
     """I3D from a TorchScript file, or the seeded stand-in when `path` is None.
 
+    Args:
+        path: the file.
+        device: where it runs.
+        batch: inputs at a time.
+        trusted: sha256 of the TorchScript files that may run.
+
     Raises:
-        ModelFileError: the file cannot be used, or is another network.
+        ModelFileError: the file is not trusted, cannot be used, or is another network.
     """
     where = torch.device(device)
-    return SeededI3D(where, batch) if path is None else I3D(path, where, batch)
+    return SeededI3D(where, batch) if path is None else I3D(path, where, batch, trusted)

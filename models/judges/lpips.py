@@ -5,7 +5,7 @@ with the published linear weights, or, if neither is available, a narrow seeded 
 label says that its numbers are not LPIPS.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from models.files.errors import ModelFileError
 from models.files.state_dict import load_weights, read_state_dict
-from models.judges.extractors import load_torchscript, probe
+from models.judges.extractors import probe
+from models.judges.script_process import ScriptProcess
 
 _WIDTHS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and convolutions of VGG16's five levels."""
@@ -33,10 +34,11 @@ class TorchScriptLpips(nn.Module):
 
     label = "lpips-vgg16"
 
-    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, path: Path, device: torch.device | str = "cpu", trusted: Collection[str] = ()
+    ) -> None:
         super().__init__()
-        self.network = load_torchscript(path, device)
-        self.requires_grad_(False)
+        self.network = ScriptProcess(path, device, trusted)
         images = torch.zeros(2, 3, 64, 64, device=device)
         probe(lambda: self._features(images), path, (2, None), "NVIDIA's vgg16.pt")
 
@@ -133,15 +135,24 @@ def load_vgg_lpips(vgg_path: Path, linear_path: Path) -> VggLpips:
 
 
 def perceptual_loss(
-    path: Path | None, device: torch.device | str = "cpu", seed: int = 0
+    path: Path | None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    trusted: Collection[str] = (),
 ) -> TorchScriptLpips | VggLpips:
     """LPIPS from `vgg16.pt`, or the seeded stand-in when `path` is None (see its `label`).
 
+    Args:
+        path: the file.
+        device: where it runs.
+        seed: of the stand-in.
+        trusted: sha256 of the TorchScript files that may run.
+
     Raises:
-        ModelFileError: the file cannot be used.
+        ModelFileError: the file is not trusted, or cannot be used.
     """
     if path is not None:
-        return TorchScriptLpips(path, device)
+        return TorchScriptLpips(path, device, trusted)
     network = VggLpips(divide=STAND_IN, label="seeded-vgg (not LPIPS weights)")
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():

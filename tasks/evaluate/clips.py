@@ -12,6 +12,7 @@ from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import Clip, ClipStore
 from datasets.shards.index import check_crop
+from datasets.shards.leaks import refuse_leaks
 from datasets.store.atomic import write_atomic
 
 Kind = Literal["reconstruction", "cross"]
@@ -20,6 +21,8 @@ KINDS: tuple[Kind, ...] = ("reconstruction", "cross")
 MIN_FRAMES = 48
 """Fewest frames of a clip: a search over +-15 frames needs windows on either side."""
 CLIP_LIST = "clips.json"
+RECORDINGS = "recordings"
+"""What an index says of a dataset that holds each recording once, in whatever encoding."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class ClipList:
     """`test`, or `train` if the dataset has no test speakers."""
     digest: str
     """Digest of the choice and of the clips' content."""
+    duplicates: str = RECORDINGS
+    """What the dataset holds only once."""
 
     @property
     def note(self) -> str:
@@ -86,6 +91,11 @@ class ClipList:
                 f"cross audio is the clip's {self._own_speech}: two or more clips are needed for "
                 "another clip's speech"
             )
+        if self.split == "test" and self.duplicates != RECORDINGS:
+            found.append(
+                "other encodings of these recordings may be among the training clips, since the "
+                "dataset was not searched for them: refresh it with --duplicates recordings"
+            )
         return tuple(found)
 
 
@@ -98,11 +108,13 @@ def open_test_clips(dataset: Path, resolution: int, crop: str) -> tuple[ClipStor
         crop: name of their alignment.
 
     Raises:
-        UserError: there is no dataset, it has no clips, or its faces are aligned differently.
+        UserError: there is no dataset, it has no clips, its faces are aligned differently, or
+            content of one split is also in the other.
     """
     everything = ClipStore(dataset, memory_bytes=0)
     check_crop(dataset, everything.index, crop)
     split = "test" if any(clip.split == "test" for clip in everything.clips) else "train"
+    refuse_leaks(everything.files, everything.clips)
     # Each clip is decoded once, so none is kept in memory.
     return ClipStore(dataset, split=split, resolution=resolution, memory_bytes=0), split
 
@@ -137,7 +149,7 @@ def freeze(
     names = wanted or sorted(usable, key=_rank)[:count]
     chosen = [usable[name] for name in names]
     clips = tuple(_with_driver(chosen, index, frames_per_clip) for index in range(len(chosen)))
-    return ClipList(clips, split, _digest(store, clips))
+    return ClipList(clips, split, _digest(store, clips), store.index.get("duplicates", ""))
 
 
 def _rank(clip_id: str) -> str:

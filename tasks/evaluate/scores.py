@@ -30,6 +30,7 @@ from tasks.sync.mouth_audio import MouthAudioScorer
 from tasks.sync.networks import SyncCurve, load_own_syncnet, load_window_syncnet
 from tasks.weights.by_name import weight_file
 from tasks.weights.lpips import load_lpips, lpips
+from tasks.weights.trust import trusted_digests
 
 WINDOW = 16
 """Frames per video that FVD looks at."""
@@ -149,11 +150,14 @@ class Scores:
             self.classifier = load_window_syncnet(config.stable_syncnet_weights, device)
         elif config.syncnet_weights and own.is_dir():
             self.classifier = load_own_syncnet(own, device)
+        trusted = trusted_digests(config.trust)
+        inception, i3d = file(config.inception_weights), file(config.i3d_weights)
         self.fid = _Frechet(
-            image_extractor(file(config.inception_weights), device), config.image_frames
+            image_extractor(inception, device, trusted=trusted), config.image_frames
         )
-        self.fvd = _Frechet(video_extractor(file(config.i3d_weights), device), config.video_windows)
-        self.lpips, self.device = load_lpips(config.lpips_weights, device), device
+        self.fvd = _Frechet(video_extractor(i3d, device, trusted=trusted), config.video_windows)
+        self.lpips = load_lpips(config.lpips_weights, device, config.trust)
+        self.device = device
         self.scorer = MouthAudioScorer()
         self.detector = detector
         self.count = len(tests.clips)

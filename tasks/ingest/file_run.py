@@ -23,14 +23,16 @@ import numpy as np
 from datasets.errors import Reason, SourceError
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, probe, read_frames
 from datasets.media.audio import AudioWindow, flac_bytes, loud_frames
+from datasets.media.prints import PrintMaker
 from datasets.media.sound_choice import SILENCE
 from datasets.shards.records import ClipRow
 from datasets.sources.items import How, Part, SourceItem
+from datasets.store.atomic import content_digest
 from models.latentsync.config import MASK
 from tasks.ingest.clip_writer import TrackClip, TrackWriter
 from tasks.ingest.config import IngestConfig, Tools
 from tasks.ingest.face_pass import FacePass
-from tasks.ingest.source_state import readable_digest
+from tasks.ingest.source_state import content_of, readable_digest
 from tasks.ingest.speaker_choice import refuse_other_faces
 from tasks.sync.signals import MAX_LAG, ClipSignals
 
@@ -52,6 +54,8 @@ FACTS = (
     "scorer",
 )
 """Columns that a clip's json takes from its row."""
+PRINTED_AT_ONCE = 250
+"""Frames whose sound is taken into the print at once."""
 WHOLE = Part("", 0.0, float("inf"))
 
 Members = Mapping[str, bytes]
@@ -94,6 +98,9 @@ class FileRun:
         self.sound = sound or path
         self.tools, self.keep, self.whole = tools, keep, whole
         self.digest = ""
+        self.content = ""
+        """Equal for sources with the same content."""
+        self.print = PrintMaker()
         self.frames = 0
         """Number of frames that were looked at, at 25 fps."""
         self.cuts_s: list[float] = []
@@ -124,6 +131,8 @@ class FileRun:
                 raise SourceError(Reason.DOWNLOAD_FAILED, text)
             step = "probe"
             self.digest = readable_digest(self.path, self.sound)
+            separate = content_digest(self.sound) if self.sound != self.path else ""
+            self.content = content_of(self.digest, separate, self.item.parts)
             info = probe(self.path)
             step = "audio"
             if not info.has_audio and self.sound == self.path:
@@ -183,6 +192,11 @@ class FileRun:
         row.start_s, row.end_s = part.start_s, part.end_s
         _mark(row, reason, "source", f"{part.name}: {detail}")
         self.rows.append(row)
+
+    @property
+    def recording(self) -> str:
+        """Text of the recording's print; empty if the file gives nothing."""
+        return "" if self.failed or not self.print.frames else self.print.made().text()
 
     def settle(self, before_s: float) -> None:
         """Choose between faces and hand on the chosen clips.
@@ -248,18 +262,23 @@ class _PartRun:
         self.work = FacePass(run.tools.detector, self._make_writer)
 
     def add(self, picture: Picture) -> None:
-        if self.box is None:
-            self.work.add(picture)
-            return
-        left, top, right, bottom = self.box
-        piece = picture.piece(self.box)
+        if self.box is not None:
+            picture = self._inside(picture, self.box)
+        self.run.print.picture(picture.small)
+        self.work.add(picture)
+
+    def _inside(self, picture: Picture, box: tuple[int, int, int, int]) -> Picture:
+        """The part's region of a picture."""
+        left, top, right, bottom = box
+        piece = picture.piece(box)
         rows = slice(top - piece.top, bottom - piece.top)
         columns = slice(left - piece.left, right - piece.left)
-        self.work.add(np.ascontiguousarray(piece.rgb[rows, columns]))
+        return Picture.of(np.ascontiguousarray(piece.rgb[rows, columns]))
 
     def finish(self) -> None:
         self.work.finish()
         run = self.run
+        self._print_sound()
         run.cuts_s += [(self.first + shot.start) / FPS for shot in self.work.shots[1:]]
         for shot in self.work.shots:
             if not shot.faces:
@@ -267,6 +286,16 @@ class _PartRun:
                 _mark(row, Reason.NO_FACE, "faces", f"none in {row.num_frames} frames")
                 run.rows.append(row)
         run.end_part(len(self.work.shots), self.tracks, self.work.count)
+
+    def _print_sound(self) -> None:
+        """Take the part's sound into the print; read again, since clips keep a window of it."""
+        assert self.run.sound is not None
+        with AudioWindow(self.run.sound) as sound:
+            for first in range(0, self.work.count, PRINTED_AT_ONCE):
+                begin = (self.first + first) * SAMPLES_PER_FRAME
+                count = min(PRINTED_AT_ONCE, self.work.count - first) * SAMPLES_PER_FRAME
+                sound.forget(begin)
+                self.run.print.sound(sound.part(begin, count))
 
     def abandon(self) -> None:
         self.work.abandon()

@@ -8,7 +8,7 @@ counts, unless it is worth less than the previous one (`tasks.ingest.journal_ent
 that cannot be used today keeps its earlier clips. What is no longer in the source stays.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -37,11 +37,12 @@ from tasks.ingest.layout import SHARDS
 from tasks.ingest.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 from tasks.runtime.stage import GroupOutcome, Outcome
 
-CODE_VERSION = 7
+CODE_VERSION = 8
 """Raised by one whenever ingestion gives a different result for the same file and configuration, or
 the journal changes its format. Since 6 mirrored videos stand upright, HD without tags is read as
 BT.709, HDR is shown as SDR, and interlaced pictures are deinterlaced. Since 7 clips have a key
-frame twice a second and are cheaper to decode, and the journal says where their members are."""
+frame twice a second and are cheaper to decode, and the journal says where their members are.
+Since 8 it knows what recordings look and sound like."""
 MAX_RUNS = 3
 """Number of runs in which a source that timed out, killed its worker or could not be fetched is
 tried again."""
@@ -71,7 +72,7 @@ class _Known:
 
     group: int
     entry: SourceEntry
-    """Without rows."""
+    """Without rows and print, which would fill the memory."""
     tried: SourceEntry | None = None
     """A later attempt on another state of the source that was worth less, with its first row:
     the earlier result of the source still counts."""
@@ -131,7 +132,7 @@ class Journal:
                     before.tried = replace(each, rows=each.rows[:1])
                     before.tried_in = entry.number
                 continue
-            known = _Known(entry.number, replace(each, rows=[]))
+            known = _Known(entry.number, replace(each, rows=[], recording=""))
             if before and before.group == entry.number and each.confirmed < before.tried_in:
                 known.tried, known.tried_in = before.tried, before.tried_in
             self._known[each.key] = known
@@ -233,8 +234,7 @@ class Journal:
                 mine = tuple(todo.pop(key) for key in each["keys"] if key in todo)
                 if mine:
                     groups.append(SourceGroup(each["number"], mine, each["weight"]))
-        numbers = [each["number"] for each in planned] + [int(name) for name in self._finished]
-        first = max(numbers, default=-1) + 1
+        first = self.next_number()
         if new := group_sources(list(todo.values()), first):
             plan: list[PlannedGroup] = [
                 {
@@ -246,6 +246,11 @@ class Journal:
             ]
             self._plans.put(f"{first:06d}", {"groups": plan})
         return [*groups, *new]
+
+    def next_number(self) -> int:
+        """The lowest number above those of all groups, planned or finished."""
+        planned = [each["number"] for _, plan in self._plans.items() for each in plan["groups"]]
+        return max([*planned, *map(int, self._finished)], default=-1) + 1
 
     def begin(self, groups: Iterable[SourceGroup]) -> "Begun":
         """Record the state of sources before work on them begins."""
@@ -327,6 +332,8 @@ class Journal:
             rows=rows,
             stamp=begun.stamps[item.key],
             digest=value["digest"],
+            content="" if reason else value.get("content", ""),
+            recording="" if reason else value.get("recording", ""),
             split=item.split,
             reason=reason,
             stage=stage if outcome.reason else "",
@@ -350,6 +357,27 @@ class Journal:
                 f"{self.store.url}/{self.prefix} lacks {len(missing)} clips of the dataset: "
                 "refresh it again with python -m flows.refresh_dataset"
             )
+
+    def succeed(self, heirs: Mapping[str, str]) -> None:
+        """Record that sources take the place of others with the same content, and drop those.
+
+        Args:
+            heirs: key of each source that has gone -> key of the one in its place.
+        """
+        about: dict[str, list[list[str]]] = {}
+        for entry in self.entries() if heirs else ():
+            for each in entry.sources:
+                if each.key in heirs:
+                    mine = about.setdefault(heirs[each.key], [])
+                    mine += [*each.formerly, [each.rows[0]["path"], each.rows[0]["speaker"]]]
+        for name in sorted({f"{self._known[key].group:06d}" for key in about}):
+            found = self._read(name)
+            assert found is not None
+            for each in found.sources:
+                new = about.get(each.key, [])
+                each.formerly += [one for one in new if one not in each.formerly]
+            self.keep(found)
+        self.forget(heirs)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop sources for good; their clips leave the shards at the next publication."""

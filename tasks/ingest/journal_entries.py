@@ -43,6 +43,13 @@ class SourceEntry:
     """Size and times of a local file, or the version from the listing."""
     digest: str = ""
     """sha256 of the file; empty if it was not read."""
+    content: str = ""
+    """Equal for sources with the same content (`tasks.ingest.source_state.content_of`); empty if
+    it was not read."""
+    recording: str = ""
+    """Text of the recording's `datasets.media.prints.Print`; empty if there is none."""
+    formerly: list[list[str]] = field(default_factory=list)
+    """Path and speaker of each source that had this content before and has gone."""
     split: str = ""
     """The split that the data set itself gives its clips; otherwise empty."""
     reason: str = ""

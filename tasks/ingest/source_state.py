@@ -2,12 +2,13 @@
 
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import Reason, SourceError
-from datasets.sources.items import How, SourceItem
+from datasets.sources.items import How, Part, SourceItem
 from datasets.sources.locations import shown
 from datasets.store.atomic import content_digest
 from datasets.store.manifest import config_digest
@@ -56,6 +57,21 @@ def digest_of(item: SourceItem) -> str:
         return content_digest(item.path)
     except OSError:
         return ""
+
+
+def content_of(digest: str, sound_digest: str, parts: Sequence[Part]) -> str:
+    """A digest that sources with the same content have in common.
+
+    Args:
+        digest: sha256 of the file; for an empty one the result is empty.
+        sound_digest: sha256 of the file with the audio, if that comes separately.
+        parts: annotated spans; their names and speakers do not matter.
+    """
+    used = [(each.start_s, each.end_s, each.region) for each in parts if not each.reason]
+    if not digest or not (sound_digest or used):
+        return digest
+    spans = [[start, end, asdict(region) if region else None] for start, end, region in used]
+    return config_digest({"file": digest, "sound": sound_digest, "spans": spans})
 
 
 def readable_digest(path: Path, sound: Path) -> str:

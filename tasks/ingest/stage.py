@@ -63,6 +63,10 @@ class FileResult(TypedDict):
 
     digest: str
     """sha256 of the file; empty if no file was read."""
+    content: str
+    """Equal for sources with the same content; empty if no file was read."""
+    recording: str
+    """Text of the recording's print; empty if there is none."""
     seconds: float
     """Seconds that it took."""
     video_seconds: float
@@ -163,6 +167,8 @@ class IngestStage(Stage):
             self._shards.rollback(mark)
         return {
             "digest": run.digest,
+            "content": run.content,
+            "recording": run.recording,
             "seconds": time.monotonic() - began,
             "video_seconds": run.frames / FPS,
             "cuts_s": run.cuts_s,

@@ -6,10 +6,8 @@ spare ones included; no video is read. The index is written last, and it is what
 version: until then readers see the old one. The same rows and clips give the same bytes.
 """
 
-import heapq
 import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from datasets.errors import UserError
 from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE
 from datasets.progress import Progress
-from datasets.shards.clip_index import table_bytes, table_entry
+from datasets.shards.clip_index import ClipTable, table_bytes, table_entry
 from datasets.shards.index import (
     FOLDER,
     INDEX,
@@ -26,10 +24,10 @@ from datasets.shards.index import (
     make_index,
     publish_index,
     read_index,
-    read_samples,
 )
+from datasets.shards.leaks import refuse_leaks
 from datasets.shards.splits import assign_splits
-from datasets.shards.writer import MAX_BYTES, Shard, ShardWriter
+from datasets.shards.writer import MAX_BYTES, Shard
 from datasets.store.local import LocalStore
 from datasets.store.lock import STAGING
 from datasets.store.manifest import config_digest
@@ -37,7 +35,9 @@ from datasets.store.protocol import Store
 from models.latentsync.config import MASK
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry
-from tasks.ingest.layout import SHARDS, SPARE
+from tasks.ingest.layout import SPARE
+from tasks.publish.duplicates import RECORDINGS, inherited_splits
+from tasks.publish.group_shards import place_shards
 from tasks.publish.ledger import LEDGER, Row, ledger_bytes, select_accepted
 from tasks.publish.receipt import (
     RECEIPT,
@@ -48,7 +48,7 @@ from tasks.publish.receipt import (
     read_receipt,
 )
 
-PACK_VERSION = 4
+PACK_VERSION = 5
 """Raised by one whenever the same rows and clips give different files."""
 
 Extras = Callable[[Mapping[str, Any], Mapping[str, str]], Mapping[str, bytes]]
@@ -61,6 +61,8 @@ class PackConfig:
     resolution: int
     test_fraction: float = 0.2
     max_shard_bytes: int = MAX_BYTES
+    duplicates: str = RECORDINGS
+    """What counts as the same content, one of `tasks.publish.duplicates.KINDS`."""
 
 
 def with_fraction(config: PackConfig, test_fraction: float) -> PackConfig:
@@ -127,6 +129,7 @@ def pack(
     notes: Mapping[str, Any],
     extras: Extras,
     on_progress: Progress | None = None,
+    successions: Collection[tuple[str, str]] = (),
 ) -> str:
     """Publish the dataset.
 
@@ -139,11 +142,16 @@ def pack(
         notes: further content of the receipt.
         extras: makes further files to write, from the index and speaker -> split.
         on_progress: called with the number of finished groups and of all groups.
+        successions: speaker now, and speaker before, of content under a new name.
 
     Returns:
         The digest of the dataset.
+
+    Raises:
+        UserError: clips of two splits have the same content.
     """
     before = read_previous_splits(store, config.test_fraction)
+    before |= inherited_splits(before, successions)
     by_speaker = speaker_splits(groups, rows, config.test_fraction, before)
     splits = {row["clip_id"]: by_speaker[row["speaker"]] for row in select_accepted(rows)}
     there = set(store.names(FOLDER))
@@ -151,7 +159,7 @@ def pack(
     for done, group in enumerate(groups):
         if on_progress:
             on_progress(done, len(groups))
-        for shard in place_shards(store, journal, group, splits, config):
+        for shard in place_shards(store, journal, group, splits, config.max_shard_bytes):
             if shard.info.split != SPARE:
                 shards.append(shard)
                 name = f"{FOLDER}/{shard.info.name}"
@@ -163,6 +171,7 @@ def pack(
     store.write(LEDGER, ledger)
     accepted = {row["clip_id"]: row for row in select_accepted(rows)}
     table = table_bytes(shards, accepted, config.resolution)
+    refuse_leaks(store, ClipTable.read(table))
     clips = table_entry(table)
     store.write(f"{FOLDER}/{clips['name']}", table)
     meta = {
@@ -172,6 +181,7 @@ def pack(
         "mask": MASK,
         "fps": FPS,
         "sample_rate": SAMPLE_RATE,
+        "duplicates": config.duplicates,
     }
     index = make_index([shard.info for shard in shards], meta)
     current, older = current_index(store), previous_shards(store)
@@ -220,79 +230,3 @@ def speaker_splits(
     }
     speakers = {row["speaker"] for row in select_accepted(rows)}
     return dict(assign_splits(speakers, test_fraction, fixed={**fixed, **official}))
-
-
-def place_shards(
-    store: Store,
-    journal: Journal,
-    group: GroupEntry,
-    splits: Mapping[str, str],
-    config: PackConfig,
-) -> list[Shard]:
-    """The shards of a group, of which those with the wrong content are rewritten."""
-    have = {key: shard.info.split for shard in group.shards for key in shard.keys}
-    ranks = _ranks(group)
-    want = {key: splits.get(key, SPARE) for key in have if key in ranks}
-    missing = [key for key in ranks if key in splits and key not in have]
-    if missing:
-        raise RuntimeError(f"the clips {missing} of group {group.number} are in none of its shards")
-    moved = {key for key in have if have[key] != want.get(key)}
-    concerned = {have[key] for key in moved} | {want[key] for key in moved if key in want}
-    if not concerned:
-        return group.shards
-    # The shards of a split depend only on its own clips.
-    old = [shard for shard in group.shards if shard.info.split in concerned]
-    with tempfile.TemporaryDirectory(prefix="latentsync-") as scratch:
-        folder = (
-            store.folder / journal.prefix / "unfinished"
-            if isinstance(store, LocalStore)
-            else Path(scratch)
-        )
-        writer = ShardWriter(folder, group.number, config.max_shard_bytes)
-        try:
-            for key, members in _merge(store, journal, old, ranks):
-                writer.add(want[key], key, members)
-            made = writer.finish(store, f"{journal.prefix}/{SHARDS}")
-        except BaseException:
-            writer.discard()
-            raise
-    made = sorted(
-        [*made, *(shard for shard in group.shards if shard not in old)],
-        key=lambda shard: shard.info.name,
-    )
-    journal.repack(group.number, made)
-    kept = {shard.info.name for shard in made}
-    for shard in old:
-        if shard.info.name not in kept:
-            store.delete(journal.shard_name(shard))
-    return made
-
-
-def _ranks(group: GroupEntry) -> dict[str, int]:
-    """clip id -> place, in the order in which ingestion hands clips on."""
-    ordered = [
-        row["clip_id"]
-        for source in group.sources
-        for row in sorted(source.rows, key=_handed_on)
-        if row["clip_id"]
-    ]
-    return {clip_id: rank for rank, clip_id in enumerate(ordered)}
-
-
-def _handed_on(row: Row) -> tuple[Any, ...]:
-    # Shots are numbered over all annotated parts of a file, which need not be in order of time.
-    return row["shot"], row["end_s"], row["track"], row["start_s"]
-
-
-def _merge(
-    store: Store, journal: Journal, shards: Sequence[Shard], ranks: Mapping[str, int]
-) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Samples of several shards in the order of their ranks, without those that have none."""
-
-    def ranked(shard: Shard) -> Iterator[tuple[int, str, dict[str, bytes]]]:
-        for key, members in read_samples(store, journal.shard_name(shard)):
-            if key in ranks:
-                yield ranks[key], key, members
-
-    for _, key, members in heapq.merge(*map(ranked, shards), key=lambda sample: sample[0]):
-        yield key, members

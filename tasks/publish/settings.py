@@ -10,6 +10,7 @@ from datasets.shards.index import check_crop, read_index
 from datasets.store.protocol import Store
 from tasks.ingest.config import IngestConfig
 from tasks.ingest.verdicts import Thresholds
+from tasks.publish.duplicates import check_kind
 from tasks.publish.pack import PackConfig, with_fraction
 from tasks.publish.receipt import RECEIPT, read_receipt
 from tasks.weights.by_name import is_fetched
@@ -66,6 +67,7 @@ def next_settings(
     ingest: IngestConfig,
     asked: Mapping[str, Any],
     test_fraction: float | None,
+    duplicates: str | None,
     quality: bool | None,
     source: str,
 ) -> Settings:
@@ -76,12 +78,13 @@ def next_settings(
         ingest: the settings of the clips, except for the image quality.
         asked: thresholds by name; those that are None or missing stay the same.
         test_fraction: share of speakers for testing; None: as before.
+        duplicates: what counts as the same content; None: as before.
         quality: whether image quality is measured; None: as before, and for a new dataset
             if the weights are available.
         source: name of the source.
 
     Raises:
-        UserError: the test fraction is out of range.
+        UserError: the test fraction is out of range, or duplicates are not known.
     """
     packing = PackConfig(ingest.resolution)
     thresholds = Thresholds()
@@ -91,13 +94,27 @@ def next_settings(
         if before.ingest.scorer != ingest.scorer:
             # Each scorer has its own units.
             thresholds = replace(thresholds, min_confidence=None)
-    if test_fraction is not None:
-        packing = with_fraction(packing, test_fraction)
+    packing = changed_packing(packing, test_fraction, duplicates)
     if quality is None:
         quality = before.ingest.quality if before else is_fetched("hyperiqa")
     return Settings(
         replace(ingest, quality=quality), changed_thresholds(thresholds, asked), packing, source
     )
+
+
+def changed_packing(
+    before: PackConfig, test_fraction: float | None, duplicates: str | None
+) -> PackConfig:
+    """How a dataset is packed, with what is not None replaced.
+
+    Raises:
+        UserError: the test fraction is out of range, or duplicates are not known.
+    """
+    if test_fraction is not None:
+        before = with_fraction(before, test_fraction)
+    if duplicates is not None:
+        before = replace(before, duplicates=check_kind(duplicates))
+    return before
 
 
 def changed_thresholds(before: Thresholds, asked: Mapping[str, Any]) -> Thresholds:

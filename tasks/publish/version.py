@@ -17,6 +17,7 @@ from tasks.ingest.verdicts import Thresholds, apply_thresholds, in_force
 from tasks.publish import pack
 from tasks.publish.card import Changes, data_card
 from tasks.publish.card_page import card_files
+from tasks.publish.duplicates import Standing, find_duplicates, heirs_of, mark
 from tasks.publish.ledger import count_reasons, ledger_order, previous_ledger, select_accepted
 from tasks.publish.pack import PackConfig
 from tasks.publish.receipt import current_index, previous_shards, read_receipt
@@ -60,6 +61,8 @@ class Published:
     """The effect of changed thresholds on the previous version's clips."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """path -> note on a file that was used although something is wrong with it."""
+    duplicates: Mapping[str, str] = field(default_factory=dict)
+    """path -> path of the file that is published in its place."""
 
     @property
     def changed(self) -> bool:
@@ -91,6 +94,7 @@ def publish(
     notes: Mapping[str, Any],
     forget: Iterable[str] = (),
     on_progress: Progress | None = None,
+    gone: Iterable[str] = (),
 ) -> Published:
     """Publish what a journal holds.
 
@@ -103,26 +107,47 @@ def publish(
             (kind -> number of files), `first_names` (kind -> some of these), and the `source`.
         forget: keys of sources to drop for good, with their clips.
         on_progress: called with the number of finished and of all groups while shards are written.
+        gone: keys of all sources that are no longer listed. Where a listed one has the same
+            content, it takes their place; otherwise they stay.
 
     Raises:
-        UserError: two sources give clips of the same name, or nothing would be left of a version
-            that has clips; then nothing is written.
+        UserError: two sources give clips of the same name, clips of two splits have the same
+            content, or nothing would be left of a version that has clips; then nothing is
+            published.
     """
-    forgotten = set(forget)
-    groups = list(journal.entries())
+    gone, groups = {*gone, *forget}, list(journal.entries())
+    heirs = heirs_of(groups, gone)
+    forgotten = {*forget, *heirs}
+    successions = _successions(groups, heirs)
     for group in groups:
         group.sources = [each for each in group.sources if each.key not in forgotten]
     _refuse_twins(groups)
     sources = [source for group in groups for source in group.sources]
+    judged = {source.key: apply_thresholds(source.rows, thresholds) for source in sources}
+    standing = Standing(
+        {
+            key: sum(row["num_frames"] for row in select_accepted(found))
+            for key, found in judged.items()
+        },
+        gone,
+        {row["path"] for row in select_accepted(previous_ledger(store, ("path", "verdict")))},
+    )
+    duplicates = find_duplicates(groups, standing, packing.duplicates)
+    for source in sources:
+        if twin := duplicates.get(source.key):
+            judged[source.key] = mark(judged[source.key], twin)
+            if source.rows[0]["path"] in standing.published:
+                successions.add((twin.first.rows[0]["speaker"], source.rows[0]["speaker"]))
     rows = [
         _add_note(row, source.note, source.heard)
         for source in sources
-        for row in apply_thresholds(source.rows, thresholds)
+        for row in judged[source.key]
     ]
     rows += apply_thresholds(journal.set_aside(forgotten), thresholds)
     rows.sort(key=ledger_order)
     index = current_index(store)
     _refuse_empty(index, rows, store)
+    journal.succeed(heirs)
     journal.forget(forgotten)
     loose = _loose_files(rows, notes.get("source"))
     previous, relabelled = str(index["digest"]) if index else "", None
@@ -135,21 +160,47 @@ def publish(
         kept["previous"] = previous
         # What is not given stays unset for the next refresh, which may have another scorer.
         kept["thresholds_in_force"] = in_force(thresholds, journal.config.scorer)
-        relabelled = _compare_with_published(store, rows, thresholds)
+        relabelled = _compare_with_published(store, rows, thresholds, packing)
 
         def card(index: Mapping[str, Any], splits: Mapping[str, str]) -> Mapping[str, bytes]:
             changes = _changes(kept, bool(forgotten), relabelled)
             about = {"loose_files": loose, "test_fraction": packing.test_fraction}
             return _card(rows, {**index, **about}, splits, kept, changes)
 
-        digest = pack.pack(store, journal, groups, rows, packing, kept, card, on_progress)
+        digest = pack.pack(
+            store, journal, groups, rows, packing, kept, card, on_progress, successions
+        )
         journal.sweep()
     index = current_index(store)
     splits = dict(index["counts"]) if index else {}
     notes_of = {source.rows[0]["path"]: source.note for source in sources if source.note}
     return Published(
-        store.url, digest, previous, len(sources), rows, splits, loose, relabelled, notes_of
+        store.url,
+        digest,
+        previous,
+        len(sources),
+        rows,
+        splits,
+        loose,
+        relabelled,
+        notes_of,
+        {row["path"]: row["duplicate_of"] for row in rows if row.get("duplicate_of")},
     )
+
+
+def _successions(groups: Sequence[GroupEntry], heirs: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Speaker now, and speaker before, of content that is under a new name."""
+    speakers = {
+        source.key: source.rows[0]["speaker"]
+        for group in groups
+        for source in group.sources
+        if source.rows
+    }
+    found = {(speakers[now], speakers[before]) for before, now in heirs.items()}
+    for group in groups:
+        for source in group.sources:
+            found |= {(speakers[source.key], speaker) for _, speaker in source.formerly}
+    return found
 
 
 def _loose_files(rows: Sequence[Mapping[str, Any]], source: Any) -> int:
@@ -208,10 +259,10 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
     lost = paths - {plain(item.relative) for item in items}
     if lost:
         lost -= {
-            row["path"]
+            path
             for group in journal.entries()
             for source in group.sources
-            for row in source.rows
+            for path in (*(row["path"] for row in source.rows), *dict(source.formerly))
         }
     if lost:
         raise UserError(
@@ -223,11 +274,13 @@ def refuse_losses(store: Store, journal: Journal, items: Sequence[SourceItem]) -
 
 
 def _compare_with_published(
-    store: Store, rows: list[LedgerRow], thresholds: Thresholds
+    store: Store, rows: list[LedgerRow], thresholds: Thresholds, packing: PackConfig
 ) -> RelabelReport | None:
-    """Changes to the clips of the published version; None if thresholds are the same."""
-    receipt = read_receipt(store)
-    if receipt is None or receipt.get("thresholds") in (None, asdict(thresholds)):
+    """Changes to the clips of the published version; None if it was decided as this one."""
+    receipt = read_receipt(store) or {}
+    kind = (receipt.get("packing") or {}).get("duplicates", packing.duplicates)
+    same = kind == packing.duplicates and receipt.get("thresholds") == asdict(thresholds)
+    if same or receipt.get("thresholds") is None:
         return None
     columns = ("clip_id", "verdict", "reason")
     now = {row["clip_id"]: row for row in rows if row["clip_id"]}

@@ -44,5 +44,7 @@ class EvaluationConfig:
     """File inception-2015-12-05.pt; empty: a seeded network of the same kind."""
     lpips_weights: str = ""
     """File vgg16.pt, or torchvision's VGG16; empty: a seeded network of the same kind."""
+    trust: tuple[str, ...] = ()
+    """TorchScript files that may run although the weights table does not know their sha256."""
     i3d_weights: str = ""
     """File i3d_torchscript.pt; empty: a seeded network of the same kind."""

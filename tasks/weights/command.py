@@ -5,9 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.errors import UserError
 from datasets.redact import redact
 from models.files.errors import ModelFileError
 from tasks.weights import store
+from tasks.weights.trust import trust
 
 INTERRUPTED = 130
 """Exit status that shells give to a command ended by Ctrl-C."""
@@ -46,6 +48,12 @@ def _fetch(folder: Path, names: Sequence[str]) -> int:
     return 0
 
 
+def _trust(folder: Path, files: Sequence[str]) -> int:
+    for file in files:
+        print(f"{file}: sha256 {trust(file, folder)} is trusted from now on")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None, prog: str = "python -m tasks.weights") -> int:
     """Run the command line; the exit status."""
     parser = argparse.ArgumentParser(
@@ -53,9 +61,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m tasks.weights
         description=store.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
+    parser.add_argument("action", nargs="?", choices=("list", "fetch", "trust"), default="list")
     parser.add_argument(
-        "names", nargs="*", help="weights to fetch or to list; by default list shows all"
+        "names",
+        nargs="*",
+        help="weights to fetch or to list (by default all), or TorchScript files to trust",
     )
     parser.add_argument(
         "--folder", type=Path, default=None, help="weights folder, instead of WEIGHTS_DIR"
@@ -63,14 +73,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m tasks.weights
     options = parser.parse_args(argv)
     folder = options.folder or store.weights_folder()
     fetching = options.action == "fetch"
-    if fetching and not options.names:
-        parser.error("name the weights to fetch")
+    actions = {"fetch": _fetch, "trust": _trust, "list": _list}
+    if options.action != "list" and not options.names:
+        parser.error(f"name the {'weights' if fetching else 'files'} to {options.action}")
     try:
-        return (_fetch if fetching else _list)(folder, options.names)
+        return actions[options.action](folder, options.names)
     except KeyboardInterrupt:
         rest = ": what was fetched so far is kept, and the next fetch goes on from there"
         print(f"\ninterrupted{rest if fetching else ''}", file=sys.stderr)
         return INTERRUPTED
-    except (ModelFileError, OSError) as problem:
+    except (ModelFileError, UserError, OSError) as problem:
         print(redact(str(problem)), file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """LPIPS from whichever weights are available, for the training loss and for evaluation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 
 from models.judges.lpips import TorchScriptLpips, VggLpips, load_vgg_lpips, perceptual_loss
 from tasks.weights.by_name import weight_file
+from tasks.weights.trust import trusted_digests
 
 LINEAR = "lpips-vgg"
 """Row of the weights table with the linear weights that torchvision's VGG16 does not have."""
@@ -14,7 +16,9 @@ BATCH = 16
 """Pairs of frames at a time."""
 
 
-def load_lpips(weights: str, device: torch.device) -> TorchScriptLpips | VggLpips:
+def load_lpips(
+    weights: str, device: torch.device, trust: Sequence[str] = ()
+) -> TorchScriptLpips | VggLpips:
     """A network that measures how different pictures look; its `label` names its weights.
 
     Args:
@@ -22,17 +26,18 @@ def load_lpips(weights: str, device: torch.device) -> TorchScriptLpips | VggLpip
             (vgg16-lpips), or torchvision's VGG16 (vgg16, *.pth), which also needs lpips-vgg.
             Empty: the seeded stand-in.
         device: device to run on.
+        trust: files that may run although the weights table does not know their sha256.
 
     Raises:
         UserError: a file is missing.
-        ModelFileError: a file is damaged or of another kind.
+        ModelFileError: a file is damaged, of another kind, or a program that is not trusted.
     """
     if not weights:
         return perceptual_loss(None, device)
     path: Path = weight_file(weights)
     if path.suffix == ".pth":
         return load_vgg_lpips(path, weight_file(LINEAR)).to(device)
-    return perceptual_loss(path, device)
+    return perceptual_loss(path, device, trusted=trusted_digests(trust))
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Journals with groups that were "ingested" without looking at a video."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,9 @@ def clip_row(item: SourceItem, number: int = 0, confidence: float = 5.0) -> Clip
 
 def members(clip_id: str, source: str = "") -> dict[str, bytes]:
     """What a clip's files might be; they depend on the digest of the source's file."""
-    kinds = ("mp4", "flac", "npy", "json")
-    return {kind: f"{kind} of {clip_id} {source}".encode() * 20 for kind in kinds}
+    kinds = ("mp4", "flac", "npy")
+    files = {kind: f"{kind} of {clip_id} {source}".encode() * 20 for kind in kinds}
+    return files | {"json": json.dumps({"clip_id": clip_id, "source": source}).encode()}
 
 
 def finish_group(
@@ -78,6 +80,7 @@ def finish_group(
                 writer.add(split if good else SPARE, row["clip_id"], files)
         note = (notes or {}).get(item.key, "")
         value = {"digest": digest(item), "rows": found, "video_seconds": 2.0, "note": note}
+        value["content"] = digest(item)
         value["heard"] = (heard or {}).get(item.key, "")
         outcomes.append(Outcome(item.key, value, Reason.NONE, "", 1, 0.5))
     made = [shard.as_record() for shard in writer.finish(store, f"{journal.prefix}/{SHARDS}")]

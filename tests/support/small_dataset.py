@@ -113,7 +113,8 @@ def write_small_dataset(
         for split, items in samples.items()
         for shard in write_shards(items, folder, split, max_samples=4)
     ]
-    write_index(LocalStore(folder), shards, {"resolution": resolution, "crop": CROP, "fps": FPS})
+    meta = {"resolution": resolution, "crop": CROP, "fps": FPS, "duplicates": "recordings"}
+    write_index(LocalStore(folder), shards, meta)
     pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(folder / "ledger.parquet")
     return folder
 

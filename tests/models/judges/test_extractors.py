@@ -8,13 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
-from models.judges.extractors import (
-    FeatureExtractor,
-    image_extractor,
-    load_torchscript,
-    video_extractor,
-)
+from models.judges.extractors import FeatureExtractor, image_extractor, video_extractor
+from models.judges.script_process import ScriptProcess
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
@@ -56,12 +53,17 @@ def script(module: nn.Module, path: Path) -> Path:
     return path
 
 
+def trusted(path: Path) -> set[str]:
+    return {content_digest(path)}
+
+
 def images(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 24, 32, 3), dtype=np.uint8)
 
 
 def test_official_image_file(tmp_path: Path) -> None:
-    extractor = image_extractor(script(FakeInception(), tmp_path / "a.pt"), batch=4)
+    path = script(FakeInception(), tmp_path / "a.pt")
+    extractor = image_extractor(path, batch=4, trusted=trusted(path))
     frames = images(10)
     features = extractor(frames)
     assert features.shape == (10, extractor.dim) == (10, 2048)
@@ -70,7 +72,8 @@ def test_official_image_file(tmp_path: Path) -> None:
 
 
 def test_official_video_file(tmp_path: Path) -> None:
-    extractor = video_extractor(script(FakeI3D(), tmp_path / "a.pt"))
+    path = script(FakeI3D(), tmp_path / "a.pt")
+    extractor = video_extractor(path, trusted=trusted(path))
     videos = np.full((3, 16, 24, 24, 3), 255, np.uint8)
     videos[..., 1:] = 0
     features = extractor(videos)
@@ -115,7 +118,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         image_extractor(tmp_path / "absent.pt")
     torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pt")
     with pytest.raises(ModelFileError, match="not a TorchScript"):
-        load_torchscript(tmp_path / "plain.pt")
+        ScriptProcess(tmp_path / "plain.pt", "cpu", trusted(tmp_path / "plain.pt"))
 
 
 class Narrow(FakeInception):
@@ -147,10 +150,11 @@ class Pair(nn.Module):
 )
 def test_other_networks_are_refused_when_loaded(
     network: nn.Module,
-    build: Callable[[Path], FeatureExtractor],
+    build: Callable[..., FeatureExtractor],
     match: str,
     tmp_path: Path,
 ) -> None:
+    path = script(network, tmp_path / "a.pt")
     with pytest.raises(ModelFileError, match=match) as caught:
-        build(script(network, tmp_path / "a.pt"))
+        build(path, trusted=trusted(path))
     assert "\n" not in str(caught.value)

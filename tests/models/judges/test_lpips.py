@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
 from models.judges.lpips import VggLpips, convert_vgg, load_vgg_lpips, perceptual_loss
 
@@ -30,7 +31,7 @@ def images(seed: int) -> torch.Tensor:
 def test_official_file(tmp_path: Path) -> None:
     path = tmp_path / "vgg16.pt"
     torch.jit.script(FakeVgg()).save(str(path))
-    loss = perceptual_loss(path)
+    loss = perceptual_loss(path, trusted={content_digest(path)})
     black, white = torch.full((2, 3, 8, 8), -1.0), torch.full((2, 3, 8, 8), 1.0)
     assert torch.allclose(loss(black, white), torch.full((2,), 3.0))
     assert loss.label == "lpips-vgg16"
@@ -49,7 +50,7 @@ def test_another_network_is_refused_when_loaded(tmp_path: Path) -> None:
     with pytest.raises(
         ModelFileError, match=r"TorchScript, but cannot be called like NVIDIA's vgg16\.pt"
     ):
-        perceptual_loss(path)
+        perceptual_loss(path, trusted={content_digest(path)})
 
 
 def test_it_is_a_distance() -> None:

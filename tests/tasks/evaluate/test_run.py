@@ -398,6 +398,9 @@ def test_a_wrong_network_is_refused_before_anything_is_generated(
     path = tmp_path / "wrong.pt"
     torch.jit.script(torch.nn.ReLU()).save(str(path))
     given: dict[str, Any] = {option: str(path)}
+    with pytest.raises(ModelFileError, match=r"wrong\.pt is a program .* is not known"):
+        evaluate(bundle, dataset, tmp_path / "out", replace(SHORT, **given))
+    given["trust"] = (str(path),)
     with pytest.raises(ModelFileError, match=r"wrong\.pt is TorchScript, but cannot"):
         evaluate(bundle, dataset, tmp_path / "out", replace(SHORT, **given))
     assert not list((tmp_path / "out").rglob("*.npy"))
