@@ -150,6 +150,8 @@ class _Demo:
             output=str(output / "evaluation"),
             clips=config.clips,
             frames_per_clip=config.frames_per_clip,
+            silent_clips=config.silent_clips,
+            silent_frames=config.silent_frames,
             steps=config.steps,
             guidance=config.guidance,
             seed=config.seed,

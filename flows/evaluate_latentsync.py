@@ -84,6 +84,9 @@ def evaluate_latentsync(
     seed: int = 1247,
     reference: str = "",
     clip_list: str = "",
+    silent_clips: int = 8,
+    silent_frames: int = 50,
+    transcripts: str = "",
     syncnet_weights: str = "",
     stable_syncnet_weights: str = "",
     inception_weights: str = "",
@@ -107,6 +110,9 @@ def evaluate_latentsync(
         reference: what shows the network who the person is: frame, still or away; by default what
             the model was made for, as in lip-sync.
         clip_list: clips.json of an earlier evaluation, to use the same clips.
+        silent_clips: number of clips, the first ones, that are also generated from silence.
+        silent_frames: frames generated from silence per clip at most.
+        transcripts: folder with CLIP_ID.txt, what is said in a clip; by default none.
         syncnet_weights: file or name of syncnet_v2; without it a model's own network judges.
         stable_syncnet_weights: bundle, file or name of the StableSyncNet that says which windows
             are in sync; without it a model's own network.
@@ -130,6 +136,9 @@ def evaluate_latentsync(
         seed=seed,
         reference=reference,
         clip_list=clip_list,
+        silent_clips=silent_clips,
+        silent_frames=silent_frames,
+        transcripts=transcripts,
         syncnet_weights=syncnet_weights,
         stable_syncnet_weights=stable_syncnet_weights,
         inception_weights=inception_weights,

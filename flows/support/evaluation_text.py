@@ -6,9 +6,23 @@ from pathlib import Path
 from tasks.evaluate.run import CONTACT_SHEET, EVALUATION, PLOTS
 from tasks.registry.metric import Evaluation, Metric
 
-MAIN = ("sync_c", "sync_d", "follows", "mouth_offset", "mouth_z", "fid", "fvd", "ssim_mouth", "lmd")
+MAIN = (
+    "sync_c",
+    "sync_d",
+    "follows",
+    "mouth_offset",
+    "mouth_z",
+    "leak_opening",
+    "leak_moving",
+    "leak_correlation",
+    "closed",
+    "fid",
+    "fvd",
+    "ssim_mouth",
+    "lmd",
+)
 """The numbers that promotion looks at, shown at the end of a training run."""
-SHARES = ("sync_accuracy", "in_sync_share", "faces_found", "follows")
+SHARES = ("sync_accuracy", "in_sync_share", "faces_found", "follows", "leak_moving", "closed")
 UNITS = {"sync_offset": "frames", "mouth_offset": "frames", "psnr_db": "dB"}
 COUNTED = {"fid": "frames", "fvd": "windows"}
 """What `n` counts where it is not clips."""

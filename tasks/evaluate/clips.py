@@ -2,22 +2,24 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from datasets.errors import UserError
+from datasets.faces.landmarks import mouth_opening
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clips import Clip, ClipStore
 from datasets.shards.index import check_crop
 from datasets.shards.leaks import refuse_leaks
 from datasets.store.atomic import write_atomic
+from tasks.evaluate.closure import Spoken
+from tasks.evaluate.transcripts import NO_TRANSCRIPT, Transcripts
 
-Kind = Literal["reconstruction", "cross"]
-KINDS: tuple[Kind, ...] = ("reconstruction", "cross")
-"""Videos of each clip: with its own speech, and with another clip's."""
+Kind = Literal["reconstruction", "cross", "silence"]
 MIN_FRAMES = 48
 """Fewest frames of a clip: a search over +-15 frames needs windows on either side."""
 CLIP_LIST = "clips.json"
@@ -38,6 +40,13 @@ class ChosenClip:
     sound turned by half its length, when there is no other."""
     cross_frames: int
     """Frames of the cross video, no more than the driver has."""
+    silent_frames: int = 0
+    """Frames of the video in silence; 0: there is none."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Its videos: with its own speech, with another clip's, and perhaps in silence."""
+        return ("reconstruction", "cross", *(("silence",) if self.silent_frames else ()))
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,13 @@ def open_test_clips(dataset: Path, resolution: int, crop: str) -> tuple[ClipStor
 
 
 def freeze(
-    store: ClipStore, split: str, count: int, frames_per_clip: int, wanted: list[str] | None = None
+    store: ClipStore,
+    split: str,
+    count: int,
+    frames_per_clip: int,
+    wanted: list[str] | None = None,
+    silent_clips: int = 0,
+    silent_frames: int = 0,
 ) -> ClipList:
     """Choose clips by a hash of their ids, so that the choice does not depend on their order.
 
@@ -130,6 +145,8 @@ def freeze(
         count: most clips to choose.
         frames_per_clip: most frames to use of each.
         wanted: ids of an earlier list to use instead of choosing.
+        silent_clips: how many of them, the first ones, get a video in silence, too.
+        silent_frames: most frames of it.
 
     Raises:
         UserError: no clip is long enough, or a wanted one is missing.
@@ -148,7 +165,10 @@ def freeze(
         )
     names = wanted or sorted(usable, key=_rank)[:count]
     chosen = [usable[name] for name in names]
-    clips = tuple(_with_driver(chosen, index, frames_per_clip) for index in range(len(chosen)))
+    clips = tuple(
+        _with_driver(chosen, index, frames_per_clip, silent_frames if index < silent_clips else 0)
+        for index in range(len(chosen))
+    )
     return ClipList(clips, split, _digest(store, clips), store.index.get("duplicates", ""))
 
 
@@ -156,7 +176,9 @@ def _rank(clip_id: str) -> str:
     return hashlib.sha256(clip_id.encode()).hexdigest()
 
 
-def _with_driver(chosen: list[Clip], index: int, frames_per_clip: int) -> ChosenClip:
+def _with_driver(
+    chosen: list[Clip], index: int, frames_per_clip: int, silent_frames: int
+) -> ChosenClip:
     """The next clip of another speaker drives; with only one speaker, simply the next clip."""
     clip = chosen[index]
     others = chosen[index + 1 :] + chosen[:index]
@@ -164,7 +186,12 @@ def _with_driver(chosen: list[Clip], index: int, frames_per_clip: int) -> Chosen
     driver = (foreign or others or [clip])[0]
     frames = min(clip.num_frames, frames_per_clip)
     return ChosenClip(
-        clip.clip_id, clip.speaker, frames, driver.clip_id, min(frames, driver.num_frames)
+        clip.clip_id,
+        clip.speaker,
+        frames,
+        driver.clip_id,
+        min(frames, driver.num_frames),
+        min(frames, silent_frames),
     )
 
 
@@ -181,27 +208,56 @@ class OpenClip:
     """The speech of the whole clip, float32 (samples,) at 16 kHz."""
     driving: np.ndarray
     """The speech of its cross video, float32 (cross_frames * 640,)."""
+    driver_opening: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """How far the driver's own mouth is open while it says that, (cross_frames,) of
+    `datasets.faces.landmarks.mouth_opening`; empty: not known."""
+    spoken: Mapping[Kind, Spoken] = field(default_factory=dict)
+    """What is said in a kind of video, where that is known."""
 
     def heard(self, kind: Kind) -> np.ndarray:
         """The speech that a kind of video is generated from, judged by and shown with."""
+        if kind == "silence":
+            return np.zeros(self.chosen.silent_frames * SAMPLES_PER_FRAME, np.float32)
         return self.driving if kind == "cross" else self.speech
+
+    def said(self, kind: Kind) -> Spoken:
+        """What is said in a kind of video."""
+        return self.spoken.get(kind, Spoken(reason=NO_TRANSCRIPT))
 
     def length(self, kind: Kind) -> int:
         """Number of frames of a kind of video."""
-        return self.chosen.cross_frames if kind == "cross" else self.chosen.frames
+        lengths: dict[Kind, int] = {
+            "cross": self.chosen.cross_frames,
+            "silence": self.chosen.silent_frames,
+        }
+        return lengths.get(kind, self.chosen.frames)
 
 
-def open_clip(store: ClipStore, chosen: ChosenClip) -> OpenClip:
-    """Decode a clip and the speech of its driver.
+def open_clip(
+    store: ClipStore, chosen: ChosenClip, transcripts: Transcripts | None = None
+) -> OpenClip:
+    """Decode a clip, and the speech and the mouth of its driver.
+
+    Args:
+        store: the clips.
+        chosen: the clip.
+        transcripts: what is said in clips; None: not known.
 
     Raises:
         UserError: it cannot be decoded.
     """
     speech = store.audio(chosen.clip_id)
+    driving = store.audio(chosen.driver)
+    opening = mouth_opening(store.landmarks(chosen.driver))
+    words = transcripts or Transcripts()
+    spoken: dict[Kind, Spoken] = {
+        "reconstruction": words.spoken(chosen.clip_id, speech),
+        "cross": words.spoken(chosen.driver, driving),
+    }
     if chosen.driver == chosen.clip_id:
         driving = np.roll(speech, len(speech) // 2)
-    else:
-        driving = store.audio(chosen.driver)
+        opening = np.roll(opening, len(opening) // 2)
+        spoken["cross"] = Spoken(reason="the foreign speech is the clip's own, shifted by half")
     return OpenClip(
         chosen,
         # A copy, since torch warns about read-only arrays.
@@ -209,6 +265,8 @@ def open_clip(store: ClipStore, chosen: ChosenClip) -> OpenClip:
         store.landmarks(chosen.clip_id)[: chosen.frames],
         speech,
         driving[: chosen.cross_frames * SAMPLES_PER_FRAME],
+        opening[: chosen.cross_frames],
+        spoken,
     )
 
 

@@ -16,6 +16,8 @@ from tasks.pages.figures import (
     HEADING_WIDTH,
     INK,
     PANEL_WIDTH,
+    SECOND,
+    THIRD,
     blank_figure,
     new_figure,
     png,
@@ -76,7 +78,7 @@ def evaluation_page(
         heading: which clips these are; if empty, how many.
         baselines: name of a trivial model -> its metrics; drawn as lines.
     """
-    figure, axes = new_figure(11, 6.6, 2, 2)
+    figure, axes = new_figure(16, 6.6, 2, 3)
     _distances(axes[0, 0], metrics, details)
     for axis, name, title in (
         (axes[0, 1], "sync_c", "Sync-C per clip"),
@@ -85,6 +87,8 @@ def evaluation_page(
         _per_clip(axis, metrics, details, name, title)
         _trivial_lines(axis, {each: values[name] for each, values in (baselines or {}).items()})
     _picture_quality(axes[1, 1], details)
+    _leaks(axes[0, 2], metrics, details)
+    _per_clip(axes[1, 2], metrics, details, "closure_gap", "Opening at p, b, m over the usual one")
     judge = "\n".join(textwrap.wrap(metrics["sync_c"]["label"], HEADING_WIDTH))
     heading = heading or f"{len(details)} clips"
     figure.suptitle(f"{heading}. Judge of sync: {judge}", fontsize=10, color=INK)
@@ -122,6 +126,30 @@ def _no_value(axis: Any, entry: Metric | None) -> None:
     axis.set_yticks([])
 
 
+def _leaks(axis: Any, metrics: dict[str, Metric], details: Sequence[ClipScores]) -> None:
+    """Bars of what lips take from the input, clips side by side."""
+    names = {"leak_opening": THIRD, "leak_moving": SECOND, "leak_correlation": ACCENT}
+    axis.set_title("What the lips take from the input, per clip", fontsize=9.5)
+    values = {name: [clip["values"].get(name) for clip in details] for name in names}
+    if all(value is None for each in values.values() for value in each):
+        _no_value(axis, metrics.get("leak_correlation"))
+        return
+    _bars(
+        axis, {name.removeprefix("leak_"): each for name, each in values.items()}, [*names.values()]
+    )
+    _clip_axis(axis, len(details))
+    axis.legend(fontsize=8, frameon=False)
+
+
+def _bars(axis: Any, values: Mapping[str, Sequence[float | None]], colours: Sequence[str]) -> None:
+    """Several numbers of each clip, side by side."""
+    width = 0.8 / len(values)
+    for position, ((name, each), colour) in enumerate(zip(values.items(), colours, strict=True)):
+        heights = [np.nan if value is None else value for value in each]
+        x = np.arange(len(heights)) + (position - 1) * width
+        axis.bar(x, heights, width, color=colour, label=name)
+
+
 def _per_clip(
     axis: Any,
     metrics: dict[str, Metric],
@@ -130,16 +158,12 @@ def _per_clip(
     title: str,
 ) -> None:
     """Bars of one number for every kind of video, clips side by side."""
-    if all(clip["values"][f"{name}_{kind}"] is None for clip in details for kind in COLOURS):
+    values = {kind: [clip["values"].get(f"{name}_{kind}") for clip in details] for kind in COLOURS}
+    if all(value is None for each in values.values() for value in each):
         axis.set_title(title, fontsize=9.5)
         _no_value(axis, metrics.get(name))
         return
-    width = 0.8 / len(COLOURS)
-    for position, (kind, colour) in enumerate(COLOURS.items()):
-        values = [clip["values"][f"{name}_{kind}"] for clip in details]
-        x = np.arange(len(details)) + (position - 1) * width
-        heights = [np.nan if value is None else value for value in values]
-        axis.bar(x, heights, width, color=colour, label=kind)
+    _bars(axis, values, [*COLOURS.values()])
     axis.set_title(title, fontsize=9.5)
     _clip_axis(axis, len(details))
 

@@ -1,9 +1,10 @@
 """How good a model is: videos of clips it has never seen, and numbers with labels.
 
 Two videos per clip (the protocol of LatentSync, section 4): *reconstruction* gives the
-clip's own speech back to it, *cross* gives it the speech of another test clip. Each clip is
-decoded, generated, measured and drawn before the next one. Generated frames are kept until all
-numbers are there, so an interrupted evaluation goes on.
+clip's own speech back to it, *cross* gives it the speech of another test clip. Some clips get a
+third one, from *silence*, which shows what lips take from the input. Each clip is decoded,
+generated, measured and drawn before the next one. Generated frames are kept until all numbers are
+there, so an interrupted evaluation goes on.
 """
 
 import json
@@ -27,7 +28,6 @@ from models.latentsync.sampling import bf16_pays
 from tasks.evaluate.baselines import BASELINES, Baseline, baseline_video
 from tasks.evaluate.clips import (
     CLIP_LIST,
-    KINDS,
     ClipList,
     Kind,
     OpenClip,
@@ -40,6 +40,7 @@ from tasks.evaluate.clips import (
 from tasks.evaluate.metrics import ClipScores
 from tasks.evaluate.plots import SheetRow, contact_sheet, evaluation_page, sheet_frames
 from tasks.evaluate.scores import Scores
+from tasks.evaluate.transcripts import Transcripts
 from tasks.lipsync.generator import FaceGenerator
 from tasks.lipsync.references import check_reference, make_references
 from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
@@ -114,9 +115,19 @@ def evaluate(
     check_reference(config.reference)
     store, split = open_test_clips(dataset, int(about["resolution"]), about["crop"])
     wanted = read_clip_list(Path(config.clip_list)) if config.clip_list else None
-    tests = freeze(store, split, config.clips, config.frames_per_clip, wanted)
+    transcripts = Transcripts(Path(config.transcripts) if config.transcripts else None)
+    tests = freeze(
+        store,
+        split,
+        config.clips,
+        config.frames_per_clip,
+        wanted,
+        config.silent_clips,
+        min(config.silent_frames, config.frames_per_clip),
+    )
     judge_bundle = Path(config.judge_bundle) if config.judge_bundle else bundle_dir
-    protocol = _protocol(config, tests.digest, judge_bundle)
+    said = transcripts.digest(clip.clip_id for clip in tests.clips)
+    protocol = _protocol(config, tests.digest, judge_bundle, said)
     model = bundle_digest(bundle_dir)
     for warning in tests.warnings:
         say(f"{tests.title}: {warning}")
@@ -146,7 +157,7 @@ def evaluate(
         generated = GeneratedFrames(work, tests, load, say)
         trivial: dict[Baseline, Scores] = {name: scores.sibling() for name in BASELINES}
         compared = Compared(scores, trivial, config.reference)
-        details, rows = evaluate_clips(store, tests, generated, compared, output, say)
+        details, rows = evaluate_clips(store, tests, generated, compared, output, say, transcripts)
     say(f"{tests.title}: drawing intervals")
     metrics = scores.metrics()
     baselines = {str(name): each.metrics() for name, each in trivial.items()}
@@ -181,7 +192,9 @@ def _settings(config: EvaluationConfig) -> dict[str, object]:
     return {name: getattr(config, name) for name in ("steps", "guidance", "seed", "reference")}
 
 
-def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
+def _protocol(
+    config: EvaluationConfig, tests: str, judge_bundle: Path, transcripts: str = ""
+) -> str:
     """Digest of everything that must be equal for two models' numbers to be compared."""
     files = ("syncnet", "stable_syncnet", "inception", "i3d", "lpips")
     given = {name: getattr(config, f"{name}_weights") for name in files}
@@ -191,7 +204,14 @@ def _protocol(config: EvaluationConfig, tests: str, judge_bundle: Path) -> str:
         used["judge"] = bundle_digest(folder) if folder.is_dir() else ""
     limits = {name: getattr(config, name) for name in ("image_frames", "video_windows")}
     return config_digest(
-        {"version": PROTOCOL, "tests": tests, **_settings(config), **limits, **used}
+        {
+            "version": PROTOCOL,
+            "tests": tests,
+            "transcripts": transcripts,
+            **_settings(config),
+            **limits,
+            **used,
+        }
     )
 
 
@@ -233,7 +253,11 @@ class GeneratedFrames:
         self.folder, self.tests = folder, tests
         self._load, self._say = load, say
         self._generator: FaceGenerator | None = None
-        paths = {self._path(number, kind) for number in range(len(tests.clips)) for kind in KINDS}
+        paths = {
+            self._path(number, kind)
+            for number, clip in enumerate(tests.clips)
+            for kind in clip.kinds
+        }
         self._missing = {path for path in paths if not path.is_file()}
 
     def _path(self, number: int, kind: Kind) -> Path:
@@ -301,13 +325,15 @@ class Compared:
 
     def add(self, clip: OpenClip, videos: Mapping[Kind, np.ndarray]) -> ClipScores:
         """Measure a clip's videos of all of them; returns the model's measurements."""
-        found = self.model.add(clip, videos["reconstruction"], videos["cross"])
+        found = self.model.add(
+            clip, videos["reconstruction"], videos["cross"], videos.get("silence")
+        )
         for name, scores in self.trivial.items():
             made = {
                 kind: baseline_video(name, clip, kind, frames, self.reference)
                 for kind, frames in videos.items()
             }
-            scores.add(clip, made["reconstruction"], made["cross"])
+            scores.add(clip, made["reconstruction"], made["cross"], made.get("silence"))
         return found
 
 
@@ -318,6 +344,7 @@ def evaluate_clips(
     scores: Compared,
     output: Path,
     say: Line,
+    transcripts: Transcripts | None = None,
 ) -> tuple[list[ClipScores], list[SheetRow]]:
     """Generate, measure and draw one clip after another.
 
@@ -327,7 +354,8 @@ def evaluate_clips(
     details: list[ClipScores] = []
     rows: list[SheetRow] = []
     for number, chosen in enumerate(tests.clips):
-        found, shown = _evaluate_clip(number, open_clip(store, chosen), generated, scores, output)
+        clip = open_clip(store, chosen, transcripts)
+        found, shown = _evaluate_clip(number, clip, generated, scores, output)
         say(f"{tests.title}: measured {number + 1}/{len(tests.clips)} clips")
         details.append(found)
         if number < SHEET_CLIPS:
@@ -340,7 +368,7 @@ def _evaluate_clip(
 ) -> tuple[ClipScores, list[SheetRow]]:
     """Process one clip; afterwards only the frames on the contact sheet are held."""
     name = clip.chosen.clip_id
-    videos = {kind: generated.video(number, clip, kind) for kind in KINDS}
+    videos = {kind: generated.video(number, clip, kind) for kind in clip.chosen.kinds}
     found = scores.add(clip, videos)
     for kind, frames in videos.items():
         path = output / kind / f"{name}.mp4"

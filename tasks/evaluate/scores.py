@@ -7,25 +7,35 @@ the real videos is shared.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from datasets.faces.landmarks import FaceDetector
+from datasets.faces.landmarks import FaceDetector, mouth_opening
 from datasets.media import SAMPLES_PER_FRAME
 from models.judges.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
 from models.latentsync.mask import face_mask
-from tasks.evaluate.clips import ClipList, OpenClip
+from tasks.evaluate.clips import ClipList, Kind, OpenClip
+from tasks.evaluate.closure import CLOSED, Closure, measure_closure
 from tasks.evaluate.intervals import with_interval
 from tasks.evaluate.judge import load_sync_judge
+from tasks.evaluate.leakage import (
+    MIN_FACES,
+    MOVES,
+    Mouth,
+    correlation,
+    moving_share,
+    no_face,
+    opening_in_silence,
+)
 from tasks.evaluate.metrics import ClipScores, landmark_distance, landmarks_of, psnr
 from tasks.evaluate.ssim import ssim
 from tasks.recipes.evaluation import EvaluationConfig
-from tasks.registry.metric import NO_FACE, Metric, metric
+from tasks.registry.metric import NO_SILENCE, Metric, metric
 from tasks.sync.mouth_audio import MouthAudioScorer
 from tasks.sync.networks import SyncCurve, load_own_syncnet, load_window_syncnet
 from tasks.weights.by_name import weight_file
@@ -34,8 +44,6 @@ from tasks.weights.trust import trusted_digests
 
 WINDOW = 16
 """Frames per video that FVD looks at."""
-MIN_FACES = 0.5
-"""Share of frames with a face below which a clip's landmarks mean nothing."""
 MIN_SPEECH = 46
 """Frames of speech below which its course means nothing: the search alone spans 31."""
 
@@ -130,6 +138,10 @@ class Scores:
         ModelFileError: it is damaged.
     """
 
+    judges_leaks = True
+    """Whether the judge also hears the input's own speech with the foreign video. Other models'
+    videos are spared that: what a whole leak reaches is `sync_c_real`."""
+
     def __init__(
         self,
         judge_bundle: Path,
@@ -175,6 +187,7 @@ class Scores:
         other = copy.copy(self)
         other.rows, other.speakers, other.reasons = [], [], {}
         other.fid, other.fvd = self.fid.sibling(), self.fvd.sibling()
+        other.judges_leaks = False
         return other
 
     def _about(self, clip: OpenClip) -> _Truth:
@@ -190,13 +203,20 @@ class Scores:
             ]
         return self.truth[0]
 
-    def add(self, clip: OpenClip, reconstruction: np.ndarray, cross: np.ndarray) -> ClipScores:
+    def add(
+        self,
+        clip: OpenClip,
+        reconstruction: np.ndarray,
+        cross: np.ndarray,
+        silence: np.ndarray | None = None,
+    ) -> ClipScores:
         """Measure one clip.
 
         Args:
             clip: the real frames and sound.
             reconstruction: uint8 (frames, R, R, 3), with the clip's own speech.
             cross: uint8 (cross_frames, R, R, 3), with another clip's speech.
+            silence: uint8 (silent_frames, R, R, 3), generated from silence, if it was.
 
         Returns:
             The measurements of this clip, ready for JSON.
@@ -220,7 +240,19 @@ class Scores:
             frames = len(pairs[name][0])
             self._sync_reasons(row, name, min(frames, len(pairs[name][1]) // SAMPLES_PER_FRAME))
         self._pictures(row, real, reconstruction)
-        self._mouths(row, truth, reconstruction, cross, own, foreign)
+        faces = {
+            "real": (truth.landmarks, truth.seen),
+            "reconstruction": landmarks_of(reconstruction, self.detector),
+            "cross": landmarks_of(cross, self.detector),
+        }
+        self._mouths(row, faces, own, foreign)
+        mouths = {name: Mouth(mouth_opening(at), seen) for name, (at, seen) in faces.items()}
+        if silence is not None:
+            at, seen = landmarks_of(silence, self.detector)
+            mouths["silence"] = Mouth(mouth_opening(at), seen)
+        self._leaks(row, clip, mouths)
+        self._leaked_sync(row, own, cross)
+        self._closures(row, clip, mouths)
         self._sets(clip.chosen.clip_id, real, cross)
         self.rows.append(row)
         self.speakers.append(clip.chosen.speaker)
@@ -260,23 +292,20 @@ class Scores:
     def _mouths(
         self,
         row: dict[str, float],
-        real: _Truth,
-        reconstruction: np.ndarray,
-        cross: np.ndarray,
+        faces: Mapping[str, tuple[np.ndarray, float]],
         own: np.ndarray,
         foreign: np.ndarray,
     ) -> None:
         """What FaceMesh sees of the lips, and whether they follow the speech."""
-        truth, seen_real = real.landmarks, real.seen
-        again, seen_again = landmarks_of(reconstruction, self.detector)
-        moved, seen_moved = landmarks_of(cross, self.detector)
+        (truth, seen_real), (again, seen_again) = faces["real"], faces["reconstruction"]
+        moved, seen_moved = faces["cross"]
         row["faces_found"] = min(seen_again, seen_moved)
         for name, landmarks, seen in (("lmd", again, seen_again), ("lmd_cross", moved, seen_moved)):
             row[name] = math.nan
             if min(seen_real, seen) >= MIN_FACES:
                 row[name] = landmark_distance(truth[: len(landmarks)], landmarks)
             else:
-                self.reasons[name] = _no_face(min(seen_real, seen))
+                self.reasons[name] = no_face(min(seen_real, seen))
         pairs = {
             "real": (truth, seen_real, own),
             "reconstruction": (again, seen_again, own),
@@ -292,12 +321,64 @@ class Scores:
                 near = abs(score.offset_frames) <= FOLLOWS_OFFSET
                 row[f"follows_{name}"] = float(near and score.confidence >= FOLLOWS_Z)
                 continue
-            reason = _no_face(seen)
+            reason = no_face(seen)
             if len(landmarks) < MIN_SPEECH:
                 reason = _too_short(len(landmarks), "the course of the mouth's opening")
                 reason += f" needs {MIN_SPEECH} frames or more"
             for number in ("mouth_offset", "mouth_z", "follows"):
                 self.reasons[f"{number}_{name}"] = reason
+
+    def _note(self, row: dict[str, float], name: str, value: float, reason: str) -> None:
+        row[name] = value
+        if reason:
+            self.reasons[name] = reason
+
+    def _leaks(self, row: dict[str, float], clip: OpenClip, mouths: Mapping[str, Mouth]) -> None:
+        """How much of the input's own mouth is in the generated ones."""
+        real, cross = mouths["real"], mouths["cross"]
+        self._note(row, "leak_correlation", *correlation(cross, real))
+        driver = Mouth(clip.driver_opening, 1.0)
+        self._note(row, "leak_correlation_real", *correlation(driver, real))
+        if "silence" in mouths:
+            silent = mouths["silence"]
+            again = mouths["reconstruction"]
+            self._note(row, "leak_opening", *opening_in_silence(silent, again))
+            self._note(row, "leak_moving", *moving_share(silent))
+            return
+        for name in ("leak_opening", "leak_moving"):
+            row[name] = math.nan
+            # Other clips' reasons say more.
+            self.reasons.setdefault(name, NO_SILENCE)
+
+    def _leaked_sync(self, row: dict[str, float], own: np.ndarray, cross: np.ndarray) -> None:
+        """Whether lips under foreign speech look as if the clip's own speech were heard."""
+        if not self.judges_leaks:
+            row["leak_sync_c"] = row["leak_sync_d"] = math.nan
+            for name in ("leak_sync_c", "leak_sync_d"):
+                self.reasons[name] = "only the model's own videos are judged so"
+            return
+        curve = self.judge.curve(cross, own[: len(cross) * SAMPLES_PER_FRAME])
+        row["leak_sync_c"], row["leak_sync_d"] = curve.confidence, curve.distance
+        for name in ("leak_sync_c", "leak_sync_d"):
+            if not math.isfinite(row[name]):
+                reason = _too_short(len(cross), "the search over shifts of the sound")
+                self.reasons[name] = f"{reason} needs {self.judge.min_frames} frames or more"
+
+    def _closures(self, row: dict[str, float], clip: OpenClip, mouths: Mapping[str, Mouth]) -> None:
+        """Whether lips close at p, b and m."""
+        heard: dict[str, Kind] = {
+            "real": "reconstruction",
+            "reconstruction": "reconstruction",
+            "cross": "cross",
+        }
+        for name, kind in heard.items():
+            mouth = mouths[name]
+            if mouth.seen < MIN_FACES:
+                found = Closure(reason=no_face(mouth.seen))
+            else:
+                found = measure_closure(mouth.opening, clip.said(kind))
+            self._note(row, f"closure_gap_{name}", found.gap, found.reason)
+            self._note(row, f"closed_{name}", found.closed, found.reason)
 
     def _sets(self, clip: str, real: np.ndarray, fake: np.ndarray) -> None:
         """Add equally many real and generated frames and windows of this clip."""
@@ -336,6 +417,8 @@ class Scores:
 
         follows = f"{mouth}, clips within {FOLLOWS_OFFSET:g} frames at z of {FOLLOWS_Z:g} and more"
         mask = "repainted region, reconstruction"
+        closed = f"FaceMesh, share of p, b, m with lips closer than {CLOSED:g} of the usual opening"
+        gap = "FaceMesh, opening at p, b, m over the usual one, median"
         lips = "FaceMesh lips, % of eye distance (not the published LMD), to the real video"
         return {
             "sync_c": mean("sync_c_cross", f"{judge}, {cross}"),
@@ -372,12 +455,28 @@ class Scores:
             "lmd": mean("lmd", f"{lips} with the same speech, reconstruction"),
             "lmd_cross": mean("lmd_cross", f"{lips} with its own speech, {cross}"),
             "faces_found": mean("faces_found", "FaceMesh, share of generated frames"),
+            "leak_opening": mean(
+                "leak_opening", "FaceMesh, spread of the mouth's opening in silence over in speech"
+            ),
+            "leak_moving": mean(
+                "leak_moving",
+                f"FaceMesh, frames whose opening changes by {MOVES:g} of the face or more, silence",
+            ),
+            "leak_correlation": mean(
+                "leak_correlation", f"FaceMesh, the mouth against the input's own, {cross}"
+            ),
+            "leak_correlation_real": mean(
+                "leak_correlation_real",
+                "FaceMesh, the driver's real mouth against the input's own, which is chance",
+            ),
+            "leak_sync_c": mean("leak_sync_c", f"{judge}, {cross}, judged with the input's speech"),
+            "leak_sync_d": mean("leak_sync_d", f"{judge}, {cross}, judged with the input's speech"),
+            "closed": mean("closed_cross", f"{closed}, {cross}"),
+            "closed_real": mean("closed_real", f"{closed}, real video"),
+            "closure_gap": median("closure_gap_cross", f"{gap}, {cross}"),
+            "closure_gap_real": median("closure_gap_real", f"{gap}, real video"),
         }
 
 
 def _too_short(frames: int, what: str) -> str:
     return f"clips of {frames} frames are too short: {what}"
-
-
-def _no_face(share: float) -> str:
-    return f"{NO_FACE} {share:.0%} of the frames, {MIN_FACES:.0%} are needed"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Raised by one whenever a change of the program makes older numbers incomparable."""
 
 
@@ -15,6 +15,14 @@ class EvaluationConfig:
     split has fewer, and the numbers' `n` says so."""
     frames_per_clip: int = 125
     """Most frames generated per clip, at 25 fps from its start."""
+    silent_clips: int = 8
+    """Clips, the first ones, that are also generated from silence; 0: nothing is known about the
+    lips in silence, and promotion refuses."""
+    silent_frames: int = 50
+    """Most frames generated from silence per clip, no more than `frames_per_clip`."""
+    transcripts: str = ""
+    """Folder of CLIP_ID.txt, what is said in a clip, by which the closure of the lips is measured;
+    empty: it is not."""
     steps: int = 20
     """Steps of the sampler."""
     guidance: float = 1.5

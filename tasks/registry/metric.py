@@ -6,6 +6,10 @@ from typing import NotRequired, TypedDict
 
 NO_FACE = "a face was found in only"
 """Beginning of the reason for numbers that are missing because too few frames show a face."""
+MOTIONLESS = "the mouth does not move"
+"""The same where the lips stand still."""
+NO_SILENCE = "no video was generated from silence"
+"""The same where silence was left out."""
 
 
 class Metric(TypedDict):

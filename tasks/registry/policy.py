@@ -26,6 +26,9 @@ class Rule:
     bar: float | None = None
     """The least (or most, or largest absolute) value at which a model may become champion; None
     means no bar."""
+    if_measured: bool = False
+    """Whether a model without this number meets the bar, since what it is measured by is not
+    always there."""
 
     def cost(self, value: float) -> float:
         """The value transformed so that lower is better."""
@@ -55,6 +58,10 @@ class Policy:
         Rule("follows", "higher", 0.15, bar=0.5),
         Rule("mouth_offset", "near_zero", 1.0, bar=2.0),
         Rule("mouth_z", "higher", 0.20, relative=True, bar=1.5),
+        Rule("leak_opening", "lower", 0.15, bar=0.3),
+        Rule("leak_moving", "lower", 0.10, bar=0.25),
+        Rule("leak_correlation", "lower", 0.20, bar=0.3),
+        Rule("closed", "higher", 0.20, bar=0.5, if_measured=True),
         Rule("ssim_mouth", "higher", 0.02, bar=0.2),
         Rule("lmd", "lower", 0.15, relative=True),
         Rule("fid", "lower", 0.15, relative=True),
@@ -125,7 +132,7 @@ def _apply(
     label = _label(candidate if ours is not None else champion, rule.metric)
     name = f"{rule.metric} ({label})" if label else rule.metric
     if ours is None:
-        holds = rule.bar is None and theirs is None
+        holds = (rule.bar is None or rule.if_measured) and theirs is None
         entry = candidate["metrics"].get(rule.metric)
         reason = entry.get("reason", "") if entry else ""
         sentence = f"{rule.metric} was not measured on the candidate"

@@ -18,7 +18,7 @@ from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.registry.history import PROMOTION, Move, former_champions, move_champion
 from tasks.registry.lock import exclusively
-from tasks.registry.metric import NO_FACE, Evaluation
+from tasks.registry.metric import MOTIONLESS, NO_FACE, NO_SILENCE, Evaluation
 from tasks.registry.policy import Best, Comparison, Policy, PolicyResult, apply_policy, best_of
 from tasks.registry.tracking import RunTracker
 from tasks.registry.versions import (
@@ -258,9 +258,14 @@ def _way_out(candidate: ModelVersion, champion: ModelVersion | None, missing: Se
             "look at the evaluation's contact_sheet.png: if the generated faces are not faces, "
             "train with more steps; if the real ones are not either, use other videos"
         )
+    if all(MOTIONLESS in reason for reason in missing):
+        return "train with more steps: the lips do not move yet"
     alike = " (and the champion)" if champion is not None else ""
+    more = "more frames per clip than the default 125"
+    if all(NO_SILENCE in reason for reason in missing):
+        more = "--silent-clips 1 or more"
     return (
-        f"evaluate{alike} with more frames per clip than the default 125, then promote again: "
+        f"evaluate{alike} with {more}, then promote again: "
         "python -m flows.evaluate_latentsync "
         f"--model models:/{candidate.name}/{candidate.version} --dataset DATASET; if the clips "
         "of the dataset are shorter, refresh it with longer videos"

@@ -72,7 +72,7 @@ class MouthAudioScorer:
         frames = len(spans)
         if frames < MAX_LAG:
             return OffsetScore(0.0, 0.0)
-        mouths = _remove_trend(spans, MOUTH_BLUR) @ self.weights.mouth
+        mouths = remove_trend(spans, MOUTH_BLUR) @ self.weights.mouth
         sounds = band_signals(audio, frames) @ self.weights.sound
         curve, variance, total = np.zeros(frames), 0.0, 0.0
         for share, mouth, sound in zip(self.weights.shares, mouths.T, sounds.T, strict=True):
@@ -98,7 +98,7 @@ def mouth_spans(landmarks: np.ndarray) -> np.ndarray:
 
 def mouth_signals(landmarks: np.ndarray) -> np.ndarray:
     """`mouth_spans` (t, distances) without their trend."""
-    return _remove_trend(mouth_spans(landmarks), MOUTH_BLUR)
+    return remove_trend(mouth_spans(landmarks), MOUTH_BLUR)
 
 
 def band_signals(audio: np.ndarray, frames: int) -> np.ndarray:
@@ -113,12 +113,17 @@ def band_signals(audio: np.ndarray, frames: int) -> np.ndarray:
     edges = np.searchsorted(np.fft.rfftfreq(window, 1 / SAMPLE_RATE), BAND_EDGES_HZ)
     energy = np.add.reduceat(power, edges, axis=1)[:, : len(BAND_EDGES_HZ) - 1]
     loud = np.quantile(energy, 0.95, axis=0)
-    level = _remove_trend(np.log(energy / np.maximum(loud, 1e-9) + FLOOR), AUDIO_BLUR)
+    level = remove_trend(np.log(energy / np.maximum(loud, 1e-9) + FLOOR), AUDIO_BLUR)
     return level / np.maximum(level.std(axis=0), STILL)
 
 
-def _remove_trend(signals: np.ndarray, blur: float) -> np.ndarray:
-    """Columns (t, n) smoothed over time, less their slow changes; zero where nothing moves."""
+def remove_trend(signals: np.ndarray, blur: float) -> np.ndarray:
+    """Columns (t, n) smoothed over time, less their slow changes; zero where nothing moves.
+
+    Args:
+        signals: (t, n) at 25 fps, 13 frames or more.
+        blur: standard deviation of the smoothing, frames.
+    """
     reach = np.arange(-4, 5)
     smooth = _filter(signals, np.exp(-0.5 * (reach / blur) ** 2))
     rest = smooth - _filter(smooth, _hanning(TREND_FRAMES))

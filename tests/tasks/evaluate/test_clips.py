@@ -5,6 +5,7 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.faces.alignment import CROP
+from datasets.faces.landmarks import mouth_opening
 from tasks.evaluate.clips import (
     freeze,
     open_clip,
@@ -12,6 +13,7 @@ from tasks.evaluate.clips import (
     read_clip_list,
     write_clip_list,
 )
+from tasks.evaluate.transcripts import NO_TRANSCRIPT, Transcripts
 from tests.support.small_dataset import write_small_dataset
 
 
@@ -56,6 +58,38 @@ def test_a_lone_clip_is_driven_by_its_own_speech_at_another_time(dataset: Path) 
     assert chosen.cross == f"cross audio ({said})"
     assert len(chosen.warnings) == 1
     assert said in chosen.warnings[0]
+
+
+def test_the_first_clips_are_silent_too(dataset: Path) -> None:
+    store, split = open_test_clips(dataset, 32, CROP)
+    chosen = freeze(store, split, 3, 50, silent_clips=2, silent_frames=20).clips
+    assert [clip.silent_frames for clip in chosen] == [20, 20, 0]
+    assert chosen[0].kinds == ("reconstruction", "cross", "silence")
+    assert chosen[2].kinds == ("reconstruction", "cross")
+    assert (
+        freeze(store, split, 1, 16, silent_clips=1, silent_frames=20).clips[0].silent_frames == 16
+    )
+    opened = open_clip(store, chosen[0])
+    assert opened.length("silence") == 20
+    assert np.array_equal(opened.heard("silence"), np.zeros(20 * 640))
+    digests = {
+        freeze(store, split, 3, 50, silent_clips=clips, silent_frames=frames).digest
+        for clips, frames in ((0, 20), (2, 20), (3, 20), (2, 21))
+    }
+    assert len(digests) == 4
+
+
+def test_the_drivers_mouth_and_words_come_with_its_speech(dataset: Path, tmp_path: Path) -> None:
+    store, split = open_test_clips(dataset, 32, CROP)
+    clip = freeze(store, split, 2, 50).clips[0]
+    (tmp_path / f"{clip.clip_id}.txt").write_text("")
+    (tmp_path / f"{clip.driver}.txt").write_text("7")
+    opened = open_clip(store, clip, Transcripts(tmp_path))
+    assert opened.said("reconstruction").reason == "the transcript is empty"
+    assert "no word '7'" in opened.said("cross").reason
+    assert open_clip(store, clip).said("cross").reason == NO_TRANSCRIPT
+    expected = mouth_opening(store.landmarks(clip.driver))[: clip.cross_frames]
+    assert np.array_equal(opened.driver_opening, expected)
 
 
 def test_a_list_can_be_used_again(dataset: Path, tmp_path: Path) -> None:

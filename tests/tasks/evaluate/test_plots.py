@@ -47,7 +47,8 @@ def test_a_sheet_keeps_no_video_alive() -> None:
 def detail(value: float | None) -> ClipScores:
     kinds = ("real", "reconstruction", "cross")
     values: dict[str, float | None] = {"ssim": value, "ssim_mouth": value}
-    for name in ("sync_c", "mouth_z"):
+    values |= {f"leak_{name}": value for name in ("opening", "moving", "correlation")}
+    for name in ("sync_c", "mouth_z", "closure_gap"):
         values |= {f"{name}_{kind}": value for kind in kinds}
     return {"clip_id": "c", "values": values, "distances": dict.fromkeys(kinds, [1.0] * 31)}
 
@@ -70,17 +71,38 @@ def test_panels_without_a_value_say_so(tmp_path: Path, monkeypatch: pytest.Monke
     empty = detail(None)
     empty["distances"] = dict.fromkeys(empty["distances"], [np.nan] * 31)
     why = "clips of 20 frames are too short"
-    metrics = {name: metric(np.nan, "judge", 0, why) for name in ("sync_c", "sync_d", "mouth_z")}
+    missing = ("sync_c", "sync_d", "mouth_z", "leak_correlation", "closure_gap")
+    metrics = {name: metric(np.nan, "judge", 0, why) for name in missing}
     evaluation_page(tmp_path / "page.png", metrics, [empty], "1 TRAINING clip")
     (figure,) = figures
     shown = [" ".join(text.get_text() for text in axis.texts) for axis in figure.axes]
     assert all(text.startswith("no value for any clip") for text in shown)
-    assert [why in text for text in shown] == [True, True, True, False]
+    assert [why in text for text in shown] == [True, True, True, True, False, True]
     assert all(not len(axis.get_xticks()) for axis in figure.axes)
     evaluation_page(tmp_path / "page.png", metrics, [detail(0.5)])
     clips = figures[1].axes[1:]
-    assert [list(axis.get_xticks()) for axis in clips] == [[0]] * 3
+    assert [list(axis.get_xticks()) for axis in clips] == [[0]] * 5
     assert figure.get_suptitle().startswith("1 TRAINING clip. Judge of sync: judge")
+
+
+def test_leaks_are_bars_of_each_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+
+    def kept(figure: Any) -> bytes:
+        figures.append(figure)
+        return b""
+
+    monkeypatch.setattr("tasks.evaluate.plots.png", kept)
+    first, second = detail(0.5), detail(0.25)
+    # The second clip has no video in silence.
+    second["values"] |= {"leak_opening": None, "leak_moving": None}
+    evaluation_page(tmp_path / "page.png", {"sync_c": metric(1, "judge", 1)}, [first, second])
+    axis = figures[0].axes[2]
+    named = dict(zip([t.get_text() for t in axis.get_legend().texts], axis.containers, strict=True))
+    heights = {name: [bar.get_height() for bar in bars] for name, bars in named.items()}
+    assert heights["correlation"] == [0.5, 0.25]
+    assert heights["opening"][0] == heights["moving"][0] == 0.5
+    assert np.isnan([heights["opening"][1], heights["moving"][1]]).all()
 
 
 def test_curves_are_read_up_to_where_the_run_was_killed(tmp_path: Path) -> None:

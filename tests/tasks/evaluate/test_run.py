@@ -109,7 +109,7 @@ def test_videos_lists_and_pictures_are_written(output: Path) -> None:
     assert listed["split"] == "test"
     names = [clip["clip_id"] for clip in listed["clips"]]
     assert len(names) == 2
-    for kind in ("reconstruction", "cross"):
+    for kind in ("reconstruction", "cross", "silence"):
         for name in names:
             about = probe(output / kind / f"{name}.mp4")
             assert (about.width, about.height, about.fps) == (64, 64, 25)
@@ -142,8 +142,16 @@ class NoScores:
         self.output = output
         self.given: list[tuple[OpenClip, np.ndarray, np.ndarray]] = []
         self.drawn: list[int] = []
+        self.silent: list[np.ndarray | None] = []
 
-    def add(self, clip: OpenClip, reconstruction: np.ndarray, cross: np.ndarray) -> ClipScores:
+    def add(
+        self,
+        clip: OpenClip,
+        reconstruction: np.ndarray,
+        cross: np.ndarray,
+        silence: np.ndarray | None = None,
+    ) -> ClipScores:
+        self.silent.append(silence)
         self.given.append((clip, reconstruction, cross))
         self.drawn.append(len(list(self.output.rglob("*.mp4"))))
         return {"clip_id": clip.chosen.clip_id, "values": {}, "distances": {}}
@@ -221,6 +229,54 @@ def test_the_model_is_loaded_for_what_is_missing_only(tmp_path: Path) -> None:
     evaluate_with(Store(20, 20), clips, lambda: pytest.fail("all is there"), tmp_path)
 
 
+def test_silence_is_heard_for_some_clips_and_kept_like_the_rest(tmp_path: Path) -> None:
+    heard: list[float] = []
+
+    class Listener(Brightener):
+        def speech(self, audio: np.ndarray) -> Any:
+            heard.append(float(np.abs(audio).max()))
+            return super().speech(audio)
+
+    clips = [
+        ChosenClip("clip0", "s", 20, "clip1", 20, 18),
+        ChosenClip("clip1", "t", 20, "clip0", 20),
+    ]
+    scores, rows, _, _ = evaluate_with(Store(20, 20), clips, lambda: Listener(30), tmp_path)
+    assert [level > 0 for level in heard] == [True, True, False, True, True]
+    (silent, none) = scores.silent
+    assert silent is not None
+    assert len(silent) == 18
+    assert none is None
+    assert [row[:2] for row in rows] == [
+        (name, kind)
+        for name, kinds in (("clip0", clips[0].kinds), ("clip1", clips[1].kinds))
+        for kind in ("input", *kinds)
+    ]
+    about = probe(tmp_path / "silence" / "clip0.mp4")
+    assert about.duration_s == pytest.approx(18 / 25, abs=0.03)
+    assert not (tmp_path / "silence" / "clip1.mp4").exists()
+    evaluate_with(Store(20, 20), clips, lambda: pytest.fail("all is there"), tmp_path)
+
+
+def test_transcripts_are_part_of_the_protocol_and_words_of_a_clip_are_used(
+    dataset: Path, bundle: Path, tmp_path: Path
+) -> None:
+    words = tmp_path / "words"
+    words.mkdir()
+    plain = evaluate(bundle, dataset, tmp_path / "plain", SHORT)
+    config = replace(SHORT, transcripts=str(words))
+    empty = evaluate(bundle, dataset, tmp_path / "empty", config)
+    (clip,) = plain["clips"]
+    assert empty["protocol_digest"] == plain["protocol_digest"]
+    assert empty["metrics"]["closed_real"]["reason"] == "no transcript is given"
+    (words / f"{clip}.txt").write_text("bin blue 2")
+    said = evaluate(bundle, dataset, tmp_path / "said", config)
+    assert said["protocol_digest"] != plain["protocol_digest"]
+    assert "has no word '2'" in said["metrics"]["closed_real"]["reason"]
+    # A lone clip is driven by its own speech, shifted, in which the words lie elsewhere.
+    assert "shifted by half" in said["metrics"]["closed"]["reason"]
+
+
 def test_pictures_hold_no_more_than_they_show(tmp_path: Path) -> None:
     clips = [ChosenClip(f"clip{number}", "s", 20, f"clip{number}", 20) for number in range(8)]
     store = Store(*[20] * len(clips))
@@ -253,7 +309,7 @@ def test_what_was_generated_before_an_interruption_is_kept(
         patched.setattr("tasks.evaluate.scores.Scores.add", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(bundle, dataset, tmp_path, SHORT)
-    assert len(list((tmp_path / ".generated").rglob("*.npy"))) == 2
+    assert len(list((tmp_path / ".generated").rglob("*.npy"))) == 3
     lines: list[str] = []
     evaluate(bundle, dataset, tmp_path, SHORT, progress=lines.append)
     assert "own speech shifted by half" in lines[0]
@@ -293,7 +349,8 @@ def test_training_clips_are_called_so_on_every_line(bundle: Path, tmp_path: Path
     dataset = write_small_dataset(tmp_path / "data", speakers=1, clips_per_speaker=2)
     lines: list[str] = []
     evaluate(bundle, dataset, tmp_path / "out", replace(SHORT, clips=2), progress=lines.append)
-    assert len(lines) == 1 + 4 + 2 + 1
+    # The warning, three videos and a measurement of each clip, and the intervals.
+    assert len(lines) == 1 + 6 + 2 + 1
     assert all(line.startswith("evaluation on TRAINING clips: ") for line in lines)
     content = read_evaluation(tmp_path / "out")
     assert content["split"] == "train"

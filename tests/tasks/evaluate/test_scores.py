@@ -116,16 +116,16 @@ def row(scores: Scores, reconstruction: np.ndarray, cross: np.ndarray) -> dict[s
 def test_each_video_is_judged_with_the_sound_that_it_shows(scores: Scores) -> None:
     row(scores, frames(50, 110), frames(48, 120))
     own, foreign = CountingStore(60, 60).audio("clip0"), CountingStore(60, 60).audio("clip1")
-    for judge in (scores.judge, scores.classifier):
+    videos = [(50, 100), (50, 110), (48, 120)]
+    # The judge also hears the clip's own speech with the foreign video.
+    for judge, expected in ((scores.judge, [*videos, videos[2]]), (scores.classifier, videos)):
         given: Sequence[tuple[np.ndarray, np.ndarray]] = judge.given  # type: ignore[attr-defined]
-        assert [(len(video), int(video[0, 0, 0, 0])) for video, _ in given] == [
-            (50, 100),
-            (50, 110),
-            (48, 120),
-        ]
+        assert [(len(video), int(video[0, 0, 0, 0])) for video, _ in given] == expected
         assert np.array_equal(given[0][1], own)
         assert np.array_equal(given[1][1], own)
         assert np.array_equal(given[2][1], foreign[: 48 * 640])
+    (_, leaked) = scores.judge.given[3]  # type: ignore[attr-defined]
+    assert np.array_equal(leaked, own[: 48 * 640])
     heard = scores.scorer.given  # type: ignore[attr-defined]
     assert [count for count, _ in heard] == [50, 50, 48]
     assert np.array_equal(heard[2][1], foreign[: 48 * 640])
@@ -255,6 +255,8 @@ def test_models_side_by_side_share_what_is_known_of_the_real_video(scores: Score
     other.add(clip, frames(50, 130), frames(48, 140))
     # Its two videos, and not the real one again.
     assert len(scores.judge.given) == before + 2  # type: ignore[attr-defined]
+    assert math.isnan(other.rows[0]["leak_sync_c"])
+    assert other.reasons["leak_sync_d"] == "only the model's own videos are judged so"
     assert scores.fid.fake[0][0, 0] == 120
     assert other.fid.fake[0][0, 0] == 140
     assert other.fid.real[0] is scores.fid.real[0]

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from datasets.errors import UserError
-from tasks.registry.metric import NO_FACE
+from tasks.registry.metric import MOTIONLESS, NO_FACE, NO_SILENCE
 from tasks.registry.policy import Policy, Rule, apply_policy
 from tasks.registry.promotion import Decision, DecisionRecord, _move, dry_run, promote
 from tasks.registry.versions import (
@@ -79,6 +79,14 @@ def test_a_missing_number_is_refused_with_cause_and_way_out(tmp_path: Path, stor
     record_evaluation(name, version, store_uri, short)
     _, way_out = promote(name, store_uri, policy=RULES).reasons
     assert "contact_sheet.png" in way_out
+    for reason, advice in (
+        (f"{MOTIONLESS} in speech either", "train with more steps"),
+        (NO_SILENCE, "with --silent-clips 1 or more, then promote again"),
+    ):
+        short["metrics"]["sync_c"]["reason"] = reason
+        record_evaluation(name, version, store_uri, short)
+        _, way_out = promote(name, store_uri, policy=RULES).reasons
+        assert advice in way_out
 
 
 def test_decisions_move_aliases_once(tmp_path: Path, store_uri: str) -> None:
@@ -232,6 +240,10 @@ BETTER = {
     "follows": "higher",
     "mouth_offset": "near_zero",
     "mouth_z": "higher",
+    "leak_opening": "lower",
+    "leak_moving": "lower",
+    "leak_correlation": "lower",
+    "closed": "higher",
     "ssim_mouth": "higher",
     "lmd": "lower",
     "fid": "lower",
@@ -241,13 +253,45 @@ BETTER = {
 
 def test_the_policy_in_force_knows_which_way_every_number_is_better() -> None:
     usual = dict.fromkeys(BETTER, 10.0) | {"mouth_offset": 0.5}
+    usual |= {name: 0.05 for name in BETTER if name.startswith("leak_")}
     champion = evaluation(**usual)
     assert {rule.metric for rule in Policy().rules} == BETTER.keys()
     assert apply_policy(Policy(), champion, champion).promoted
     for name, better in BETTER.items():
         much = {"higher": (20.0, 5.0), "lower": (5.0, 20.0), "near_zero": (0.0, -5.0)}[better]
+        if name.startswith("leak_"):
+            much = (0.0, 0.29 if name != "leak_moving" else 0.16)
         verdicts = [apply_policy(Policy(), evaluation(**usual | {name: v}), champion) for v in much]
         assert [verdict.promoted for verdict in verdicts] == [True, False], name
+
+
+def test_a_bar_may_hold_only_where_there_is_a_number() -> None:
+    policy = Policy((Rule("closed", "higher", 0.2, bar=0.5, if_measured=True),))
+    assert apply_policy(policy, evaluation(fid=1.0), None).promoted
+    assert apply_policy(policy, evaluation(closed=0.5), None).promoted
+    assert not apply_policy(policy, evaluation(closed=0.49), None).promoted
+    # What was measured on the champion must be measured.
+    assert not apply_policy(policy, evaluation(fid=1.0), evaluation(closed=0.9)).promoted
+    rules = {rule.metric: rule for rule in Policy().rules}
+    assert [name for name, rule in rules.items() if rule.if_measured] == ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "just", "beyond"),
+    [
+        ("leak_opening", 0.3, 0.31),
+        ("leak_moving", 0.25, 0.26),
+        ("leak_correlation", 0.3, 0.31),
+        ("closed", 0.5, 0.49),
+    ],
+)
+def test_leaks_and_lips_that_do_not_close_are_refused(
+    metric: str, just: float, beyond: float
+) -> None:
+    rule = next(rule for rule in Policy().rules if rule.metric == metric)
+    policy = Policy((rule,))
+    assert apply_policy(policy, evaluation(**{metric: just}), None).promoted
+    assert not apply_policy(policy, evaluation(**{metric: beyond}), None).promoted
 
 
 def test_what_neither_has_is_no_reason_and_what_only_the_champion_has_is_one() -> None:
