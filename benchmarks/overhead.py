@@ -77,6 +77,8 @@ class FakeIngest(IngestStage):
         self._keep(row, {"mp4": body, "flac": body, "npy": body, "json": b"{}"}, item.split)
         return {
             "digest": "0" * 64,
+            "content": "",
+            "recording": "",
             "seconds": 0.0,
             "video_seconds": 4.0,
             "cuts_s": [],

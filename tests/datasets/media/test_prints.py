@@ -41,7 +41,8 @@ def made(picture: int, speech: int, frames: int = 100, side: int = 64, noise: fl
     for _ in range(frames):
         maker.picture(lambda: scene(picture, side))
     heard = sound(speech, frames)
-    heard = heard + np.random.default_rng(9).normal(0, noise, len(heard)).astype(np.float32)
+    hiss = np.random.default_rng(9).normal(0, noise, len(heard))
+    heard = np.asarray(heard + hiss, np.float32)
     for begin in range(0, len(heard), 7001):
         maker.sound(heard[begin : begin + 7001])
     return maker.made()

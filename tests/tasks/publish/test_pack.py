@@ -21,7 +21,7 @@ from tasks.ingest.config import IngestConfig
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import GroupEntry, SourceEntry
 from tasks.ingest.verdicts import Thresholds
-from tasks.publish import ledger, pack
+from tasks.publish import group_shards, ledger
 from tasks.publish.ledger import ledger_bytes, ledger_order
 from tasks.publish.pack import PackConfig, check_output, speaker_splits
 from tasks.publish.settings import settings_of
@@ -345,13 +345,13 @@ def test_only_shards_whose_clips_change_are_written_anew(
     finish_group(journal, group, rows)
     issue(out)
     read: list[str] = []
-    original = pack.read_samples
+    original = group_shards.read_samples
 
     def watched(store: Any, name: str) -> Any:
         read.append(name.rpartition("/")[2].partition("-")[0])
         return original(store, name)
 
-    monkeypatch.setattr(pack, "read_samples", watched)
+    monkeypatch.setattr(group_shards, "read_samples", watched)
     done: list[tuple[object, ...]] = []
     made = publish(
         LocalStore(out),

@@ -37,9 +37,12 @@ def following(
     asked: dict[str, Any] | None = None,
     test_fraction: float | None = None,
     quality: bool | None = None,
+    duplicates: str | None = None,
 ) -> Settings:
     config = ingest or IngestConfig()
-    return next_settings(before, config, asked or {}, test_fraction, quality, "folder")
+    return next_settings(
+        before, config, asked or {}, test_fraction, duplicates, quality, "folder"
+    )
 
 
 @pytest.fixture(autouse=True)
