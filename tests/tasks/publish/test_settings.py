@@ -40,9 +40,7 @@ def following(
     duplicates: str | None = None,
 ) -> Settings:
     config = ingest or IngestConfig()
-    return next_settings(
-        before, config, asked or {}, test_fraction, duplicates, quality, "folder"
-    )
+    return next_settings(before, config, asked or {}, test_fraction, duplicates, quality, "folder")
 
 
 @pytest.fixture(autouse=True)
