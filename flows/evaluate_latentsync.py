@@ -91,6 +91,7 @@ def evaluate_latentsync(
     stable_syncnet_weights: str = "",
     inception_weights: str = "",
     i3d_weights: str = "",
+    videomae_weights: str = "",
     lpips_weights: str = "",
     trust: list[str] | None = None,
     tracking_uri: str | None = None,
@@ -118,6 +119,7 @@ def evaluate_latentsync(
             are in sync; without it a model's own network.
         inception_weights: file or name of Inception-2015; without it a seeded network.
         i3d_weights: file or name of I3D; without it a seeded network.
+        videomae_weights: file, folder or name of a VideoMAE, for cd-FVD; without it a seeded one.
         lpips_weights: file or name of LPIPS (vgg16-lpips, vgg16); without it a seeded network.
         trust: a TorchScript file that may run although the weights table does not know its sha256.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
@@ -143,6 +145,7 @@ def evaluate_latentsync(
         stable_syncnet_weights=stable_syncnet_weights,
         inception_weights=inception_weights,
         i3d_weights=i3d_weights,
+        videomae_weights=videomae_weights,
         lpips_weights=lpips_weights,
         trust=tuple(trust or ()),
     )

@@ -24,7 +24,7 @@ MAIN = (
 """The numbers that promotion looks at, shown at the end of a training run."""
 SHARES = ("sync_accuracy", "in_sync_share", "faces_found", "follows", "leak_moving", "closed")
 UNITS = {"sync_offset": "frames", "mouth_offset": "frames", "psnr_db": "dB"}
-COUNTED = {"fid": "frames", "fvd": "windows"}
+COUNTED = {"fid": "frames", "fvd": "windows", "cd_fvd": "windows", "motion_mmd": "windows"}
 """What `n` counts where it is not clips."""
 
 

@@ -115,7 +115,7 @@ class SeededNet(nn.Module):
         return torch.cat(features, dim=1)
 
 
-class _Batched:
+class Batched:
     """Feeds a network piece by piece and collects float64 on the CPU."""
 
     def __init__(self, name: str, label: str, dim: int, device: torch.device, batch: int) -> None:
@@ -143,7 +143,7 @@ class _Batched:
         return np.concatenate(parts)
 
 
-class Inception(_Batched):
+class Inception(Batched):
     """The detector of `inception-2015-12-05.pt`: images as they are, it resizes by itself."""
 
     dims = 4
@@ -160,7 +160,7 @@ class Inception(_Batched):
         return self.network(part, return_features=True)
 
 
-class SeededInception(_Batched):
+class SeededInception(Batched):
     """Stands in if Inception's file is not available."""
 
     dims = 4
@@ -174,7 +174,7 @@ class SeededInception(_Batched):
         return self.network(part.float() / 127.5 - 1)
 
 
-class I3D(_Batched):
+class I3D(Batched):
     """The detector of `i3d_torchscript.pt`, fed at 224 x 224 in [-1, 1]."""
 
     dims = 5
@@ -196,7 +196,7 @@ class I3D(_Batched):
         return self.network(video, rescale=False, resize=False, return_features=True)
 
 
-class SeededI3D(_Batched):
+class SeededI3D(Batched):
     """Stands in if I3D's file is not available."""
 
     dims = 5

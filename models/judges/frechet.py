@@ -72,6 +72,11 @@ class GaussianStatistics:
         self.count = total
 
     @property
+    def second_moment(self) -> NDArray[Any]:
+        """(dim, dim), the mean of x x^T; of at least one sample."""
+        return self._scatter / self.count + np.outer(self.mean, self.mean)
+
+    @property
     def covariance(self) -> NDArray[Any]:
         """(dim, dim), normalised by n - 1.
 

@@ -18,6 +18,7 @@ from datasets.faces.landmarks import FaceDetector, mouth_opening
 from datasets.media import SAMPLES_PER_FRAME
 from models.judges.extractors import FeatureExtractor, image_extractor, video_extractor
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
+from models.judges.motion import motion_extractor, polynomial_mmd
 from models.latentsync.mask import face_mask
 from tasks.evaluate.clips import ClipList, Kind, OpenClip
 from tasks.evaluate.closure import CLOSED, Closure, measure_closure
@@ -56,6 +57,9 @@ SMALL_FEATURES = 512
 """Up to so many dimensions a Frechet distance takes milliseconds."""
 
 
+Distance = Callable[[GaussianStatistics, GaussianStatistics], float]
+
+
 class _Frechet:
     """Features of real and generated faces, and their distance."""
 
@@ -80,7 +84,7 @@ class _Frechet:
         self.real.append(self.known[clip])
         self.fake.append(_features(self.extractor, fake))
 
-    def distance(self, clips: np.ndarray) -> float:
+    def distance(self, clips: np.ndarray, measure: Distance = frechet_distance) -> float:
         """The distance over clips given by their indices, which may repeat."""
         if sum(len(self.fake[each]) for each in clips) < 2:
             return math.nan
@@ -90,18 +94,31 @@ class _Frechet:
             for each in clips:
                 side.update(features[each])
             sides.append(side)
-        return frechet_distance(*sides)
+        return measure(*sides)
 
-    def result(self, name: str, speakers: list[str], note: str, things: str) -> Metric:
+    def result(
+        self,
+        name: str,
+        speakers: list[str],
+        note: str,
+        things: str,
+        measure: Distance = frechet_distance,
+    ) -> Metric:
         """The distance; `things` names what was compared, in the plural."""
         count = sum(len(each) for each in self.fake)
-        label = self.extractor.label + note + few_samples(count, self.extractor.dim)
+        label = self.extractor.label + note
+        if measure is frechet_distance:
+            label += few_samples(count, self.extractor.dim)
         if count < 2:
             reason = f"it needs 2 {things} or more on either side, these clips have {count}"
             return metric(math.nan, label, 0, reason)
-        found = metric(self.distance(np.arange(len(self.fake))), label, count)
+
+        def statistic(clips: np.ndarray) -> float:
+            return self.distance(clips, measure)
+
+        found = metric(statistic(np.arange(len(self.fake))), label, count)
         small = self.extractor.dim <= SMALL_FEATURES
-        return with_interval(found, name, speakers, self.distance, 100 if small else 20)
+        return with_interval(found, name, speakers, statistic, 100 if small else 20)
 
 
 def _features(extractor: FeatureExtractor, pictures: np.ndarray) -> np.ndarray:
@@ -168,6 +185,9 @@ class Scores:
             image_extractor(inception, device, trusted=trusted), config.image_frames
         )
         self.fvd = _Frechet(video_extractor(i3d, device, trusted=trusted), config.video_windows)
+        self.motion = _Frechet(
+            motion_extractor(file(config.videomae_weights), device), config.video_windows
+        )
         self.lpips = load_lpips(config.lpips_weights, device, config.trust)
         self.device = device
         self.scorer = MouthAudioScorer()
@@ -187,6 +207,7 @@ class Scores:
         other = copy.copy(self)
         other.rows, other.speakers, other.reasons = [], [], {}
         other.fid, other.fvd = self.fid.sibling(), self.fvd.sibling()
+        other.motion = self.motion.sibling()
         other.judges_leaks = False
         return other
 
@@ -390,6 +411,7 @@ class Scores:
         starts = np.arange(0, len(fake) - WINDOW + 1, WINDOW)[:windows]
         index = starts[:, None] + np.arange(WINDOW)
         self.fvd.add(clip, real[index], fake[index])
+        self.motion.add(clip, real[index], fake[index])
 
     def metrics(self) -> dict[str, Metric]:
         """The numbers over all clips."""
@@ -417,6 +439,7 @@ class Scores:
 
         follows = f"{mouth}, clips within {FOLLOWS_OFFSET:g} frames at z of {FOLLOWS_Z:g} and more"
         mask = "repainted region, reconstruction"
+        windows, things = f", {WINDOW}-frame windows, {cross}{note}", f"windows of {WINDOW} frames"
         closed = f"FaceMesh, share of p, b, m with lips closer than {CLOSED:g} of the usual opening"
         gap = "FaceMesh, opening at p, b, m over the usual one, median"
         lips = "FaceMesh lips, % of eye distance (not the published LMD), to the real video"
@@ -442,11 +465,14 @@ class Scores:
             "fid": self.fid.result(
                 "fid", self.speakers, f", aligned faces, {cross}{note}", "frames"
             ),
-            "fvd": self.fvd.result(
-                "fvd",
+            "fvd": self.fvd.result("fvd", self.speakers, windows, things),
+            "cd_fvd": self.motion.result("cd_fvd", self.speakers, windows, things),
+            "motion_mmd": self.motion.result(
+                "motion_mmd",
                 self.speakers,
-                f", {WINDOW}-frame windows, {cross}{note}",
-                f"windows of {WINDOW} frames",
+                f", polynomial kernel as in JEDi{windows}",
+                things,
+                polynomial_mmd,
             ),
             "ssim": mean("ssim", "aligned face, reconstruction"),
             "ssim_mouth": mean("ssim_mouth", mask),

@@ -56,3 +56,6 @@ class EvaluationConfig:
     """TorchScript files that may run although the weights table does not know their sha256."""
     i3d_weights: str = ""
     """File i3d_torchscript.pt; empty: a seeded network of the same kind."""
+    videomae_weights: str = ""
+    """File or folder of a VideoMAE, by which cd-FVD and the kernel distance see motion; empty: a
+    small seeded one."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datasets.media import SAMPLE_RATE, VideoWriter, probe, read_audio
 from datasets.media.audio import AudioWindow, loud_frames
 from datasets.media.container import open_container
-from datasets.media.sound_choice import SILENCE, audio_stream, mono
+from datasets.media.sound_choice import SILENCE, audio_stream, count_loud, mono
 
 DEFAULT = Disposition.default
 NONE = Disposition(0)
@@ -259,3 +259,20 @@ def test_no_real_stereo_is_near_to_cancelling(shared: Path) -> None:
         kept = (sound.mean(axis=0) ** 2).mean() / (sound**2).mean()
         assert kept > 0.8, path.name
     assert seen > 5
+
+
+def test_quiet_sound_counts_and_silence_does_not() -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(level: float, frames: int) -> np.ndarray:
+        return rng.normal(0, level, (2, frames * 640)).astype(np.float32)
+
+    for level in (0.01, 0.1):
+        assert count_loud([noise(2 * level, 10)], level, 100) == 10
+        assert count_loud([noise(0.5 * level, 10)], level, 100) == 0
+    # One channel is enough, pieces need not end with frames, and reading stops at enough.
+    left = noise(0.05, 10)
+    left[1] = 0
+    assert count_loud([left[:, :1000], left[:, 1000:]], 0.01, 100) == 10
+    assert count_loud([left, left], 0.01, 12) == 12
+    assert count_loud([], 0.01, 12) == -1

@@ -111,7 +111,7 @@ class Mean(torch.nn.Module):
 def new_scores() -> Scores:
     made = Scores.__new__(Scores)
     made.judge = made.classifier = LoudnessJudge()
-    made.fid, made.fvd = (_Frechet(Mean(), 64) for _ in range(2))  # type: ignore[arg-type]
+    made.fid, made.fvd, made.motion = (_Frechet(Mean(), 64) for _ in range(3))  # type: ignore[arg-type]
     made.lpips, made.device = Mean(), torch.device("cpu")  # type: ignore[assignment]
     made.scorer, made.detector = MouthAudioScorer(), PaintedDetector()  # type: ignore[assignment]
     made.count, made.note, made.cross = len(CLIPS), "", "cross audio"

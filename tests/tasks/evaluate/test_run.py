@@ -40,6 +40,8 @@ from tests.support.small_models import small_stable, write_converted
 CONFIG = EvaluationConfig(clips=2, frames_per_clip=40, steps=1)
 SHORT = EvaluationConfig(clips=1, frames_per_clip=16, steps=1)
 
+SETS = ("fid", "fvd", "cd_fvd", "motion_mmd")
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -74,11 +76,21 @@ def test_every_number_has_a_label_and_a_count(output: Path) -> None:
     assert "biased upwards by only 80 samples for 112 features" in metrics["fid"]["label"]
     assert "not LPIPS weights" in metrics["lpips"]["label"]
     assert value(metrics, "lpips") > 0
-    assert {"fid", "fvd", "ssim", "sync_c", "sync_d", "mouth_offset", "lmd"} <= set(metrics)
+    assert {
+        "fid",
+        "fvd",
+        "cd_fvd",
+        "motion_mmd",
+        "ssim",
+        "sync_c",
+        "sync_d",
+        "mouth_offset",
+        "lmd",
+    } <= set(metrics)
     for name, entry in metrics.items():
         assert set(entry) - {"reason", "low", "high"} == {"value", "label", "n"}
         if "low" in entry:
-            assert entry["low"] <= value(metrics, name) <= entry["high"] or name in ("fid", "fvd")
+            assert entry["low"] <= value(metrics, name) <= entry["high"] or name in SETS
         assert entry["label"], name
     assert {"low", "high"} <= set(metrics["ssim"])
     assert "not the official weights" in metrics["fid"]["label"]
@@ -340,7 +352,7 @@ def test_another_model_is_compared_by_the_same_protocol(
         assert reason.startswith("clips of 16 frames are too short"), name
         assert reason.endswith(f"needs {needed} frames or more"), name
     assert metrics["fvd"]["reason"].startswith("it needs 2 windows of 16 frames or more")
-    for name in ("sync_c", "fid", "fvd"):
+    for name in ("sync_c", *SETS):
         label = metrics[name]["label"]
         assert "own speech shifted by half, since there is only one test clip" in label
 

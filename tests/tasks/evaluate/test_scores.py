@@ -93,7 +93,7 @@ def scores() -> Scores:
     made = Scores.__new__(Scores)
     made.judge = Judge("judge")
     made.classifier = Judge("classifier", 0.25)
-    made.fid, made.fvd = Taken(16), Taken(4)
+    made.fid, made.fvd, made.motion = Taken(16), Taken(4), Taken(4)
     made.lpips, made.device = Mean(), torch.device("cpu")  # type: ignore[assignment]
     made.scorer, made.detector = Scorer(), Detector()  # type: ignore[assignment]
     made.count, made.note, made.cross = 2, " NOTE", "cross audio"
@@ -208,16 +208,17 @@ def test_sets_have_equally_many_frames_and_windows_of_every_clip(scores: Scores)
     assert len(real) == len(fake) == 8
     assert {int(level) for level in real.flatten()} == {100}
     assert {int(level) for level in fake.flatten()} == {120}
-    ((real, fake),) = scores.fvd.pairs  # type: ignore[attr-defined]
-    assert real.shape == fake.shape == (2, 16, SIDE, SIDE, 3)
-    assert {int(level) for level in fake.flatten()} == {120}
+    for sets in (scores.fvd, scores.motion):
+        ((real, fake),) = sets.pairs  # type: ignore[attr-defined]
+        assert real.shape == fake.shape == (2, 16, SIDE, SIDE, 3)
+        assert {int(level) for level in fake.flatten()} == {120}
 
 
 def test_means_and_medians_are_over_the_clips(scores: Scores) -> None:
     names = row(scores, frames(50, 110), frames(48, 120))
     scores.rows = [dict.fromkeys(names, value) for value in (1.0, -2.0, 9.0, math.nan)]
     scores.speakers = ["a", "b", "c", "d"]
-    for sets in (scores.fid, scores.fvd):
+    for sets in (scores.fid, scores.fvd, scores.motion):
         sets.real, sets.fake = sets.real * 4, sets.fake * 4
     metrics = scores.metrics()
     for name in ("sync_c", "sync_d", "ssim", "psnr_db", "lmd", "faces_found"):

@@ -1,4 +1,4 @@
-"""Workers that train together, as processes of their own."""
+"""Steps of workers that train together, as processes of their own."""
 
 import json
 import multiprocessing
