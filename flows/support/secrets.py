@@ -6,7 +6,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from datasets.redact import redact, redact_all
-from tasks.runtime.failures import causes, redact_logs
+from tasks.runtime.failures import causes, for_the_user, redact_logs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,13 +26,24 @@ def keep_secrets(inner: Callable[P, R]) -> Callable[P, R]:
         try:
             return inner(*args, **kwargs)
         except Exception as error:
-            if all(_clean(each) for each in causes(error)):
+            chain = list(causes(error))
+            clean = [each for each in chain if _clean(each)]
+            if len(clean) == len(chain):
                 raise
-            # Neither its text nor what it came from can be changed, so another one stands for it.
-            text = redact(f"{type(error).__name__}: {error}")
-        raise RuntimeError(text)
+            found = _instead(error, clean)
+        # What it came from keeps its secrets, and so it is left behind.
+        raise found from None
 
     return outer
+
+
+def _instead(error: BaseException, clean: list[BaseException]) -> BaseException:
+    """The error to raise where some of its chain cannot be changed: the user's sentence if there
+    is one, else the error itself, or another with its text."""
+    for each in clean:
+        if for_the_user(each):
+            return each
+    return error if error in clean else RuntimeError(redact(f"{type(error).__name__}: {error}"))
 
 
 def _clean(error: BaseException) -> bool:

@@ -47,10 +47,18 @@ def match_colours(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -
         return painted
     places = _places(rows[alike], columns[alike], side)
     plane, *_ = np.linalg.lstsq(places, difference[alike], rcond=None)
+    usual_shift = (_places(rows, columns, side) @ plane).mean(axis=0)
+    plane[0] -= (1 - _helps(difference.mean(axis=0), usual_shift)) * usual_shift
     height, width = np.mgrid[:side, :side]
     shift = _places(height.ravel(), width.ravel(), side) @ plane
     shift = np.clip(shift, -MOST, MOST).reshape(side, side, 3) * region[..., None]
     return np.clip(np.rint(painted + shift), 0, 255).astype(np.uint8)
+
+
+def _helps(difference: np.ndarray, shift: np.ndarray) -> float:
+    """The share of a shift (3,), 0 to 1, that leaves the least mean difference (3,) along the edge:
+    where what differs otherwise outweighs the colours, the shift would only add to it."""
+    return float(np.clip(difference @ shift / max(float(shift @ shift), 1e-6), 0, 1))
 
 
 def border_difference(result: np.ndarray, source: np.ndarray, region: np.ndarray) -> np.ndarray:

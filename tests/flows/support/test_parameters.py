@@ -25,6 +25,7 @@ LIMITS = {
     "max_brightness",
     "min_quality",
     "test_fraction",
+    "duplicates",
 }
 REFRESH = {
     *("source", "input", "output", "resolution", "scorer", "scorer_weights", "device"),
@@ -79,9 +80,10 @@ def test_deployments_have_every_parameter_with_its_text(
     assert {name for name, text in helps.items() if text} == names
 
 
-def test_limits_are_the_thresholds_and_the_test_fraction() -> None:
+def test_limits_are_the_thresholds_and_what_else_a_relabelling_changes() -> None:
     thresholds = [each.name for each in fields(Thresholds)]
-    assert [each.name for each in fields(Limits)] == [*thresholds, "test_fraction"]
+    own = ["test_fraction", "duplicates"]
+    assert [each.name for each in fields(Limits)] == [*thresholds, *own]
 
 
 def test_fields_are_options_of_the_command_line() -> None:

@@ -6,6 +6,7 @@ import traceback
 
 import pytest
 
+from datasets.errors import UserError
 from flows.support.secrets import keep_secrets
 
 ADDRESS = "http://ann:c4n4ry-pw@host/a.mp4?X-Amz-Signature=c4n4ry-sig"
@@ -56,6 +57,25 @@ def test_the_secrets_of_an_error_stay_inside(error: Exception) -> None:
 def test_the_secrets_of_what_it_came_from_stay_inside_too() -> None:
     assert "c4n4ry" not in failing(ValueError("no host"), Quoting(ADDRESS))
     assert "c4n4ry" not in failing(ValueError("no host"), OSError(ADDRESS))
+
+
+def test_a_sentence_for_the_user_outlives_what_it_came_from() -> None:
+    sentence, cause = UserError("host has no such list: give another"), Quoting(ADDRESS)
+    with pytest.raises(UserError) as caught:
+        keep_secrets(_raise)(sentence, cause)
+    assert caught.value is sentence
+    assert "c4n4ry" not in "".join(traceback.format_exception(caught.value))
+    # Also where a library has wrapped it.
+    wrapper = Quoting(ADDRESS)
+    with pytest.raises(UserError) as caught:
+        keep_secrets(_raise)(wrapper, sentence)
+    assert caught.value is sentence
+    # And any error that can be cleaned stays what it is.
+    broken = OSError(5, "broken", ADDRESS)
+    with pytest.raises(OSError, match="host") as found:
+        keep_secrets(_raise)(broken, Quoting(ADDRESS))
+    assert found.value is broken
+    assert "c4n4ry" not in "".join(traceback.format_exception(found.value))
 
 
 def test_an_error_without_secrets_is_itself() -> None:

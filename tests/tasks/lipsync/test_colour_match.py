@@ -68,3 +68,19 @@ def test_pictures_that_have_nothing_in_common_are_left_alone(region: np.ndarray)
     flat = np.zeros((8, 8, 3), np.uint8)
     none = np.zeros((8, 8), np.float32)
     assert match_colours(flat, flat + 9, none) is flat
+
+
+@pytest.mark.parametrize("level", [-70, 70])
+def test_a_shift_that_would_add_to_the_difference_is_left_out(
+    level: int, region: np.ndarray
+) -> None:
+    """A cheek in the other light weighs less than hair that only one of the two shows."""
+    painted = generated(region, np.full(3, 6.0, np.float32), mouth=False).astype(float)
+    painted[30:92, 84:] += level * region[30:92, 84:, None]
+    painted = np.clip(np.rint(painted), 0, 255).astype(np.uint8)
+    before, after = (
+        np.abs(border_difference(each, source(), region)).max()
+        for each in (painted, match_colours(painted, source(), region))
+    )
+    assert before > 4
+    assert after <= before + 0.5
