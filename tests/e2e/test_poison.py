@@ -91,7 +91,9 @@ def test_two_hundred_damaged_files_are_rows(tmp_path: Path, start_flow: StartFlo
     given_up = (Reason.WORKER_DIED, Reason.TIMED_OUT, Reason.INTERNAL)
     assert not [row for row in rows if row["reason"] in given_up]
     accepted = {row["path"] for row in rows if row["verdict"] == "accepted"}
-    assert "good/good.mp4" in accepted
+    # Some mutants are whole copies under other names, of which the first is published.
+    (good,) = {row["duplicate_of"] or row["path"] for row in rows if row["path"] == "good/good.mp4"}
+    assert good in accepted
     assert len(accepted) > 10
     # No file took its worker along: there was no need of more than each one's successor.
     assert 1 <= len(watch.peaks) <= 2 * (os.cpu_count() or 1)
