@@ -6,8 +6,6 @@ beneath is the source's own, drawn up or down to the new jaw. An old jaw that is
 one goes up with it.
 """
 
-from types import TracebackType
-
 import cv2
 import numpy as np
 
@@ -40,12 +38,9 @@ NOTICED = 1.0
 own pixels are sharper."""
 
 
-class JawFinder:
+class JawFinder(LandmarkModel):
     """Finds the outline of generated faces; a context manager. Each face alone, so that it does not
     depend on where a job goes on."""
-
-    def __init__(self) -> None:
-        self._model = LandmarkModel()
 
     def outline(self, painted: np.ndarray, shape: np.ndarray) -> np.ndarray | None:
         """`FACE_OVAL` of a generated face, (n, 2) pixels; None if it cannot be told.
@@ -56,23 +51,12 @@ class JawFinder:
         """
         landmarks = np.full((max(SHAPE) + 1, 2), shape.mean(axis=0))
         landmarks[list(SHAPE)] = shape
-        found = self._model.points(painted, region_of(landmarks))
+        found = self.points(painted, region_of(landmarks))
         if found is None:
             return None
         points, count = found[list(SHAPE)], len(FACE_OVAL)
         moved = np.linalg.norm(points[count:] - shape[count:], axis=1).mean()
         return points[:count] if moved <= MOST_MOVED * len(painted) else None
-
-    def __enter__(self) -> "JawFinder":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._model.close()
 
 
 def join_jaw(
