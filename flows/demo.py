@@ -27,8 +27,8 @@ from tasks.demo.report import RunFiles, write_report
 from tasks.demo.steps import Steps, folder_digest
 from tasks.demo.summary import Summary, as_text, write_summary
 from tasks.recipes.recipe import recipe as make_recipe
+from tasks.registry.decision import DecisionRecord
 from tasks.registry.metric import Metric
-from tasks.registry.promotion import DecisionRecord
 from tasks.registry.tracking import default_uri
 from tasks.train.mlflow_runs import TrainingResult
 

@@ -18,6 +18,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from models.files.errors import ModelFileError
 from tasks.lipsync.video import lip_sync_video
 from tasks.weights.bundle import bundle_digest, read_bundle
+from tasks.weights.signing import check_folder
 
 COLUMNS = ("video", "audio", "output")
 
@@ -26,13 +27,14 @@ class LipSyncModel(PythonModel):
     """Lip-syncs the videos of a table and reports the result of each."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Check the bundle against the registered digest.
+        """Check the bundle against the registered digest, and its signature where one is asked for.
 
         Raises:
-            ModelFileError: the files are not those that were registered.
+            ModelFileError: the files are not those that were registered or signed.
         """
         self.bundle = Path(context.artifacts["bundle"])
         read_bundle(self.bundle)
+        check_folder(self.bundle)
         expected = context.model_config["bundle_digest"]
         found = bundle_digest(self.bundle)
         if found != expected:

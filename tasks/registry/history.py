@@ -16,6 +16,8 @@ from tasks.registry.versions import CHAMPION, DECISION_TAG, PREVIOUS, Registry
 from tasks.weights.bundle import is_outdated
 
 TAG = "champion."
+UNFINISHED = "moving_champion"
+"""The tag of a model that holds a move while it is carried out."""
 PROMOTION = "promotion"
 """What must not be done by two processes at once."""
 
@@ -53,14 +55,45 @@ def former_champions(registry: Registry, name: str) -> list[int]:
 def move_champion(registry: Registry, name: str, move: Move) -> None:
     """Set the aliases, and record it.
 
+    What is about to happen is noted first, so that `finish_move` finds a move that was interrupted.
+
     Raises:
         UserError: another machine moved the alias at the same moment.
     """
+    registry.set_model_tag(name, UNFINISHED, json.dumps(asdict(move)))
+    try:
+        _carry_out(registry, name, move)
+    except UserError:
+        registry.remove_model_tag(name, UNFINISHED)
+        raise
+    registry.remove_model_tag(name, UNFINISHED)
+
+
+def finish_move(registry: Registry, name: str) -> Move | None:
+    """Finish what a killed process had begun; the caller holds the lock.
+
+    Returns:
+        The move; None if there was none, or somebody has moved the alias since.
+    """
+    text = registry.model_tags(name).get(UNFINISHED)
+    if text is None:
+        return None
+    move = Move(**json.loads(text))
+    done = None
+    if registry.alias(name, CHAMPION) in (move.before, move.version):
+        _carry_out(registry, name, move)
+        done = move
+    registry.remove_model_tag(name, UNFINISHED)
+    return done
+
+
+def _carry_out(registry: Registry, name: str, move: Move) -> None:
     if move.before is not None:
         registry.set_alias(name, PREVIOUS, move.before)
     registry.set_alias(name, CHAMPION, move.version)
-    number = len(read_moves(registry, name)) + 1
-    registry.set_model_tag(name, f"{TAG}{number:05d}", json.dumps(asdict(move)))
+    moves = read_moves(registry, name)
+    if moves[-1:] != [move]:
+        registry.set_model_tag(name, f"{TAG}{len(moves) + 1:05d}", json.dumps(asdict(move)))
 
 
 def rollback(name: str, uri: str, reason: str, version: int | None = None) -> Move:
@@ -80,6 +113,11 @@ def rollback(name: str, uri: str, reason: str, version: int | None = None) -> Mo
         raise UserError("a rollback needs a reason, which is kept: give --reason")
     registry = Registry(uri, must_exist=True)
     with exclusively(uri, f"{PROMOTION} {name}"):
+        finished = finish_move(registry, name)
+        asked = None if finished is None else finished.version
+        if finished is not None and finished.how == "rolled back" and version in (None, asked):
+            # Most likely this very command, which was killed.
+            return finished
         current = registry.alias(name, CHAMPION)
         if current is None:
             raise UserError(f"{name} has no champion: {registry.listing()}")

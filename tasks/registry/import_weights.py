@@ -26,6 +26,7 @@ from tasks.registry.versions import Registry
 from tasks.weights.bundle import ABOUT, BundleFacts, bundle_digest, code_version, read_bundle
 from tasks.weights.by_name import weight_file
 from tasks.weights.download import free_bytes
+from tasks.weights.signing import sign_folder
 
 RESOLUTIONS = {"latentsync-1.5-unet": 256, "latentsync-1.6-unet": 512}
 """What cannot be told from the shapes of a U-Net."""
@@ -68,6 +69,7 @@ def build_bundle(output: Path, files: Files, resolution: int, say: Say = print) 
             _describe_bundle(model.config, files, paths, notes), indent=1, sort_keys=True
         )
         (folder / ABOUT).write_text(text, encoding="utf-8")
+        sign_folder(folder)
     return notes
 
 

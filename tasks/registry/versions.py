@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,17 @@ from models.files.new_output import new_folder
 from tasks.registry.lock import exclusively
 from tasks.registry.metric import Measured, RecordedEvaluation
 from tasks.registry.signature import model_signature
+from tasks.registry.signed import (
+    REGISTERED,
+    check_registration,
+    check_statement,
+    registration_tags,
+    statement_tags,
+)
 from tasks.registry.tracking import RunTracker, check_uri, client, quiet, sqlite_path
 from tasks.runtime.processes import ROOT
 from tasks.weights.bundle import BundleFacts, bundle_digest, read_bundle
+from tasks.weights.signing import SIGNATURE, check_folder, sign_folder
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 EVALUATION_TAG = "evaluation"
@@ -152,6 +161,44 @@ class Registry:
         for key, value in tags.items():
             self._client.set_model_version_tag(name, str(version), key, value)
 
+    def state(self, name: str, version: int, tag: str, content: Mapping[str, object]) -> None:
+        """Set a tag to a JSON object, signed where there is a key to sign with."""
+        digest = self.version(name, version).tags.get(REGISTERED, "")
+        text = json.dumps(content, sort_keys=True)
+        self.set_tags(name, version, statement_tags(name, tag, text, digest))
+
+    def checked(self, name: str, version: int) -> ModelVersion:
+        """One version, whose files, evaluation and decision are what was signed.
+
+        Raises:
+            UserError: the version does not exist.
+            ModelFileError: signatures are asked for, and one of the three is not signed.
+        """
+        found = self.version(name, version)
+        check_registration(name, version, found.run_id, found.tags)
+        for tag in (EVALUATION_TAG, DECISION_TAG):
+            check_statement(name, version, tag, found.tags)
+        return found
+
+    def sign(self, version: ModelVersion) -> None:
+        """Sign which files a version has, its evaluation and its decision, as they are now.
+
+        Raises:
+            ModelFileError: its files are missing or not those that were registered.
+        """
+        name, tags = version.name, version.tags
+        digest = tags.get(REGISTERED, "")
+        signed = registration_tags(name, version.run_id, digest)
+        for tag in (EVALUATION_TAG, DECISION_TAG):
+            if tag in tags:
+                signed |= statement_tags(name, tag, tags[tag], digest)
+        bundle = self._registered_files(version)
+        sign_folder(bundle)
+        if not _is_local(version):
+            tracker = RunTracker.attach(self.uri, version.run_id)
+            tracker.log_artifact(bundle / SIGNATURE, f"model/artifacts/{bundle.name}")
+        self.set_tags(name, version.version, signed)
+
     def remove_tag(self, name: str, version: int, tag: str) -> None:
         """Remove a tag of a version."""
         self._client.delete_model_version_tag(name, str(version), tag)
@@ -164,6 +211,10 @@ class Registry:
     def set_model_tag(self, name: str, tag: str, value: str) -> None:
         """Set a tag of the model as a whole."""
         self._client.set_registered_model_tag(name, tag, value)
+
+    def remove_model_tag(self, name: str, tag: str) -> None:
+        """Remove a tag of the model as a whole."""
+        self._client.delete_registered_model_tag(name, tag)
 
     def listing(self) -> str:
         """The registry's content for messages: every model with its versions and aliases."""
@@ -214,7 +265,8 @@ class Registry:
             with suppress(MlflowException):
                 self._client.create_registered_model(name)
         described = {key: str(value) for key, value in about.items() if not _is_nested(value)}
-        all_tags = {**described, "bundle_digest": digest, **tags}
+        signed = registration_tags(name, run_id, digest)
+        all_tags = {**described, "bundle_digest": digest, **signed, **tags}
         made = self._client.create_model_version(name, source, run_id, tags=all_tags)
         self._name_candidate(name, int(made.version))
         return int(made.version)
@@ -264,11 +316,20 @@ class Registry:
             cache: where bundles from a remote store are kept, by their digest.
 
         Raises:
-            ModelFileError: the files are missing or not those that were registered.
+            ModelFileError: the files are missing, not those that were registered, or not signed
+                although signatures are asked for.
         """
+        check_registration(version.name, version.version, version.run_id, version.tags)
+        bundle = self._registered_files(version, cache)
+        check_folder(bundle)
+        read_bundle(bundle)
+        return bundle
+
+    def _registered_files(self, version: ModelVersion, cache: Path = CACHE) -> Path:
+        """The bundle as a local folder, of which the digest is the registered one."""
         expected = version.tags.get("bundle_digest", "")
         folder = Path(version.source.removeprefix("file://")) / "artifacts"
-        if not version.source.startswith(("file:", "/")):
+        if not _is_local(version):
             folder = cache / expected[:32]
         if folder.parent == cache:
             cache.mkdir(parents=True, exist_ok=True)
@@ -289,7 +350,6 @@ class Registry:
                 f"those that were registered (digest {found[:12]}, expected {expected[:12]}): "
                 "register the model again"
             )
-        read_bundle(bundles[0])
         return bundles[0]
 
     def _download(self, version: ModelVersion, folder: Path) -> None:
@@ -306,6 +366,10 @@ class Registry:
             Path(got).rmdir()
 
 
+def _is_local(version: ModelVersion) -> bool:
+    return version.source.startswith(("file:", "/"))
+
+
 def _is_nested(value: Any) -> bool:
     return isinstance(value, dict | list)
 
@@ -314,7 +378,16 @@ def _requirements() -> list[str]:
     """The installed versions of the packages that the model needs directly."""
     from importlib.metadata import version
 
-    needed = ("torch", "diffusers", "transformers", "safetensors", "numpy", "av", "mediapipe")
+    needed = (
+        "torch",
+        "diffusers",
+        "transformers",
+        "safetensors",
+        "numpy",
+        "av",
+        "mediapipe",
+        "cryptography",
+    )
     further = ("opencv-python-headless", "opencv-contrib-python-headless", "scenedetect", "pandas")
     found = []
     for name in (*needed, *further):
@@ -371,8 +444,8 @@ def resolve(reference: str, uri: str) -> Path:
 
     Raises:
         UserError: it does not exist; the message lists what does.
-        ModelFileError: the files are damaged, contradict each other or are not those that
-            were registered.
+        ModelFileError: the files are damaged, contradict each other, are not those that were
+            registered, or are not signed although signatures are asked for.
     """
     version = find(reference, uri)
     if version is not None:
@@ -383,6 +456,7 @@ def resolve(reference: str, uri: str) -> Path:
             f"there is no model folder {reference}: give the bundle that training wrote, or "
             "models:/latentsync@champion"
         )
+    check_folder(folder)
     read_bundle(folder)
     return folder
 
@@ -420,5 +494,6 @@ def record_evaluation(
     }
     if judge:
         kept["judge"] = judge
-    tags[EVALUATION_TAG] = json.dumps(kept, sort_keys=True)
-    Registry(uri).set_tags(model_name, version, tags)
+    registry = Registry(uri)
+    registry.set_tags(model_name, version, tags)
+    registry.state(model_name, version, EVALUATION_TAG, kept)

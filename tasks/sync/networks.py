@@ -31,6 +31,7 @@ from tasks.sync.network_files import PAPER_THRESHOLD, load_syncnet
 from tasks.sync.signals import ClipSignals, OffsetScore
 from tasks.weights.bundle import ABOUT, read_bundle
 from tasks.weights.by_name import weight_file
+from tasks.weights.signing import check_folder
 
 MAX_SHIFT = 15
 BATCH = 32
@@ -233,11 +234,13 @@ def load_own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
 
     Raises:
         ModelFileError: a file is missing, damaged or for another network, or it is in a bundle
-            with a crop different from this release's.
+            with a crop different from this release's, or one that is not signed although
+            signatures are asked for.
     """
 
     if (folder.parent / ABOUT).is_file():
         read_bundle(folder.parent)
+        check_folder(folder.parent)
     loaded = load_syncnet(folder, device)
     return WindowSyncNet(
         loaded.network,

@@ -38,6 +38,7 @@ from tasks.weights.adapter import (
     save_adapter,
 )
 from tasks.weights.bundle import ABOUT, read_bundle
+from tasks.weights.signing import SIGNATURE, sign_folder
 
 ADAPTER = "adapter"
 """The finished adapter's folder in the output folder."""
@@ -200,4 +201,6 @@ def merge_bundle(bundle: Path, adapter: Path, folder: Path) -> Path:
         about = {**read_bundle(bundle), "adapter": facts}
         text = json.dumps(about, indent=1, sort_keys=True)
         (unfinished / ABOUT).write_text(text, encoding="utf-8")
+        (unfinished / SIGNATURE).unlink(missing_ok=True)
+        sign_folder(unfinished)
     return folder

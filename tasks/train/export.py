@@ -12,6 +12,7 @@ from tasks.train.assemble import load_trained_model, load_trained_syncnet
 from tasks.train.facts import stage_digests, stage_names
 from tasks.train.stages import TrainingJob, dataset_digest, read_result
 from tasks.weights.bundle import ABOUT, BundleFacts, code_version
+from tasks.weights.signing import sign_folder
 
 BUNDLE = "bundle"
 
@@ -75,6 +76,7 @@ def _write(job: TrainingJob, folder: Path, description: BundleFacts) -> None:
     save_syncnet(folder / "syncnet", judge.network, judge.config, judge.threshold)
     text = json.dumps(description, indent=1, sort_keys=True)
     (folder / ABOUT).write_text(text, encoding="utf-8")
+    sign_folder(folder)
 
 
 def _is_of(folder: Path, description: BundleFacts) -> bool:

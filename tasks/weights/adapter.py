@@ -16,6 +16,7 @@ from datasets.errors import UserError
 from datasets.store.atomic import content_digest, write_atomic
 from models.files.errors import ModelFileError
 from models.unet.lora import merge_adapter
+from tasks.weights.signing import check_folder, sign_folder
 
 WEIGHTS, ABOUT = "adapter_model.safetensors", "adapter.json"
 UNET = "unet.safetensors"
@@ -71,6 +72,7 @@ def save_adapter(folder: Path, state: dict[str, Tensor], facts: AdapterFacts) ->
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / WEIGHTS, save(state))
     write_atomic(folder / ABOUT, json.dumps(facts, indent=1))
+    sign_folder(folder, (WEIGHTS, ABOUT))
 
 
 def read_adapter(folder: Path) -> tuple[AdapterFacts, dict[str, Tensor]]:
@@ -78,13 +80,14 @@ def read_adapter(folder: Path) -> tuple[AdapterFacts, dict[str, Tensor]]:
 
     Raises:
         UserError: the folder is not an adapter.
-        ModelFileError: its file is damaged.
+        ModelFileError: its file is damaged, or not signed although signatures are asked for.
     """
     try:
         weights, about = adapter_files(folder)
         facts = json.loads(about.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelFileError(f"{folder / ABOUT} cannot be read: train it again") from error
+    check_folder(folder, (WEIGHTS, ABOUT))
     try:
         state = load_file(weights)
     except (OSError, SafetensorError) as error:

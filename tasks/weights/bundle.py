@@ -14,6 +14,7 @@ import models
 from datasets.store.atomic import content_digest
 from models.files.errors import ModelFileError
 from models.latentsync.config import CROP, MASK, check_inputs
+from tasks.weights.signing import SIGNATURE
 
 ABOUT = "bundle.json"
 CONFIG = "config.json"
@@ -65,9 +66,11 @@ class BundleFacts(TypedDict):
 
 
 def bundle_digest(folder: Path) -> str:
-    """sha256 over names and contents of all files of a bundle, in sorted order."""
+    """sha256 over names and contents of a bundle's files but its signature, in sorted order."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path == folder / SIGNATURE:
+            continue
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
         total.update(bytes.fromhex(content_digest(path)))
     return total.hexdigest()

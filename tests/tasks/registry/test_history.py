@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from tasks.registry.history import former_champions, read_moves, rollback
+from tasks.registry.history import UNFINISHED, former_champions, read_moves, rollback
 from tasks.registry.policy import Policy, Rule
 from tasks.registry.promotion import promote
 from tasks.registry.versions import CHAMPION, PREVIOUS, Registry, record_evaluation
@@ -69,3 +69,66 @@ def test_a_version_that_cannot_run_does_not_come_back(tmp_path: Path, store_uri:
     registry.set_tags("outdated-back", 1, {"mask": "another"})
     with pytest.raises(UserError, match="version 1 was made with a mask or crop different"):
         rollback("outdated-back", store_uri, "x")
+
+
+class Killed(BaseException):
+    """Nothing of ours runs after a kill."""
+
+
+WRITES = ("set_model_tag", "set_alias", "remove_model_tag")
+
+
+def kill_at(patch: pytest.MonkeyPatch, write: int) -> None:
+    """Let a move of the champion be killed before its write of this number, from 0."""
+    made: list[str] = []
+
+    def counted(name: str) -> None:
+        honest = getattr(Registry, name)
+
+        def instead(registry: Registry, *arguments: object) -> None:
+            if len(made) == write:
+                raise Killed
+            made.append(name)
+            honest(registry, *arguments)
+
+        patch.setattr(Registry, name, instead)
+
+    for name in WRITES:
+        counted(name)
+
+
+def test_a_killed_move_leaves_no_gap_in_the_history(
+    tmp_path: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "killed-moves"
+    registry = champions(store_uri, name, tmp_path, 3.0, 4.0)
+    history = [1, 2]
+    # 0: nothing is written; then the note, both aliases, the history, and the note is still there.
+    for write in range(5):
+        for command, target in ((rollback, 1), (promote, 2)):
+            arguments = {"reason": "x"} if command is rollback else {"policy": RULES}
+            with monkeypatch.context() as patch:
+                kill_at(patch, write)
+                with pytest.raises(Killed):
+                    command(name, store_uri, **arguments)
+            # The same command finishes it, once.
+            command(name, store_uri, **arguments)
+            history.append(target)
+            aliases = registry.alias(name, CHAMPION), registry.alias(name, PREVIOUS)
+            assert aliases == (target, 3 - target)
+            assert [each.version for each in read_moves(registry, name)] == history
+            assert UNFINISHED not in registry.model_tags(name)
+
+
+def test_an_alias_moved_by_hand_after_a_kill_stays(
+    tmp_path: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "by-hand"
+    registry = champions(store_uri, name, tmp_path, 3.0, 4.0, 5.0)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 1)
+        with pytest.raises(Killed):
+            rollback(name, store_uri, "x", version=2)
+    registry.set_alias(name, CHAMPION, 1)
+    assert rollback(name, store_uri, "y", version=3).before == 1
+    assert [each.version for each in read_moves(registry, name)] == [1, 2, 3, 3]

@@ -6,9 +6,10 @@ from typing import cast
 import pytest
 
 from datasets.errors import UserError
+from tasks.registry.decision import Decision, DecisionRecord, judge_file
 from tasks.registry.metric import MOTIONLESS, NO_FACE, NO_SILENCE
 from tasks.registry.policy import Policy, Rule, apply_policy
-from tasks.registry.promotion import Decision, DecisionRecord, _move, dry_run, promote
+from tasks.registry.promotion import _move, promote
 from tasks.registry.versions import (
     CHAMPION,
     DECISION_TAG,
@@ -354,6 +355,9 @@ def test_a_champion_that_changed_meanwhile_is_not_overwritten(now: int | None) -
         def set_model_tag(self, name: str, tag: str, value: str) -> None:
             self.tags[tag] = value
 
+        def remove_model_tag(self, name: str, tag: str) -> None:
+            del self.tags[tag]
+
     decision = Decision("m", 2, 1, True, (), (), "inputs")
     changed = Aliases(now)
     with pytest.raises(UserError, match=f"changed from version 1 to {now} while"):
@@ -389,14 +393,14 @@ def test_a_dry_run_decides_about_files(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
     ours.write_text(json.dumps({**evaluation(**GOOD), "baselines": baselines}))
     theirs.write_text(json.dumps(evaluation(**GOOD | {"sync_c": 9.0})))
-    assert dry_run(ours, policy=RULES).promoted
-    refused = dry_run(ours, "still", policy=RULES)
+    assert judge_file(ours, policy=RULES).promoted
+    refused = judge_file(ours, "still", policy=RULES)
     assert refused.reasons == ("offset (test) is 9.000, allowed at most 2",)
-    assert "the champion's 9.000" in dry_run(ours, champion=theirs, policy=RULES).reasons[0]
+    assert "the champion's 9.000" in judge_file(ours, champion=theirs, policy=RULES).reasons[0]
     with pytest.raises(UserError, match="has no baseline 'grey': choose from still"):
-        dry_run(ours, "grey")
+        judge_file(ours, "grey")
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UserError, match=r"other\.json is not an evaluation"):
-        dry_run(tmp_path / "other.json")
+        judge_file(tmp_path / "other.json")
     with pytest.raises(UserError, match="cannot be read"):
-        dry_run(tmp_path / "none.json")
+        judge_file(tmp_path / "none.json")
