@@ -18,6 +18,9 @@ OUTLIERS = 12.0
 """Levels beyond the usual difference at which a pixel shows different things in the two."""
 MOST = 40.0
 """Largest change of a level: a larger one is not a shift of colours."""
+AGREED, CONCESSION = 1.0, 1.0
+"""Levels: how far the mean along the edge may be off because of pixels that show different things,
+and how much is done about more, since the eye sees the mean as well."""
 LEAST_PIXELS = 60
 """Fewest pixels that must agree: fewer prove nothing."""
 
@@ -49,6 +52,8 @@ def match_colours(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -
     plane, *_ = np.linalg.lstsq(places, difference[alike], rcond=None)
     usual_shift = (_places(rows, columns, side) @ plane).mean(axis=0)
     plane[0] -= (1 - _helps(difference.mean(axis=0), usual_shift)) * usual_shift
+    left = difference.mean(axis=0) - (_places(rows, columns, side) @ plane).mean(axis=0)
+    plane[0] += np.clip(left - np.clip(left, -AGREED, AGREED), -CONCESSION, CONCESSION)
     height, width = np.mgrid[:side, :side]
     shift = _places(height.ravel(), width.ravel(), side) @ plane
     shift = np.clip(shift, -MOST, MOST).reshape(side, side, 3) * region[..., None]
