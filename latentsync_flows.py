@@ -35,6 +35,7 @@ COMMANDS = {
     "train-latentsync": Command("flows.train_latentsync", "Train a model on a dataset."),
     "adapt-model": Command("flows.adapt_model", "Adapt a model to one person by a small adapter."),
     "evaluate-latentsync": Command("flows.evaluate_latentsync", "Measure it on unseen speakers."),
+    "ablate": Command("flows.ablate", "Compare trainings that differ in one thing each."),
     "promote-model": Command("flows.promote_model", "Decide whether the candidate is champion."),
     "approve-promotion": Command("flows.approve_promotion", "Let a promotion that waits go on."),
     "rollback-model": Command("flows.rollback_model", "Make an earlier champion champion again."),

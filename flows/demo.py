@@ -7,8 +7,10 @@ About 15 minutes on 2 cores. After an interruption the same command goes on; wit
 only says so again.
 """
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 
@@ -30,7 +32,9 @@ from tasks.recipes.recipe import recipe as make_recipe
 from tasks.registry.decision import DecisionRecord
 from tasks.registry.metric import Metric
 from tasks.registry.tracking import default_uri
+from tasks.runtime.ray_session import ray_session
 from tasks.train.mlflow_runs import TrainingResult
+from tasks.train.reuse import reuse_stages
 
 MODEL = "latentsync"
 CHAMPION = f"models:/{MODEL}@champion"
@@ -56,14 +60,15 @@ def demo(
     Returns:
         The content of summary.json.
     """
-    work = _Demo(data, Path(output).resolve(), recipe, clips)
-    work.ingest()
-    work.train()
-    first = work.promote("promote")
-    work.lip_sync(first)
-    work.train_worse()
-    second = work.promote("promote_worse")
-    return work.conclude([first, second])
+    with ExitStack() as at_end:
+        work = _Demo(data, Path(output).resolve(), recipe, clips, at_end)
+        work.ingest()
+        work.train()
+        first = work.promote("promote")
+        work.lip_sync(first)
+        work.train_worse()
+        second = work.promote("promote_worse")
+        return work.conclude([first, second])
 
 
 class DemoTraining(TrainingResult):
@@ -75,7 +80,9 @@ class DemoTraining(TrainingResult):
 class _Demo:
     """The steps of one demo, each a flow of its own, which is skipped once it is done."""
 
-    def __init__(self, data: str | None, output: Path, recipe: str, clips: int) -> None:
+    def __init__(
+        self, data: str | None, output: Path, recipe: str, clips: int, at_end: ExitStack
+    ) -> None:
         self.data = Path(data).resolve() if data else None
         self.output, self.recipe, self.clips = output, recipe, clips
         self.chosen = make_recipe(recipe)
@@ -83,7 +90,14 @@ class _Demo:
         self.worse = output / "train-worse"
         self.uri = default_uri(output)
         self.steps = Steps(output, say)
+        self._at_end, self._has_ray = at_end, False
         say(f"Everything goes to {output}")
+
+    def _start_ray(self) -> None:
+        """Start one Ray for all steps, where each would wait for its own otherwise."""
+        if not self._has_ray:
+            self._at_end.enter_context(ray_session())
+            self._has_ray = True
 
     def _takes(self, step: str) -> str:
         """How long a step is expected to take, where that is known."""
@@ -99,7 +113,7 @@ class _Demo:
             "ingest",
             "videos -> shots, faces, audio offsets, shards" + self._takes("ingest"),
             {"data": str(self.data), "given": given, "resolution": self.chosen.resolution},
-            lambda: refresh_dataset(
+            lambda: self._ingest(
                 source="folder" if self.data else "sample",
                 input=str(self.data) if self.data else None,
                 output=str(self.dataset),
@@ -109,6 +123,10 @@ class _Demo:
             [self.dataset / "index.json"],
         )
         self.videos = self.data or self.dataset / "sample_videos"
+
+    def _ingest(self, **options: Any) -> dict[str, Any]:
+        self._start_ray()
+        return refresh_dataset(**options)
 
     def train(self) -> None:
         """From shards to a registered candidate and its evaluation."""
@@ -123,7 +141,7 @@ class _Demo:
     def train_worse(self) -> None:
         """The same with far too few U-Net steps, which promotion must notice."""
         overrides = parts.worse(self.chosen)
-        parts.reuse_stages(self.trained, self.worse, ("autoencoder", "syncnet"))
+        reuse_stages(self.trained, self.worse, ("autoencoder", "syncnet"))
         self.refused = self.steps.run(
             "train_worse",
             f"a worse model, {' '.join(overrides)}" + self._takes("train_worse"),
@@ -133,6 +151,7 @@ class _Demo:
         )
 
     def _train(self, output: Path, overrides: list[str]) -> DemoTraining:
+        self._start_ray()
         trained: TrainingResult = train_latentsync(
             dataset=str(self.dataset),
             output=str(output),

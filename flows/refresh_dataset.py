@@ -18,6 +18,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from datasets.errors import UserError
+from datasets.faces.alignment import CROP, CROPS
 from datasets.fetch.policy import DownloadSettings
 from datasets.sample.make import make_sample
 from datasets.shards.splits import assign_splits
@@ -43,7 +44,7 @@ from flows.support.refresh_text import (
     say_set_aside,
 )
 from flows.support.secrets import keep_secrets
-from tasks.ingest.config import IngestConfig
+from tasks.ingest.config import CORRECTED, OFFSETS, IngestConfig
 from tasks.ingest.download_stage import DownloadStage
 from tasks.ingest.journal import Journal
 from tasks.ingest.journal_entries import Changes
@@ -55,7 +56,7 @@ from tasks.publish import pack, receipt
 from tasks.publish import version as publishing
 from tasks.publish.card import SHOWN_NAMES
 from tasks.publish.moves import move_sources
-from tasks.publish.settings import Settings, differences, next_settings, settings_before
+from tasks.publish.settings import BEFORE, Settings, differences, next_settings, settings_before
 from tasks.runtime.device import resolve_device
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.room import gpu_share_of_core
@@ -146,7 +147,7 @@ def ingest(sources: Parcel[list[SourceItem]], refresh: Refresh) -> Told:
         say(f"ingest: all {len(items)} files were done before")
         return told
     before = settings_before(refresh.store)
-    if before and before.ingest.crop != refresh.settings.ingest.crop:
+    if before and before.ingest.crop == BEFORE:
         say(
             f"ingest: {len(changes.todo)} of {len(items)} files are ingested again, since the "
             "published version has the former, larger crop, in which the chin hangs out of "
@@ -241,6 +242,9 @@ class ClipOptions:
             stable-syncnet.
         scorer_weights: weights for the last two: a file, a trained bundle, or a name in the
             weights table.
+        crop: how faces are cut out: latentsync-1.5 (aligned, what models need) or face-box (neither
+            turned nor scaled by landmarks, for studies of the sync network).
+        offsets: corrected, or as-recorded: sound stays as late or early as it was, for studies.
         face_choice: which of several faces is used at a time: in-sync (the active speaker) or
             largest.
         quality: measure image quality with HyperIQA; by default as in the existing dataset, and for
@@ -250,6 +254,8 @@ class ClipOptions:
     resolution: int = 256
     scorer: str = "mouth-audio"
     scorer_weights: str = ""
+    crop: str = CROP
+    offsets: str = CORRECTED
     face_choice: str = IN_SYNC
     quality: bool | None = None
 
@@ -264,6 +270,12 @@ class ClipOptions:
             raise UserError(
                 f"there is no face choice {self.face_choice!r}: choose {' or '.join(POLICIES)}"
             )
+        for name, value, known in (
+            ("crop", self.crop, CROPS),
+            ("offsets", self.offsets, OFFSETS),
+        ):
+            if value not in known:
+                raise UserError(f"--{name} can be {' or '.join(known)}, got {value!r}")
         get_scorer(self.scorer, self.scorer_weights)
         digest = scorer_weights_digest(self.scorer, self.scorer_weights)
         return IngestConfig(
@@ -272,6 +284,8 @@ class ClipOptions:
             self.scorer_weights,
             digest,
             face_choice=self.face_choice,
+            crop=self.crop,
+            offsets=self.offsets,
         )
 
 

@@ -40,6 +40,7 @@ WORK = {
     "tasks/publish",
     "tasks/evaluate",
     "tasks/train",
+    "tasks/studies",
 }
 MAY_IMPORT = {
     "datasets/media": {"datasets/store"},
@@ -143,6 +144,13 @@ MAY_IMPORT = {
         "datasets/shards",
         "datasets/store",
         *MODELS,
+    },
+    "tasks/studies": {
+        "tasks/pages",
+        "tasks/recipes",
+        "tasks/registry",
+        "tasks/train",
+        "datasets/store",
     },
     "tasks/demo": {"models/files", *WORK, *DATASETS},
     "flows/support": {*WORK, *DATASETS, *MODELS},

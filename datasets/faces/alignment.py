@@ -32,6 +32,12 @@ the published weights were trained on: the crop's scale and the mouth's place de
 the chin is in the repainted part."""
 CROP = "latentsync-1.5"
 """Name of this alignment, in datasets, bundles and evaluations."""
+BOXED = "face-box"
+"""Name of a crop that is no alignment, see `BoxAligner`."""
+CROPS = (CROP, BOXED)
+BOX_CENTRE, BOX_HEIGHT = (0.5, 0.41), 0.89
+"""Middle and height of the mesh's box in the crop, in its width and height: about where aligned
+faces that look into the camera have them."""
 PARTS = np.array([*LEFT_BROW, *RIGHT_BROW, *NOSE])
 PART_SIZES = np.array([len(LEFT_BROW), len(RIGHT_BROW), len(NOSE)])
 PART_STARTS = np.cumsum(PART_SIZES) - PART_SIZES
@@ -97,6 +103,39 @@ class Aligner:
             self._bias = bias
             shift = shift + bias
         return np.column_stack([rotation, shift])
+
+
+class BoxAligner:
+    """Matrices from a video's frames to a crop around the box of each frame's face: what pipelines
+    without alignment cut out. Heads stay as tilted as they are, and the crop jumps as boxes do.
+
+    Args:
+        resolution: side of the square that the crop becomes.
+    """
+
+    def __init__(self, resolution: int = BASE_RESOLUTION) -> None:
+        self.resolution = resolution
+
+    def matrix(self, landmarks: np.ndarray) -> np.ndarray:
+        """Matrix (2, 3) float64, source -> crop, of the next frame's mesh (478, 2)."""
+        low, high = landmarks.min(axis=0).astype(float), landmarks.max(axis=0).astype(float)
+        if not high[1] > low[1]:
+            raise ValueError(f"a face must have a height, got a box from {low} to {high}")
+        size = np.array(CROP_SIZE) * (self.resolution / BASE_RESOLUTION)
+        scale = BOX_HEIGHT * size[1] / (high[1] - low[1])
+        shift = np.array(BOX_CENTRE) * size - scale * (low + high) / 2
+        return np.column_stack([scale * np.eye(2), shift])
+
+
+def aligner_for(crop: str, resolution: int) -> Aligner | BoxAligner:
+    """What cuts out faces in the way of this name.
+
+    Raises:
+        ValueError: there is no such way.
+    """
+    if crop not in CROPS:
+        raise ValueError(f"there is no crop {crop!r}: choose {' or '.join(CROPS)}")
+    return Aligner(resolution) if crop == CROP else BoxAligner(resolution)
 
 
 def align(

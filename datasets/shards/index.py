@@ -148,13 +148,13 @@ def read_index(dataset: Path | str) -> DatasetIndex:
     return cast(DatasetIndex, index)
 
 
-def check_crop(dataset: Path | str, index: DatasetIndex, wanted: str) -> None:
+def check_crop(dataset: Path | str, index: DatasetIndex, *wanted: str) -> None:
     """Check that the faces of a dataset have the required alignment.
 
     Args:
         dataset: its folder or address.
         index: its index.
-        wanted: name of the required alignment, such as `datasets.faces.alignment.CROP`.
+        wanted: names of the alignments that serve, such as `datasets.faces.alignment.CROP`.
 
     Raises:
         UserError: the alignment is another one.
@@ -165,10 +165,11 @@ def check_crop(dataset: Path | str, index: DatasetIndex, wanted: str) -> None:
             f"the dataset {dataset} was made with the former, larger crop, in which the chin "
             "hangs out of the mask: refresh it with this release, which ingests its files again"
         )
-    if found != wanted:
+    if found not in wanted:
         raise UserError(
             f"the faces of the dataset {dataset} are aligned as {found!r}, but the model is for "
-            f"{wanted!r}: refresh it with this release, or use the release that made it"
+            f"{' or '.join(map(repr, wanted))}: refresh it with --crop, or use the release that "
+            "made it"
         )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets.faces.alignment import CROP
+from datasets.faces.alignment import CROPS
 from datasets.shards.index import check_crop, read_index
 from datasets.shards.local_copy import local_dataset
 from datasets.store.local import LocalStore
@@ -21,7 +21,7 @@ def local_copy(dataset: str) -> Path:
             have a different crop from the one this release knows.
     """
     if not isinstance(open_store(dataset), LocalStore):
-        check_crop(dataset, read_index(dataset), CROP)
+        check_crop(dataset, read_index(dataset), *CROPS)
     report = ProgressReport("fetching the dataset: MiB")
 
     def told(here: int, total: int | None, note: str = "") -> None:

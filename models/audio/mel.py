@@ -18,7 +18,7 @@ N_FFT = 800
 FPS = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 WINDOW_COLUMNS = math.ceil(16 / 5 * 16)
-"""Mel columns of a 16-frame window: 52."""
+"""Mel columns of a 16-frame window: 52; see `window_columns`."""
 MAX_VALUE = 4.0
 """Values lie in [-MAX_VALUE, MAX_VALUE]; silence is -MAX_VALUE."""
 
@@ -95,6 +95,11 @@ def mel_spectrogram(wave: Audio) -> torch.Tensor:
     decibel = 20 * torch.log10(mel.clamp_min(10 ** (_MIN_LEVEL_DB / 20))) - _REF_LEVEL_DB
     scaled = 2 * MAX_VALUE * (decibel - _MIN_LEVEL_DB) / -_MIN_LEVEL_DB - MAX_VALUE
     return scaled.clamp(-MAX_VALUE, MAX_VALUE).to(torch.float32)
+
+
+def window_columns(num_frames: int) -> int:
+    """Mel columns that last as long as a window of frames at 25 fps."""
+    return math.ceil(num_frames / 5 * 16)
 
 
 def mel_window(mel: torch.Tensor, start_frame: int, columns: int = WINDOW_COLUMNS) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """The demo's own pieces, besides the flows that it runs one after another."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from datasets.media import SAMPLE_RATE, write_flac
 from datasets.sample.make import make_driving_speech
 from datasets.shards.clips import Clip, ClipStore
 from datasets.store.local import LocalStore
-from models.files.new_output import new_folder
 from tasks.demo.lipsync_score import LipSyncScore, score_lip_sync
 from tasks.demo.report import RunFiles
 from tasks.demo.summary import Summary, build
@@ -44,14 +42,6 @@ def worse(recipe: Recipe) -> list[str]:
         f"{stage}.steps={max(1, round(WORSE_SHARE * getattr(recipe, stage).steps))}"
         for stage in ("stage1", "stage2")
     ]
-
-
-def reuse_stages(source: Path, target: Path, stages: Sequence[str]) -> None:
-    """Give a second training the first one's finished stages; it checks whether they fit."""
-    for stage in stages:
-        if (source / stage).is_dir() and not (target / stage).exists():
-            with new_folder(target / stage) as folder:
-                shutil.copytree(source / stage, folder, dirs_exist_ok=True)
 
 
 def digest_of(trained: Path) -> str:

@@ -1,8 +1,6 @@
 """The demo's figures: offsets found, training losses, mouth and sound."""
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,20 +40,6 @@ def draw_found_against_true(axis: Any, truth: Iterable[float], found: Iterable[f
     axis.set_title("Found against true offset", fontsize=9.5)
     axis.set_xlabel("true, frames", fontsize=8)
     axis.set_ylabel("found, frames", fontsize=8)
-
-
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """The points of a stage's `metrics.jsonl`; empty if there is no such file."""
-    if not path.is_file():
-        return []
-    points = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            points.append(json.loads(line))
-        except json.JSONDecodeError:
-            # The incomplete last line of a killed run.
-            break
-    return points
 
 
 def loss_curves(curves: dict[str, list[dict[str, float]]]) -> bytes:

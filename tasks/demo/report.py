@@ -11,10 +11,11 @@ from datasets.media import FPS, SAMPLES_PER_FRAME, read_audio
 from datasets.store.atomic import write_atomic
 from datasets.store.local import LocalStore
 from tasks.demo.lipsync_score import LipSyncScore
-from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_curve
+from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram
 from tasks.demo.report_page import Report, number_text, render
 from tasks.demo.truth_check import TruthCheck
 from tasks.evaluate.run import CONTACT_SHEET, PLOTS
+from tasks.pages.curves import read_curve
 from tasks.pages.funnel import funnel
 from tasks.publish.ledger import count_reasons, read_ledger
 from tasks.recipes.config import STAGES

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.faces.alignment import Aligner, align, align_points
+from datasets.faces.alignment import CROP, align, align_points, aligner_for
 from datasets.media import FPS, Picture, VideoWriter
 from tasks.faces.tracks import Sighting
 from tasks.ingest.face_quality import Quality, QualityMeter
@@ -66,6 +66,7 @@ class TrackWriter:
         resolution: side of the aligned faces.
         min_frames, max_frames: length of a clip; the longest at least twice the shortest.
         crf: x264's quality.
+        crop: how faces are cut out, one of `datasets.faces.alignment.CROPS`.
         keep_faces: whether clips carry their faces.
         on_clip: called with every clip once its video is complete.
     """
@@ -78,6 +79,7 @@ class TrackWriter:
         min_frames: int,
         max_frames: int,
         crf: int,
+        crop: str = CROP,
         keep_faces: bool = False,
         on_clip: Callable[[TrackClip], None],
     ) -> None:
@@ -86,7 +88,7 @@ class TrackWriter:
         self._min, self._max = min_frames, max_frames
         self._hold = max(min_frames, max_frames // 2)
         self._on_clip = on_clip
-        self._aligner = Aligner(resolution)
+        self._aligner = aligner_for(crop, resolution)
         self._waiting: deque[_Held] = deque()
         self._start = -1
         self._number = 0

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tasks.ingest.image_quality import QualityScorer
 
 
+CORRECTED, RECORDED = "corrected", "as-recorded"
+OFFSETS = (CORRECTED, RECORDED)
+
+
 @dataclass(frozen=True)
 class IngestConfig:
     """What decides the content of clips."""
@@ -43,12 +47,16 @@ class IngestConfig:
     """x264's quality of the aligned faces."""
     crop: str = CROP
     """Name of their alignment."""
+    offsets: str = CORRECTED
+    """Whether the sound of clips is moved by the measured offset, or stays as it was recorded."""
 
     def __post_init__(self) -> None:
         if self.face_choice not in POLICIES:
             raise ValueError(
                 f"there is no face choice {self.face_choice!r}: choose {' or '.join(POLICIES)}"
             )
+        if self.offsets not in OFFSETS:
+            raise ValueError(f"offsets can be {' or '.join(OFFSETS)}, got {self.offsets!r}")
         if not 1 <= self.min_frames <= self.max_clip_frames / 2:
             raise ValueError(
                 f"clips of {self.min_frames} to {self.max_clip_frames} frames are not possible: "
@@ -57,7 +65,11 @@ class IngestConfig:
 
     def key(self) -> dict[str, object]:
         """The key of stored results: everything but the place of the weights."""
-        return {name: value for name, value in asdict(self).items() if name != "scorer_weights"}
+        key = {name: value for name, value in asdict(self).items() if name != "scorer_weights"}
+        if self.offsets == CORRECTED:
+            # Results of before there was a choice are the same.
+            del key["offsets"]
+        return key
 
     @property
     def reach(self) -> int:

@@ -30,7 +30,7 @@ from datasets.sources.items import How, Part, SourceItem
 from datasets.store.atomic import content_digest
 from models.latentsync.config import MASK
 from tasks.ingest.clip_writer import TrackClip, TrackWriter
-from tasks.ingest.config import IngestConfig, Tools
+from tasks.ingest.config import CORRECTED, IngestConfig, Tools
 from tasks.ingest.face_pass import FacePass
 from tasks.ingest.source_state import content_of, readable_digest
 from tasks.ingest.speaker_choice import refuse_other_faces
@@ -308,6 +308,7 @@ class _PartRun:
             min_frames=self.config.min_frames,
             max_frames=self.config.max_clip_frames,
             crf=self.config.crf,
+            crop=self.config.crop,
             keep_faces=self.run.tools.need_faces,
             on_clip=lambda clip: self._clip_done(shot, clip),
         )
@@ -354,7 +355,8 @@ class _PartRun:
             row.sync_distance = score.distance
             if self.run.tools.quality is not None and clip.faces is not None:
                 (row.quality,) = self.run.tools.quality.score([clip.faces])
-            late = row.av_offset_frames if np.isfinite(row.sync_confidence) else 0.0
+            measured = np.isfinite(row.sync_confidence) and self.config.offsets == CORRECTED
+            late = row.av_offset_frames if measured else 0.0
             corrected = self.sound.part(begin + round(late * SAMPLES_PER_FRAME), count)
             self.run.wait(row, self._members(row, clip, corrected))
 

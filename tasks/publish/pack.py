@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import UserError
-from datasets.faces.alignment import CROP
 from datasets.media import FPS, SAMPLE_RATE
 from datasets.progress import Progress
 from datasets.shards.clip_index import ClipTable, table_bytes, table_entry
@@ -177,7 +176,7 @@ def pack(
     meta = {
         "clips": clips,
         "resolution": config.resolution,
-        "crop": CROP,
+        "crop": journal.config.crop,
         "mask": MASK,
         "fps": FPS,
         "sample_rate": SAMPLE_RATE,

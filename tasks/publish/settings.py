@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from datasets.errors import UserError
-from datasets.faces.alignment import CROP
+from datasets.faces.alignment import CROPS
 from datasets.shards.index import check_crop, read_index
 from datasets.store.protocol import Store
 from tasks.ingest.config import IngestConfig
@@ -36,7 +36,7 @@ def settings_of(store: Store) -> Settings:
         UserError: there is no dataset, its clips have another crop, or its receipt is missing or
             from another release.
     """
-    check_crop(store.url, read_index(store.url), CROP)
+    check_crop(store.url, read_index(store.url), *CROPS)
     settings = settings_before(store)
     if settings is None:
         raise UserError(

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME
-from models.audio.mel import WINDOW_COLUMNS, mel_spectrogram, mel_window
+from models.audio.mel import mel_spectrogram, mel_window, window_columns
 from models.files.errors import ModelFileError
 from models.syncnet.distance import mean_distances
 from models.syncnet.loss import sync_accuracy
@@ -245,8 +245,7 @@ def load_own_syncnet(folder: Path, device: torch.device) -> WindowSyncNet:
     return WindowSyncNet(
         loaded.network,
         num_frames=loaded.config.num_frames,
-        # As in training, whatever the number of frames.
-        columns=WINDOW_COLUMNS,
+        columns=window_columns(loaded.config.num_frames),
         resolution=loaded.config.resolution,
         threshold=loaded.threshold,
         label=f"the bundle's own {type(loaded.network).__name__} (not syncnet_v2)",
@@ -312,7 +311,7 @@ def _load_stable(path: Path, config: Config | None, device: torch.device) -> Win
     return WindowSyncNet(
         load_stable_syncnet(path, config),
         num_frames=num_frames,
-        columns=math.ceil(num_frames / 5 * 16),
+        columns=window_columns(num_frames),
         resolution=256,
         threshold=PAPER_THRESHOLD,
         label=f"StableSyncNet of {path.name}",

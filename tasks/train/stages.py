@@ -90,7 +90,9 @@ def check(job: TrainingJob) -> None:
             f"the recipe {chosen.name} has no stage {unknown[0]!r}: choose from "
             f"{', '.join(stage_names(chosen))}"
         )
-    check_crop(job.dataset, read_index(job.dataset), chosen.model.crop)
+    if job.wanted != ["syncnet"]:
+        # Alone it goes into no bundle, and may learn from faces that are cut out in any way.
+        check_crop(job.dataset, read_index(job.dataset), chosen.model.crop)
     for name in dict.fromkeys(_weights_needed(job)):
         weight_file(name)
     for name in job.wanted:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clip_content import ClipContent
-from models.audio.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram
+from models.audio.mel import FPS, MEL_RATE, mel_spectrogram, window_columns
 from tasks.recipes.config import SyncNetConfig
 from tasks.train.augment import Colours, change_sound, draw_colours, draw_shift, shift_frames
 from tasks.train.windows import two_starts
@@ -42,7 +42,7 @@ class _Drawn:
     index: NDArray[np.int64]
     """(f,) numbers of the frames in the clip."""
     columns: NDArray[np.float64]
-    """(52,) positions of the mel columns in the clip's spectrogram."""
+    """(n,) positions, 52 for 16 frames, of the mel columns in the clip's spectrogram."""
     shift: tuple[int, int]
     colours: Colours
     label: float
@@ -95,7 +95,7 @@ def _draw(
     shift = draw_shift(rng, content.side, config.shift)
     colours = draw_colours(rng, config.augment)
     begin = MEL_RATE * (start if is_positive else other) // FPS
-    columns = begin + np.arange(WINDOW_COLUMNS) * speed
+    columns = begin + np.arange(window_columns(config.num_frames)) * speed
     return _Drawn(index.astype(np.int64), columns, shift, colours, float(is_positive))
 
 

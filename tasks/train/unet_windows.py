@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from datasets.faces.points import OUTER_LIPS
 from datasets.media import SAMPLES_PER_FRAME
 from datasets.shards.clip_content import ClipContent
-from models.audio.mel import FPS, MEL_RATE, WINDOW_COLUMNS, mel_spectrogram, mel_window
+from models.audio.mel import FPS, MEL_RATE, mel_spectrogram, mel_window, window_columns
 from tasks.recipes.config import UNetConfig
 from tasks.train.augment import Colours, change_sound, draw_colours
 from tasks.train.sync_windows import GRID
@@ -125,7 +125,8 @@ def _draw(
     if config.sound_augment > 0:
         sound = change_sound(sound, rng, config.sound_augment)
     begin = MEL_RATE * start // FPS - MEL_RATE * first // FPS
-    mel = mel_window(mel_spectrogram(sound), 0, begin + WINDOW_COLUMNS)[:, begin:].numpy()
+    columns = begin + window_columns(num_frames)
+    mel = mel_window(mel_spectrogram(sound), 0, columns)[:, begin:].numpy()
     dropped = rng.random() < config.audio_dropout
     if config.sound_augment > 0:
         heard = Heard(sound, start - first, num_frames, config.frame_step, "", dropped)

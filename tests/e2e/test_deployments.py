@@ -25,6 +25,7 @@ FLOWS = (
     "relabel-dataset",
     "train-latentsync",
     "evaluate-latentsync",
+    "ablate",
     "promote-model",
     "rollback-model",
     "adapt-model",

@@ -1,23 +1,31 @@
 """The affine alignment: published numbers, geometry, and the way back."""
 
+from pathlib import Path
+
 import av
 import cv2
 import numpy as np
 import pytest
 
 from datasets.faces.alignment import (
+    BOX_CENTRE,
+    BOX_HEIGHT,
+    BOXED,
     CROP_SIZE,
+    CROPS,
     FILL,
     TEMPLATE,
     Aligner,
     align,
     align_points,
+    aligner_for,
     crop_size,
     invert,
     paste_back,
     three_points,
 )
-from datasets.media import Picture
+from datasets.faces.landmarks import FaceMeshDetector
+from datasets.media import Picture, read_frames
 from tests.support.portrait import portrait
 
 POINTS = np.array([[423.0, 308.0], [520.0, 297.0], [473.0, 372.0]])
@@ -212,3 +220,44 @@ def test_points_lie_where_the_picture_shows_them() -> None:
     for (column, row), expected in zip(align_points(source, matrix, 256), source, strict=True):
         found = cv2.getRectSubPix(face.astype(np.float32), (1, 1), (float(column), float(row)))
         np.testing.assert_allclose(found[0, 0, :2], expected, atol=0.9)
+
+
+def turned(mesh: np.ndarray, degrees: float, scale: float = 1.0) -> np.ndarray:
+    angle = np.deg2rad(degrees)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre = mesh.mean(axis=0)
+    return (mesh - centre) @ rotation.T * scale + centre + 40
+
+
+def test_a_box_crop_leaves_heads_as_tilted_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    mesh = rng.uniform(100, 300, (478, 2))
+    tilted = turned(mesh, 30, 1.7)
+    for resolution in (128, 256):
+        width, height = crop_size(resolution)
+        matrix = aligner_for(BOXED, resolution).matrix(tilted)
+        # No turn, one scale; the box has the place and the height that it should have.
+        assert matrix[0, 1] == matrix[1, 0] == 0
+        assert matrix[0, 0] == matrix[1, 1]
+        seen = tilted @ matrix[:, :2].T + matrix[:, 2]
+        assert np.ptp(seen[:, 1]) == pytest.approx(BOX_HEIGHT * height, rel=0.01)
+        middle = (seen.min(axis=0) + seen.max(axis=0)) / 2
+        assert middle == pytest.approx(np.array(BOX_CENTRE) * (width, height), abs=0.6)
+
+
+def test_a_box_crop_shows_about_what_the_aligned_one_does(shared: Path) -> None:
+    """On a real face that looks into the camera."""
+    frames = read_frames(shared / "clips" / "latentsync_demo1_25fps.mp4", fps=None)
+    picture = next(iter(frames)).picture
+    with FaceMeshDetector(max_faces=1) as detector:
+        (face,) = detector.detect(picture)
+    seen = [
+        align_points(face.landmarks, aligner_for(crop, 256).matrix(face.landmarks), 256)
+        for crop in CROPS
+    ]
+    assert np.abs(seen[0] - seen[1]).mean() < 12
+
+
+def test_an_unknown_crop_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no crop 'round': choose latentsync-1\.5 or face-box"):
+        aligner_for("round", 256)

@@ -5,9 +5,10 @@ import pytest
 
 from datasets.errors import UserError
 from datasets.media import read_audio
-from tasks.demo.parts import check_claims, choose_material, restore_measurement, reuse_stages, worse
+from tasks.demo.parts import check_claims, choose_material, restore_measurement, worse
 from tasks.demo.truth_check import Truth, check_truth
 from tasks.recipes.recipe import recipe
+from tasks.train.reuse import reuse_stages
 from tests.support.small_dataset import write_small_dataset
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram, read_curve
+from tasks.demo.plots import loss_curves, mouth_curves, offset_histogram
 from tasks.evaluate.metrics import ClipScores
 from tasks.evaluate.plots import contact_sheet, evaluation_page, sheet_frames
+from tasks.pages.curves import read_curve
 from tasks.registry.metric import metric
 
 

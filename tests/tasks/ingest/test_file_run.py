@@ -14,11 +14,12 @@ import pytest
 import soundfile
 
 from datasets.errors import Reason
+from datasets.faces.alignment import BOXED
 from datasets.media import SAMPLE_RATE, VideoWriter, write_flac
 from datasets.shards.records import ClipRow
 from datasets.sources.items import How, Part, Region
 from tasks.ingest import file_run
-from tasks.ingest.config import IngestConfig
+from tasks.ingest.config import RECORDED, IngestConfig
 from tasks.ingest.file_run import FileRun, clip_prefix, is_silent
 from tasks.ingest.stage import IngestStage, IngestWork
 from tests.support.ingest_stage import (
@@ -269,6 +270,8 @@ def test_a_truncated_file_gives_what_it_has_or_a_reason(
 
 
 def test_config_that_cannot_work() -> None:
+    with pytest.raises(ValueError, match="offsets can be corrected or as-recorded, got 'x'"):
+        IngestConfig(offsets="x")
     with pytest.raises(ValueError, match="clips of 50 to 80 frames"):
         IngestConfig(max_clip_frames=80)
 
@@ -323,6 +326,25 @@ def test_a_clips_sound_is_moved_by_as_much_as_it_is_late(
     expected[low:high] = noise[begin + low : begin + high]
     assert np.corrcoef(sound[low:high], expected[low:high])[0, 1] > 0.9
     assert np.abs(sound[: max(0, low - 2048)]).max(initial=0) < 0.01
+
+
+def test_sound_may_stay_as_it_was_recorded(
+    stage: IngestStage, talking: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, noise = talking
+    scorer_of(stage).offset = 3.0
+    monkeypatch.setattr(stage, "config", replace(stage.config, offsets=RECORDED))
+    (result,), good, _ = run(stage, item(path))
+    assert result["rows"][0]["av_offset_frames"] == 3.0
+    sound = heard(good)
+    assert np.corrcoef(sound, noise[: len(sound)])[0, 1] > 0.9
+
+
+def test_the_choice_of_offsets_is_in_the_key_only_where_it_is_made() -> None:
+    """Or everything that was ingested before there was a choice would be ingested again."""
+    assert "offsets" not in IngestConfig().key()
+    assert IngestConfig(offsets=RECORDED).key()["offsets"] == RECORDED
+    assert IngestConfig(crop=BOXED).key()["crop"] == BOXED
 
 
 def test_an_offset_that_could_not_be_measured_moves_nothing(
