@@ -22,7 +22,7 @@ from tasks.evaluate.baselines import baseline_video
 from tasks.evaluate.clips import MIN_FRAMES, ChosenClip, OpenClip
 from tasks.evaluate.leakage import MIN_FACES
 from tasks.evaluate.metrics import landmarks_of
-from tasks.evaluate.scores import FOLLOWS_OFFSET, FOLLOWS_Z
+from tasks.evaluate.mouths import FOLLOWS_OFFSET, FOLLOWS_Z
 from tasks.registry.policy import Policy
 from tasks.sync.mouth_audio import MouthAudioScorer
 

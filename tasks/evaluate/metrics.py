@@ -15,6 +15,10 @@ STILL = (33, 133, 362, 263, 168, 6, 197, 195)
 BORDER = 0.35
 """Margin added around an aligned face, as a share of its side, before the face is detected:
 detectors expect some room around a head."""
+EYES = ((33, 133), (362, 263))
+"""Corners of either eye, from left to right as seen; a face's eyes lie between."""
+NOSE_AND_MOUTH = (4, 61, 291)
+"""Tip of the nose and corners of the mouth."""
 DETECTION_SIDE = 320
 """Side of the picture in which the face is detected, pixels."""
 
@@ -91,3 +95,21 @@ def landmark_distance(first: np.ndarray, second: np.ndarray) -> float:
     shift = (first[:, STILL] - second[:, STILL]).mean(1, keepdims=True)
     distance = np.linalg.norm(first[:, LIPS] - second[:, LIPS] - shift, axis=-1)
     return float(100 * distance.mean() / eyes)
+
+
+def five_points(landmarks: np.ndarray) -> np.ndarray:
+    """Eyes, tip of the nose and corners of the mouth, (t, 5, 2) of (t, 478, 2)."""
+    eyes = [landmarks[:, corners].mean(1) for corners in EYES]
+    return np.stack([*eyes, *(landmarks[:, each] for each in NOSE_AND_MOUTH)], axis=1)
+
+
+def unrest(frames: np.ndarray, mask: np.ndarray) -> float:
+    """Mean size of the second differences over time, in grey levels: what flickers is large in
+    it, while even movement is not.
+
+    Args:
+        frames: uint8 (t, h, w, 3), three or more.
+        mask: bool (h, w); only true pixels count.
+    """
+    shown = frames[:, mask].astype(np.int16)
+    return float(np.abs(shown[2:] - 2 * shown[1:-1] + shown[:-2]).mean())

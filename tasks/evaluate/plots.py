@@ -78,7 +78,7 @@ def evaluation_page(
         heading: which clips these are; if empty, how many.
         baselines: name of a trivial model -> its metrics; drawn as lines.
     """
-    figure, axes = new_figure(16, 6.6, 2, 3)
+    figure, axes = new_figure(20, 6.6, 2, 4)
     _distances(axes[0, 0], metrics, details)
     for axis, name, title in (
         (axes[0, 1], "sync_c", "Sync-C per clip"),
@@ -89,6 +89,12 @@ def evaluation_page(
     _picture_quality(axes[1, 1], details)
     _leaks(axes[0, 2], metrics, details)
     _per_clip(axes[1, 2], metrics, details, "closure_gap", "Opening at p, b, m over the usual one")
+    _flicker(axes[0, 3], metrics, details)
+    _identity(axes[1, 3], metrics, details)
+    for axis, name in ((axes[0, 3], "flicker"), (axes[1, 3], "identity")):
+        entries = {each: values[name] for each, values in (baselines or {}).items()}
+        if axis.patches:
+            _trivial_lines(axis, entries)
     judge = "\n".join(textwrap.wrap(metrics["sync_c"]["label"], HEADING_WIDTH))
     heading = heading or f"{len(details)} clips"
     figure.suptitle(f"{heading}. Judge of sync: {judge}", fontsize=10, color=INK)
@@ -141,12 +147,50 @@ def _leaks(axis: Any, metrics: dict[str, Metric], details: Sequence[ClipScores])
     axis.legend(fontsize=8, frameon=False)
 
 
+def _flicker(axis: Any, metrics: dict[str, Metric], details: Sequence[ClipScores]) -> None:
+    """Bars of how restless the repainted part is; 1 is as restless as real video."""
+    axis.set_title("Flicker of the repainted part over the real video's", fontsize=9.5)
+    _plain_bars(axis, metrics, details, {"flicker": ("flicker", ACCENT)}, "flicker")
+    if axis.patches:
+        axis.axhline(1, color=INK, linewidth=0.7, linestyle=":")
+
+
+def _identity(axis: Any, metrics: dict[str, Metric], details: Sequence[ClipScores]) -> None:
+    """Bars of how far faces are from the reference; the real video's show what is usual."""
+    axis.set_title("Distance of the face to the reference", fontsize=9.5)
+    series = {
+        "real": ("identity_real", COLOURS["real"]),
+        "cross": ("identity_cross", COLOURS["cross"]),
+    }
+    _plain_bars(axis, metrics, details, series, "identity")
+
+
+def _plain_bars(
+    axis: Any,
+    metrics: dict[str, Metric],
+    details: Sequence[ClipScores],
+    series: Mapping[str, tuple[str, str]],
+    metric: str,
+) -> None:
+    """Bars of some numbers (what is shown -> number, colour), clips side by side."""
+    values = {
+        name: [clip["values"].get(number) for clip in details]
+        for name, (number, _) in series.items()
+    }
+    if all(value is None for each in values.values() for value in each):
+        _no_value(axis, metrics.get(metric))
+        return
+    _bars(axis, values, [colour for _, colour in series.values()])
+    _clip_axis(axis, len(details))
+    axis.legend(fontsize=8, frameon=False)
+
+
 def _bars(axis: Any, values: Mapping[str, Sequence[float | None]], colours: Sequence[str]) -> None:
     """Several numbers of each clip, side by side."""
     width = 0.8 / len(values)
     for position, ((name, each), colour) in enumerate(zip(values.items(), colours, strict=True)):
         heights = [np.nan if value is None else value for value in each]
-        x = np.arange(len(heights)) + (position - 1) * width
+        x = np.arange(len(heights)) + (position - (len(values) - 1) / 2) * width
         axis.bar(x, heights, width, color=colour, label=name)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tasks.evaluate.clips import CLIP_LIST
 from tasks.evaluate.run import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
+from tasks.evaluate.strata import strata_rows
+from tasks.evaluate.table import MEASUREMENTS
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.metric import Evaluation, Metric
 from tasks.registry.tracking import RunTracker
@@ -103,7 +105,9 @@ def log_evaluation(
     numbers |= {f"{key}_high": each["high"] for key, each in metrics.items() if "high" in each}
     tracker.log(numbers)
     tracker.log_table(make_table(metrics), "metrics.json")
-    for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS):
+    if strata := strata_rows(evaluation.get("strata", {})):
+        tracker.log_table(strata, "strata.json")
+    for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS, MEASUREMENTS):
         tracker.log_artifact(output / file)
     tracker.end_run()
     return run_id

@@ -2,63 +2,56 @@
 
 Two videos per clip (the protocol of LatentSync, section 4): *reconstruction* gives the
 clip's own speech back to it, *cross* gives it the speech of another test clip. Some clips get a
-third one, from *silence*, which shows what lips take from the input. Each clip is decoded,
-generated, measured and drawn before the next one. Generated frames are kept until all numbers are
-there, so an interrupted evaluation goes on.
+third one, from *silence*, which shows what lips take from the input. Clips are worked on one by one
+or by Ray's workers, and each is kept when it is done, so an interrupted evaluation goes on.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from datasets.errors import UserError
-from datasets.faces.landmarks import FaceMeshDetector, head_pose, mouth_opening
-from datasets.faces.points import SHAPE
-from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_flac
-from datasets.shards.clips import ClipStore
-from datasets.store.atomic import replacing, write_atomic
+from datasets.shards.clip_facts import read_facts
+from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
-from models.latentsync.sampling import bf16_pays
-from tasks.evaluate.baselines import BASELINES, Baseline, baseline_video
+from tasks.evaluate.clip_stage import ClipStage
 from tasks.evaluate.clips import (
     CLIP_LIST,
     ClipList,
-    Kind,
-    OpenClip,
     freeze,
-    open_clip,
     open_test_clips,
     read_clip_list,
     write_clip_list,
 )
-from tasks.evaluate.metrics import ClipScores
-from tasks.evaluate.plots import SheetRow, contact_sheet, evaluation_page, sheet_frames
-from tasks.evaluate.scores import Scores
+from tasks.evaluate.crew import Crew, work_on_clips
+from tasks.evaluate.generated import Line
+from tasks.evaluate.measurement import MODEL, ClipRecord
+from tasks.evaluate.plots import contact_sheet, evaluation_page
+from tasks.evaluate.protocol import protocol_digest, settings
+from tasks.evaluate.published import PROTOCOLS
+from tasks.evaluate.strata import COLUMNS, stratify
+from tasks.evaluate.summary import summarise
+from tasks.evaluate.table import MEASUREMENTS, Facts, write_measurements
 from tasks.evaluate.transcripts import Transcripts
-from tasks.lipsync.generator import FaceGenerator
-from tasks.lipsync.references import check_reference, make_references
-from tasks.recipes.evaluation import PROTOCOL, EvaluationConfig
-from tasks.registry.metric import Evaluation
+from tasks.lipsync.references import check_reference
+from tasks.recipes.evaluation import EvaluationConfig
+from tasks.registry.metric import Evaluation, Metric
 from tasks.runtime.device import resolve_device
+from tasks.runtime.stage import Resources
 from tasks.weights.bundle import bundle_digest, read_bundle
-from tasks.weights.by_name import weights_digest
 
 EVALUATION = "evaluation.json"
 DETAILS = "details.json"
 CONTACT_SHEET = "contact_sheet.png"
 PLOTS = "plots.png"
 WORK = ".generated"
-"""Folder of frames that are not judged yet; hidden, since its content is deleted."""
-SHEET_CLIPS = 6
-"""Clips on the contact sheet."""
-
-Line = Callable[[str], None]
+"""Folder of what is not finished yet; hidden, since its content is deleted."""
+GPU_WINDOWS = 16
+"""Windows that go through the model at once on a GPU, unless asked for otherwise."""
 
 
 def read_evaluation(output: Path) -> Evaluation:
@@ -85,10 +78,12 @@ def evaluate(
     config: EvaluationConfig,
     device: str = "cpu",
     progress: Line | None = None,
+    crew: Crew | None = None,
 ) -> Evaluation:
     """Generate, measure, and write videos, plots and `evaluation.json` to `output`.
 
-    If the same evaluation was done before, its result is read back.
+    If the same evaluation was done before, its result is read back; of one that was interrupted,
+    finished clips are.
 
     Args:
         bundle_dir: a trained bundle.
@@ -97,6 +92,7 @@ def evaluate(
         config: which clips to use, and how.
         device: cpu, cuda, cuda:N or mps.
         progress: called with lines of progress.
+        crew: who works on the clips; None: this process.
 
     Returns:
         What `evaluation.json` holds.
@@ -107,12 +103,10 @@ def evaluate(
     """
 
     say = progress or (lambda line: None)
+    crew = crew or Crew()
     began = time.monotonic()
     about = read_bundle(bundle_dir)
-    # Resolved to a name: numbers made with a face's own mouth as reference compare only among
-    # themselves.
-    config = replace(config, reference=config.reference or about["reference"])
-    check_reference(config.reference)
+    config = _checked(config, device, about["reference"])
     store, split = open_test_clips(dataset, int(about["resolution"]), about["crop"])
     wanted = read_clip_list(Path(config.clip_list)) if config.clip_list else None
     transcripts = Transcripts(Path(config.transcripts) if config.transcripts else None)
@@ -127,7 +121,7 @@ def evaluate(
     )
     judge_bundle = Path(config.judge_bundle) if config.judge_bundle else bundle_dir
     said = transcripts.digest(clip.clip_id for clip in tests.clips)
-    protocol = _protocol(config, tests.digest, judge_bundle, said)
+    protocol = protocol_digest(config, tests.digest, judge_bundle, said)
     model = bundle_digest(bundle_dir)
     for warning in tests.warnings:
         say(f"{tests.title}: {warning}")
@@ -137,82 +131,68 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     (output / EVALUATION).unlink(missing_ok=True)
     write_clip_list(output / CLIP_LIST, tests)
-    key = config_digest({"tests": tests.digest, "model": model, "config": _settings(config)})
-    work = _make_work_folder(output, key)
-    with FaceMeshDetector(max_faces=1) as detector:
-        # Before hours of generating: a file that is not a judge must be reported now.
-        place = resolve_device(device)
-        scores = Scores(judge_bundle, config, place, tests, detector)
-
-        def load() -> FaceGenerator:
-            return FaceGenerator(
-                bundle_dir,
-                device,
-                config.steps,
-                config.guidance,
-                config.seed,
-                reference=config.reference,
-            )
-
-        generated = GeneratedFrames(work, tests, load, say)
-        trivial: dict[Baseline, Scores] = {name: scores.sibling() for name in BASELINES}
-        compared = Compared(scores, trivial, config.reference)
-        details, rows = evaluate_clips(store, tests, generated, compared, output, say, transcripts)
+    made_by = {**settings(config), "windows_at_once": config.windows_at_once}
+    key = config_digest({"tests": tests.digest, "model": model, "config": made_by})
+    work = _only_folder(output / WORK, key[:16]).resolve()
+    if crew.ray_address is None:
+        resolve_device(device)
+    stage = ClipStage(
+        bundle_dir.resolve(),
+        judge_bundle.resolve(),
+        dataset.resolve(),
+        int(about["resolution"]),
+        tests,
+        config,
+        device,
+        output.resolve(),
+        work / "frames",
+        _only_folder(work / "records", protocol[:16]),
+        _resources(device),
+    )
+    records = work_on_clips(stage, crew, say)
     say(f"{tests.title}: drawing intervals")
-    metrics = scores.metrics()
-    baselines = {str(name): each.metrics() for name, each in trivial.items()}
-    contact_sheet(output / CONTACT_SHEET, rows)
-    which = "test" if tests.split == "test" else "TRAINING"
-    heading = f"{len(details)} {which} clip{'s' * (len(details) != 1)}"
-    evaluation_page(output / PLOTS, metrics, details, heading, baselines)
+    facts = read_facts(store.files, store.index, [each.clip_id for each in tests.clips], COLUMNS)
     content: Evaluation = {
         "protocol_digest": protocol,
         "model_digest": model,
-        "metrics": metrics,
-        "baselines": baselines,
+        **_numbers(records, tests, facts),  # type: ignore[typeddict-item]
         "split": tests.split,
         "warnings": list(tests.warnings),
         "clips": [clip.clip_id for clip in tests.clips],
         "config": asdict(config),
-        "device": str(place),
-        "bf16": bf16_pays(place),
+        "device": device,
+        "bf16": records[0].bf16,
         "mask": about["mask"],
         "crop": about["crop"],
         "reference": config.reference,
         "seconds": time.monotonic() - began,
     }
-    write_atomic(output / DETAILS, json.dumps(details) + "\n")
-    write_atomic(output / EVALUATION, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    _write(output, content, records, facts)
     shutil.rmtree(output / WORK, ignore_errors=True)
     return content
 
 
-def _settings(config: EvaluationConfig) -> dict[str, object]:
-    """The part of a configuration that the generated frames depend on."""
-    return {name: getattr(config, name) for name in ("steps", "guidance", "seed", "reference")}
+def _checked(config: EvaluationConfig, device: str, reference: str) -> EvaluationConfig:
+    """The configuration with what it leaves open resolved.
+
+    The reference by its name: numbers made with a face's own mouth as reference compare only among
+    themselves.
+    """
+    if config.protocol not in PROTOCOLS:
+        raise UserError(f"--protocol must be {' or '.join(PROTOCOLS)}, got {config.protocol!r}")
+    if config.windows_at_once < 0:
+        raise UserError(
+            f"--windows-at-once must be 0 or more, got {config.windows_at_once}: 0 chooses"
+        )
+    config = replace(config, reference=config.reference or reference)
+    check_reference(config.reference)
+    at_once = config.windows_at_once or (GPU_WINDOWS if device.startswith("cuda") else 1)
+    return replace(config, windows_at_once=at_once)
 
 
-def _protocol(
-    config: EvaluationConfig, tests: str, judge_bundle: Path, transcripts: str = ""
-) -> str:
-    """Digest of everything that must be equal for two models' numbers to be compared."""
-    files = ("syncnet", "stable_syncnet", "inception", "i3d", "lpips")
-    given = {name: getattr(config, f"{name}_weights") for name in files}
-    used = {name: weights_digest(weights) if weights else "" for name, weights in given.items()}
-    if not config.syncnet_weights:
-        folder = judge_bundle / "syncnet"
-        used["judge"] = bundle_digest(folder) if folder.is_dir() else ""
-    limits = {name: getattr(config, name) for name in ("image_frames", "video_windows")}
-    return config_digest(
-        {
-            "version": PROTOCOL,
-            "tests": tests,
-            "transcripts": transcripts,
-            **_settings(config),
-            **limits,
-            **used,
-        }
-    )
+def _resources(device: str) -> Resources:
+    """Of a worker: a core, and a GPU of its own on cuda."""
+    return Resources(cpus=1.0, gpus=1.0 if device.startswith("cuda") else 0.0)
 
 
 def _read_finished(output: Path, protocol: str, model: str) -> Evaluation | None:
@@ -222,174 +202,45 @@ def _read_finished(output: Path, protocol: str, model: str) -> Evaluation | None
     except UserError:
         return None
     same = content.get("protocol_digest") == protocol and content.get("model_digest") == model
-    return content if same else None
+    # Evaluations of earlier releases have no table, and fewer numbers.
+    return content if same and (output / MEASUREMENTS).is_file() else None
 
 
-def _make_work_folder(output: Path, key: str) -> Path:
-    """The folder for generated frames; those of another model or setting are removed."""
-    folder = output / WORK / key[:16]
-    for other in (output / WORK).glob("*"):
+def _only_folder(parent: Path, name: str) -> Path:
+    """A folder for what is not finished; those of other models or settings are removed."""
+    folder = parent / name
+    for other in parent.glob("*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-class GeneratedFrames:
-    """The videos of all clips as arrays, kept in a folder until they are judged.
+def _numbers(records: Sequence[ClipRecord], tests: ClipList, facts: Facts) -> dict[str, Any]:
+    """All that is computed from records: metrics, baselines and strata."""
+    speakers = [record.speaker for record in records]
 
-    The model is loaded when frames are first missing and released after the last ones.
+    def of(model: str) -> dict[str, Metric]:
+        found = [record.models[model] for record in records]
+        return summarise(records[0].labels, speakers, found, tests.note, tests.cross).metrics()
 
-    Args:
-        folder: that of this model and these settings; frames in it are used again.
-        tests: the frozen list.
-        load: loads the model.
-        say: called with lines about what was generated.
-    """
-
-    def __init__(
-        self, folder: Path, tests: ClipList, load: Callable[[], FaceGenerator], say: Line
-    ) -> None:
-        self.folder, self.tests = folder, tests
-        self._load, self._say = load, say
-        self._generator: FaceGenerator | None = None
-        paths = {
-            self._path(number, kind)
-            for number, clip in enumerate(tests.clips)
-            for kind in clip.kinds
-        }
-        self._missing = {path for path in paths if not path.is_file()}
-
-    def _path(self, number: int, kind: Kind) -> Path:
-        return self.folder / f"{number:03d}-{kind}.npy"
-
-    def video(self, number: int, clip: OpenClip, kind: Kind) -> np.ndarray:
-        """uint8 (t, R, R, 3): read if it exists, otherwise generated.
-
-        Args:
-            number: index of the clip in the list.
-            clip: the clip.
-            kind: which of its videos to make.
-        """
-        path = self._path(number, kind)
-        if path not in self._missing:
-            return np.asarray(np.load(path))
-        if self._generator is None:
-            self._generator = self._load()
-        count = clip.length(kind)
-        painted = generate(
-            self._generator, clip.frames[:count], clip.heard(kind), clip.landmarks[:count]
-        )
-        with replacing(path) as file:
-            np.save(file, painted)
-        self._missing.remove(path)
-        if not self._missing:
-            self._generator = None
-        done = f"{number + 1}/{len(self.tests.clips)}"
-        self._say(f"{self.tests.title}: {kind} {done}, {len(painted)} frames")
-        return painted
+    return {
+        "metrics": of(MODEL),
+        "baselines": {name: of(name) for name in records[0].models if name != MODEL},
+        "strata": stratify(records, facts, tests.note, tests.cross),
+    }
 
 
-def generate(
-    generator: Any, frames: np.ndarray, audio: np.ndarray, landmarks: np.ndarray
-) -> np.ndarray:
-    """Repaint the lips of a whole clip of aligned faces, uint8 (t, R, R, 3), as in lip-sync.
-
-    Args:
-        generator: a `FaceGenerator`.
-        frames: uint8 (t, R, R, 3).
-        audio: float32 (samples,) at 16 kHz.
-        landmarks: (t, 478, 2) of the frames.
-    """
-
-    references = make_references(
-        generator.reference,
-        head_pose(landmarks),
-        mouth_opening(landmarks),
-        lambda positions: frames[list(positions)],
-        landmarks[:, SHAPE],
+def _write(output: Path, content: Evaluation, records: Sequence[ClipRecord], facts: Facts) -> None:
+    """Write tables and pictures, and last what says that the evaluation is complete."""
+    details = [record.models[MODEL].scores(record.clip_id) for record in records]
+    contact_sheet(
+        output / CONTACT_SHEET,
+        [(each.clip_id, what, frames) for each in records for what, frames in each.sheet.items()],
     )
-    times = np.arange(len(frames)) / FPS
-    stream = generator.stream(iter(frames), times, generator.speech(audio), references)
-    return np.stack(list(stream))
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The scores of the model and of trivial ones, side by side."""
-
-    model: Scores
-    trivial: Mapping[Baseline, Scores]
-    reference: str
-    """How references are chosen."""
-
-    def add(self, clip: OpenClip, videos: Mapping[Kind, np.ndarray]) -> ClipScores:
-        """Measure a clip's videos of all of them; returns the model's measurements."""
-        found = self.model.add(
-            clip, videos["reconstruction"], videos["cross"], videos.get("silence")
-        )
-        for name, scores in self.trivial.items():
-            made = {
-                kind: baseline_video(name, clip, kind, frames, self.reference)
-                for kind, frames in videos.items()
-            }
-            scores.add(clip, made["reconstruction"], made["cross"], made.get("silence"))
-        return found
-
-
-def evaluate_clips(
-    store: ClipStore,
-    tests: ClipList,
-    generated: GeneratedFrames,
-    scores: Compared,
-    output: Path,
-    say: Line,
-    transcripts: Transcripts | None = None,
-) -> tuple[list[ClipScores], list[SheetRow]]:
-    """Generate, measure and draw one clip after another.
-
-    Returns:
-        The measurements of each, and rows for the contact sheet.
-    """
-    details: list[ClipScores] = []
-    rows: list[SheetRow] = []
-    for number, chosen in enumerate(tests.clips):
-        clip = open_clip(store, chosen, transcripts)
-        found, shown = _evaluate_clip(number, clip, generated, scores, output)
-        say(f"{tests.title}: measured {number + 1}/{len(tests.clips)} clips")
-        details.append(found)
-        if number < SHEET_CLIPS:
-            rows += shown
-    return details, rows
-
-
-def _evaluate_clip(
-    number: int, clip: OpenClip, generated: GeneratedFrames, scores: Compared, output: Path
-) -> tuple[ClipScores, list[SheetRow]]:
-    """Process one clip; afterwards only the frames on the contact sheet are held."""
-    name = clip.chosen.clip_id
-    videos = {kind: generated.video(number, clip, kind) for kind in clip.chosen.kinds}
-    found = scores.add(clip, videos)
-    for kind, frames in videos.items():
-        path = output / kind / f"{name}.mp4"
-        write_video(path, frames, clip.heard(kind), generated.folder)
-    shown = [("input", clip.frames), *videos.items()]
-    return found, [(name, what, sheet_frames(frames)) for what, frames in shown]
-
-
-def write_video(path: Path, frames: np.ndarray, audio: np.ndarray, scratch: Path) -> None:
-    """Write a video with sound.
-
-    Args:
-        path: the mp4 to write.
-        frames: uint8 (t, R, R, 3) at 25 fps.
-        audio: float32 (samples,) at 16 kHz; anything after the last frame is left out.
-        scratch: folder for temporary files.
-    """
-    path.parent.mkdir(exist_ok=True)
-    sound = scratch / "sound.flac"
-    write_flac(sound, audio[: len(frames) * SAMPLES_PER_FRAME], SAMPLE_RATE)
-    side = frames.shape[1]
-    with VideoWriter(path, side, side, FPS, crf=16, audio=sound) as writer:
-        for frame in frames:
-            writer.write(frame)
+    which = "test" if content["split"] == "test" else "TRAINING"
+    heading = f"{len(details)} {which} clip{'s' * (len(details) != 1)}"
+    evaluation_page(output / PLOTS, content["metrics"], details, heading, content["baselines"])
+    write_measurements(output / MEASUREMENTS, records, facts)
+    write_atomic(output / DETAILS, json.dumps(details) + "\n")
+    write_atomic(output / EVALUATION, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -155,7 +155,6 @@ class FaceGenerator:
         tokens: Tensor = self.model.tokens(torch.from_numpy(wave).to(self.device), count)
         return tokens
 
-    @torch.inference_mode()
     def window(self, faces: np.ndarray, references: np.ndarray, tokens: Tensor) -> np.ndarray:
         """Repaint one window.
 
@@ -167,24 +166,41 @@ class FaceGenerator:
         Returns:
             float32 (f, R, R, 3), 0 to 255.
         """
+        return self.paint_windows(faces[None], references[None], tokens[None])[0]
+
+    @torch.inference_mode()
+    def paint_windows(
+        self, faces: np.ndarray, references: np.ndarray, tokens: Tensor
+    ) -> np.ndarray:
+        """Repaint several windows at once; up to rounding, each as `window` does.
+
+        Args:
+            faces: uint8 (b, f, R, R, 3).
+            references: the same shape.
+            tokens: (b, f, n, width).
+
+        Returns:
+            float32 (b, f, R, R, 3), 0 to 255.
+        """
         # The same noise for every window, so that neighbours agree where they overlap.
         generator = torch.Generator("cpu").manual_seed(self.seed)
+        shape = (1, self.model.config.latent_channels, 1, *self.model.latent_mask.shape[-2:])
         painted = self.model.generate(
             self._pixels(faces),
             self._pixels(references),
-            tokens[None].to(self.device),
+            tokens.to(self.device),
             steps=self.steps,
             guidance=self.guidance,
-            generator=generator,
+            noise=torch.randn(shape, generator=generator),
             bf16=self.bf16,
         )
-        values = (painted[0].float().clamp(-1, 1) + 1) * 127.5
-        return np.asarray(values.permute(0, 2, 3, 1).cpu().numpy())
+        values = (painted.float().clamp(-1, 1) + 1) * 127.5
+        return np.asarray(values.permute(0, 1, 3, 4, 2).cpu().numpy())
 
     def _pixels(self, faces: np.ndarray) -> Tensor:
-        """uint8 (f, R, R, 3) -> (1, f, 3, R, R) in [-1, 1]."""
+        """uint8 (b, f, R, R, 3) -> (b, f, 3, R, R) in [-1, 1]."""
         tensor = torch.from_numpy(np.ascontiguousarray(faces)).to(self.device)
-        return tensor.permute(0, 3, 1, 2).float()[None] / 127.5 - 1
+        return tensor.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
     def first_needed(self, times_s: np.ndarray, begin: int) -> int:
         """Position of the first face that `stream` takes to begin its output at `begin`."""

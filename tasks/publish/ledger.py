@@ -7,10 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from datasets.errors import UserError
+from datasets.shards import clip_facts
 from datasets.shards.records import COLUMNS, ClipRow, LedgerRow, Verdict
 from datasets.store.protocol import Store
 
-LEDGER = "ledger.parquet"
+LEDGER = clip_facts.LEDGER
 Row = Mapping[str, Any]
 
 

@@ -32,6 +32,11 @@ class EvaluationConfig:
     reference: str = ""
     """What shows the network who the person is: frame, still or away (`tasks.lipsync.references`);
     empty: what the model was made for."""
+    windows_at_once: int = 0
+    """Windows that go through the model at once, of several clips where it is more than 1; 0: 16 on
+    GPUs and 1 elsewhere. Pictures differ by rounding only."""
+    protocol: str = "own"
+    """`own`, or `latentsync`: also FVD by one window of each of 30 clips, as published."""
     image_frames: int = 2048
     """Most frames, spread over all clips, that FID compares on either side; at least one
     of each clip."""
@@ -59,3 +64,5 @@ class EvaluationConfig:
     videomae_weights: str = ""
     """File or folder of a VideoMAE, by which cd-FVD and the kernel distance see motion; empty: a
     small seeded one."""
+    identity_weights: str = ""
+    """ONNX file of a face embedding, such as sface; empty: the identity is not measured."""

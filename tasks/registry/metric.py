@@ -29,6 +29,10 @@ class Metric(TypedDict):
     """Why there is no value; set only if it is missing, and not in older evaluations."""
 
 
+Strata = dict[str, dict[str, dict[str, Metric]]]
+"""Stratum, such as `yaw_deg` -> part, such as `30° and more` -> the numbers of its clips."""
+
+
 class Measured(TypedDict):
     """The parts of an evaluation that decide about a model."""
 
@@ -49,6 +53,8 @@ class Evaluation(Measured):
 
     baselines: NotRequired[dict[str, dict[str, Metric]]]
     """Name of a trivial model -> its metrics; missing in older evaluations."""
+    strata: NotRequired[Strata]
+    """The judged model's numbers by parts of the clips; missing in older evaluations."""
     model_digest: str
     split: NotRequired[str]
     """`test`, or `train` if no speaker is held out; missing in older evaluations."""

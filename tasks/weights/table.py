@@ -168,6 +168,17 @@ WEIGHTS: tuple[Weight, ...] = (
         needed_by="LPIPS from weights instead of a TorchScript program, with vgg16",
     ),
     Weight(
+        name="sface",
+        url=(
+            f"{_HF}/opencv/face_recognition_sface/resolve/main/face_recognition_sface_2021dec.onnx"
+        ),
+        file="metrics/face_recognition_sface_2021dec.onnx",
+        licence="Apache-2.0 (OpenCV Zoo)",
+        needed_by="the identity metric of an evaluation",
+        size=38_696_353,
+        sha256="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+    ),
+    Weight(
         name="hyperiqa",
         url=f"{_LATENTSYNC_15}/auxiliary/koniq_pretrained.pkl",
         file="hyperiqa/koniq_pretrained.pkl",

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from datasets.faces.landmarks import mouth_opening
 from tasks.evaluate.baselines import BASELINES, baseline_video
 from tasks.evaluate.clips import OpenClip
+from tasks.evaluate.generated import generate
 from tasks.evaluate.leakage import (
     LEAST_FRAMES,
     MOVES,
@@ -20,11 +20,10 @@ from tasks.evaluate.leakage import (
     moving_share,
     opening_in_silence,
 )
-from tasks.evaluate.run import generate
-from tasks.evaluate.scores import Scores, _Frechet
 from tasks.registry.metric import MOTIONLESS, NO_FACE, NO_SILENCE, Metric
 from tasks.registry.policy import Policy, apply_policy
 from tasks.sync.mouth_audio import MouthAudioScorer
+from tests.support.collected import Collected, bare_scores
 from tests.support.painted_mouths import LoudnessJudge, PaintedDetector, Painter, painted_clip
 
 CLIPS = [painted_clip(number) for number in range(4)]
@@ -96,27 +95,10 @@ def test_what_cannot_be_seen_has_a_reason_and_no_number(bad: Mouth, why: str) ->
     assert not good.fault
 
 
-class Mean(torch.nn.Module):
-    """Features, and a difference of pictures, that are brightness."""
-
-    label, dim = "mean", 1
-
-    def forward(self, *pictures: Any) -> Any:
-        if len(pictures) == 2:
-            return (pictures[0] - pictures[1]).abs().mean(dim=(1, 2, 3))
-        values = np.asarray(pictures[0], np.float64)
-        return values.reshape(len(values), -1).mean(1, keepdims=True)
-
-
-def new_scores() -> Scores:
-    made = Scores.__new__(Scores)
-    made.judge = made.classifier = LoudnessJudge()
-    made.fid, made.fvd, made.motion = (_Frechet(Mean(), 64) for _ in range(3))  # type: ignore[arg-type]
-    made.lpips, made.device = Mean(), torch.device("cpu")  # type: ignore[assignment]
-    made.scorer, made.detector = MouthAudioScorer(), PaintedDetector()  # type: ignore[assignment]
-    made.count, made.note, made.cross = len(CLIPS), "", "cross audio"
-    made.rows, made.speakers, made.reasons, made.truth = [], [], {}, []
-    return made
+def new_scores() -> Collected:
+    judge = LoudnessJudge()
+    scores = bare_scores(judge, judge, MouthAudioScorer(), PaintedDetector(), 16)
+    return Collected(scores)
 
 
 def measured(clip_videos: Mapping[str, list[Any]]) -> dict[str, Metric]:

@@ -48,6 +48,7 @@ def test_a_sheet_keeps_no_video_alive() -> None:
 def detail(value: float | None) -> ClipScores:
     kinds = ("real", "reconstruction", "cross")
     values: dict[str, float | None] = {"ssim": value, "ssim_mouth": value}
+    values |= dict.fromkeys(("flicker", "identity_real", "identity_cross"), value)
     values |= {f"leak_{name}": value for name in ("opening", "moving", "correlation")}
     for name in ("sync_c", "mouth_z", "closure_gap"):
         values |= {f"{name}_{kind}": value for kind in kinds}
@@ -72,17 +73,25 @@ def test_panels_without_a_value_say_so(tmp_path: Path, monkeypatch: pytest.Monke
     empty = detail(None)
     empty["distances"] = dict.fromkeys(empty["distances"], [np.nan] * 31)
     why = "clips of 20 frames are too short"
-    missing = ("sync_c", "sync_d", "mouth_z", "leak_correlation", "closure_gap")
+    missing = (
+        "sync_c",
+        "sync_d",
+        "mouth_z",
+        "leak_correlation",
+        "closure_gap",
+        "flicker",
+        "identity",
+    )
     metrics = {name: metric(np.nan, "judge", 0, why) for name in missing}
     evaluation_page(tmp_path / "page.png", metrics, [empty], "1 TRAINING clip")
     (figure,) = figures
     shown = [" ".join(text.get_text() for text in axis.texts) for axis in figure.axes]
     assert all(text.startswith("no value for any clip") for text in shown)
-    assert [why in text for text in shown] == [True, True, True, True, False, True]
+    assert [why in text for text in shown] == [*[True] * 5, False, True, True]
     assert all(not len(axis.get_xticks()) for axis in figure.axes)
     evaluation_page(tmp_path / "page.png", metrics, [detail(0.5)])
     clips = figures[1].axes[1:]
-    assert [list(axis.get_xticks()) for axis in clips] == [[0]] * 5
+    assert [list(axis.get_xticks()) for axis in clips] == [[0]] * 7
     assert figure.get_suptitle().startswith("1 TRAINING clip. Judge of sync: judge")
 
 

@@ -6,6 +6,7 @@ from mlflow.tracking import MlflowClient
 from tasks.evaluate.clips import CLIP_LIST
 from tasks.evaluate.record import find_judge, log_evaluation, make_table, with_judge
 from tasks.evaluate.run import CONTACT_SHEET, DETAILS, EVALUATION, PLOTS
+from tasks.evaluate.table import MEASUREMENTS
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.versions import Registry, record_evaluation, resolve
 from tests.support.fake_bundle import evaluation, registered, store_uri, whole_evaluation
@@ -46,10 +47,11 @@ def test_the_numbers_become_a_run_with_pictures(store_uri: str, tmp_path: Path) 
     name = "logged"
     number = registered(store_uri, name, tmp_path / "1", b"1")
     version = Registry(store_uri).version(name, number)
-    for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS):
+    for file in (EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS, MEASUREMENTS):
         (tmp_path / file).write_text("content")
     metrics = evaluation(fid=1.25, ssim=0.5)["metrics"]
     content = whole_evaluation(metrics, config={"steps": 4}, clips=["a", "b"])
+    content["strata"] = {"speaker": {"somebody": metrics}}
     content["metrics"]["lmd"] = {"value": None, "label": "none", "n": 0}
     run_id = log_evaluation(content, tmp_path, store_uri, name, version)
     client = MlflowClient(store_uri)
@@ -58,7 +60,8 @@ def test_the_numbers_become_a_run_with_pictures(store_uri: str, tmp_path: Path) 
     assert run.data.params == {"steps": "4", "clips_used": "2"}
     assert run.data.tags["mlflow.parentRunId"] == version.run_id
     names = {item.path for item in client.list_artifacts(run_id)}
-    assert names == {EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS, "metrics.json"}
+    files = {EVALUATION, DETAILS, CLIP_LIST, CONTACT_SHEET, PLOTS, MEASUREMENTS}
+    assert names == {*files, "metrics.json", "strata.json"}
 
 
 def test_a_table_says_why_a_value_is_missing() -> None:

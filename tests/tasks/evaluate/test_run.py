@@ -16,19 +16,18 @@ from models.files.errors import ModelFileError
 from models.latentsync.config import MASK
 from models.syncnet.syncnet_v2 import SyncNet
 from tasks.evaluate.baselines import BASELINES
-from tasks.evaluate.clips import ChosenClip, ClipList, OpenClip
-from tasks.evaluate.metrics import ClipScores
-from tasks.evaluate.plots import COLUMNS, SheetRow
-from tasks.evaluate.run import (
+from tasks.evaluate.clip_stage import (
     SHEET_CLIPS,
-    Compared,
-    GeneratedFrames,
-    _protocol,
-    evaluate,
-    evaluate_clips,
-    generate,
-    read_evaluation,
+    ClipJob,
+    process_clips,
+    record_path,
 )
+from tasks.evaluate.clips import ChosenClip, ClipList, OpenClip, open_clip
+from tasks.evaluate.generated import GeneratedFrames, generate
+from tasks.evaluate.measurement import ClipRecord, Labels, Measurement, read_record
+from tasks.evaluate.plots import COLUMNS
+from tasks.evaluate.protocol import protocol_digest
+from tasks.evaluate.run import evaluate, read_evaluation
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.metric import Metric
 from tests.support.counting_store import SIDE, CountingStore
@@ -150,34 +149,45 @@ class Store(CountingStore):
 class NoScores:
     """Measures nothing, and notes what there was to measure, and which videos there were."""
 
+    labels = Labels("judge", "judge", "lpips", "mouth", "")
+
     def __init__(self, output: Path) -> None:
         self.output = output
         self.given: list[tuple[OpenClip, np.ndarray, np.ndarray]] = []
         self.drawn: list[int] = []
         self.silent: list[np.ndarray | None] = []
 
-    def add(
+    def measure(
         self,
         clip: OpenClip,
         reconstruction: np.ndarray,
         cross: np.ndarray,
         silence: np.ndarray | None = None,
-    ) -> ClipScores:
+        hear_leaks: bool = True,
+    ) -> Measurement:
         self.silent.append(silence)
         self.given.append((clip, reconstruction, cross))
         self.drawn.append(len(list(self.output.rglob("*.mp4"))))
-        return {"clip_id": clip.chosen.clip_id, "values": {}, "distances": {}}
+        return Measurement({}, {}, {}, {}, {})
 
 
 def evaluate_with(
-    store: Store, clips: list[ChosenClip], load: Callable[[], Any], folder: Path
-) -> tuple[NoScores, list[SheetRow], list[str], GeneratedFrames]:
+    store: Store,
+    clips: list[ChosenClip],
+    load: Callable[[], Any],
+    folder: Path,
+    at_once: int = 1,
+) -> tuple[NoScores, list[ClipRecord], list[str], GeneratedFrames]:
     tests, lines = ClipList(tuple(clips), "test", ""), list[str]()
     scores = NoScores(folder)
-    generated = GeneratedFrames(folder, tests, load, lines.append)
-    compared = Compared(scores, {}, "still")  # type: ignore[arg-type]
-    _, rows = evaluate_clips(store, tests, generated, compared, folder, lines.append)
-    return scores, rows, lines, generated
+    generated = GeneratedFrames(folder, tests, load, lines.append, at_once)
+    records = folder / "records"
+    shutil.rmtree(records, ignore_errors=True)
+    records.mkdir()
+    job = ClipJob(tests, generated, scores, (), "still", folder, records)
+    process_clips(range(len(clips)), lambda number: open_clip(store, clips[number]), job)
+    read = [read_record(record_path(records, number)) for number in range(len(clips))]
+    return scores, [each for each in read if each], lines, generated
 
 
 def test_a_clip_is_decoded_once_and_done_with_before_the_next(tmp_path: Path) -> None:
@@ -195,10 +205,8 @@ def test_a_clip_is_decoded_once_and_done_with_before_the_next(tmp_path: Path) ->
     assert [line.split(": ")[1].split(",")[0] for line in lines] == [
         "reconstruction 1/2",
         "cross 1/2",
-        "measured 1/2 clips",
         "reconstruction 2/2",
         "cross 2/2",
-        "measured 2/2 clips",
     ]
     assert scores.drawn == [0, 2]
     for (clip, reconstruction, cross), chosen in zip(scores.given, clips, strict=True):
@@ -227,11 +235,7 @@ def test_the_model_is_loaded_for_what_is_missing_only(tmp_path: Path) -> None:
 
     scores, _, lines, _ = evaluate_with(Store(20, 20), clips, load, tmp_path)
     assert loaded == [1]
-    assert [line.split(": ")[1] for line in lines] == [
-        "measured 1/2 clips",
-        "reconstruction 2/2, 20 frames",
-        "measured 2/2 clips",
-    ]
+    assert [line.split(": ")[1] for line in lines] == ["reconstruction 2/2, 20 frames"]
     levels = [
         (int(first[0, 0, 0, 0]), int(second[0, 0, 0, 0])) for _, first, second in scores.given
     ]
@@ -253,16 +257,14 @@ def test_silence_is_heard_for_some_clips_and_kept_like_the_rest(tmp_path: Path) 
         ChosenClip("clip0", "s", 20, "clip1", 20, 18),
         ChosenClip("clip1", "t", 20, "clip0", 20),
     ]
-    scores, rows, _, _ = evaluate_with(Store(20, 20), clips, lambda: Listener(30), tmp_path)
+    scores, records, _, _ = evaluate_with(Store(20, 20), clips, lambda: Listener(30), tmp_path)
     assert [level > 0 for level in heard] == [True, True, False, True, True]
     (silent, none) = scores.silent
     assert silent is not None
     assert len(silent) == 18
     assert none is None
-    assert [row[:2] for row in rows] == [
-        (name, kind)
-        for name, kinds in (("clip0", clips[0].kinds), ("clip1", clips[1].kinds))
-        for kind in ("input", *kinds)
+    assert [(each.clip_id, list(each.sheet)) for each in records] == [
+        (clip.clip_id, ["input", *clip.kinds]) for clip in clips
     ]
     about = probe(tmp_path / "silence" / "clip0.mp4")
     assert about.duration_s == pytest.approx(18 / 25, abs=0.03)
@@ -292,14 +294,11 @@ def test_transcripts_are_part_of_the_protocol_and_words_of_a_clip_are_used(
 def test_pictures_hold_no_more_than_they_show(tmp_path: Path) -> None:
     clips = [ChosenClip(f"clip{number}", "s", 20, f"clip{number}", 20) for number in range(8)]
     store = Store(*[20] * len(clips))
-    _, rows, _, _ = evaluate_with(store, clips, lambda: Brightener(1), tmp_path)
-    assert [row[:2] for row in rows[:3]] == [
-        ("clip0", "input"),
-        ("clip0", "reconstruction"),
-        ("clip0", "cross"),
-    ]
-    assert len(rows) == 3 * SHEET_CLIPS
-    assert all(frames.base is None and len(frames) == COLUMNS for _, _, frames in rows)
+    _, records, _, _ = evaluate_with(store, clips, lambda: Brightener(1), tmp_path)
+    assert len(records) == len(clips)
+    shown = [list(each.sheet) for each in records]
+    assert shown == [["input", "reconstruction", "cross"]] * SHEET_CLIPS + [[]] * 2
+    assert all(len(frames) == COLUMNS for each in records for frames in each.sheet.values())
 
 
 def test_the_same_again_is_read_back(output: Path, dataset: Path, bundle: Path) -> None:
@@ -318,7 +317,7 @@ def test_what_was_generated_before_an_interruption_is_kept(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.evaluate.scores.Scores.add", killed)
+        patched.setattr("tasks.evaluate.scores.Scores.measure", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(bundle, dataset, tmp_path, SHORT)
     assert len(list((tmp_path / ".generated").rglob("*.npy"))) == 3
@@ -390,7 +389,7 @@ def test_the_published_syncnet_judges_and_another_says_what_is_in_sync(
         assert metrics[name]["label"].startswith("StableSyncNet of model.safetensors")
         assert 0 <= (metrics[name]["value"] or 0) <= 1
     plain = replace(stable, stable_syncnet_weights="")
-    assert _protocol(stable, "tests", bundle) != _protocol(plain, "tests", bundle)
+    assert protocol_digest(stable, "tests", bundle) != protocol_digest(plain, "tests", bundle)
 
 
 @pytest.mark.parametrize("reference", ["frame", "still", "away"])

@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from datasets.faces.landmarks import Face
 from tasks.evaluate.clips import ChosenClip, open_clip
 from tasks.evaluate.metrics import LIPS
-from tasks.evaluate.scores import MIN_SPEECH, Scores, _Frechet
+from tasks.evaluate.mouths import MIN_SPEECH
 from tasks.registry.metric import NO_FACE
 from tasks.sync.networks import SyncCurve
 from tasks.sync.signals import OffsetScore
+from tests.support.collected import Collected, bare_scores
 from tests.support.counting_store import SIDE, CountingStore
 
 CLIP = ChosenClip("clip0", "speaker", 50, "clip1", 48)
@@ -33,7 +33,7 @@ class Judge:
     def curve(self, frames: np.ndarray, audio: np.ndarray) -> SyncCurve:
         self.given.append((frames, audio))
         distances = np.full(31, 10.0)
-        distances[len(self.given) + 15] = 4.0
+        distances[(len(self.given) + 15) % 31] = 4.0
         return SyncCurve(distances, self.share * len(self.given), 0.1 * len(self.given))
 
 
@@ -64,75 +64,46 @@ class Detector:
         return [Face((0.0, 0.0, 320.0, 320.0), points)]
 
 
-class Mean(torch.nn.Module):
-    """Features, and a difference of pictures, that are brightness."""
-
-    label, dim = "mean", 1
-
-    def forward(self, *pictures: Any) -> Any:
-        if len(pictures) == 2:
-            return (pictures[0] - pictures[1]).abs().mean(dim=(1, 2, 3))
-        values = np.asarray(pictures[0], np.float64)
-        return values.reshape(len(values), -1).mean(1, keepdims=True)
-
-
-class Taken(_Frechet):
-    """Keeps what is added."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(Mean(), limit)  # type: ignore[arg-type]
-        self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def add(self, clip: str, real: np.ndarray, fake: np.ndarray) -> None:
-        self.pairs.append((real, fake))
-        super().add(clip, real, fake)
-
-
 @pytest.fixture
-def scores() -> Scores:
-    made = Scores.__new__(Scores)
-    made.judge = Judge("judge")
-    made.classifier = Judge("classifier", 0.25)
-    made.fid, made.fvd, made.motion = Taken(16), Taken(4), Taken(4)
-    made.lpips, made.device = Mean(), torch.device("cpu")  # type: ignore[assignment]
-    made.scorer, made.detector = Scorer(), Detector()  # type: ignore[assignment]
-    made.count, made.note, made.cross = 2, " NOTE", "cross audio"
-    made.rows, made.speakers, made.reasons, made.truth = [], [], {}, []
-    return made
+def scores() -> Collected:
+    made = bare_scores(Judge("judge"), Judge("classifier", 0.25), Scorer(), Detector(), 8)
+    return Collected(made, " NOTE")
 
 
 def frames(count: int, level: int) -> np.ndarray:
     return np.full((count, SIDE, SIDE, 3), level, np.uint8)
 
 
-def row(scores: Scores, reconstruction: np.ndarray, cross: np.ndarray) -> dict[str, float]:
+def row(scores: Collected, reconstruction: np.ndarray, cross: np.ndarray) -> dict[str, float]:
     clip = open_clip(CountingStore(60, 60, level=100), CLIP)
     found = scores.add(clip, reconstruction, cross)
-    assert found["clip_id"] == "clip0"
-    assert found["values"].keys() == scores.rows[-1].keys()
+    assert found.scores("clip0")["values"].keys() == scores.rows[-1].keys()
     return scores.rows[-1]
 
 
-def test_each_video_is_judged_with_the_sound_that_it_shows(scores: Scores) -> None:
+def test_each_video_is_judged_with_the_sound_that_it_shows(scores: Collected) -> None:
     row(scores, frames(50, 110), frames(48, 120))
     own, foreign = CountingStore(60, 60).audio("clip0"), CountingStore(60, 60).audio("clip1")
     videos = [(50, 100), (50, 110), (48, 120)]
     # The judge also hears the clip's own speech with the foreign video.
-    for judge, expected in ((scores.judge, [*videos, videos[2]]), (scores.classifier, videos)):
+    for judge, expected in (
+        (scores.scores.judge, [*videos, videos[2]]),
+        (scores.scores.classifier, videos),
+    ):
         given: Sequence[tuple[np.ndarray, np.ndarray]] = judge.given  # type: ignore[attr-defined]
         assert [(len(video), int(video[0, 0, 0, 0])) for video, _ in given] == expected
         assert np.array_equal(given[0][1], own)
         assert np.array_equal(given[1][1], own)
         assert np.array_equal(given[2][1], foreign[: 48 * 640])
-    (_, leaked) = scores.judge.given[3]  # type: ignore[attr-defined]
+    (_, leaked) = scores.scores.judge.given[3]  # type: ignore[attr-defined]
     assert np.array_equal(leaked, own[: 48 * 640])
-    heard = scores.scorer.given  # type: ignore[attr-defined]
+    heard = scores.scores.scorer.given  # type: ignore[attr-defined]
     assert [count for count, _ in heard] == [50, 50, 48]
     assert np.array_equal(heard[2][1], foreign[: 48 * 640])
     assert np.array_equal(heard[0][1], own)
 
 
-def test_numbers_are_those_of_judge_classifier_and_scorer(scores: Scores) -> None:
+def test_numbers_are_those_of_judge_classifier_and_scorer(scores: Collected) -> None:
     found = row(scores, frames(50, 110), frames(48, 120))
     for number, kind in enumerate(KINDS, 1):
         assert found[f"sync_c_{kind}"] == 6
@@ -152,7 +123,7 @@ def test_numbers_are_those_of_judge_classifier_and_scorer(scores: Scores) -> Non
     assert metrics["sync_c"]["label"] == "judge, cross audio NOTE"
 
 
-def test_pictures_are_compared_where_they_were_repainted(scores: Scores) -> None:
+def test_pictures_are_compared_where_they_were_repainted(scores: Collected) -> None:
     """An error in the lower half only, where the mask lies, and one of the kept corner."""
     repainted = frames(50, 100)
     repainted[:, SIDE // 2 : SIDE - 6, SIDE // 4 : SIDE - SIDE // 4] += 20
@@ -168,7 +139,7 @@ def test_pictures_are_compared_where_they_were_repainted(scores: Scores) -> None
     assert scores.reasons["psnr_db"] == "the pictures are equal"
 
 
-def test_lips_are_compared_with_the_real_ones_of_the_same_frames(scores: Scores) -> None:
+def test_lips_are_compared_with_the_real_ones_of_the_same_frames(scores: Collected) -> None:
     found = row(scores, frames(50, 110), frames(48, 125))
     # Eyes are 100 apart, lips lie as much lower as the picture is brighter.
     assert found["lmd"] == pytest.approx(10, abs=0.2)
@@ -176,7 +147,7 @@ def test_lips_are_compared_with_the_real_ones_of_the_same_frames(scores: Scores)
     assert found["faces_found"] == 1
 
 
-def test_half_of_the_frames_must_show_a_face(scores: Scores) -> None:
+def test_half_of_the_frames_must_show_a_face(scores: Collected) -> None:
     half, less = frames(50, 110), frames(48, 120)
     half[25:] = 0
     less[23:] = 0
@@ -192,7 +163,7 @@ def test_half_of_the_frames_must_show_a_face(scores: Scores) -> None:
     assert metrics["lmd_cross"]["reason"] == scores.reasons["lmd_cross"]
 
 
-def test_speech_that_is_too_short_has_no_course(scores: Scores) -> None:
+def test_speech_that_is_too_short_has_no_course(scores: Collected) -> None:
     clip = ChosenClip("clip0", "speaker", MIN_SPEECH, "clip1", MIN_SPEECH - 1)
     store = CountingStore(60, 60, level=100)
     scores.add(open_clip(store, clip), frames(MIN_SPEECH, 110), frames(MIN_SPEECH - 1, 120))
@@ -201,25 +172,25 @@ def test_speech_that_is_too_short_has_no_course(scores: Scores) -> None:
     assert "too short" in scores.reasons["mouth_z_cross"]
 
 
-def test_sets_have_equally_many_frames_and_windows_of_every_clip(scores: Scores) -> None:
+def test_sets_have_equally_many_frames_and_windows_of_every_clip(scores: Collected) -> None:
     row(scores, frames(50, 110), frames(48, 120))
-    ((real, fake),) = scores.fid.pairs  # type: ignore[attr-defined]
-    # Half of the limit for each of two clips.
+    extractors = scores.scores.extractors
+    real, fake = extractors["fid"].given  # type: ignore[attr-defined]
     assert len(real) == len(fake) == 8
     assert {int(level) for level in real.flatten()} == {100}
     assert {int(level) for level in fake.flatten()} == {120}
-    for sets in (scores.fvd, scores.motion):
-        ((real, fake),) = sets.pairs  # type: ignore[attr-defined]
+    for name in ("fvd", "motion"):
+        real, fake = extractors[name].given  # type: ignore[attr-defined]
         assert real.shape == fake.shape == (2, 16, SIDE, SIDE, 3)
         assert {int(level) for level in fake.flatten()} == {120}
 
 
-def test_means_and_medians_are_over_the_clips(scores: Scores) -> None:
+def test_means_and_medians_are_over_the_clips(scores: Collected) -> None:
     names = row(scores, frames(50, 110), frames(48, 120))
-    scores.rows = [dict.fromkeys(names, value) for value in (1.0, -2.0, 9.0, math.nan)]
-    scores.speakers = ["a", "b", "c", "d"]
-    for sets in (scores.fid, scores.fvd, scores.motion):
-        sets.real, sets.fake = sets.real * 4, sets.fake * 4
+    first = scores.summary.found[0]
+    for value in (1.0, -2.0, 9.0, math.nan):
+        scores.summary.add(f"{value}", replace(first, values=dict.fromkeys(names, value)))
+    del scores.summary.found[0], scores.summary.speakers[0]
     metrics = scores.metrics()
     for name in ("sync_c", "sync_d", "ssim", "psnr_db", "lmd", "faces_found"):
         assert metrics[name]["value"] == pytest.approx(8 / 3), name
@@ -232,12 +203,12 @@ def test_means_and_medians_are_over_the_clips(scores: Scores) -> None:
     assert -2 <= metrics["sync_c"]["low"] < 8 / 3 < metrics["sync_c"]["high"] <= 9
 
 
-def test_lips_follow_if_the_offset_is_small_and_stands_out(scores: Scores) -> None:
+def test_lips_follow_if_the_offset_is_small_and_stands_out(scores: Collected) -> None:
     class Given(Scorer):
         def measure(self, landmarks: np.ndarray, audio: np.ndarray) -> OffsetScore:
             return OffsetScore(*answers.pop(0))
 
-    scores.scorer = Given()  # type: ignore[assignment]
+    scores.scores.scorer = Given()  # type: ignore[assignment]
     # Of the real video, the reconstruction and the cross video of four clips.
     crosses = [(-2.0, 3.0), (2.1, 9.0), (0.0, 2.9), (0.0, 5.0)]
     answers = [each for cross in crosses for each in ((1.0, 4.0), (9.0, 9.0), cross)]
@@ -248,20 +219,74 @@ def test_lips_follow_if_the_offset_is_small_and_stands_out(scores: Scores) -> No
     assert (metrics["follows"]["value"], metrics["follows_real"]["value"]) == (0.5, 1.0)
 
 
-def test_models_side_by_side_share_what_is_known_of_the_real_video(scores: Scores) -> None:
+def test_models_side_by_side_share_what_is_known_of_the_real_video(scores: Collected) -> None:
     clip = open_clip(CountingStore(60, 60, level=100), CLIP)
-    other = scores.sibling()
-    scores.add(clip, frames(50, 110), frames(48, 120))
-    before = len(scores.judge.given)  # type: ignore[attr-defined]
-    other.add(clip, frames(50, 130), frames(48, 140))
+    other = Collected(scores.scores, hear_leaks=False)
+    mine = scores.add(clip, frames(50, 110), frames(48, 120))
+    before = len(scores.scores.judge.given)  # type: ignore[attr-defined]
+    theirs = other.add(clip, frames(50, 130), frames(48, 140))
     # Its two videos, and not the real one again.
-    assert len(scores.judge.given) == before + 2  # type: ignore[attr-defined]
+    assert len(scores.scores.judge.given) == before + 2  # type: ignore[attr-defined]
     assert math.isnan(other.rows[0]["leak_sync_c"])
     assert other.reasons["leak_sync_d"] == "only the model's own videos are judged so"
-    assert scores.fid.fake[0][0, 0] == 120
-    assert other.fid.fake[0][0, 0] == 140
-    assert other.fid.real[0] is scores.fid.real[0]
-    assert len(scores.rows) == len(other.rows) == 1
+    assert mine.fake["fid"][0, 0] == 120
+    assert theirs.fake["fid"][0, 0] == 140
+    assert theirs.real["fid"] is mine.real["fid"]
     assert other.rows[0]["lmd"] == pytest.approx(30, abs=0.2)
     for name in ("sync_c_real", "mouth_z_real", "lmd"):
         assert scores.rows[0][name] != pytest.approx(other.rows[0]["lmd"])
+
+
+def test_flicker_is_what_changes_to_and_fro_in_the_repainted_part(scores: Collected) -> None:
+    clip = open_clip(CountingStore(60, 60, level=100), CLIP)
+    cross = frames(48, 120)
+    # Nothing moves in the real video, so there is nothing to compare with.
+    scores.add(clip, frames(50, 110), cross)
+    assert math.isnan(scores.rows[0]["flicker"])
+    assert scores.metrics()["flicker"]["reason"] == "nothing moves in the real video"
+    moving = frames(50, 100)
+    moving[::2, SIDE // 2 :] += 4
+    clip = replace(clip, frames=moving)
+    even, restless, outside = frames(50, 100), moving.copy(), moving.copy()
+    even += np.arange(50, dtype=np.uint8)[:, None, None, None]
+    restless[::2, SIDE // 2 :] += 4
+    outside[::2, 0] = 0
+    for video, expected in ((moving, 1), (restless, 2), (even, 0), (outside, 1)):
+        assert scores.scores.measure(clip, video, cross).values["flicker"] == expected
+
+
+def test_the_identity_is_the_distance_to_the_calmest_frame(scores: Collected) -> None:
+    class Embedding:
+        """The face's colour."""
+
+        label = "colours"
+
+        def __call__(self, pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
+            assert points.shape == (len(pictures), 5, 2)
+            colours = pictures[:, SIDE // 2, SIDE // 2].astype(float)
+            return colours / np.linalg.norm(colours, axis=1, keepdims=True)
+
+    plain = row(scores, frames(50, 110), frames(48, 120))
+    assert math.isnan(plain["identity_cross"])
+    assert "--identity-weights sface" in scores.metrics()["identity"]["reason"]
+    scores.scores.identity = Embedding()  # type: ignore[assignment]
+    clip = open_clip(CountingStore(60, 60, level=100), CLIP)
+    red, real = frames(48, 0), frames(50, 0)
+    red[..., 0], real[..., 1] = 200, 200
+    # The calmest frame, the 4th, is red.
+    real[3] = (200, 0, 0)
+    landmarks = clip.landmarks.copy()
+    landmarks[:, 13, 1] -= 100
+    landmarks[3, 13, 1] += 100
+    clip = replace(clip, frames=real, landmarks=landmarks)
+    scores.scores.truth.clear()
+    found = scores.scores.measure(clip, real, red)
+    assert found.values["identity_cross"] == pytest.approx(0)
+    shown = np.unique(np.linspace(0, 49, 16).astype(int))
+    assert found.values["identity_real"] == pytest.approx(np.mean(shown != 3))
+    faceless = scores.scores.measure(clip, real, frames(48, 0))
+    assert faceless.reasons["identity_cross"].startswith(f"{NO_FACE} 0%")
+    summed = Collected(scores.scores)
+    summed.add(clip, real, red)
+    label = summed.metrics()["identity"]["label"]
+    assert label == "colours, cosine distance to the clip's calmest frame, cross audio"
