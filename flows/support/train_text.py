@@ -40,6 +40,8 @@ def plan_lines(
         assert stage is not None
         samples = stage.batch_size * workers
         parts = f" in parts of {stage.micro_batch}" if stage.micro_batch else ""
+        if stage.parallel == "fsdp" and workers > 1:
+            parts += ", weights in shares"
         precision = stage.precision if job.device.startswith("cuda") else "fp32"
         lines.append(
             f"  {name:11s} {stage.steps} steps of {_many(samples, 'sample')}{parts}, {precision}, "

@@ -36,6 +36,9 @@ class StageConfig:
     micro_batch: int = 0
     """Samples that a worker computes at once: a batch is done in parts of this size, which need
     less memory and give the same step; 0 for the whole batch."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several workers train together: `ddp`, each has a whole copy of the network; `fsdp`, each
+    keeps a share of weights, gradients and moments, which makes room for larger networks."""
     compile: bool = False
     """Compile the network's repeated blocks with torch.compile: a slow start, faster steps on a
     GPU."""

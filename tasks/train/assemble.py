@@ -16,8 +16,8 @@ from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import Recipe, UNetConfig
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
-from tasks.train.checkpoints import CHECKPOINT, load_trained_weights
 from tasks.train.context import StageContext, stage_metrics
+from tasks.train.kept import trained_weights
 from tasks.weights.by_name import weight_file
 
 MOTION = "motion_modules."
@@ -35,7 +35,7 @@ def build_model(recipe: Recipe, stage: str, output: Path) -> LatentSync:
     model = LatentSync(model_config(recipe, stage))
     autoencoder: Any = model.autoencoder
     if recipe.autoencoder is not None:
-        autoencoder.load_state_dict(load_trained_weights(output / "autoencoder" / CHECKPOINT))
+        autoencoder.load_state_dict(trained_weights(output / "autoencoder"))
     elif recipe.autoencoder_weights:
         autoencoder.load_file(weight_file(recipe.autoencoder_weights))
     if recipe.audio_weights:
@@ -87,9 +87,9 @@ def start_weights(stage: StageContext, config: UNetConfig, model: LatentSync) ->
         ModelFileError: the weights belong to another network.
     """
     if stage.name == "stage2":
-        path = stage.output / "stage1" / CHECKPOINT
-        learned = load_trained_weights(path)
-        load_earlier(model.unet, learned, str(path))
+        folder = stage.output / "stage1"
+        learned = trained_weights(folder)
+        load_earlier(model.unet, learned, str(folder))
         return _load_third_party_motion(model.unet, learned, stage.recipe.stage1.weights)
     if not config.weights:
         return []
@@ -143,7 +143,7 @@ def load_trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> 
     """The run's own sync network, frozen."""
     config = recipe.syncnet
     network = build_syncnet(config.network, config.options)
-    network.load_state_dict(load_trained_weights(output / "syncnet" / CHECKPOINT))
+    network.load_state_dict(trained_weights(output / "syncnet"))
     network.requires_grad_(False)
     threshold = float(stage_metrics(output, "syncnet")["threshold"])
     return LoadedSyncNet(network.to(device).eval(), config, threshold)
@@ -152,6 +152,6 @@ def load_trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> 
 def load_trained_model(recipe: Recipe, output: Path) -> LatentSync:
     """The model as the last stage left it, on the CPU."""
     model = build_model(recipe, "stage2", output)
-    path = output / "stage2" / CHECKPOINT
-    load_earlier(model.unet, load_trained_weights(path), str(path))
+    folder = output / "stage2"
+    load_earlier(model.unet, trained_weights(folder), str(folder))
     return model.eval()

@@ -41,8 +41,8 @@ class AutoencoderObjective(Objective):
         self.coder: Any = network
         self.seed, self.worker = seed, worker
 
-    def batch(self, step: int) -> Tensor:
-        return autoencoder_batch(self.store, self.config, self.seed, step, self.worker.rank)
+    def batch(self, step: int, share: int = 0) -> Tensor:
+        return autoencoder_batch(self.store, self.config, self.seed, step, share)
 
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         pixels = batch.to(self.worker.device)

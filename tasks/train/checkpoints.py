@@ -2,8 +2,9 @@
 
 A checkpoint is one `checkpoint.pt` per stage with the whole training state: weights,
 optimizer, scaler, averaged weights, step, seed and the digest of what is trained. The
-random numbers and the position in the data are functions of (seed, step, rank), so they
-need not be stored. Files are read without running any code they may contain.
+random numbers and the position in the data are functions of (seed, step, share), so they
+need not be stored. Files are read without running any code they may contain. Of weights that are
+sharded there is a folder instead, see `tasks.train.sharded_files`.
 """
 
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def save_state(path: Path, state: Mapping[str, object]) -> None:
         UserError: a tensor holds a number that is not finite; the previous file is untouched.
         OSError: the disk is full or not writable; the previous file is untouched.
     """
-    if name := _not_finite(state):
+    if name := not_finite(state):
         raise UserError(
             f"{name} holds numbers that are not finite, so no checkpoint was written over {path}: "
             "train on from there with a lower learning rate"
@@ -98,8 +99,8 @@ def load_state(path: Path, lazily: bool = False) -> dict[str, Any]:
     return state
 
 
-def _not_finite(state: object, name: str = "the state") -> str:
-    """The first tensor with a number that is not finite; empty if there is none."""
+def not_finite(state: object, name: str = "the state") -> str:
+    """The name of the first tensor with a number that is not finite; empty if there is none."""
     if isinstance(state, Tensor):
         return "" if not state.is_floating_point() or bool(torch.isfinite(state).all()) else name
     if isinstance(state, Mapping):
@@ -108,12 +109,4 @@ def _not_finite(state: object, name: str = "the state") -> str:
         parts = ((f"{name}[{index}]", value) for index, value in enumerate(state))
     else:
         return ""
-    return next((found for key, value in parts if (found := _not_finite(value, key))), "")
-
-
-def load_trained_weights(path: Path) -> dict[str, Tensor]:
-    """The weights that a finished stage hands on: the averaged ones if there are any."""
-    state = load_state(path)
-    weights: dict[str, Tensor] = dict(state["network"])
-    weights.update(state.get("average") or {})
-    return weights
+    return next((found for key, value in parts if (found := not_finite(value, key))), "")

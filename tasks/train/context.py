@@ -112,11 +112,13 @@ class StageContext:
     """Takes lines of progress."""
     goes_on_from: tuple[str, ...] = ()
     """Digests of other trainings whose checkpoints this one may go on from."""
+    must_pause: Callable[[], bool] | None = None
+    """Whether to end early, with a checkpoint."""
 
     def stream(
         self, cutter: Cutter, config: StageConfig, resolution: int
-    ) -> Callable[[int], Batches] | None:
-        """What gives the batches from a step on, if the stage streams them.
+    ) -> Callable[[int, int], Batches] | None:
+        """What gives the batches from a step on of one share, if the stage streams them.
 
         Args:
             cutter: what is cut from clips.
@@ -131,16 +133,16 @@ class StageContext:
         if config.reader == "auto" and self.stores.train(resolution).fits:
             return None
 
-        def batches(step: int) -> Batches:
-            ranks, path = self.worker.world_size, self.folder / READING
-            free = min(max((os.cpu_count() or 1) // ranks - 1, 1), MOST_WORKERS)
-            readings, before = next_readings(path, step, ranks, config.reading_workers, free)
-            if self.worker.leads:
+        def batches(step: int, share: int) -> Batches:
+            shares, path = self.worker.all_shares, self.folder / READING
+            free = min(max((os.cpu_count() or 1) // shares - 1, 1), MOST_WORKERS)
+            readings, before = next_readings(path, step, shares, config.reading_workers, free)
+            if share == 0:
                 write_readings(path, readings)
                 self.reporter.progress(f"{self.name}: {describe(readings[-1], before)}")
             source = Source(str(self.stores.dataset), "train", resolution)
             mixed = config.mixed_mb << 20
-            stream = Stream(source, cutter, self.seed, readings, self.worker.rank, step, mixed)
+            stream = Stream(source, cutter, self.seed, readings, share, step, mixed)
             return rank_batches(stream, pin=self.worker.device.type == "cuda")
 
         return batches
@@ -165,4 +167,5 @@ class StageContext:
             self.worker,
             self.reporter,
             self.goes_on_from,
+            self.must_pause,
         )

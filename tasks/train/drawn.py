@@ -5,7 +5,7 @@ training what that will need, and whether a recipe works on a machine.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from models.judges.lpips import STAND_IN, VggLpips
 from models.judges.videomae import VideoMAE
 from models.latentsync.diffusion import TRAIN_STEPS
 from models.latentsync.model import LatentSync
+from models.unet.lora import TARGETS
+from tasks.recipes.adapt import AdaptConfig
 from tasks.recipes.config import Recipe, StageConfig, UNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, LoadedSyncNet, build_syncnet
 from tasks.train.assemble import model_config
@@ -52,14 +54,19 @@ class DrawnStage:
         return [each for each in self.network.parameters() if each.requires_grad]
 
 
-def drawn_stage(recipe: Recipe, name: str, device: torch.device) -> DrawnStage:
-    """Build one stage of a recipe.
+def drawn_stage(
+    recipe: Recipe, name: str, device: torch.device, adapter: AdaptConfig | None = None
+) -> DrawnStage:
+    """Build one stage of a recipe, or an adaptation of its model.
 
     Args:
         recipe: what is trained.
         name: one of `recipes.config.STAGES`, which the recipe has.
         device: where to build it; `meta` for shapes alone.
+        adapter: how the model that stage 2 has trained is adapted; then `name` does not matter.
     """
+    if adapter is not None:
+        return _adapter(_unet(recipe, "stage2", adapter, device), adapter)
     config = recipe.stage(name)
     if config is None:
         raise ValueError(f"the recipe {recipe.name} has no stage {name}")
@@ -132,6 +139,20 @@ def _unet(recipe: Recipe, name: str, config: UNetConfig, device: torch.device) -
 
     model.unet.train()
     return DrawnStage(name, config, model.unet, (model, losses, *_hidden(losses)), loss)
+
+
+def _adapter(stage: DrawnStage, config: AdaptConfig) -> DrawnStage:
+    """A drawn stage of which adapters alone learn."""
+    # It takes seconds to import, and nothing else needs it.
+    from peft import LoraConfig, inject_adapter_in_model
+
+    stage.network.requires_grad_(False)
+    with torch.device(_device(stage.network)):
+        inject_adapter_in_model(
+            LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(TARGETS)),
+            stage.network,
+        )
+    return replace(stage, name="adapter")
 
 
 def _pixel_losses(recipe: Recipe, config: UNetConfig) -> PixelLosses:

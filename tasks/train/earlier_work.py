@@ -20,10 +20,9 @@ from typing import Any, Literal, TypedDict, cast, get_args
 from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from tasks.recipes.config import Recipe
-from tasks.train.checkpoints import CHECKPOINT
 from tasks.train.context import DONE
 from tasks.train.facts import UPSTREAM, Facts, facts_digest, stage_facts
-from tasks.train.state import checkpoint_step
+from tasks.train.kept import checkpoint_step, newest
 
 RECORD = "stage.json"
 OnNewData = Literal["refuse", "continue"]
@@ -134,7 +133,7 @@ class _Plan:
         folder, digest = self.output / name, facts_digest(self.facts[name])
         done = _read_done(folder / DONE)
         record = read_record(folder)
-        started = done is not None or (folder / CHECKPOINT).is_file()
+        started = done is not None or newest(folder) is not None
         if record and record["digest"] == digest:
             self.records[name] = record
         elif started and not (done and done["digest"] == digest):
@@ -166,8 +165,8 @@ class _Plan:
         return found
 
     def _may_train_to(self, name: str, steps: int, before: int) -> bool:
-        path = self.output / name / CHECKPOINT
-        trained = checkpoint_step(path) if path.is_file() else before
+        path = newest(self.output / name)
+        trained = checkpoint_step(path) if path else before
         return steps >= trained
 
     def _built_otherwise(self, name: str, record: StageRecord) -> bool:

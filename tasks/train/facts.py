@@ -23,6 +23,7 @@ FREE = (
     "log_every",
     "micro_batch",
     "keep_last",
+    "parallel",
     "patience",
     "reading_workers",
     "sample_every",

@@ -6,9 +6,9 @@ never interrupted; on a CPU bit for bit (tests/tasks/train/test_loop.py).
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from datasets.errors import UserError
 from tasks.recipes.config import StageConfig
 from tasks.train.checkpoints import CHECKPOINT
 from tasks.train.curves import METRICS, RUNTIME, Clock, Curve, Meter
-from tasks.train.objective import Objective, StageRun
-from tasks.train.state import BEST, State
+from tasks.train.kept import BEST
+from tasks.train.objective import Objective, Paused, StageRun
+from tasks.train.state import State
 from tasks.train.update import Updates, learning_rate, prepare
 
 AHEAD = 2
@@ -26,24 +27,24 @@ AHEAD = 2
 
 
 def step_seed(seed: int, step: int, index: int) -> int:
-    """The seed of torch's generators for one step of one worker or sample."""
+    """The seed of torch's generators for one step of one share or sample."""
     return (seed * 1_000_003 + step * 8_191 + index) % (1 << 63)
 
 
 def train(objective: Objective, config: StageConfig, run: StageRun) -> None:
-    """Train to `config.steps`, going on from `run.folder/checkpoint.pt` if there is one.
+    """Train to `config.steps`, going on from the newest checkpoint in `run.folder` if there is one.
 
-    Afterwards `objective.network` holds the weights that the stage hands on: the averaged
-    ones with `config.ema`, otherwise the last ones.
+    Afterwards `objective.network` holds the weights that the stage hands on, whole in every worker:
+    the averaged ones with `config.ema`, otherwise the last ones.
 
     Raises:
         UserError: too many steps in a row were not finite, or the checkpoint is another training's.
         OSError: the checkpoint cannot be written.
+        Paused: the run was asked to end early; a checkpoint is there.
     """
     state = prepare(objective, config, run.worker)
-    path = run.folder / CHECKPOINT
     run.folder.mkdir(parents=True, exist_ok=True)
-    state.restore(path, {run.digest, *run.goes_on_from}, run.seed)
+    state.restore(run.folder, {run.digest, *run.goes_on_from}, run.seed)
     if state.step > config.steps:
         raise UserError(
             f"{run.name} has been trained for {state.step} steps, more than {run.name}.steps = "
@@ -51,17 +52,21 @@ def train(objective: Objective, config: StageConfig, run: StageRun) -> None:
         )
     loop = _Loop(objective, config, run, state)
     if config.steps == 0:
-        loop.save(path)
+        loop.save(run.folder / CHECKPOINT)
     objective.network.train()
-    updates = Updates(objective, config, state, run.worker, run.name)
-    with _batches(objective, state.step, config.steps) as batches:
-        for batch, waited_s in batches:
-            torch.manual_seed(step_seed(run.seed, state.step, run.worker.rank))
-            values = updates.step(batch)
+
+    def draw(share: int) -> None:
+        torch.manual_seed(step_seed(run.seed, state.step, share))
+
+    updates = Updates(config, state, run.worker, run.name, draw)
+    with _batches(objective, run.worker.own_shares, state.step, config.steps) as steps:
+        for batches, waited_s in steps:
+            values = updates.step(*batches)
             state.step += 1
             if values and config.ema:
                 state.follow(config.ema)
             loop.after_step(values, waited_s)
+    state.finish()
     state.hand_on()
 
 
@@ -74,7 +79,7 @@ class _Loop:
         self.objective, self.config, self.run, self.state = objective, config, run, state
         self.curve = Curve(run.folder / METRICS)
         self.runtime = Curve(run.folder / RUNTIME)
-        self.meter = Meter(config.batch_size * run.worker.world_size, run.worker.device)
+        self.meter = Meter(config.batch_size * run.worker.all_shares, run.worker.device)
         self.clock = Clock(run.name, config.steps, state.step)
         if run.worker.leads:
             self.curve.cut(state.step)
@@ -89,18 +94,29 @@ class _Loop:
         due = step % config.checkpoint_every == 0 or step == config.steps
         if due or step % config.log_every == 0:
             self._point()
-        if due:
+        pauses = step % config.log_every == 0 and step < config.steps and self._must_pause()
+        if due or pauses:
             self.save(self.run.folder / CHECKPOINT, config.keep_last)
         if self.run.worker.leads and (line := self.clock.line(step, self.curve, self.meter)):
             self.run.reporter.progress(line)
+        if pauses:
+            self.state.finish()
+            raise Paused
+
+    def _must_pause(self) -> bool:
+        """Whether the leader is asked to, which all are told."""
+        if self.run.must_pause is None:
+            return False
+        asked = torch.tensor(int(self.run.worker.leads and self.run.must_pause()))
+        if self.run.worker.world_size > 1:
+            asked = asked.to(self.run.worker.device)
+            torch.distributed.broadcast(asked, 0)
+        return bool(asked)
 
     def _point(self) -> None:
         """Write one point of the curves."""
-        values = self.curve.point()
-        if not self.run.worker.leads:
-            return
-        step = self.state.step
-        if "loss" in values:
+        values, step, leads = self.curve.point(), self.state.step, self.run.worker.leads
+        if "loss" in values and leads:
             note = self.objective.notice(step, values["loss"], self.curve.since)
             if note:
                 self.run.reporter.progress(f"{self.run.name}: {note}")
@@ -108,14 +124,17 @@ class _Loop:
         if self.state.skipped:
             values["skipped"] = self.state.skipped
         measured = self._is_due(self.objective.measure_every)
-        if measured:
-            values |= self.objective.measure()
+        shown = self._is_due(self.objective.sample_every)
+        if measured or shown:
+            with self.state.together.whole():
+                if leads and measured:
+                    values |= self.objective.measure()
+                if leads and shown:
+                    values |= self.objective.sample(step)
             self.objective.network.train()
-        if self._is_due(self.objective.sample_every):
-            values |= self.objective.sample(step)
-            self.objective.network.train()
-        self.curve.write(step, values)
-        self.runtime.write(step, self.meter.point())
+        if leads:
+            self.curve.write(step, values)
+            self.runtime.write(step, self.meter.point())
         if measured:
             self._keep_best(values)
 
@@ -125,32 +144,44 @@ class _Loop:
 
     def _keep_best(self, values: dict[str, float]) -> None:
         score = values.get(self.objective.score)
+        if self.state.together.sharded:
+            # All write it, and the leader alone has measured.
+            told = [score]
+            torch.distributed.broadcast_object_list(told, 0)
+            score = told[0]
         if score is None or (self.state.best is not None and score >= self.state.best):
             return
         self.state.best = score
         self.save(self.run.folder / BEST)
 
     def save(self, path: Any, keep: int = 1) -> None:
-        if self.run.worker.leads:
+        if self.run.worker.leads or self.state.together.sharded:
             self.state.save(path, self.run.digest, self.run.seed, keep)
 
 
 @contextmanager
-def _batches(objective: Objective, start: int, stop: int) -> Iterator[Iterator[tuple[Any, float]]]:
-    """The batches of steps `start` to `stop`, a few prepared ahead by one thread, or by the
-    processes that stream them, each with the seconds that were waited for it."""
-    if (streamed := objective.streamed(start)) is not None:
-        with closing(streamed):
-            yield _timed(streamed, stop - start)
-        return
+def _batches(
+    objective: Objective, shares: Sequence[int], start: int, stop: int
+) -> Iterator[Iterator[tuple[list[Any], float]]]:
+    """The batches of some shares of steps `start` to `stop`, a few prepared ahead by one thread, or
+    by the processes that stream them; of each step with the seconds that were waited for them."""
+    with ExitStack() as stack:
+        streams = [objective.streamed(start, share) for share in shares]
+        found = [stack.enter_context(closing(each)) for each in streams if each is not None]
+        if found:
+            yield _timed(found, stop - start)
+            return
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
-    def stream() -> Iterator[tuple[Any, float]]:
-        waiting: list[Future[Any]] = []
+    def prepared(step: int) -> list[Any]:
+        return [objective.batch(step, share) for share in shares]
+
+    def stream() -> Iterator[tuple[list[Any], float]]:
+        waiting: list[Future[list[Any]]] = []
         for step in range(start, stop):
             last = min(step + AHEAD, stop - 1)
             while step + len(waiting) <= last:
-                waiting.append(pool.submit(objective.batch, step + len(waiting)))
+                waiting.append(pool.submit(prepared, step + len(waiting)))
             began = time.monotonic()
             batch = waiting.pop(0).result()
             yield batch, time.monotonic() - began
@@ -161,8 +192,10 @@ def _batches(objective: Objective, start: int, stop: int) -> Iterator[Iterator[t
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _timed(batches: Generator[Any, None, None], count: int) -> Iterator[tuple[Any, float]]:
+def _timed(
+    streams: Sequence[Generator[Any, None, None]], count: int
+) -> Iterator[tuple[list[Any], float]]:
     for _ in range(count):
         began = time.monotonic()
-        batch = next(batches)
-        yield batch, time.monotonic() - began
+        batches = [next(each) for each in streams]
+        yield batches, time.monotonic() - began

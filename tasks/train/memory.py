@@ -16,7 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from tasks.recipes.adapt import AdaptConfig
 from tasks.recipes.config import Recipe
+from tasks.train.compiled import REPEATED
 from tasks.train.drawn import DrawnStage, drawn_stage
 from tasks.train.update import DTYPES
 
@@ -59,15 +61,23 @@ class MemoryEstimate:
         return replace(self, clips=gigabytes)
 
 
-def estimate_memory(recipe: Recipe, name: str, device: torch.device) -> MemoryEstimate:
+def estimate_memory(
+    recipe: Recipe,
+    name: str,
+    device: torch.device,
+    adapter: AdaptConfig | None = None,
+    workers: int = 1,
+) -> MemoryEstimate:
     """Estimate the memory of one stage.
 
     Args:
         recipe: what is trained.
         name: one of its stages.
         device: what it will be trained on; nothing is done there.
+        adapter: how the model is adapted instead.
+        workers: processes that train together, which may have a share of the weights each.
     """
-    stage = drawn_stage(recipe, name, torch.device("meta"))
+    stage = drawn_stage(recipe, name, torch.device("meta"), adapter)
     modules = (stage.network, *stage.frozen)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _make_fake(modules)
@@ -79,17 +89,22 @@ def estimate_memory(recipe: Recipe, name: str, device: torch.device) -> MemoryEs
     # what it updates.
     update = learned * (2 if device.type == "cuda" else 1)
     most = max(peak, update)
+    shares, saved = workers if stage.config.parallel == "fsdp" else 1, 0.0
+    if shares > 1:
+        # Blocks are put together one after the other; two are whole while the next one travels.
+        own = sum(map(_size, _tensors([stage.network])))
+        saved = own - own / shares - 2 * _largest_block(stage.network)
     return MemoryEstimate(
-        weights / GB,
-        learned / GB,
-        optimizer / GB,
+        (weights - saved) / GB,
+        learned / shares / GB,
+        optimizer / shares / GB,
         (most - learned) / GB,
         PROGRAM_GB.get(device.type, PROGRAM_GB["cpu"]),
     )
 
 
 def what_would_fit(
-    recipe: Recipe, name: str, device: torch.device, available_gb: float
+    recipe: Recipe, name: str, device: torch.device, available_gb: float, workers: int = 1
 ) -> list[str]:
     """Settings with which a stage would fit, the least costly first; empty if none does.
 
@@ -98,6 +113,7 @@ def what_would_fit(
         name: one of its stages.
         device: what it will be trained on.
         available_gb: what a worker may use.
+        workers: processes that train together.
     """
     config = recipe.stage(name)
     assert config is not None
@@ -107,9 +123,11 @@ def what_would_fit(
     tries: list[dict[str, object]] = [{"micro_batch": size} for size in sizes]
     if getattr(config, "gradient_checkpointing", True) is False:
         tries += [{"gradient_checkpointing": True, **each} for each in ({}, *tries)]
+    if workers > 1 and config.parallel == "ddp":
+        tries += [{"parallel": "fsdp", **each} for each in ({}, *tries)]
     for changes in tries:
         changed = replace(recipe, **{name: replace(config, **changes)})  # type: ignore[arg-type]
-        if estimate_memory(changed, name, device).total <= available_gb:
+        if estimate_memory(changed, name, device, workers=workers).total <= available_gb:
             found.append(" ".join(f"{name}.{key}={value}" for key, value in changes.items()))
             break
     return found
@@ -154,6 +172,13 @@ def _peak(stage: DrawnStage, modules: Sequence[nn.Module], device: torch.device)
             loss = stage.loss(stage.part)
         loss.backward()
     return alive.peak
+
+
+def _largest_block(network: nn.Module) -> float:
+    """Bytes of the largest of the parts that fully_shard puts together at once."""
+    blocks = [part for part in network.modules() if type(part).__name__ in REPEATED]
+    sizes = [sum(map(_size, _tensors([each]))) for each in blocks]
+    return max([sum(map(_size, _tensors([network]))) - sum(sizes), *sizes])
 
 
 def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:

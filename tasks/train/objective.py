@@ -1,7 +1,7 @@
 """What a stage learns and who trains it, from the loop's point of view."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
@@ -20,10 +20,30 @@ class Rank:
     """From 0; rank 0 writes checkpoints and curves."""
     world_size: int = 1
     """Number of processes."""
+    shares: int = 0
+    """Equal shares of every step, each with its own samples and random numbers, which are dealt
+    out to the processes: with fewer processes a step is the same; 0: one share for each."""
+
+    @property
+    def all_shares(self) -> int:
+        """Shares of a step."""
+        return self.shares or self.world_size
+
+    @property
+    def own_shares(self) -> list[int]:
+        """The shares that this process computes, from 0; there are no more processes than shares.
+        Rank 0 has no fewer than any other."""
+        if not self.shares:
+            return [self.rank]
+        return list(range(self.rank, self.all_shares, self.world_size))
 
     @property
     def leads(self) -> bool:
         return self.rank == 0
+
+
+class Paused(Exception):
+    """Training has ended early, as it was asked to, with a checkpoint."""
 
 
 class Reporter(Protocol):
@@ -51,6 +71,9 @@ class StageRun:
     """Takes lines of progress."""
     goes_on_from: tuple[str, ...] = ()
     """Digests of other trainings whose checkpoints this one may go on from."""
+    must_pause: Callable[[], bool] | None = None
+    """Whether to write a checkpoint and raise `Paused`; the leader asks at every point of the
+    curve."""
 
 
 class Objective(ABC):
@@ -66,14 +89,16 @@ class Objective(ABC):
     """Which value of `measure` says how good the network is, less is better; empty: none does."""
 
     @abstractmethod
-    def batch(self, step: int) -> Any:
-        """The samples of a step, on the CPU: a tensor, or a dataclass of tensors, each (b, ...).
+    def batch(self, step: int, share: int = 0) -> Any:
+        """The samples of a share of a step, on the CPU: a tensor, or a dataclass of tensors, each
+        (b, ...).
 
         Called from another thread, in the order of steps.
         """
 
-    def streamed(self, step: int) -> Generator[Any, None, None] | None:
-        """The batches from a step on, of a stage that streams them; None: `batch` makes them."""
+    def streamed(self, step: int, share: int = 0) -> Generator[Any, None, None] | None:
+        """The batches of a share from a step on, of a stage that streams them; None: `batch`
+        makes them."""
         return None
 
     @abstractmethod

@@ -30,14 +30,18 @@ def memory_of(
         UserError: a stage cannot fit.
     """
     device = torch.device(job.device)
-    found = stage_memory(job.recipe, remaining(job), device, job.dataset)
+    found = stage_memory(job.recipe, remaining(job), device, job.dataset, workers)
     if elsewhere or device.type not in ("cpu", "cuda"):
         return found, []
     return found, check_room(job.recipe, found, device, workers, available_gb(device))
 
 
 def stage_memory(
-    recipe: Recipe, names: list[str], device: torch.device, dataset: Path | str
+    recipe: Recipe,
+    names: list[str],
+    device: torch.device,
+    dataset: Path | str,
+    workers: int = 1,
 ) -> dict[str, MemoryEstimate]:
     """What each worker will need for each stage.
 
@@ -46,13 +50,14 @@ def stage_memory(
         names: its stages that remain.
         device: what they are trained on.
         dataset: whose clips may be kept in memory.
+        workers: processes that train together.
     """
     clips = ClipStore(dataset, split="train", memory_bytes=0).clips
     found = {}
     for name in names:
         config = recipe.stage(name)
         assert config is not None
-        estimate = estimate_memory(recipe, name, device)
+        estimate = estimate_memory(recipe, name, device, workers=workers)
         decoded = decoded_bytes(clips, _resolution(recipe, config))
         # On a GPU they lie in the machine's memory.
         if device.type == "cpu" and config.reader != "stream":
@@ -95,7 +100,7 @@ def check_room(
             continue
         config = recipe.stage(name)
         assert config is not None
-        other = what_would_fit(recipe, name, device, each - estimate.clips)
+        other = what_would_fit(recipe, name, device, each - estimate.clips, workers)
         if estimate.clips and estimate.total - estimate.clips <= each:
             other = [f"{name}.reader=stream", *other]
         advice = "a smaller recipe or a larger machine is needed"

@@ -157,13 +157,25 @@ def remaining(job: TrainingJob) -> list[str]:
     return [name for name in job.wanted if not read_result(job, name)]
 
 
-def run_stages(job: TrainingJob, worker: Rank, reporter: Reporter) -> None:
+def run_stages(
+    job: TrainingJob,
+    worker: Rank,
+    reporter: Reporter,
+    must_pause: Callable[[], bool] | None = None,
+) -> None:
     """Train what remains. Each worker of the run calls this with its own rank.
 
     The output folder must have been prepared, see `prepare_folder`.
 
+    Args:
+        job: the training.
+        worker: this process.
+        reporter: takes lines of progress.
+        must_pause: whether to write a checkpoint and end.
+
     Raises:
         ModelFileError: a stage that is built upon is not there.
+        Paused: it was asked to.
     """
     todo = remaining(job)
     digests = stage_digests(job.recipe, dataset_digest(job.dataset))
@@ -173,7 +185,15 @@ def run_stages(job: TrainingJob, worker: Rank, reporter: Reporter) -> None:
         record = read_record(job.output / name)
         earlier = tuple(record["goes_on_from"]) if record else ()
         stage = StageContext(
-            name, job.output, digests[name], job.recipe, stores, worker, reporter, earlier
+            name,
+            job.output,
+            digests[name],
+            job.recipe,
+            stores,
+            worker,
+            reporter,
+            earlier,
+            must_pause,
         )
         metrics = _runner(name)(stage)
         if worker.leads:

@@ -53,37 +53,39 @@ class SyncObjective(Objective):
         held_out: ClipStore,
         seed: int,
         worker: Rank,
-        stream: Callable[[int], Batches] | None = None,
+        stream: Callable[[int, int], Batches] | None = None,
     ) -> None:
         self.network = network
+        self.judge = network
+        """What computes; an adaptation trains and saves a part of it as `network`."""
         self.config, self.store, self.held_out = config, store, held_out
         self.seed, self.worker, self.stream = seed, worker, stream
         self.measure_every = config.test_every
         self.is_flat = FlatLoss()
 
-    def batch(self, step: int) -> SyncWindows:
-        return sync_batch(self.store, self.config, self.seed, step, self.worker.rank)
+    def batch(self, step: int, share: int = 0) -> SyncWindows:
+        return sync_batch(self.store, self.config, self.seed, step, share)
 
-    def streamed(self, step: int) -> Batches | None:
-        return self.stream(step) if self.stream else None
+    def streamed(self, step: int, share: int = 0) -> Batches | None:
+        return self.stream(step, share) if self.stream else None
 
     def loss(self, batch: SyncWindows) -> tuple[Tensor, dict[str, Tensor]]:
-        return pairs_loss(self.network, batch.to(self.worker.device))[0], {}
+        return pairs_loss(self.judge, batch.to(self.worker.device))[0], {}
 
     def notice(self, step: int, loss: float, since: int) -> str:
         if not self.is_flat(step, loss, since):
             return ""
-        return flat_note(self.store, self.config, self.worker.world_size)
+        return flat_note(self.store, self.config, self.worker.all_shares)
 
     def measure(self) -> dict[str, float]:
         cosine, labels = similarities(
-            self.network, self.held_out, self.config, CURVE_WINDOWS, self.worker.device
+            self.judge, self.held_out, self.config, CURVE_WINDOWS, self.worker.device
         )
         threshold = PAPER_THRESHOLD
         if self.config.calibrate:
             threshold = calibrate_threshold(
                 *similarities(
-                    self.network, self.store, self.config, CURVE_WINDOWS, self.worker.device
+                    self.judge, self.store, self.config, CURVE_WINDOWS, self.worker.device
                 )
             )
         scores = _scores(cosine, labels, threshold)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from tasks.recipes.adapt import AdaptConfig
 from tasks.recipes.config import Recipe
 from tasks.train.compiled import compile_blocks
 from tasks.train.drawn import DrawnStage, drawn_stage
@@ -40,7 +41,7 @@ class _DrawnObjective(Objective):
     def __init__(self, stage: DrawnStage) -> None:
         self.network, self._stage = stage.network, stage
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, step: int, share: int = 0) -> Tensor:
         return torch.zeros(self._stage.config.batch_size)
 
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -48,7 +49,12 @@ class _DrawnObjective(Objective):
 
 
 def try_stage(
-    recipe: Recipe, name: str, device: torch.device, steps: int = 2, count_flops: bool = False
+    recipe: Recipe,
+    name: str,
+    device: torch.device,
+    steps: int = 2,
+    count_flops: bool = False,
+    adapter: AdaptConfig | None = None,
 ) -> Trial:
     """Do some optimizer steps of a stage as training does them.
 
@@ -58,18 +64,18 @@ def try_stage(
         device: where.
         steps: at least 1; with more, the first one is not counted in the speed.
         count_flops: count the operations of the first step, which slows it.
+        adapter: how the model is adapted instead.
 
     Raises:
         torch.OutOfMemoryError: it does not fit on the GPU.
     """
     torch.manual_seed(0)
-    stage = drawn_stage(recipe, name, device)
+    stage = drawn_stage(recipe, name, device, adapter)
     if stage.config.compile:
         compile_blocks(stage.network)
     objective, worker = _DrawnObjective(stage), Rank(device)
-    updates = Updates(
-        objective, stage.config, prepare(objective, stage.config, worker), worker, name
-    )
+    state = prepare(objective, stage.config, worker)
+    updates = Updates(stage.config, state, worker, name)
     weight = max(stage.learned, key=lambda each: each.numel())
     before = weight.detach().clone()
     counter = FlopCounterMode(display=False)

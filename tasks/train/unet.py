@@ -84,35 +84,31 @@ class UNetObjective(Objective):
         )
         usable = held_out.clips.long_enough(unet_reach(config, model.config.num_frames))
         self.measure_every = config.test_every if speakers and len(usable) else 0
+        self.sample_every = config.sample_every
         if config.sample_every and stage.worker.leads:
-            samples = Samples(model, held_out, stage.folder / FOLDER, losses.syncnet)
-            self.samples, self.sample_every = samples, config.sample_every
+            self.samples = Samples(model, held_out, stage.folder / FOLDER, losses.syncnet)
 
-    def batch(self, step: int) -> NoisyBatch:
-        windows = unet_batch(
-            self.store,
-            self.config,
-            self.model.config.num_frames,
-            self.seed,
-            step,
-            self.worker.rank,
-        )
-        return self._with_noise(windows, step)
+    def batch(self, step: int, share: int = 0) -> NoisyBatch:
+        frames = self.model.config.num_frames
+        windows = unet_batch(self.store, self.config, frames, self.seed, step, share)
+        return self._with_noise(windows, step, share)
 
-    def streamed(self, step: int) -> Batches | None:
-        return self._noisy(self.stream(step), step) if self.stream else None
+    def streamed(self, step: int, share: int = 0) -> Batches | None:
+        return self._noisy(self.stream(step, share), step, share) if self.stream else None
 
-    def _noisy(self, batches: Batches, step: int) -> Batches:
+    def _noisy(self, batches: Batches, step: int, share: int) -> Batches:
         with closing(batches):
             for number, windows in enumerate(batches, step):
-                yield self._with_noise(windows, number)
+                yield self._with_noise(windows, number, share)
 
-    def _with_noise(self, windows: UNetWindows, step: int, seed: int | None = None) -> NoisyBatch:
+    def _with_noise(
+        self, windows: UNetWindows, step: int, share: int = 0, seed: int | None = None
+    ) -> NoisyBatch:
         seed = self.seed if seed is None else seed
         frames = windows.target.grey.shape[1]
         cells = tuple(self.model.latent_mask.shape[-2:])
         shape = (self.model.config.latent_channels, frames, *cells)
-        first = self.worker.rank * self.config.batch_size
+        first = share * self.config.batch_size
         noise, timesteps = zip(
             *(
                 draw_noise(self.config, shape, step_seed(seed, step, first + index))

@@ -30,7 +30,7 @@ class OneBatch(Objective):
         self.network, self.given = network, batch
         self.found: dict[str, Tensor] = {}
 
-    def batch(self, step: int) -> SyncBatch:
+    def batch(self, step: int, share: int = 0) -> SyncBatch:
         return self.given
 
     def loss(self, batch: SyncBatch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -41,7 +41,7 @@ class OneBatch(Objective):
         )
         self.noise = mix_noise(shared[:, :, :1], own, case["noise_alpha"])
 
-    def batch(self, step: int) -> UNetBatch:
+    def batch(self, step: int, share: int = 0) -> UNetBatch:
         return self.given
 
     def loss(self, batch: UNetBatch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -30,7 +30,7 @@ class Pulled(Objective):
         self.drawn: list[float] = []
         self.modes: list[bool] = []
 
-    def batch(self, step: int) -> Any:
+    def batch(self, step: int, share: int = 0) -> Any:
         return self.pulls[step]
 
     def loss(self, batch: float) -> tuple[Tensor, dict[str, Tensor]]:

@@ -53,7 +53,7 @@ def test_the_loss_is_the_mean_squared_error_and_its_psnr(tmp_path: Path) -> None
     assert float(parts["psnr_db"]) == pytest.approx(20 * math.log10(2 / 0.2), rel=1e-4)
     # Workers draw other batches, seeds and steps do, too.
     expected = autoencoder_batch(store, chosen, 3, 5, 1)
-    assert torch.equal(objective.batch(5), expected)
+    assert torch.equal(objective.batch(5, 1), expected)
 
 
 def test_frames_are_spread_over_the_clips(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_picture_that_is_not_finite_leaves_the_statistics_alone(tmp_path: Path
     store = Stores(make_dataset(tmp_path / "d")).train(32)
 
     class Poisoned(AutoencoderObjective):
-        def batch(self, step: int) -> Tensor:
+        def batch(self, step: int, share: int = 0) -> Tensor:
             return super().batch(step) * (float("nan") if step == 3 else 1.0)
 
     network = build_autoencoder({"kind": "patch", "patch": 8}, 8, 1.0)

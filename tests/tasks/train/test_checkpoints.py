@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models.files.errors import ModelFileError
-from tasks.train.checkpoints import load_state, load_trained_weights, save_state
+from tasks.train.checkpoints import load_state, save_state
+from tasks.train.kept import load_trained_weights
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from models.latentsync.model import LatentSync
 from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import load_syncnet
-from tasks.train.checkpoints import load_trained_weights
 from tasks.train.export import check_place, run_metrics, save_bundle
+from tasks.train.kept import load_trained_weights
 from tasks.train.objective import Rank
 from tasks.train.stages import PrintReporter, TrainingJob, run_stages
 from tasks.weights.bundle import bundle_digest, read_bundle

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from tasks.recipes.config import StageConfig
-from tasks.train.checkpoints import load_state, load_trained_weights, save_state
+from tasks.train.checkpoints import load_state, save_state
 from tasks.train.curves import METRICS
+from tasks.train.kept import load_trained_weights
 from tasks.train.loop import step_seed, train
 from tasks.train.objective import Objective, Rank, StageRun
 from tasks.train.update import Updates, learning_rate, prepare
@@ -36,7 +37,7 @@ class Toy(Objective):
         self.kill_at, self.poison_at = kill_at, poison_at
         self.steps = 0
 
-    def batch(self, step: int) -> Any:
+    def batch(self, step: int, share: int = 0) -> Any:
         if step == self.kill_at:
             raise Killed
         rng = np.random.default_rng(step)
@@ -167,7 +168,7 @@ def test_a_stage_of_no_steps_still_hands_on(tmp_path: Path) -> None:
 
 def test_many_steps_in_a_row_that_are_not_finite_end_in_a_diagnosis(tmp_path: Path) -> None:
     class Broken(Toy):
-        def batch(self, step: int) -> Any:
+        def batch(self, step: int, share: int = 0) -> Any:
             return super().batch(step) * (float("nan") if step >= 3 else 1.0)
 
     expected = (
@@ -192,7 +193,7 @@ def test_what_is_not_finite_changes_nothing_and_is_counted(tmp_path: Path, what:
             self.before: dict[str, Tensor] = {}
             self.step = 0
 
-        def batch(self, step: int) -> Any:
+        def batch(self, step: int, share: int = 0) -> Any:
             return step, super().batch(step)
 
         def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -344,7 +345,7 @@ def test_the_norm_is_that_of_all_weights_together(tmp_path: Path) -> None:
 
     goal = Two()
     state = prepare(goal, config(**PLAIN), CPU)
-    Updates(goal, config(**PLAIN), state, CPU, "toy").step(None)
+    Updates(config(**PLAIN), state, CPU, "toy").step(None)
     assert goal.weight.grad is not None
     assert goal.other.grad is not None
     assert (goal.weight.grad.item(), goal.other.grad.item()) == pytest.approx((0.6, 0.8))
@@ -391,7 +392,7 @@ def test_gradients_are_clipped_without_the_scale_of_half_precision() -> None:
     state = prepare(goal, chosen, CPU)
     state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
     pulls = [0.2, 30.0, 0.4]
-    updates = Updates(goal, chosen, state, CPU, "toy")
+    updates = Updates(chosen, state, CPU, "toy")
     for state.step, pull in enumerate(pulls):
         updates.step(pull)
     found = [*goal.seen, goal.weight.item()]
@@ -403,7 +404,7 @@ def test_a_step_whose_scaled_gradient_overflows_is_left_out() -> None:
     goal = Pulled([])
     state = prepare(goal, chosen, CPU)
     state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    assert Updates(goal, chosen, state, CPU, "toy").step(float("inf")) == {}
+    assert Updates(chosen, state, CPU, "toy").step(float("inf")) == {}
     assert goal.weight.item() == 2.0
     assert state.scaler.get_scale() == 512.0
 
@@ -458,7 +459,7 @@ def test_each_step_gets_its_own_batch_in_order(tmp_path: Path) -> None:
     asked: list[int] = []
 
     class Watched(Pulled):
-        def batch(self, step: int) -> Any:
+        def batch(self, step: int, share: int = 0) -> Any:
             asked.append(step)
             return super().batch(step)
 

@@ -196,7 +196,7 @@ def test_batches_are_those_of_seed_step_and_rank(stores: Stores, tmp_path: Path)
     goal = objective(stores, DEBUG.stage1, tmp_path, rank=1)
     cache = TokenCache(goal.model.audio_encoder)
     expected = unet_batch(goal.store, DEBUG.stage1, 16, goal.seed, 3, 1).to(CPU, cache)
-    found = goal.batch(3).windows.to(CPU, goal.tokens)
+    found = goal.batch(3, 1).windows.to(CPU, goal.tokens)
     assert torch.equal(found.target, expected.target)
     assert torch.equal(found.tokens, expected.tokens)
 
@@ -218,7 +218,7 @@ def test_parts_of_a_batch_have_its_loss(stores: Stores, tmp_path: Path) -> None:
 def test_two_workers_draw_what_one_with_both_batches_draws(stores: Stores, tmp_path: Path) -> None:
     both = objective(stores, replace(DEBUG.stage1, batch_size=4), tmp_path).batch(3)
     config = replace(DEBUG.stage1, batch_size=2)
-    halves = [objective(stores, config, tmp_path, rank=rank).batch(3) for rank in (0, 1)]
+    halves = [objective(stores, config, tmp_path, rank=rank).batch(3, rank) for rank in (0, 1)]
     assert torch.equal(torch.cat([each.noise for each in halves]), both.noise)
     assert torch.equal(torch.cat([each.timesteps for each in halves]), both.timesteps)
     targets = torch.cat([each.windows.target.to(CPU) for each in halves])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.recipes.config import StageConfig
-from tasks.train.checkpoints import load_trained_weights
+from tasks.train.kept import load_trained_weights
 from tasks.train.loop import train
 from tasks.train.objective import Objective, Rank, StageRun
 from tests.support.pulled_weight import Lines
@@ -29,7 +29,7 @@ class Shared(Objective):
         self.network = nn.ModuleList([self.body, self.head, self.rare])
         self.rank, self.rows = rank, rows
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, step: int, share: int = 0) -> Tensor:
         rng = np.random.default_rng(step)
         rows = torch.from_numpy(rng.standard_normal((8, 6)).astype(np.float32))
         return rows[self.rank * self.rows :][: self.rows]
