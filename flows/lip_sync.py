@@ -21,6 +21,7 @@ from flows.support.secrets import keep_secrets
 from tasks.lipsync.video import LipSyncResult, lip_sync_video, preview_video
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import resolve
+from tasks.weights.licences import bundle_licence
 
 
 @task(name="repaint", cache_policy=NO_CACHE)
@@ -171,6 +172,8 @@ def lip_sync(
         return _preview(Path(video), Path(audio), Path(output), fps, length)
     uri = check_uri(tracking_uri or default_uri())
     bundle = resolve(model, uri)
+    if licence := bundle_licence(bundle):
+        say(licence)
     result = repaint(
         Path(video),
         Path(audio),

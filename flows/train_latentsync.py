@@ -112,6 +112,7 @@ def train_latentsync(
     stages: list[str] | None = None,
     restart: bool = False,
     on_new_data: str = "refuse",
+    accept_licence: list[str] | None = None,
 ) -> mlflow_runs.TrainingResult:
     """Train a lip-sync model, evaluate it and register it as candidate.
 
@@ -131,6 +132,8 @@ def train_latentsync(
         restart: begin stages again whose recipe or dataset has changed; their earlier work is kept
             aside.
         on_new_data: refuse, or continue with a dataset that has changed since.
+        accept_licence: accept the licence of this name, which binds what is made with a model that
+            is trained through its weights: av-hubert.
 
     Returns:
         run_id, model_version, bundle, metrics and seconds by stage.
@@ -146,8 +149,10 @@ def train_latentsync(
         device_name(device),
         uri,
         stages=tuple(stages or ()),
+        accepted=tuple(accept_licence or ()),
     )
-    check(job)
+    for line in check(job):
+        say(line)
     with only_run(job.output):
         if earlier := mlflow_runs.earlier_result(job, model_name, register_candidate):
             say("training: this run is already finished, and nothing has changed")

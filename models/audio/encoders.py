@@ -1,14 +1,16 @@
-"""The choice of audio condition: mel tokens (tiny recipe) or Whisper features (the paper)."""
+"""The choice of audio condition: mel tokens (tiny recipe), Whisper features (LatentSync's paper) or
+AV-HuBERT's (SyncDiff's)."""
 
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from models.audio.avhubert_tokens import AVHubertTokens
 from models.audio.mel import Audio
 from models.audio.mel_tokens import MelTokens
 from models.audio.whisper_tokens import WhisperTokens
 
-AUDIO_ENCODERS = ("mel", "whisper")
+AUDIO_ENCODERS = ("mel", "whisper", "avhubert")
 
 
 @runtime_checkable
@@ -29,9 +31,9 @@ def build_audio_encoder(name: str, config: dict[str, Any]) -> AudioEncoder:
     """An audio encoder by name.
 
     Args:
-        name: "mel" or "whisper".
-        config: keyword arguments of `MelTokens` or `WhisperTokens`. A Whisper encoder
-            built this way has fresh weights; `WhisperTokens.from_file` reads trained ones.
+        name: "mel", "whisper" or "avhubert".
+        config: keyword arguments of `MelTokens`, `WhisperTokens` or `AVHubertTokens`. An encoder
+            of the latter two has fresh weights; their `from_file` reads trained ones.
 
     Raises:
         ValueError: the name is unknown.
@@ -40,4 +42,6 @@ def build_audio_encoder(name: str, config: dict[str, Any]) -> AudioEncoder:
         return MelTokens(**config)
     if name == "whisper":
         return WhisperTokens(**config)
+    if name == "avhubert":
+        return AVHubertTokens(**config)
     raise ValueError(f"unknown audio encoder {name!r}, expected one of {AUDIO_ENCODERS}")

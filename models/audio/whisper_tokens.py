@@ -16,7 +16,7 @@ from torch import nn
 
 from models.audio.mel import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Audio, as_wave, slaney_filters
 from models.audio.whisper_files import read_folder, read_openai
-from models.audio.windows import window_starts
+from models.audio.windows import encode_in_windows
 from models.files.state_dict import load_weights
 
 STEPS_PER_SECOND = 50
@@ -130,35 +130,13 @@ class WhisperTokens(nn.Module):
             parts = [self._encode_window(part) for part in mel.split(2 * context, dim=1)]
             return torch.cat(parts)
         overlap = min(OVERLAP_STEPS, context // 2)
-        starts = window_starts(total, context, overlap)
-        features = mel.new_zeros(total, self.encoder.config.encoder_layers + 1, self.width)
-        weights = mel.new_zeros(total, 1, 1)
-        for number, start in enumerate(starts):
-            part = self._encode_window(mel[:, 2 * start : 2 * (start + context)])
-            place = slice(start, start + len(part))
-            before = starts[number - 1] + context - start if number else 0
-            after = start + context - starts[number + 1] if start < starts[-1] else 0
-            weight = self._fade(len(part), before, after)
-            features[place] += part * weight
-            weights[place] += weight
-        return features / weights
-
-    def _fade(self, steps: int, before: int, after: int) -> torch.Tensor:
-        """Weight of each step of a window, (steps, 1, 1): from 0 to 1 in the middle of the steps
-        that it shares with the window before, and back in those with the window after.
-
-        Args:
-            steps: steps of the window.
-            before, after: how many it shares with its neighbours; 0 where there is none.
-        """
-        position = torch.arange(steps, device=self.encoder.conv1.weight.device) + 0.5
-        weight = torch.ones_like(position)
-        for shared, inside in ((before, position), (after, steps - position)):
-            if shared:
-                fade = min(FADE_STEPS, shared)
-                rising = (inside - (shared - fade) / 2) / fade
-                weight = torch.minimum(weight, rising.clamp(0, 1))
-        return weight[:, None, None]
+        return encode_in_windows(
+            lambda start, _: self._encode_window(mel[:, 2 * start : 2 * (start + context)]),
+            total,
+            context,
+            overlap,
+            FADE_STEPS,
+        )
 
     def frame_tokens(self, features: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """The tokens of some video frames.

@@ -4,12 +4,14 @@
     python -m models.convert out/ latentsync_unet.pt     and back
     python -m models.convert sd15_unet.safetensors out/  Stable Diffusion 1.5 as a stage 1 start
     python -m models.convert stable_syncnet.pt out/      also syncnet_v2.model, Whisper's tiny.pt
+    python -m models.convert base_vox_iter5.pt out/      AV-HuBERT's encoder of sound
 
 The kind of a checkpoint is recognised by its content. Nothing in a file is ever executed.
 Every folder holds `config.json` and safetensors.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from models.audio.avhubert_files import is_fairseq, read_avhubert, write_avhubert
 from models.audio.whisper_files import to_openai
 from models.audio.whisper_tokens import WhisperTokens
 from models.convert.stable_diffusion import (
@@ -63,6 +66,11 @@ def convert(source: Path, target: Path) -> str:
     check_free(target)
     if source.is_dir():
         return _back(source, target)
+    if is_fairseq(source):
+        check_archive(source)
+        with new_folder(target) as folder:
+            notes = _write_avhubert(source, folder)
+        return "\n".join([f"AV-HuBERT encoder: {source} -> {target}", *notes])
     content = read_checkpoint(source)
     check_archive(source)
     weights: Weights = {}
@@ -88,7 +96,8 @@ def _recognise(weights: Weights, source: Path) -> tuple[str, Writer]:
         return "SyncNet", _write_syncnet
     raise ModelFileError(
         f"model file {source} is of no known kind (its first entry is {next(iter(weights))}): "
-        "expected a LatentSync or Stable Diffusion U-Net, StableSyncNet, SyncNet or Whisper"
+        "expected a LatentSync or Stable Diffusion U-Net, StableSyncNet, SyncNet, Whisper or "
+        "AV-HuBERT"
     )
 
 
@@ -127,6 +136,19 @@ def _write_syncnet(source: Path, weights: Weights, folder: Path) -> list[str]:
 def _write_whisper(source: Path, weights: Weights, folder: Path) -> list[str]:
     WhisperTokens.from_file(source).encoder.save_pretrained(folder)
     return ["the encoder only: lip-sync needs no decoder"]
+
+
+def _write_avhubert(source: Path, folder: Path) -> list[str]:
+    sizes, weights = read_avhubert(source)
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_avhubert(folder, sizes, weights, digest)
+    order = "before" if sizes["pre_norm"] else "after"
+    return [
+        f"the encoder of sound only, {sizes['layers']} blocks with norms {order} them, as the "
+        "file's configuration says",
+        "its licence allows non-commercial research only, also of what is made with it",
+    ]
 
 
 def _write_plain(folder: Path, config: Mapping[str, Any], weights: Weights) -> list[str]:

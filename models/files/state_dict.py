@@ -8,7 +8,7 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,24 @@ _UNREADABLE = (
 """What torch's readers raise, depending on where a file is damaged."""
 _PICKLE = b"\x80"
 """First byte of a pickle of any current protocol."""
+MOST_NAMES = 3
+"""Names of what a file holds besides tensors that a message shows."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training scripts put the weights."""
 WHOLE_NUMBERS = ("num_batches_tracked", "position_ids")
 """Suffixes of the names of entries that are not weights."""
 
 
-def read_checkpoint(path: Path) -> Any:
+def read_checkpoint(path: Path, stand_ins: Sequence[Any] = ()) -> Any:
     """Read a .pt, .pth, .pkl, .model or .safetensors file, on the CPU.
 
     Nothing in the file is executed. Large files are mapped, not read.
+
+    Args:
+        path: the file.
+        stand_ins: what may be in it besides tensors and plain values, as
+            `torch.serialization.safe_globals` takes it: harmless classes and functions, or pairs of
+            one of ours and the name for which it stands.
 
     Raises:
         ModelFileError: it is missing, truncated, not a weight file, or a pickle of more than
@@ -59,12 +67,23 @@ def read_checkpoint(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(stand_ins)):
             # Whatever the pickle's protocol is, what cannot be read safely is refused.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except _UNREADABLE as problem:
         raise ModelFileError(f"model file {path} {_diagnosis(path, problem)}") from problem
+
+
+def unsafe_names(path: Path) -> list[str]:
+    """The classes and functions that a .pt file names and that a safe reader refuses, without
+    loading it; empty for a file of another kind or a damaged one."""
+    if not (path.is_file() and _is_zip(path)):
+        return []
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except _UNREADABLE:
+        return []
 
 
 def _is_zip(path: Path) -> bool:
@@ -84,7 +103,9 @@ def _diagnosis(path: Path, problem: Exception) -> str:
     if "TorchScript" in str(problem):
         return "is a TorchScript program where plain weights were expected"
     if isinstance(problem, pickle.UnpicklingError) and (head[:1] == _PICKLE or _is_zip(path)):
-        return "holds more than tensors and was refused, since a pickle can run any code"
+        names = unsafe_names(path)
+        what = f" ({', '.join(names[:MOST_NAMES])})" if names else ""
+        return f"holds more than tensors{what} and was refused, since a pickle can run any code"
     return f"is truncated or not a weight file ({type(problem).__name__}): fetch it again"
 
 

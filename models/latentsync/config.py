@@ -37,7 +37,7 @@ class LatentSyncConfig:
     in training."""
     num_frames: int = 16
     """Frames per window."""
-    audio: Literal["mel", "whisper"] = "whisper"
+    audio: Literal["mel", "whisper", "avhubert"] = "whisper"
     """The audio encoder."""
     latent_channels: int = 4
     """Channels of the autoencoder's latents."""

@@ -55,6 +55,8 @@ class LipSyncResult:
     """Sentences about whose lips were repainted, and what was left as it was."""
     pictures: tuple[str, ...] = ()
     """Sentences about properties of the input's pictures that the output lacks."""
+    licence: str = ""
+    """A sentence about a licence that binds the output, too; empty if there is none."""
 
     @property
     def extended(self) -> bool:
@@ -64,7 +66,7 @@ class LipSyncResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user; empty in the usual case."""
-        found = [*self.people, *self.pictures]
+        found = [*[self.licence] * bool(self.licence), *self.people, *self.pictures]
         if self.fps != self.video_fps:
             found.append(f"the video was converted from {self.video_fps:g} to {self.fps:g} fps")
         if self.ways > 1:

@@ -43,6 +43,7 @@ from tasks.lipsync.preview import Preview, preview_people, write_preview
 from tasks.lipsync.repaint import RepaintJob, repaint
 from tasks.lipsync.result import LipSyncResult, describe_people
 from tasks.weights.adapter import adapter_files
+from tasks.weights.licences import bundle_licence
 
 CRF = 16
 MIN_FPS, MAX_FPS = 1.0, 120.0
@@ -176,6 +177,7 @@ def lip_sync_video(
         ways=interleaved(scan.times_s),
         pictures=form.notes,
         people=describe_people(faces, choice, order, speech_s),
+        licence=bundle_licence(bundle_dir),
     )
 
 

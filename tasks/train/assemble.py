@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.audio.avhubert_tokens import AVHubertTokens
 from models.audio.whisper_tokens import WhisperTokens
 from models.convert.stable_diffusion import is_stable_diffusion, start_from_stable_diffusion
 from models.files.errors import ModelFileError
@@ -44,12 +45,14 @@ def build_model(recipe: Recipe, stage: str, output: Path) -> LatentSync:
 
 
 def load_third_party_audio(model: LatentSync, path: Path) -> None:
-    """Put the weights of a published Whisper encoder into the model's.
+    """Put the weights of a published encoder, Whisper or AV-HuBERT, into the model's.
 
     Raises:
         ModelFileError: the file does not fit.
     """
-
+    if isinstance(model.audio_encoder, AVHubertTokens):
+        model.audio_encoder.load_file(path)
+        return
     published = WhisperTokens.from_file(path)
     encoder: Any = model.audio_encoder
     try:

@@ -12,6 +12,7 @@ from tasks.train.assemble import load_trained_model, load_trained_syncnet
 from tasks.train.facts import stage_digests, stage_names
 from tasks.train.stages import TrainingJob, dataset_digest, read_result
 from tasks.weights.bundle import ABOUT, BundleFacts, code_version
+from tasks.weights.licences import needed_licences
 from tasks.weights.signing import sign_folder
 
 BUNDLE = "bundle"
@@ -20,7 +21,7 @@ BUNDLE = "bundle"
 def describe_bundle(job: TrainingJob) -> BundleFacts:
     """The content of `bundle.json`."""
     digest = dataset_digest(job.dataset)
-    return {
+    about: BundleFacts = {
         "recipe": job.recipe.name,
         "configuration": asdict(job.recipe),
         "resolution": job.recipe.resolution,
@@ -32,6 +33,8 @@ def describe_bundle(job: TrainingJob) -> BundleFacts:
         "code_version": code_version(),
         "stages": stage_digests(job.recipe, digest),
     }
+    licences = needed_licences(job.recipe.model.audio, job.recipe.audio_weights)
+    return {**about, "licence": licences[0].name} if licences else about
 
 
 def check_place(output: Path) -> None:

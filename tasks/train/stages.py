@@ -31,6 +31,7 @@ from tasks.train.facts import stage_digests, stage_names
 from tasks.train.objective import Rank, Reporter
 from tasks.train.pixel_losses import check_trepa
 from tasks.weights.by_name import weight_file
+from tasks.weights.licences import check_accepted, needed_licences
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class TrainingJob:
     """(stage, MLflow run id)."""
     stages: tuple[str, ...] = ()
     """The stages to train; empty: all of the recipe."""
+    accepted: tuple[str, ...] = ()
+    """Names of licences that were accepted."""
 
     @property
     def wanted(self) -> list[str]:
@@ -73,12 +76,15 @@ def dataset_digest(dataset: Path | str) -> str:
     return str(read_index(dataset)["digest"])
 
 
-def check(job: TrainingJob) -> None:
+def check(job: TrainingJob) -> list[str]:
     """Find everything that is bound to fail before anything starts.
 
+    Returns:
+        What a person should read first: licences that bind what is made with a model.
+
     Raises:
-        UserError: the device, the dataset or a file of published weights is missing, or the
-            dataset's faces are aligned differently from the model's.
+        UserError: the device, the dataset or a file of published weights is missing, a licence was
+            not accepted, or the dataset's faces are aligned differently from the model's.
         ModelFileError: a file of the weights table is damaged, or the video network's file is not
             one.
     """
@@ -90,6 +96,8 @@ def check(job: TrainingJob) -> None:
             f"the recipe {chosen.name} has no stage {unknown[0]!r}: choose from "
             f"{', '.join(stage_names(chosen))}"
         )
+    licences = needed_licences(chosen.model.audio, chosen.audio_weights)
+    lines = check_accepted(licences, job.accepted, f"what the recipe {chosen.name} trains")
     if job.wanted != ["syncnet"]:
         # Alone it goes into no bundle, and may learn from faces that are cut out in any way.
         check_crop(job.dataset, read_index(job.dataset), chosen.model.crop)
@@ -99,6 +107,7 @@ def check(job: TrainingJob) -> None:
         stage = chosen.stage(name)
         if isinstance(stage, UNetConfig) and stage.losses.trepa:
             check_trepa(stage.trepa_weights)
+    return lines
 
 
 def _weights_needed(job: TrainingJob) -> list[str]:
@@ -236,6 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--restart", action="store_true", help="begin changed stages again")
     parser.add_argument("--on-new-data", default="refuse", choices=get_args(OnNewData))
+    parser.add_argument("--accept-licence", action="append", default=[], metavar="NAME")
     options = parser.parse_args(argv)
     chosen = recipe(options.recipe, parse_overrides(options.set))
     stages = tuple(name.strip() for name in options.stages.split(",") if name.strip())
@@ -245,8 +255,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen,
         options.device,
         stages=stages,
+        accepted=tuple(options.accept_licence),
     )
-    check(job)
+    for line in check(job):
+        print(line)
     settled = prepare_folder(job, restart=options.restart, on_new_data=options.on_new_data)
     for line in settled.lines:
         print(line)

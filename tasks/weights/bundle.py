@@ -59,6 +59,8 @@ class BundleFacts(TypedDict):
     """Digests of the training stages."""
     adapter: NotRequired[dict[str, Any]]
     """What `adapter.json` holds, if an adapter was merged into the weights."""
+    licence: NotRequired[str]
+    """Name of a licence, in `tasks.weights.licences`, that weights it was trained through bring."""
     notes: NotRequired[list[str]]
     """Notes for the user, if the weights are published ones."""
     files: NotRequired[dict[str, WeightsFile]]

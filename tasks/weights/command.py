@@ -9,6 +9,7 @@ from datasets.errors import UserError
 from datasets.redact import redact
 from models.files.errors import ModelFileError
 from tasks.weights import store
+from tasks.weights.licences import LICENCES
 from tasks.weights.trust import trust
 
 INTERRUPTED = 130
@@ -44,6 +45,8 @@ def _fetch(folder: Path, names: Sequence[str]) -> int:
     table = [store.find(name) for name in dict.fromkeys(names)]
     for weight in table:
         print(f"{weight.name}: licence {weight.licence}", flush=True)
+        if weight.binds:
+            print(f"{weight.name} {LICENCES[weight.binds].terms}", flush=True)
         print(f"{weight.name}: {store.fetch(weight.name, folder, progress=_show)}", flush=True)
     return 0
 

@@ -29,6 +29,9 @@ class Weight:
     """Bytes; None if not known beforehand."""
     sha256: str | None = None
     """None if not known beforehand: then recorded at first use and checked afterwards."""
+    binds: str = ""
+    """The licence in `tasks.weights.licences` that binds what is made with it, too: whoever uses it
+    must accept that by name."""
 
 
 WEIGHTS: tuple[Weight, ...] = (
@@ -193,5 +196,6 @@ WEIGHTS: tuple[Weight, ...] = (
         file="av-hubert/base_vox_iter5.pt",
         licence="AV-HuBERT licence (non-commercial research)",
         needed_by="SyncDiff's audio condition; never used by default",
+        binds="av-hubert",
     ),
 )

@@ -16,7 +16,7 @@ from tests.parity.draw import draw_array, draw_faces, draw_pixels, draw_weight, 
 from tests.parity.outcome import Outcome
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-FOLDERS = [SHARED / "parity", SHARED / "parity_steps"]
+FOLDERS = [SHARED / "parity", SHARED / "parity_steps", SHARED / "parity_avhubert"]
 """Beside the repository: too large for it, or newer."""
 
 
