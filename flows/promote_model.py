@@ -90,7 +90,7 @@ def promote_model(
         approved = _ask(model_name, uri, version, approve_hours)
     decision = decide(model_name, uri, Path(output).resolve(), version, approved)
     say(f"{model_name} version {decision.candidate}: {decision.verdict}")
-    for reason in decision.reasons:
+    for reason in (*decision.reasons, *decision.notes):
         say(f"  {reason}")
     create_markdown_artifact(key="latentsync-decision", markdown=_markdown(decision))
     _announce(decision)
@@ -143,7 +143,7 @@ def _would_decide(
     found = judge_file(Path(evaluation), baseline, Path(champion) if champion else None)
     what = f"{baseline} in {evaluation}" if baseline else evaluation
     say(f"{what}: would be {'promoted' if found.promoted else 'refused'}")
-    for reason in found.reasons:
+    for reason in (*found.reasons, *found.notes):
         say(f"  {reason}")
     return Decision(
         model_name, 0, None, found.promoted, found.reasons, found.comparisons, ""

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from datasets.errors import UserError
-from tasks.evaluate.intervals import with_interval
 from tasks.evaluate.run import read_evaluation
 from tasks.evaluate.summary import STATISTICS
 from tasks.evaluate.table import MEASUREMENTS, read_measurements, read_speakers
 from tasks.registry.metric import Evaluation, Metric, metric
+from tasks.registry.paired import paired_interval
 
 BETTER: Mapping[str, Literal["higher", "lower"]] = {
     "sync_c": "higher",
@@ -126,23 +126,8 @@ def paired_differences(first: ComparedModel, other: ComparedModel) -> list[Diffe
             found.append(Difference(name, entry))
             continue
         before, after = (np.array([each[side] for each in pairs]) for side in (1, 2))
-
-        def difference(
-            chosen: np.ndarray,
-            before: np.ndarray = before,
-            after: np.ndarray = after,
-            of: object = statistic,
-        ) -> float:
-            assert callable(of)
-            return float(of(after[chosen]) - of(before[chosen]))
-
-        value = difference(np.arange(len(pairs)))
-        entry = with_interval(
-            metric(value, label, len(pairs)),
-            f"{number}, paired",
-            [speakers[clip] for clip, _, _ in pairs],
-            difference,
-        )
+        own = [speakers[clip] for clip, _, _ in pairs]
+        entry = paired_interval(before, after, own, statistic, number, label)
         found.append(Difference(name, entry))
     return found
 

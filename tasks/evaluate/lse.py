@@ -23,7 +23,6 @@ from datasets.faces.landmarks import FaceMeshDetector
 from datasets.media import FPS, read_audio, read_frames
 from datasets.store.atomic import content_digest, write_atomic
 from datasets.store.manifest import config_digest
-from tasks.evaluate.intervals import with_interval
 from tasks.evaluate.leakage import MIN_FACES, no_face
 from tasks.evaluate.lse_pairs import Pair, read_pairs
 from tasks.evaluate.protocol import settings
@@ -31,6 +30,7 @@ from tasks.evaluate.row import Row
 from tasks.lipsync.playback import CUT
 from tasks.lipsync.video import lip_sync_video
 from tasks.recipes.evaluation import EvaluationConfig
+from tasks.registry.intervals import with_interval
 from tasks.registry.metric import Metric, metric
 from tasks.runtime.device import resolve_device
 from tasks.sync.networks import SyncNetV2, load_third_party_syncnet

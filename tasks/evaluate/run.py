@@ -34,12 +34,12 @@ from tasks.evaluate.plots import contact_sheet, evaluation_page
 from tasks.evaluate.protocol import protocol_digest, settings
 from tasks.evaluate.published import PROTOCOLS
 from tasks.evaluate.strata import COLUMNS, stratify
-from tasks.evaluate.summary import summarise
+from tasks.evaluate.summary import Summary, summarise
 from tasks.evaluate.table import MEASUREMENTS, Facts, write_measurements
 from tasks.evaluate.transcripts import Transcripts
 from tasks.lipsync.references import check_reference
 from tasks.recipes.evaluation import EvaluationConfig
-from tasks.registry.metric import Evaluation, Metric
+from tasks.registry.metric import Evaluation
 from tasks.runtime.device import resolve_device
 from tasks.runtime.stage import Resources
 from tasks.weights.bundle import bundle_digest, read_bundle
@@ -220,13 +220,15 @@ def _numbers(records: Sequence[ClipRecord], tests: ClipList, facts: Facts) -> di
     """All that is computed from records: metrics, baselines and strata."""
     speakers = [record.speaker for record in records]
 
-    def of(model: str) -> dict[str, Metric]:
+    def of(model: str) -> Summary:
         found = [record.models[model] for record in records]
-        return summarise(records[0].labels, speakers, found, tests.note, tests.cross).metrics()
+        return summarise(records[0].labels, speakers, found, tests.note, tests.cross)
 
+    own, others = of(MODEL), [name for name in records[0].models if name != MODEL]
     return {
-        "metrics": of(MODEL),
-        "baselines": {name: of(name) for name in records[0].models if name != MODEL},
+        "metrics": own.metrics(),
+        "baselines": {name: of(name).metrics() for name in others},
+        "clip_values": own.clip_values([record.clip_id for record in records]),
         "strata": stratify(records, facts, tests.note, tests.cross),
     }
 

@@ -8,8 +8,8 @@ import torch
 
 from models.judges.extractors import FeatureExtractor
 from models.judges.frechet import GaussianStatistics, few_samples, frechet_distance
-from tasks.evaluate.intervals import with_interval
 from tasks.evaluate.measurement import SetLabel
+from tasks.registry.intervals import with_interval
 from tasks.registry.metric import Metric, metric
 
 WINDOW = 16

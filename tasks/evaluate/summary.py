@@ -1,38 +1,21 @@
 """The numbers of an evaluation, each with label and interval, from the measurements of clips."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from models.judges.frechet import frechet_distance
 from models.judges.motion import polynomial_mmd
 from tasks.evaluate.closure import CLOSED
-from tasks.evaluate.intervals import DRAWS, with_interval
 from tasks.evaluate.leakage import MOVES
 from tasks.evaluate.measurement import Labels, Measurement
 from tasks.evaluate.mouths import FOLLOWS_OFFSET, FOLLOWS_Z
 from tasks.evaluate.published import CLIPS
 from tasks.evaluate.sets import PUBLISHED_FIRST, WINDOW, Distance, SetDistance
-from tasks.registry.metric import NO_SILENCE, Metric, metric
-
-Statistic = Callable[[np.ndarray], float]
-
-
-def mean(values: np.ndarray) -> float:
-    """Over clips."""
-    return float(np.mean(values))
-
-
-def median(values: np.ndarray) -> float:
-    """Over clips."""
-    return float(np.median(values))
-
-
-def median_size(values: np.ndarray) -> float:
-    """Median of absolute values: offsets of either sign must not cancel."""
-    return float(np.median(np.abs(values)))
-
+from tasks.registry.intervals import DRAWS, with_interval
+from tasks.registry.metric import NO_SILENCE, ClipValues, Metric, metric
+from tasks.registry.paired import Statistic, mean, median, median_size
 
 STATISTICS: Mapping[str, tuple[str, Statistic]] = {
     "sync_c": ("sync_c_cross", mean),
@@ -118,6 +101,32 @@ class Summary:
         first = names[: names.index("ssim")]
         head = {name: found.pop(name) for name in first}
         return {**head, **self._distances(), **found}
+
+    def clip_values(self, clips: Sequence[str]) -> ClipValues:
+        """The numbers of single clips that metrics are made of, without those of real videos.
+
+        Args:
+            clips: names of the clips, in the order in which they were added.
+        """
+        found = {
+            name: [each.values[number] for each in self.found]
+            for name, (number, _) in STATISTICS.items()
+            if not name.endswith("_real")
+        }
+        return {
+            "clips": list(clips),
+            "speakers": list(self.speakers),
+            "values": {
+                name: [float(f"{each:.6g}") if math.isfinite(each) else None for each in values]
+                for name, values in found.items()
+                if any(map(math.isfinite, values))
+            },
+            "how": {
+                name: statistic.__name__
+                for name, (_, statistic) in STATISTICS.items()
+                if name in found
+            },
+        }
 
     def of_clips(self) -> dict[str, Metric]:
         """The numbers that are means or medians over clips."""

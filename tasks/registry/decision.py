@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from datasets.errors import UserError
 from datasets.store.manifest import config_digest
@@ -27,6 +27,7 @@ class DecisionRecord(TypedDict):
     comparisons: Sequence[Comparison]
     inputs: str
     decided_at: float
+    notes: NotRequired[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Decision:
     """Digest of everything that the decision depends on."""
     decided_at: float = 0.0
     """Seconds since 1970."""
+    notes: tuple[str, ...] = ()
+    """What else to know about it."""
 
     @property
     def verdict(self) -> str:
@@ -65,6 +68,7 @@ class Decision:
             comparisons=tuple(content["comparisons"]),
             inputs=content["inputs"],
             decided_at=content["decided_at"],
+            notes=tuple(content.get("notes", ())),
         )
 
 
@@ -120,6 +124,7 @@ def make_decision(
         verdict.comparisons,
         inputs_digest(policy, candidate, champion),
         time.time(),
+        verdict.notes,
     )
 
 
@@ -177,7 +182,8 @@ def judge_file(
                 f"{evaluation} has no baseline {baseline!r}: choose from "
                 f"{', '.join(known) or 'nothing: evaluate again'}"
             )
-        ours = {**ours, "metrics": known[baseline]}
+        # Its numbers of single clips are not kept.
+        ours = cast(Evaluation, {**ours, "metrics": known[baseline], "clip_values": None})
     theirs = None if champion is None else _measured(champion)
     return apply_policy(policy or Policy(), ours, theirs)
 

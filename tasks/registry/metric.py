@@ -22,7 +22,7 @@ class Metric(TypedDict):
     n: int
     """How many clips, frames or windows it is computed over."""
     low: NotRequired[float]
-    """Lower end of the 95 % interval, see `tasks.evaluate.intervals`; set if there is one."""
+    """Lower end of the 95 % interval, see `tasks.registry.intervals`; set if there is one."""
     high: NotRequired[float]
     """Its upper end."""
     reason: NotRequired[str]
@@ -33,12 +33,26 @@ Strata = dict[str, dict[str, dict[str, Metric]]]
 """Stratum, such as `yaw_deg` -> part, such as `30° and more` -> the numbers of its clips."""
 
 
+class ClipValues(TypedDict):
+    """Numbers of single clips, by which two models can be compared clip by clip."""
+
+    clips: list[str]
+    speakers: list[str]
+    """Of each clip."""
+    values: dict[str, list[float | None]]
+    """Metric -> its number for each clip; None where there is none."""
+    how: dict[str, str]
+    """Metric -> what makes one number of them, one of `tasks.registry.paired.STATISTICS`."""
+
+
 class Measured(TypedDict):
     """The parts of an evaluation that decide about a model."""
 
     protocol_digest: str
     """Equal if the numbers of two models can be compared."""
     metrics: dict[str, Metric]
+    clip_values: NotRequired[ClipValues]
+    """Of what is computed clip by clip; missing in older evaluations."""
 
 
 class RecordedEvaluation(Measured):

@@ -1,14 +1,20 @@
 """Rules that a candidate must satisfy, and their outcome for its evaluation and others'.
 
-Bars hold for every model. Beside the champion a candidate is compared with the best that any
-champion has reached on the same clips, since losses within the tolerance would otherwise add up.
+Bars hold for every model. A number of clips is compared with the champion's clip by clip: even at
+the end of the 95 % interval of the difference it must be within the tolerance. Beside the champion
+a candidate is compared with the best that any champion has reached on the same clips, since losses
+within the tolerance would otherwise add up.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 
-from tasks.registry.metric import Measured
+from tasks.registry.metric import Measured, Metric
+from tasks.registry.paired import clips_needed, paired_difference
+
+POWER_OF = "sync_c"
+"""The metric of which a decision says how many clips a loss would take to be seen."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,21 @@ class Rule:
         """Whether the value suffices, whatever the champion's."""
         return self.bar is None or self.cost(value) <= self.cost(self.bar)
 
+    def slack(self, champion: float) -> float:
+        """How much worse than this value still counts as equal, in the metric's unit."""
+        return self.tolerance * (abs(champion) if self.relative else 1.0)
+
     def holds(self, candidate: float, champion: float) -> bool:
         """Whether the candidate is at least as good within the tolerance."""
-        slack = self.tolerance * (abs(champion) if self.relative else 1.0)
-        return self.cost(candidate) <= self.cost(champion) + slack
+        return self.cost(candidate) <= self.cost(champion) + self.slack(champion)
+
+    def worst(self, difference: Metric) -> float | None:
+        """How much worse than the champion the candidate may be, at the end of the 95 % interval of
+        the difference; None without an interval."""
+        low, high = difference.get("low"), difference.get("high")
+        if low is None or high is None:
+            return None
+        return -low if self.better == "higher" else high
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,9 @@ class Comparison(TypedDict):
     champion: float | None
     best: NotRequired[float | None]
     """The best of all champions on the same clips; missing in older decisions."""
+    difference: NotRequired[Metric | None]
+    """The candidate's less the champion's, clip by clip; None where the metric is not a number of
+    clips. Missing in older decisions."""
     holds: bool
 
 
@@ -90,6 +110,8 @@ class PolicyResult:
     promoted: bool
     reasons: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
+    """What else to know: how much the clips can tell."""
 
 
 Best = Mapping[str, tuple[float, int]]
@@ -121,7 +143,25 @@ def apply_policy(
         holds, sentence, comparison = _apply(rule, candidate, champion, best or {})
         (good if holds else bad).append(sentence)
         comparisons.append(comparison)
-    return PolicyResult(not bad, tuple(bad or good), tuple(comparisons))
+    notes = _power(policy, candidate, champion) if champion is not None else ()
+    return PolicyResult(not bad, tuple(bad or good), tuple(comparisons), notes)
+
+
+def _power(policy: Policy, candidate: Measured, champion: Measured) -> tuple[str, ...]:
+    """How many clips the loss that is allowed in a metric would take to be seen."""
+    ours, theirs = candidate.get("clip_values"), champion.get("clip_values")
+    value = _value(champion, POWER_OF)
+    rules = [rule for rule in policy.rules if rule.metric == POWER_OF]
+    if not rules or value is None or ours is None or theirs is None:
+        return ()
+    needed = clips_needed(POWER_OF, ours, theirs, rules[0].slack(value))
+    if needed is None:
+        return ()
+    allowed = f"{rules[0].tolerance:.0%}" if rules[0].relative else f"{rules[0].tolerance:g}"
+    return (
+        f"by the spread of these clips a loss of {allowed} in {POWER_OF} shows from {needed} "
+        f"clip{'s' * (needed != 1)} on; there are {len(ours['clips'])}",
+    )
 
 
 def _apply(
@@ -148,6 +188,15 @@ def _apply(
         allowed = f"{rule.tolerance:.0%}" if rule.relative else f"{rule.tolerance:g}"
         allowance = f"({rule.better.replace('_', ' ')} is better, {allowed} worse is allowed)"
         sentence = f"{name} is {ours:.3f}, the champion's {theirs:.3f} {allowance}"
+    difference = _difference(rule.metric, candidate, champion)
+    if holds and ours is not None and theirs is not None and difference is not None:
+        worst = rule.worst(difference)
+        if worst is not None and worst > rule.slack(theirs):
+            holds = False
+            sentence += (
+                f", but it may be worse by {worst:.3g} (95 % interval over {difference['n']} "
+                "clips): evaluate both on more clips"
+            )
     if ours is not None and holds and rule.metric in best:
         ever, version = best[rule.metric]
         if not rule.holds(ours, ever):
@@ -162,9 +211,16 @@ def _apply(
         "candidate": ours,
         "champion": theirs,
         "best": best[rule.metric][0] if rule.metric in best else None,
+        "difference": difference,
         "holds": holds,
     }
     return holds, sentence, comparison
+
+
+def _difference(name: str, candidate: Measured, champion: Measured | None) -> Metric | None:
+    ours = candidate.get("clip_values")
+    theirs = champion.get("clip_values") if champion is not None else None
+    return paired_difference(name, ours, theirs) if ours and theirs else None
 
 
 def _value(evaluation: Measured, metric: str) -> float | None:

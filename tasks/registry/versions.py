@@ -22,6 +22,8 @@ from models.files.errors import ModelFileError
 from models.files.new_output import new_folder
 from tasks.registry.lock import exclusively
 from tasks.registry.metric import Measured, RecordedEvaluation
+from tasks.registry.paired import part_of
+from tasks.registry.policy import Policy
 from tasks.registry.signature import model_signature
 from tasks.registry.signed import (
     REGISTERED,
@@ -37,6 +39,8 @@ from tasks.weights.signing import SIGNATURE, check_folder, sign_folder
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 EVALUATION_TAG = "evaluation"
+KEPT_CLIPS = 400
+"""Clips whose own numbers a tag has, which may have 100,000 characters."""
 DECISION_TAG = "decision"
 PACKAGES = ("models", "datasets", "tasks")
 CACHE = Path.home() / ".cache" / "latentsync-flows" / "models"
@@ -494,6 +498,9 @@ def record_evaluation(
     }
     if judge:
         kept["judge"] = judge
+    if "clip_values" in evaluation:
+        names = [rule.metric for rule in Policy().rules]
+        kept["clip_values"] = part_of(evaluation["clip_values"], names, KEPT_CLIPS)
     registry = Registry(uri)
     registry.set_tags(model_name, version, tags)
     registry.state(model_name, version, EVALUATION_TAG, kept)

@@ -7,7 +7,7 @@ import pytest
 
 from datasets.errors import UserError
 from tasks.registry.decision import Decision, DecisionRecord, judge_file
-from tasks.registry.metric import MOTIONLESS, NO_FACE, NO_SILENCE
+from tasks.registry.metric import MOTIONLESS, NO_FACE, NO_SILENCE, Measured
 from tasks.registry.policy import Policy, Rule, apply_policy
 from tasks.registry.promotion import _move, promote
 from tasks.registry.versions import (
@@ -404,3 +404,59 @@ def test_a_dry_run_decides_about_files(tmp_path: Path) -> None:
         judge_file(tmp_path / "other.json")
     with pytest.raises(UserError, match="cannot be read"):
         judge_file(tmp_path / "none.json")
+
+
+def by_clip(*values: float, **others: float) -> Measured:
+    """An evaluation whose sync_c comes from clips."""
+    found = evaluation(**GOOD | {"sync_c": sum(values) / len(values)} | others)
+    found["clip_values"] = {
+        "clips": [f"clip-{number}" for number in range(len(values))],
+        "speakers": [f"speaker-{number}" for number in range(len(values))],
+        "values": {"sync_c": [*values]},
+        "how": {"sync_c": "mean"},
+    }
+    return found
+
+
+def test_a_loss_that_may_be_larger_than_allowed_is_refused() -> None:
+    champion = by_clip(3.0, 3.0, 3.0, 3.0, 3.0, 3.0)
+    # All a little worse: surely within the tolerance of 10 %.
+    assert apply_policy(RULES, by_clip(2.9, 2.9, 2.9, 2.9, 2.9, 2.9), champion).promoted
+    # The same mean, but nobody can tell what other clips would give.
+    verdict = apply_policy(RULES, by_clip(4.4, 1.4, 4.4, 1.4, 4.4, 1.4), champion)
+    assert not verdict.promoted
+    (reason,) = verdict.reasons
+    assert "sync_c (test) is 2.900, the champion's 3.000" in reason
+    assert "but it may be worse by 1.1 (95 % interval over 6 clips): evaluate both on" in reason
+    (comparison,) = [each for each in verdict.comparisons if each["metric"] == "sync_c"]
+    assert comparison["difference"] is not None
+    assert comparison["difference"]["value"] == pytest.approx(-0.1)
+    assert not comparison["holds"]
+    # Where lower is better it is the other end.
+    lower = Policy((Rule("sync_c", "lower", 0.1, relative=True),))
+    assert apply_policy(lower, by_clip(2.0, 2.1, 2.0, 2.1, 2.0, 2.1), champion).promoted
+    assert not apply_policy(lower, by_clip(4.4, 1.4, 4.4, 1.4, 4.4, 1.4), champion).promoted
+    # Much better on the whole, it may spread as it likes.
+    assert apply_policy(RULES, by_clip(9.4, 6.4, 9.4, 6.4, 9.4, 6.4), champion).promoted
+
+
+def test_a_decision_says_how_many_clips_would_show_a_loss() -> None:
+    champion, spread = by_clip(3.0, 3.0, 3.0, 3.0), by_clip(4.0, 5.0, 4.0, 5.0)
+    # Differences of 1 and 2, deviation 0.57735; 10 % are 0.3: (1.96 * 0.57735 / 0.3)^2 = 14.2.
+    assert apply_policy(RULES, spread, champion).notes == (
+        "by the spread of these clips a loss of 10% in sync_c shows from 15 clips on; there are 4",
+    )
+    assert apply_policy(RULES, spread, None).notes == ()
+    assert apply_policy(RULES, evaluation(**GOOD), champion).notes == ()
+
+
+def test_numbers_of_clips_are_kept_with_a_version(tmp_path: Path, store_uri: str) -> None:
+    first = registered(store_uri, "by-clip", tmp_path / "one", b"one")
+    record_evaluation("by-clip", first, store_uri, by_clip(3.0, 3.0, 3.0, 3.0))
+    assert promote("by-clip", store_uri, policy=RULES).notes == ()
+    second = registered(store_uri, "by-clip", tmp_path / "two", b"two")
+    record_evaluation("by-clip", second, store_uri, by_clip(5.0, 1.0, 5.0, 1.0))
+    refused = promote("by-clip", store_uri, policy=RULES)
+    assert "but it may be worse by" in refused.reasons[0]
+    assert "shows from" in refused.notes[0]
+    assert promote("by-clip", store_uri, policy=RULES) == refused

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.evaluate.intervals import draws_of, with_interval
+from tasks.registry.intervals import draws_of, with_interval
 from tasks.registry.metric import metric
 
 
