@@ -194,8 +194,11 @@ def _text(name: str) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Regular files below `folder`, sorted; a folder with several names is entered once, by
-    its own name rather than by a link's."""
+    """What lies below `folder` besides folders, sorted.
+
+    Pipes and links that lead nowhere are there, too, since the ledger says why they are refused. A
+    folder with several names is entered once, by its own name rather than by a link's.
+    """
     found: list[Path] = []
     entered: set[Path] = set()
     folders: list[Path] = [folder]
@@ -211,6 +214,6 @@ def _files(folder: Path) -> list[Path]:
                 continue
             if path.is_dir():
                 (links if path.is_symlink() else folders).append(path)
-            elif path.is_file():
+            else:
                 found.append(path)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

@@ -1,5 +1,6 @@
 """The state of a source, by its stamp or by its bytes."""
 
+import os
 import socket
 import stat
 from collections.abc import Sequence
@@ -83,6 +84,9 @@ def readable_digest(path: Path, sound: Path) -> str:
     """
     try:
         for each in {path, sound}:
+            if each.is_symlink() and not each.exists():
+                where = os.readlink(each)
+                raise SourceError(Reason.NOT_READ, f"a link to {where}, which is not there")
             # Opening a pipe would block for ever.
             if not stat.S_ISREG(each.stat().st_mode):
                 raise SourceError(Reason.UNREADABLE, "not a regular file")

@@ -70,10 +70,12 @@ def test_names_that_are_no_text_can_still_be_written_down(tmp_path: Path) -> Non
     assert item.path.read_text() == "x"
 
 
-def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+def test_what_is_no_file_is_listed_without_being_opened(tmp_path: Path) -> None:
+    """Opening the pipe would wait for ever; nothing is left out without a word."""
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "a.mp4").write_text("x")
-    assert [item.key for item in list_folder(tmp_path)] == ["a.mp4"]
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    assert [item.key for item in list_folder(tmp_path)] == ["a.mp4", "gone.mp4", "pipe.mp4"]
 
 
 def test_pixels_are_scaled_to_the_picture_that_was_fetched() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -224,9 +225,21 @@ def _gone(folder: Path) -> Path:
     return folder / "gone.mp4"
 
 
+def _pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe.mp4")
+    return folder / "pipe.mp4"
+
+
+def _dangling(folder: Path) -> Path:
+    (folder / "link.mp4").symlink_to(folder / "nowhere.mp4")
+    return folder / "link.mp4"
+
+
 @pytest.mark.parametrize(
     ("make", "reason", "step"),
     [
+        (_pipe, "unreadable", "probe"),
+        (_dangling, "not_read", "probe"),
         (_text, "not_media", "probe"),
         (_empty, "empty_file", "probe"),
         (_sound_only, "no_video", "probe"),
