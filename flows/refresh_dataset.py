@@ -9,7 +9,7 @@ changed it ends at once. New and changed sources are added; what has disappeared
 stays in the dataset.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -56,6 +56,7 @@ from tasks.publish import pack, receipt
 from tasks.publish import version as publishing
 from tasks.publish.card import SHOWN_NAMES
 from tasks.publish.moves import move_sources
+from tasks.publish.retention import Retention
 from tasks.publish.settings import BEFORE, Settings, differences, next_settings, settings_before
 from tasks.runtime.device import resolve_device
 from tasks.runtime.ray_session import ray_session
@@ -102,6 +103,7 @@ class Refresh:
     ray_address: str | None = None
     forget_missing: bool = False
     retry_failed: bool = False
+    retention: Retention = field(default_factory=Retention)
 
     def journal(self) -> Journal:
         return Journal(
@@ -221,6 +223,7 @@ def publish(sources: Parcel[list[SourceItem]], refresh: Refresh, told: Told) -> 
         gone if refresh.forget_missing else (),
         ProgressReport("publish: groups"),
         gone,
+        refresh.retention,
     )
     if made.changed:
         say(f"publish: {changes_in_words(told['changes'], refresh.forget_missing)}")
@@ -366,7 +369,7 @@ class DownloadOptions:
 
 @flow(name="refresh-dataset")
 @keep_secrets
-@taking(ClipOptions, Limits, WorkOptions, DownloadOptions)
+@taking(ClipOptions, Limits, WorkOptions, DownloadOptions, Retention)
 def refresh_dataset(
     source: str = "sample",
     input: str | None = None,
@@ -394,8 +397,8 @@ def refresh_dataset(
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons, reasons_without_clip,
         splits, speakers, loose_files and changes.
     """
-    clips, limits, work, downloads = split(
-        options, ClipOptions, Limits, WorkOptions, DownloadOptions
+    clips, limits, work, downloads, retention = split(
+        options, ClipOptions, Limits, WorkOptions, DownloadOptions, Retention
     )
     store = open_store(output)
     config = clips.config()
@@ -420,6 +423,7 @@ def refresh_dataset(
             work.ray_address,
             forget_missing,
             retry_failed,
+            retention,
         )
     )
     if sample_clips < 1:

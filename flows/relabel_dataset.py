@@ -21,6 +21,7 @@ from flows.support.parameters import Limits, split, taking
 from flows.support.secrets import keep_secrets
 from tasks.ingest.journal import Journal
 from tasks.publish import ledger
+from tasks.publish.retention import Retention
 from tasks.publish.settings import changed_packing, changed_thresholds, settings_of
 from tasks.publish.version import VersionSummary, publish
 
@@ -34,7 +35,7 @@ class RelabelResult(VersionSummary):
 
 @flow(name="relabel-dataset")
 @keep_secrets
-@taking(Limits)
+@taking(Limits, Retention)
 def relabel_dataset(dataset: str, **options: Any) -> RelabelResult:
     """Judge the clips of a dataset by other thresholds and publish the result.
 
@@ -45,7 +46,7 @@ def relabel_dataset(dataset: str, **options: Any) -> RelabelResult:
         dataset, digest, inputs, clips_accepted, clips_rejected, reasons, and how many clips
         were newly_accepted and newly_refused.
     """
-    (limits,) = split(options, Limits)
+    limits, retention = split(options, Limits, Retention)
     store = open_store(dataset)
     if limits == Limits():
         raise UserError("no threshold is given: --help lists them")
@@ -65,6 +66,7 @@ def relabel_dataset(dataset: str, **options: Any) -> RelabelResult:
             packing,
             {"source": settings.source},
             on_progress=ProgressReport("relabel: groups"),
+            retention=retention,
         )
     result: RelabelResult = {**made.summary(), "newly_accepted": 0, "newly_refused": 0}
     if made.relabelled:

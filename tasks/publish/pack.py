@@ -7,6 +7,7 @@ version: until then readers see the old one. The same rows and clips give the sa
 """
 
 import json
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -42,10 +43,11 @@ from tasks.publish.receipt import (
     RECEIPT,
     Receipt,
     current_index,
-    previous_shards,
     read_previous_splits,
     read_receipt,
+    replaced_versions,
 )
+from tasks.publish.retention import ReplacedVersion, Retention, files_of
 
 PACK_VERSION = 5
 """Raised by one whenever the same rows and clips give different files."""
@@ -129,6 +131,7 @@ def pack(
     extras: Extras,
     on_progress: Progress | None = None,
     successions: Collection[tuple[str, str]] = (),
+    retention: Retention | None = None,
 ) -> str:
     """Publish the dataset.
 
@@ -142,6 +145,7 @@ def pack(
         extras: makes further files to write, from the index and speaker -> split.
         on_progress: called with the number of finished groups and of all groups.
         successions: speaker now, and speaker before, of content under a new name.
+        retention: which replaced versions keep their files; None: as by default.
 
     Returns:
         The digest of the dataset.
@@ -149,6 +153,7 @@ def pack(
     Raises:
         UserError: clips of two splits have the same content.
     """
+    retention = retention or Retention()
     before = read_previous_splits(store, config.test_fraction)
     before |= inherited_splits(before, successions)
     by_speaker = speaker_splits(groups, rows, config.test_fraction, before)
@@ -183,9 +188,15 @@ def pack(
         "duplicates": config.duplicates,
     }
     index = make_index([shard.info for shard in shards], meta)
-    current, older = current_index(store), previous_shards(store)
+    current, replaced, now = current_index(store), replaced_versions(store), time.time()
     if current and current["digest"] != index["digest"]:
-        older = [*file_sizes(current)]
+        entry: ReplacedVersion = {
+            "digest": current["digest"],
+            "replaced_at": now,
+            "files": [*file_sizes(current)],
+        }
+        replaced.append(entry)
+    replaced = retention.of(replaced, now)
     for name, content in extras(index, by_speaker).items():
         store.write(name, content)
     receipt: Receipt = {
@@ -194,10 +205,10 @@ def pack(
         "ledger_bytes": len(ledger),
         "packing": asdict(config),
         "splits": {**before, **by_speaker},
-        "previous_shards": older,
+        "replaced": replaced,
     }
     store.write(RECEIPT, json.dumps({**receipt, **notes}, indent=1) + "\n")
-    publish_index(store, index, older)
+    publish_index(store, index, files_of(replaced))
     return str(index["digest"])
 
 

@@ -5,6 +5,7 @@ from typing import Any, TypedDict, cast
 
 from datasets.shards.index import INDEX, DatasetIndex, read_index
 from datasets.store.protocol import Store
+from tasks.publish.retention import ReplacedVersion
 
 RECEIPT = "refresh.json"
 """What the published files were made from; stored next to them, but not part of the dataset."""
@@ -29,8 +30,10 @@ class Receipt(TypedDict, total=False):
     thresholds_in_force: dict[str, float | None]
     splits: dict[str, str]
     """speaker -> split."""
+    replaced: list[ReplacedVersion]
+    """Versions that were replaced and whose files are kept, oldest first."""
     previous_shards: list[str]
-    """Names of the previous version's files below `shards/`."""
+    """The files of the previous version, in receipts of earlier releases."""
     source: str
     changes: dict[str, int]
     """Kind -> number of files."""
@@ -55,11 +58,16 @@ def current_index(store: Store) -> DatasetIndex | None:
     return None if store.size(INDEX) is None else read_index(store.url)
 
 
-def previous_shards(store: Store) -> list[str]:
-    """Names of the files of the version before the published one: a training run on that one goes
-    on reading them until there is another version."""
+def replaced_versions(store: Store) -> list[ReplacedVersion]:
+    """The versions before the published one whose files are kept, oldest first."""
     receipt = read_receipt(store)
-    return list(receipt.get("previous_shards", [])) if receipt else []
+    if receipt is None:
+        return []
+    if "replaced" in receipt:
+        return list(receipt["replaced"])
+    files = receipt.get("previous_shards")
+    before = receipt.get("previous", "")
+    return [{"digest": before, "replaced_at": 0.0, "files": list(files)}] if files else []
 
 
 def read_previous_splits(store: Store, test_fraction: float) -> dict[str, str]:

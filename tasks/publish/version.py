@@ -20,8 +20,9 @@ from tasks.publish.card_page import card_files
 from tasks.publish.duplicates import Standing, find_duplicates, heirs_of, mark
 from tasks.publish.ledger import count_reasons, ledger_order, previous_ledger, select_accepted
 from tasks.publish.pack import PackConfig
-from tasks.publish.receipt import current_index, previous_shards, read_receipt
+from tasks.publish.receipt import current_index, read_receipt, replaced_versions
 from tasks.publish.relabel import RelabelReport, compare_verdicts
+from tasks.publish.retention import Retention, files_of
 
 
 class VersionSummary(TypedDict):
@@ -95,6 +96,7 @@ def publish(
     forget: Iterable[str] = (),
     on_progress: Progress | None = None,
     gone: Iterable[str] = (),
+    retention: Retention | None = None,
 ) -> Published:
     """Publish what a journal holds.
 
@@ -109,6 +111,7 @@ def publish(
         on_progress: called with the number of finished and of all groups while shards are written.
         gone: keys of all sources that are no longer listed. Where a listed one has the same
             content, it takes their place; otherwise they stay.
+        retention: which replaced versions keep their files; None: as by default.
 
     Raises:
         UserError: two sources give clips of the same name, clips of two splits have the same
@@ -154,7 +157,7 @@ def publish(
     digest = pack.find_published(store, pack.fingerprint(groups, rows, packing))
     if digest is not None and index:
         # A killed run may have left the shards that its new index replaced.
-        remove_replaced(store, index, previous_shards(store))
+        remove_replaced(store, index, files_of(replaced_versions(store)))
     else:
         kept = {"ingest": asdict(journal.config), "thresholds": asdict(thresholds), **notes}
         kept["previous"] = previous
@@ -168,7 +171,7 @@ def publish(
             return _card(rows, {**index, **about}, splits, kept, changes)
 
         digest = pack.pack(
-            store, journal, groups, rows, packing, kept, card, on_progress, successions
+            store, journal, groups, rows, packing, kept, card, on_progress, successions, retention
         )
         journal.sweep()
     index = current_index(store)

@@ -33,6 +33,7 @@ REFRESH = {
     *("deadline_s", "downloads", "download_mb_per_s", "download_deadline_s", "max_height"),
     *("cookies", "keep_downloads", "forget_missing", "retry_failed", "work"),
     *("download_max_gb", "allow_private", "allow_outside", "allow_scheme"),
+    *("crop", "offsets", "keep_versions", "keep_days"),
 }
 """Names that deployments and scripts give: none may go."""
 
@@ -67,7 +68,7 @@ def sample(source: str, count: int = 1, **options: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("deployed", "names"),
-    [(refresh_dataset, REFRESH | LIMITS), (relabel_dataset, {"dataset"} | LIMITS)],
+    [(refresh_dataset, REFRESH | LIMITS), (relabel_dataset, {"dataset", "keep_versions", "keep_days"} | LIMITS)],
 )
 def test_deployments_have_every_parameter_with_its_text(
     deployed: Flow[Any, Any], names: set[str]

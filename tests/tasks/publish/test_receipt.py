@@ -7,10 +7,11 @@ from typing import Any
 from datasets.store.local import LocalStore
 from tasks.publish.receipt import (
     RECEIPT,
-    previous_shards,
     read_previous_splits,
     read_receipt,
+    replaced_versions,
 )
+from tasks.publish.retention import files_of
 
 SPLITS = {"ann": "test", "bob": "train"}
 
@@ -32,7 +33,7 @@ def test_without_a_receipt_there_are_no_splits_and_no_shards(tmp_path: Path) -> 
     nothing = LocalStore(tmp_path)
     assert read_receipt(nothing) is None
     assert read_previous_splits(nothing, 0.2) == {}
-    assert previous_shards(nothing) == []
+    assert replaced_versions(nothing) == []
     for damaged in ("[1, 2]", "{"):
         (tmp_path / RECEIPT).write_text(damaged)
         assert read_receipt(nothing) is None
@@ -41,4 +42,4 @@ def test_without_a_receipt_there_are_no_splits_and_no_shards(tmp_path: Path) -> 
 def test_receipts_of_earlier_releases_lack_some_keys(tmp_path: Path) -> None:
     old = store(tmp_path, {"digest": "d", "previous_shards": ["a.tar"]})
     assert read_previous_splits(old, 0.2) == {}
-    assert previous_shards(old) == ["a.tar"]
+    assert files_of(replaced_versions(old)) == ["a.tar"]
