@@ -68,7 +68,10 @@ def sample(source: str, count: int = 1, **options: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("deployed", "names"),
-    [(refresh_dataset, REFRESH | LIMITS), (relabel_dataset, {"dataset", "keep_versions", "keep_days"} | LIMITS)],
+    [
+        (refresh_dataset, REFRESH | LIMITS),
+        (relabel_dataset, {"dataset", "keep_versions", "keep_days"} | LIMITS),
+    ],
 )
 def test_deployments_have_every_parameter_with_its_text(
     deployed: Flow[Any, Any], names: set[str]
