@@ -48,6 +48,10 @@ NAMED = re.compile(
     r"""(?!\[removed\])[^\s&'",;)\]}}]{4,}"""
 )
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`|]+")
+PRIVATE_KEY = re.compile(
+    r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL
+)
+"""A key in PEM form, with or without its end."""
 END = ").,;:!?]}"
 """Characters after an address that belong to the sentence."""
 ENVIRONMENT = re.compile(r"(?i)(token|secret|password|passwd|api_?key|access_?key|credential)")
@@ -62,6 +66,7 @@ def redact(text: str) -> str:
     """The text without secrets. A text that has none is returned unchanged."""
     for value, name in _environment():
         text = text.replace(value, f"[{name}]")
+    text = PRIVATE_KEY.sub(REMOVED, text)
     text = ADDRESS.sub(lambda found: _address(found[0]), text)
     text = HEADER.sub(rf"\1{REMOVED}", text)
     text = COOKIE.sub(rf"\1{REMOVED}", text)
@@ -135,6 +140,9 @@ def _environment() -> list[tuple[str, str]]:
         password = PASSWORD.match(value)
         if password:
             found[unquote(password[1])] = found[password[1]] = name
+        elif PRIVATE_KEY.search(value):
+            lines = value.replace("\\n", "\n").splitlines()
+            found |= {line.strip(): name for line in lines if not line.startswith("-----")}
         elif ENVIRONMENT.search(name) and not NO_SECRETS.search(name):
             found[value] = name
     long = [each for each in found.items() if len(each[0]) >= SHORTEST]

@@ -77,6 +77,19 @@ def test_what_the_environment_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == "[AWS_SECRET_ACCESS_KEY], [MLFLOW_TRACKING_PASSWORD], at /home/ann/token, abc"
 
 
+def test_private_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF"
+    key = f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----"
+    assert redact(f"read {key} now") == "read [removed] now"
+    assert body not in redact(f"cut short: {key[:60]}")
+    # Once it is known, no line of it gets out alone.
+    monkeypatch.setenv("ANY_NAME", key.replace("\n", "\\n"))
+    assert redact(f"cannot decode {body}") == "cannot decode [ANY_NAME]"
+    public = key.replace("PRIVATE", "PUBLIC")
+    monkeypatch.setenv("ANY_NAME", public)
+    assert redact(public) == public
+
+
 def test_errors_hold_no_secret_and_travel_between_processes() -> None:
     text = f"https://ann:{PLAIN}@host/a?b={PLAIN} cannot be read"
     told = "https://host/a cannot be read"
