@@ -1,4 +1,4 @@
-"""Adapt a finished model to one person or language by a small adapter (LoRA).
+"""Adapt a finished model, or its sync network, to one person or language by an adapter (LoRA).
 
     python -m flows.adapt_model DATASET --speaker NAME --output runs/adapter
     python -m flows.lip_sync VIDEO AUDIO OUT.mp4 --adapter runs/adapter/adapter
@@ -18,20 +18,29 @@ from flows.support.artifacts import say
 from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
 from flows.support.secrets import keep_secrets
-from tasks.recipes.adapt import AdaptConfig, adaptation
+from tasks.recipes.adapt import AdaptConfig, SyncAdaptConfig, adaptation
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import resolve
 from tasks.runtime.device import device_name
-from tasks.train.adapt import ADAPTER, adapt, merge_bundle
+from tasks.train.adapt import ADAPTER, adapt
+from tasks.train.adapt_syncnet import adapt_syncnet
+from tasks.train.merge import merge_bundle
 from tasks.weights.adapter import WEIGHTS, AdapterFacts
 
 
 @task(name="train-adapter", cache_policy=NO_CACHE)
 @keep_secrets
 def train_adapter(
-    bundle: Path, dataset: Path, output: Path, config: AdaptConfig, speaker: str, device: str
+    bundle: Path,
+    dataset: Path,
+    output: Path,
+    config: AdaptConfig | SyncAdaptConfig,
+    speaker: str,
+    device: str,
 ) -> AdapterFacts:
     """Train it and write it to the output folder."""
+    if isinstance(config, SyncAdaptConfig):
+        return adapt_syncnet(bundle, dataset, output, config, speaker, device, say)
     return adapt(bundle, dataset, output, config, speaker, device, say)
 
 
@@ -57,7 +66,8 @@ def adapt_model(
         model: models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder.
         output: folder for checkpoints, curves and the adapter.
         speaker: only this speaker's clips; by default all.
-        recipe: lora, or lora-256 for models of the published size.
+        recipe: lora, or lora-256 for models of the published size; lora-syncnet for the
+            StableSyncNet of a model.
         rank: of the adapter; larger ones can learn more and make larger files. By default the
             recipe's, as the next two.
         steps: optimizer steps.
@@ -83,7 +93,10 @@ def adapt_model(
             f"held-out loss {facts['heldout_before']:.4f} without the adapter, "
             f"{facts['heldout_after']:.4f} with it"
         )
-    say(f"adapter {made} ({size:.1f} MB): lip-sync --adapter {made}")
+    use = "--merged writes a bundle with it"
+    if facts["part"] == "unet":
+        use = f"lip-sync --adapter {made}"
+    say(f"adapter {made} ({size:.1f} MB): {use}")
     if merged:
         whole = merge_bundle(bundle, made, Path(merged).resolve())
         say(f"bundle with the adapter {whole}: lip-sync --model {whole}")

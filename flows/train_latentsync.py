@@ -20,6 +20,7 @@ from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
 from flows.support.secrets import keep_secrets
 from flows.support.train_text import dataset_line, plan_lines, result_lines
+from flows.support.training_board import showing
 from tasks.evaluate.record import make_table, with_judge
 from tasks.evaluate.run import evaluate
 from tasks.recipes.recipe import parse_overrides
@@ -41,8 +42,10 @@ from tasks.train.stages import TrainingJob, check, keep_recipe, prepare_folder, 
 
 @task(name="train-stages", cache_policy=NO_CACHE)
 @keep_secrets
-def train_stages(job: TrainingJob, workers: int, ray_address: str | None) -> list[str]:
-    """Train what remains in one Ray Train worker group; returns the stages' names."""
+def train_stages(
+    job: TrainingJob, workers: int, min_workers: int, ray_address: str | None
+) -> list[str]:
+    """Train what remains in Ray Train worker groups; returns the stages' names."""
     todo = remaining(job)
     if todo:
         say(f"training {', '.join(todo)} on {job.device} (recipe {job.recipe.name})")
@@ -50,7 +53,10 @@ def train_stages(job: TrainingJob, workers: int, ray_address: str | None) -> lis
             say(f"joining the Ray cluster at {ray_address}")
         else:
             say("starting Ray and its workers, about half a minute until the first step")
-        train_with_ray(job, workers=workers, ray_address=ray_address, on_line=say)
+        with showing(job):
+            train_with_ray(
+                job, workers=workers, min_workers=min_workers, ray_address=ray_address, on_line=say
+            )
     else:
         say("training: all stages are already done, and nothing has changed")
     return todo
@@ -108,6 +114,7 @@ def train_latentsync(
     model_name: str = "latentsync",
     register_candidate: bool = True,
     workers: int = 1,
+    min_workers: int = 0,
     ray_address: str | None = None,
     stages: list[str] | None = None,
     restart: bool = False,
@@ -126,6 +133,8 @@ def train_latentsync(
         model_name: name in the model registry.
         register_candidate: whether to register the result as candidate.
         workers: processes that train together, each with its own GPU on cuda.
+        min_workers: the fewest with which training begins, and goes on when others are lost; by
+            default all to begin, and one to go on.
         ray_address: address of a running Ray cluster; by default one is started here.
         stages: train only these: autoencoder, syncnet, stage1, stage2. Without all of them there
             is no bundle and no evaluation.
@@ -161,7 +170,7 @@ def train_latentsync(
             settled = prepare_folder(job, restart=restart, on_new_data=wish)
             for line in settled.lines:
                 say(line)
-            options = (model_name, register_candidate, workers, ray_address)
+            options = (model_name, register_candidate, workers, min_workers, ray_address)
             result = _train(job, settled.again, *options)
             mlflow_runs.keep_result(job, model_name, result)
     for line in result_lines(
@@ -177,6 +186,7 @@ def _train(
     model_name: str,
     register: bool,
     workers: int,
+    min_workers: int,
     ray_address: str | None,
 ) -> mlflow_runs.TrainingResult:
     """Do everything that remains, under one MLflow run."""
@@ -193,7 +203,7 @@ def _train(
     version, folder = None, ""
     with mlflow_runs.closing_runs(tracked, say):
         with system_metrics(job.tracking_uri, tracked.run_id):
-            train_stages(job, workers, ray_address)
+            train_stages(job, workers, min_workers, ray_address)
         metrics, seconds = run_metrics(job)
         everything: mlflow_runs.RunMetrics = metrics
         if job.whole:

@@ -56,7 +56,7 @@ class ProgressReport:
         self._began = self._last = clock()
         self._first: int | None = None
         self._artifact: UUID | None = None
-        self._courier = _Courier(clock)
+        self._courier = Courier(clock)
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None:
         """Report, unless the last report was a moment ago.
@@ -149,7 +149,7 @@ class StageBoard:
         self._accepted: int | None = None
         self._artifact: UUID | None = None
         self._shown = ""
-        self._courier = _Courier(clock)
+        self._courier = Courier(clock)
 
     def stage(self, name: str) -> "StageLine":
         """The line of a stage; added below the others the first time it is asked for."""
@@ -234,7 +234,7 @@ class StageLine:
         return (self.name, *(str(number) for number in numbers), rate, left, self._note)
 
 
-class _Courier:
+class Courier:
     """Carries what is shown to Prefect: not too often, and never at the run's expense."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -291,6 +291,6 @@ def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) ->
         description: Markdown above the table.
     """
     shown = [redact_all(dict(row)) for row in rows]
-    _Courier(time.monotonic).send(
+    Courier(time.monotonic).send(
         lambda: create_table_artifact(key=key, table=shown, description=description)
     )

@@ -1,11 +1,11 @@
-"""How a finished model is adapted to one person or language."""
+"""How a finished model, or its sync network, is adapted to one person or language."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from datasets.errors import UserError
-from tasks.recipes.config import LossWeights, Precision, UNetConfig
+from tasks.recipes.config import LossWeights, Precision, SyncNetConfig, UNetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,29 @@ class AdaptConfig(UNetConfig):
     """Strength of the adapter; the change is B A * alpha / rank."""
 
 
-ADAPTATIONS: Mapping[str, AdaptConfig] = {
+@dataclass(frozen=True, kw_only=True)
+class SyncAdaptConfig(SyncNetConfig):
+    """Settings of an adaptation of a StableSyncNet; windows are those that it was trained on."""
+
+    network: Literal["frame", "stable"] = "stable"
+    steps: int = 1000
+    batch_size: int = 16
+    lr: float = 1e-4
+    warmup: int = 10
+    precision: Precision = "bf16"
+    checkpoint_every: int = 100
+    log_every: int = 20
+    test_every: int = 100
+    windows_per_clip: int = 4
+    reader: Literal["auto", "memory", "stream"] = "memory"
+    rank: int = 16
+    """Rank of the change of each convolution and projection."""
+    alpha: int = 16
+    """Strength of the adapter; the change is B A * alpha / rank."""
+
+
+ADAPTATIONS: Mapping[str, AdaptConfig | SyncAdaptConfig] = {
+    "lora-syncnet": SyncAdaptConfig(),
     "lora": AdaptConfig(),
     "lora-256": AdaptConfig(
         steps=2000,
@@ -44,10 +66,10 @@ ADAPTATIONS: Mapping[str, AdaptConfig] = {
     ),
 }
 """Recipes by name: `lora` for the tiny recipe's models, `lora-256` for those of the published size,
-with the losses of the paper's stage 2."""
+with the losses of the paper's stage 2; `lora-syncnet` for the StableSyncNet of a bundle."""
 
 
-def adaptation(name: str, **changes: Any) -> AdaptConfig:
+def adaptation(name: str, **changes: Any) -> AdaptConfig | SyncAdaptConfig:
     """A recipe of an adaptation.
 
     Args:

@@ -4,9 +4,6 @@ Only the adapter learns; the model stays as it is. The loop, the batches and the
 the U-Net's stages, so an interrupted adaptation goes on, too.
 """
 
-import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,10 +15,10 @@ from torch import Tensor, nn
 from datasets.errors import UserError
 from datasets.shards.clips import ClipStore
 from datasets.store.manifest import config_digest
-from models.files.new_output import replacing_folder
 from models.latentsync.model import LatentSync
 from models.unet.lora import TARGETS
 from tasks.recipes.adapt import AdaptConfig
+from tasks.recipes.config import StageConfig
 from tasks.recipes.recipe import recipe
 from tasks.runtime.device import resolve_device
 from tasks.sync.network_files import load_syncnet
@@ -32,13 +29,10 @@ from tasks.train.pixel_losses import PixelLosses
 from tasks.train.unet import UNetObjective
 from tasks.weights.adapter import (
     AdapterFacts,
-    apply_adapter,
     base_digest,
-    read_adapter,
     save_adapter,
 )
-from tasks.weights.bundle import ABOUT, read_bundle
-from tasks.weights.signing import SIGNATURE, sign_folder
+from tasks.weights.bundle import read_bundle
 
 ADAPTER = "adapter"
 """The finished adapter's folder in the output folder."""
@@ -47,7 +41,7 @@ HELD_OUT = 0.25
 
 
 @dataclass
-class _Say:
+class Say:
     """A reporter that hands lines on."""
 
     say: Callable[[str], None]
@@ -91,13 +85,13 @@ class PersonStores(Stores):
         return store, store.clips.speakers()
 
 
-class _Adapters(nn.Module):
+class Adapters(nn.Module):
     """The adapters' weights alone, so that a checkpoint holds nothing else."""
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.names = {}
-        for name, weight in unet.named_parameters():
+        for name, weight in network.named_parameters():
             if ".lora_" in name:
                 self.names[name.replace(".", "/")] = name
                 self.register_parameter(name.replace(".", "/"), weight)
@@ -108,6 +102,19 @@ class _Adapters(nn.Module):
             self.names[name].replace(".default.", "."): weight.detach().cpu().contiguous()
             for name, weight in self.named_parameters()
         }
+
+
+def refuse_shares(config: StageConfig) -> None:
+    """Adaptations are trained by one worker.
+
+    Raises:
+        UserError: weights are to be shared out.
+    """
+    if config.parallel != "ddp":
+        raise UserError(
+            f"parallel must be ddp for adaptations, got {config.parallel!r}: one worker trains "
+            "them, and nothing is shared out"
+        )
 
 
 def adapt(
@@ -131,13 +138,14 @@ def adapt(
         say: called with lines of progress.
 
     Raises:
-        UserError: the dataset has too few clips of the speaker, or the output folder holds another
-            adaptation.
+        UserError: the dataset has too few clips of the speaker, the output folder holds another
+            adaptation, or weights are to be shared out.
         ModelFileError: the bundle is damaged.
     """
     # It takes seconds to import, and nothing else needs it.
     from peft import LoraConfig, inject_adapter_in_model
 
+    refuse_shares(config)
     about = read_bundle(bundle)
     worker = Rank(resolve_device(device))
     model = LatentSync.load(bundle, worker.device)
@@ -152,6 +160,7 @@ def adapt(
     stores.speaker = speaker
     data = stores.train(int(about["resolution"])).digest
     facts: AdapterFacts = {
+        "part": "unet",
         "base": base_digest(bundle),
         "rank": config.rank,
         "alpha": config.alpha,
@@ -164,12 +173,12 @@ def adapt(
     # With more steps it goes on.
     digest = config_digest({**facts, "steps": 0, "config": asdict(replace(config, steps=0))})
     stage = StageContext(
-        "training", output, digest, replace(chosen, model=model.config), stores, worker, _Say(say)
+        "training", output, digest, replace(chosen, model=model.config), stores, worker, Say(say)
     )
     syncnet = load_syncnet(bundle / "syncnet", worker.device) if config.losses.sync else None
     losses = PixelLosses.load(config, syncnet, worker.device)
     objective = UNetObjective(model, config, stage, losses)
-    adapters = _Adapters(model.unet)
+    adapters = Adapters(model.unet)
     objective.network = adapters
     # Every adapter begins as no change at all.
     facts["heldout_before"] = objective.measure().get("heldout_loss")
@@ -177,30 +186,3 @@ def adapt(
     facts["heldout_after"] = objective.measure().get("heldout_loss")
     save_adapter(output / ADAPTER, adapters.exported(), facts)
     return facts
-
-
-def merge_bundle(bundle: Path, adapter: Path, folder: Path) -> Path:
-    """Write a bundle whose U-Net has an adapter in its weights, all or nothing.
-
-    Args:
-        bundle: the model.
-        adapter: the adapter's folder.
-        folder: where to write; a bundle that is there is replaced.
-
-    Raises:
-        UserError: `folder` holds something else, or the adapter is for another model.
-    """
-    if os.path.lexists(folder) and not (folder / ABOUT).is_file():
-        raise UserError(f"{folder} holds something other than a bundle: choose another folder")
-    model = LatentSync.load(bundle)
-    apply_adapter(model, bundle, adapter)
-    with replacing_folder(folder) as unfinished:
-        shutil.copytree(bundle, unfinished, dirs_exist_ok=True)
-        model.save(unfinished)
-        facts, _ = read_adapter(adapter)
-        about = {**read_bundle(bundle), "adapter": facts}
-        text = json.dumps(about, indent=1, sort_keys=True)
-        (unfinished / ABOUT).write_text(text, encoding="utf-8")
-        (unfinished / SIGNATURE).unlink(missing_ok=True)
-        sign_folder(unfinished)
-    return folder

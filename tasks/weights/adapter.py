@@ -1,4 +1,5 @@
-"""Adapters as files: a few megabytes that change a bundle for one person or language.
+"""Adapters as files: a few megabytes that change a bundle's U-Net, or its sync network, for one
+person or language.
 
 A folder with `adapter_model.safetensors`, in peft's names, and `adapter.json`, which says what it
 was trained for and how well it did.
@@ -6,11 +7,11 @@ was trained for and how well it did.
 
 import json
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.store.atomic import content_digest, write_atomic
@@ -19,14 +20,18 @@ from models.unet.lora import merge_adapter
 from tasks.weights.signing import check_folder, sign_folder
 
 WEIGHTS, ABOUT = "adapter_model.safetensors", "adapter.json"
-UNET = "unet.safetensors"
+Part = Literal["unet", "syncnet"]
+"""Which network of a bundle an adapter changes."""
+FILES: dict[Part, str] = {"unet": "unet.safetensors", "syncnet": "syncnet/model.safetensors"}
 
 
 class AdapterFacts(TypedDict):
     """Content of `adapter.json`."""
 
+    part: Part
+    """What it changes."""
     base: str
-    """Digest of the U-Net that it changes, see `base_digest`."""
+    """Digest of the network that it changes, see `base_digest`."""
     rank: int
     alpha: int
     speaker: str
@@ -39,15 +44,15 @@ class AdapterFacts(TypedDict):
     """The same with it."""
 
 
-def base_digest(bundle: Path) -> str:
-    """sha256 of a bundle's U-Net.
+def base_digest(bundle: Path, part: Part = "unet") -> str:
+    """sha256 of a network of a bundle.
 
     Raises:
         ModelFileError: there is none.
     """
-    path = bundle / UNET
+    path = bundle / FILES[part]
     if not path.is_file():
-        raise ModelFileError(f"{bundle} is not a model bundle: it has no {UNET}")
+        raise ModelFileError(f"{bundle} is not a model bundle: it has no {FILES[part]}")
     return content_digest(path)
 
 
@@ -92,11 +97,12 @@ def read_adapter(folder: Path) -> tuple[AdapterFacts, dict[str, Tensor]]:
         state = load_file(weights)
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{folder / WEIGHTS} cannot be read: train it again") from error
-    return cast(AdapterFacts, facts), state
+    # Those of earlier versions change the U-Net.
+    return cast(AdapterFacts, {"part": "unet", **facts}), state
 
 
 def apply_adapter(model: Any, bundle: Path, folder: Path) -> None:
-    """Change a bundle's loaded model by an adapter.
+    """Change a bundle's loaded model by an adapter of its U-Net.
 
     Args:
         model: a `LatentSync` that was loaded from `bundle`.
@@ -104,16 +110,37 @@ def apply_adapter(model: Any, bundle: Path, folder: Path) -> None:
         folder: the adapter's.
 
     Raises:
+        UserError: it is not an adapter, changes something else, or was trained for another model.
+        ModelFileError: its file is damaged.
+    """
+    facts, _ = read_adapter(folder)
+    if facts["part"] != "unet":
+        raise UserError(
+            f"the adapter {folder} changes the {facts['part']}, which draws no faces: "
+            "adapt-model --merged writes a bundle with it"
+        )
+    apply_to_part(model.unet, bundle, folder)
+
+
+def apply_to_part(network: nn.Module, bundle: Path, folder: Path) -> None:
+    """Change the network of a bundle that an adapter is for.
+
+    Args:
+        network: as it is in `bundle`.
+        bundle: the folder.
+        folder: the adapter's.
+
+    Raises:
         UserError: it is not an adapter, or was trained for another model.
         ModelFileError: its file is damaged.
     """
     facts, state = read_adapter(folder)
-    if facts["base"] != base_digest(bundle):
+    if facts["base"] != base_digest(bundle, facts["part"]):
         raise UserError(
             f"the adapter {folder} was trained for another model than {bundle}: give the model "
             "that it was made from, or adapt this one"
         )
     try:
-        merge_adapter(model.unet, state, facts["alpha"])
+        merge_adapter(network, state, facts["alpha"])
     except ValueError as error:
         raise ModelFileError(f"the adapter {folder} does not fit: {error}") from error

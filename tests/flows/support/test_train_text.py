@@ -54,7 +54,7 @@ def test_the_wait_for_ray_is_announced(
 ) -> None:
     monkeypatch.setattr(module, "remaining", lambda _: ["syncnet"])
     monkeypatch.setattr(module, "train_with_ray", lambda *_, **__: print("started"))
-    module.train_stages.fn(TrainingJob(tmp_path, tmp_path, recipe("debug")), 1, address)
+    module.train_stages.fn(TrainingJob(tmp_path, tmp_path, recipe("debug")), 1, 0, address)
     printed = capsys.readouterr().out
     assert text in printed.partition("started")[0]
 

@@ -13,7 +13,8 @@ from models.latentsync.model import LatentSync
 from tasks.lipsync.generator import FaceGenerator
 from tasks.recipes.adapt import AdaptConfig, adaptation
 from tasks.recipes.config import LossWeights
-from tasks.train.adapt import ADAPTER, adapt, merge_bundle
+from tasks.train.adapt import ADAPTER, adapt
+from tasks.train.merge import merge_bundle
 from tasks.weights.adapter import WEIGHTS, apply_adapter, read_adapter
 from tasks.weights.bundle import bundle_digest, read_bundle
 from tests.support.real_bundle import make_real_bundle
@@ -147,7 +148,8 @@ def test_only_a_bundle_is_replaced_by_a_merged_one(
 
 def test_recipes_of_adaptations() -> None:
     large = adaptation("lora-256", rank=None, steps=5)
+    assert isinstance(large, AdaptConfig)
     assert (large.rank, large.steps, large.gradient_checkpointing) == (32, 5, True)
     assert large.losses.sync == 0.05
-    with pytest.raises(UserError, match="choose one of lora, lora-256"):
+    with pytest.raises(UserError, match="choose one of lora-syncnet, lora, lora-256"):
         adaptation("lora-512")
