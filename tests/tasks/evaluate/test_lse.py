@@ -106,7 +106,7 @@ class Detector:
         if not next(self.seen):
             return []
         (points,) = landmarks(np.zeros(1), 40)
-        return [Face((70.0, 20.0, 110.0, 60.0), points + np.float32([70, 20]))]
+        return [Face((70.0, 20.0, 110.0, 60.0), points + np.array([70, 20], np.float32))]
 
 
 def test_whole_frames_and_crops_are_judged_side_by_side(tmp_path: Path) -> None:
