@@ -1,51 +1,67 @@
 """Evaluate a model on clips of speakers it was not trained on.
 
     python -m flows.evaluate_latentsync --model models:/latentsync@candidate --dataset runs/dataset
+    python -m flows.evaluate_latentsync --compare models:/latentsync/3 models:/latentsync/4
 
 writes videos, contact sheet, plots and numbers to the output folder and to MLflow, and prints
 the numbers and where everything is. The numbers become tags of the registered version:
 promote-model decides by them.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from datasets.errors import UserError
 from flows.support.artifacts import say
 from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
-from flows.support.evaluation_text import evaluation_lines
+from flows.support.evaluation_text import MAIN, comparison_lines, evaluation_lines, lse_lines
 from flows.support.secrets import keep_secrets
+from tasks.evaluate.comparison import read_models
+from tasks.evaluate.comparison_page import PAGE, write_comparison
+from tasks.evaluate.crew import Crew
+from tasks.evaluate.lse import evaluate_lse
 from tasks.evaluate.record import log_evaluation, make_table, with_judge
-from tasks.evaluate.run import evaluate
+from tasks.evaluate.run import EVALUATION, evaluate
+from tasks.evaluate.strata import strata_rows
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.metric import Evaluation, Metric
 from tasks.registry.tracking import check_uri, default_uri
 from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve
+
+FEWEST = 2
+"""Models of a comparison."""
 
 
 class EvaluationResult(TypedDict):
     """What the flow returns."""
 
     metrics: dict[str, Metric]
+    """Of the model; of a comparison, those of the first one."""
     clips: list[str]
     output: str
     run_id: str
+    """Empty where nothing was logged: of a comparison, and of LSE."""
     version: int | None
     """Of the registered model; None where a folder was evaluated."""
+    page: NotRequired[str]
+    """The page of a comparison."""
 
 
 @task(name="generate-and-measure", cache_policy=NO_CACHE)
 @keep_secrets
 def generate_and_measure(
-    bundle: Path, dataset: Path, output: Path, config: EvaluationConfig, device: str
+    bundle: Path, dataset: Path, output: Path, config: EvaluationConfig, device: str, crew: Crew
 ) -> Evaluation:
     """Videos, numbers and pictures in the output folder; returns `evaluation.json`."""
-    return evaluate(bundle, dataset, output, config, device, say)
+    return evaluate(bundle, dataset, output, config, device, say, crew)
 
 
 @task(name="log-evaluation", cache_policy=NO_CACHE)
@@ -67,7 +83,77 @@ def log_results(
         table=make_table(evaluation["metrics"]),
         description=f"{len(evaluation['clips'])} {evaluation.get('split', 'test')} clips, {output}",
     )
+    parts = [row for row in strata_rows(evaluation.get("strata", {})) if row["metric"] in MAIN]
+    if parts:
+        create_table_artifact(
+            key="latentsync-evaluation-parts",
+            table=parts,
+            description=f"The same by parts of the clips, {output}",
+        )
     return run_id
+
+
+@task(name="compare-models", cache_policy=NO_CACHE)
+@keep_secrets
+def compare_models(
+    models: Sequence[str],
+    dataset: str,
+    output: Path,
+    config: EvaluationConfig,
+    device: str,
+    crew: Crew,
+    uri: str,
+) -> EvaluationResult:
+    """Evaluate what is not evaluated yet, and write the page about all of them."""
+    if len(models) < FEWEST or len(set(models)) < len(models):
+        raise UserError(
+            f"--compare needs two or more different models, got {', '.join(models)}: give "
+            "registered versions, bundles, or folders of evaluations"
+        )
+    folders: dict[str, Path] = {}
+    for number, model in enumerate(models, 1):
+        if (Path(model) / EVALUATION).is_file():
+            folders[model] = Path(model).resolve()
+            continue
+        version, bundle = find(model, uri), resolve(model, uri)
+        if version is not None:
+            # Whatever was registered meanwhile, one judge is for all.
+            config, _ = with_judge(config, version.name, uri)
+        if not config.syncnet_weights and not config.judge_bundle:
+            config = replace(config, judge_bundle=str(bundle))
+        folders[model] = output / f"model-{number}"
+        say(f"comparison: {model}")
+        evaluate(bundle, local_copy(dataset), folders[model], config, device, say, crew)
+    compared = read_models(folders)
+    facts = write_comparison(output, compared)
+    for line in comparison_lines(facts, output / PAGE):
+        say(line)
+    return {
+        "metrics": compared[0].evaluation["metrics"],
+        "clips": compared[0].evaluation["clips"],
+        "output": str(output),
+        "run_id": "",
+        "version": None,
+        "page": str(output / PAGE),
+    }
+
+
+@task(name="judge-whole-frames", cache_policy=NO_CACHE)
+@keep_secrets
+def judge_whole_frames(
+    bundle: Path, source: Path, output: Path, config: EvaluationConfig, device: str
+) -> EvaluationResult:
+    """LSE of finished videos, beside our own view of them."""
+    content = evaluate_lse(bundle, source, output, config, device, say)
+    for line in lse_lines(content["metrics"], output):
+        say(line)
+    return {
+        "metrics": content["metrics"],
+        "clips": [each["name"] for each in content["pairs"]],
+        "output": str(output),
+        "run_id": "",
+        "version": None,
+    }
 
 
 @flow(name="evaluate-latentsync")
@@ -87,12 +173,19 @@ def evaluate_latentsync(
     silent_clips: int = 8,
     silent_frames: int = 50,
     transcripts: str = "",
+    compare: list[str] | None = None,
+    lse: str = "",
+    protocol: str = "own",
+    workers: int = 1,
+    ray_address: str | None = None,
+    windows_at_once: int = 0,
     syncnet_weights: str = "",
     stable_syncnet_weights: str = "",
     inception_weights: str = "",
     i3d_weights: str = "",
     videomae_weights: str = "",
     lpips_weights: str = "",
+    identity_weights: str = "",
     trust: list[str] | None = None,
     tracking_uri: str | None = None,
 ) -> EvaluationResult:
@@ -114,6 +207,15 @@ def evaluate_latentsync(
         silent_clips: number of clips, the first ones, that are also generated from silence.
         silent_frames: frames generated from silence per clip at most.
         transcripts: folder with CLIP_ID.txt, what is said in a clip; by default none.
+        compare: models to compare on the same clips instead: registered versions, bundles, or
+            folders of evaluations; writes a page.
+        lse: folder of videos, or list of pairs, to lip-sync and judge as tables of LRS2 and LRS3
+            do instead.
+        protocol: own, or latentsync for FVD as published, besides.
+        workers: Ray workers that clips are spread over, each with a GPU of its own on cuda; 1
+            works without Ray.
+        ray_address: address of a running Ray cluster; by default one is started here if needed.
+        windows_at_once: windows that go through the model at once; by default 16 on cuda, else 1.
         syncnet_weights: file or name of syncnet_v2; without it a model's own network judges.
         stable_syncnet_weights: bundle, file or name of the StableSyncNet that says which windows
             are in sync; without it a model's own network.
@@ -121,6 +223,8 @@ def evaluate_latentsync(
         i3d_weights: file or name of I3D; without it a seeded network.
         videomae_weights: file, folder or name of a VideoMAE, for cd-FVD; without it a seeded one.
         lpips_weights: file or name of LPIPS (vgg16-lpips, vgg16); without it a seeded network.
+        identity_weights: file or name of a face embedding such as sface; without it the identity
+            is not measured.
         trust: a TorchScript file that may run although the weights table does not know its sha256.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
@@ -128,8 +232,7 @@ def evaluate_latentsync(
         metrics (name -> value, label, n), clips, output, run_id and version.
     """
     uri = check_uri(tracking_uri or default_uri())
-    version = find(model, uri)
-    bundle = resolve(model, uri)
+    folder, crew = Path(output).resolve(), Crew(workers, ray_address)
     config = EvaluationConfig(
         clips=clips,
         frames_per_clip=frames_per_clip,
@@ -141,19 +244,29 @@ def evaluate_latentsync(
         silent_clips=silent_clips,
         silent_frames=silent_frames,
         transcripts=transcripts,
+        protocol=protocol,
+        windows_at_once=windows_at_once,
         syncnet_weights=syncnet_weights,
         stable_syncnet_weights=stable_syncnet_weights,
         inception_weights=inception_weights,
         i3d_weights=i3d_weights,
         videomae_weights=videomae_weights,
         lpips_weights=lpips_weights,
+        identity_weights=identity_weights,
         trust=tuple(trust or ()),
     )
+    if compare:
+        if lse:
+            raise UserError("--compare and --lse are two commands: give one of them")
+        return compare_models(compare, dataset, folder, config, device, crew, uri)
+    version = find(model, uri)
+    bundle = resolve(model, uri)
+    if lse:
+        return judge_whole_frames(bundle, Path(lse), folder, config, device)
     judge = ""
     if version is not None:
         config, judge = with_judge(config, version.name, uri)
-    folder = Path(output).resolve()
-    evaluation = generate_and_measure(bundle, local_copy(dataset), folder, config, device)
+    evaluation = generate_and_measure(bundle, local_copy(dataset), folder, config, device, crew)
     experiment = version.name if version else "latentsync"
     run_id = log_results(evaluation, folder, uri, experiment, version, judge)
     for line in evaluation_lines(evaluation, folder):

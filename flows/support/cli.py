@@ -95,17 +95,21 @@ def parse(
         argument_default=argparse.SUPPRESS,
     )
     required = []
+    # Where values may also stand alone, an option that takes several would swallow them.
+    alone = all(
+        each.default is not inspect.Parameter.empty for each in signature.parameters.values()
+    )
     for name, parameter in signature.parameters.items():
         text = helps.get(name, "").replace("%", "%%")
         kind = _value_type(hints[name])
         if parameter.default is inspect.Parameter.empty:
             required.append(name)
             parser.add_argument(name, nargs="?", metavar=name.upper(), type=kind, help=text)
-            _add_option(parser, name, kind, hints[name], "the same, as an option")
+            _add_option(parser, name, kind, hints[name], "the same, as an option", False)
         else:
             default = "" if parameter.default is None else f" (default: {parameter.default})"
             default = default.replace("%", "%%")
-            _add_option(parser, name, kind, hints[name], text + default)
+            _add_option(parser, name, kind, hints[name], text + default, alone)
     given = vars(parser.parse_intermixed_args(argv))
     missing = [name.upper() for name in required if name not in given]
     if missing:
@@ -154,14 +158,18 @@ def _program(inner: Callable[..., Any]) -> str:
 
 
 def _add_option(
-    parser: argparse.ArgumentParser, name: str, kind: type, hint: Any, text: str
+    parser: argparse.ArgumentParser, name: str, kind: type, hint: Any, text: str, several: bool
 ) -> None:
     flag = "--" + name.replace("_", "-")
     if kind is bool:
         parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=text)
     elif _is_list(hint):
         text += "; may be given several times"
-        parser.add_argument(flag, dest=name, action="append", type=kind, metavar="VALUE", help=text)
+        more: dict[str, Any] = {"action": "append"}
+        if several:
+            text += ", or with several values"
+            more = {"action": "extend", "nargs": "+"}
+        parser.add_argument(flag, dest=name, type=kind, metavar="VALUE", help=text, **more)
     else:
         parser.add_argument(flag, dest=name, type=kind, metavar=kind.__name__.upper(), help=text)
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from tasks.evaluate.lse import RESULT
 from tasks.evaluate.run import CONTACT_SHEET, EVALUATION, PLOTS
 from tasks.registry.metric import Evaluation, Metric
 
@@ -24,8 +26,14 @@ MAIN = (
 """The numbers that promotion looks at, shown at the end of a training run."""
 SHARES = ("sync_accuracy", "in_sync_share", "faces_found", "follows", "leak_moving", "closed")
 UNITS = {"sync_offset": "frames", "mouth_offset": "frames", "psnr_db": "dB"}
-COUNTED = {"fid": "frames", "fvd": "windows", "cd_fvd": "windows", "motion_mmd": "windows"}
+COUNTED = {
+    "fid": "frames",
+    **dict.fromkeys(("fvd", "fvd_latentsync", "cd_fvd", "motion_mmd"), "windows"),
+    **dict.fromkeys(("lse_c", "lse_d"), "videos"),
+}
 """What `n` counts where it is not clips."""
+VERDICTS = ("better", "worse")
+"""Of differences whose interval leaves out 0."""
 
 
 def value_text(name: str, value: float | None) -> str:
@@ -112,3 +120,27 @@ def evaluation_lines(
     lines += [f"beware: {warning}" for warning in evaluation.get("warnings", ())]
     files = (("numbers", EVALUATION), ("plots", PLOTS), ("contact sheet", CONTACT_SHEET))
     return lines + [f"{what:13s} {output / name}" for what, name in files]
+
+
+def comparison_lines(facts: Mapping[str, Any], page: Path) -> list[str]:
+    """The differences that are sure, and where the page is.
+
+    Args:
+        facts: what `tasks.evaluate.comparison_page.write_comparison` returned.
+        page: the page.
+    """
+    first = facts["models"][0]
+    lines = [f"compared on {len(facts['clips'])} clips:"]
+    for name, differences in facts["differences"].items():
+        sure = {key: each for key, each in differences.items() if each["verdict"] in VERDICTS}
+        lines.append(f"  {name} against {first}: {len(sure)} sure differences")
+        for key, each in sure.items():
+            ends = interval_text(key, each)
+            lines.append(f"    {each['verdict']:6s}  {key} by {value_text(key, each['value'])}")
+            lines[-1] += f" ({ends}, {count_text(key, each['n'])})"
+    return [*lines, f"{'page':13s} {page}"]
+
+
+def lse_lines(metrics: Mapping[str, Metric], output: Path) -> list[str]:
+    """The table of LSE, and where its numbers are."""
+    return [*metric_lines(metrics), f"{'numbers':13s} {output / RESULT}"]

@@ -27,6 +27,10 @@ class Crew:
     """A running cluster; None: Ray is started here where there are several workers. Its nodes must
     share the folders of dataset and results."""
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserError(f"--workers must be 1 or more, got {self.workers}")
+
     @property
     def uses_ray(self) -> bool:
         """Whether the clips are worked on by Ray."""

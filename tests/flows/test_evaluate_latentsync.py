@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tables(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The flow's steps as plain functions, and the tables that Prefect would have shown."""
     shown: list[dict[str, Any]] = []
-    for name in ("generate_and_measure", "log_results"):
+    for name in ("generate_and_measure", "log_results", "compare_models", "judge_whole_frames"):
         monkeypatch.setattr(module, name, getattr(module, name).fn)
     monkeypatch.setattr(module, "create_table_artifact", lambda **table: shown.append(table))
     return shown
@@ -97,7 +97,9 @@ def test_a_registered_version_gets_the_numbers_that_were_measured(
     assert run.data.metrics["ssim"] == pytest.approx(written["metrics"]["ssim"]["value"])
     assert run.data.params["steps"] == "2"
 
-    (table,) = tables
+    table, parts = tables
+    assert {row["stratum"] for row in parts["table"]} == {"face_px", "speaker"}
+    assert {row["part"] for row in parts["table"]} > {"below 128 px"}
     assert {row["metric"] for row in table["table"]} == set(written["metrics"])
     assert table["description"].startswith("2 test clips")
     printed = capsys.readouterr().out
@@ -157,3 +159,56 @@ def test_what_to_beware_of_is_printed_last_but_for_the_files(
     assert "2 TRAINING clips" in lines[0]
     assert "12.00     –  40 frames  seeded" in lines[2]
     assert lines[3] == "beware: no speaker is held out"
+
+
+def test_versions_bundles_and_evaluations_are_compared_on_the_same_clips(
+    place: Path,
+    tables: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = {"clips": 1, "frames_per_clip": 16, "steps": 1, "silent_clips": 0}
+    other = str(make_real_bundle(tmp_path / "other", seed=5))
+    models = ["models:/small/1", other]
+    result = evaluated(place, tmp_path / "both", "", compare=models, **few)
+    page = tmp_path / "both" / "comparison.html"
+    assert result["page"] == str(page)
+    assert page.read_text().count("data:video/mp4;base64,") == 1
+    folders = [tmp_path / "both" / f"model-{number}" for number in (1, 2)]
+    first, second = (read_evaluation(folder) for folder in folders)
+    # One judge for all, though the second model has its own.
+    assert second["config"]["judge_bundle"] == first["config"]["judge_bundle"] != ""
+    assert result["metrics"] == first["metrics"]
+    assert f"{other} against models:/small/1" in capsys.readouterr().out
+    # What is evaluated already is only read.
+    again = evaluated(place, tmp_path / "again", "", compare=[str(each) for each in folders], **few)
+    assert again["metrics"] == first["metrics"]
+    assert not list((tmp_path / "again").glob("model-*"))
+    for wrong in ([other], [other, other]):
+        with pytest.raises(UserError, match="--compare needs two or more different models"):
+            evaluated(place, tmp_path / "o", "", compare=wrong)
+    with pytest.raises(UserError, match="--compare and --lse are two commands"):
+        evaluated(place, tmp_path / "o", "", compare=models, lse="videos")
+
+
+def test_lse_needs_syncnet_and_videos(
+    place: Path, tables: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    model = str(place / "bundle")
+    with pytest.raises(UserError, match="--lse needs --syncnet-weights"):
+        evaluated(place, tmp_path / "o", model, lse=str(tmp_path))
+    with pytest.raises(UserError, match="holds no videos"):
+        evaluated(place, tmp_path / "o", model, lse=str(tmp_path), syncnet_weights="x")
+
+
+def test_the_new_options_reach_the_evaluation(
+    place: Path, tables: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    for option, match in (
+        ({"protocol": "wav2lip"}, "--protocol must be own or latentsync"),
+        ({"windows_at_once": -1}, "--windows-at-once must be 0 or more"),
+        ({"identity_weights": "nothing.onnx"}, "there is no file nothing.onnx"),
+        ({"workers": 0}, "--workers must be 1 or more"),
+    ):
+        with pytest.raises(UserError, match=match):
+            evaluated(place, tmp_path / "o", str(place / "bundle"), **option)

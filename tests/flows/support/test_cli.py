@@ -56,6 +56,19 @@ def test_options_have_names_and_types_of_the_parameters() -> None:
     }
 
 
+def test_an_option_takes_several_values_where_none_may_stand_alone() -> None:
+    def compared(compare: list[str] | None = None, output: str = "") -> None:
+        """Compare."""
+
+    for argv in (["--compare", "a", "b"], ["--compare", "a", "--compare", "b"]):
+        assert cli.parse(compared, [*argv, "--output", "c"]) == {
+            "compare": ["a", "b"],
+            "output": "c",
+        }
+    # Otherwise what stands after it would be swallowed.
+    assert cli.parse(sample, ["--overrides", "a=1", "a.mp4"])["video"] == "a.mp4"
+
+
 @pytest.mark.parametrize("argv", [["--steps", "3", "a.mp4"], ["--video", "a.mp4", "--steps", "3"]])
 def test_what_must_be_given_goes_by_place_or_by_name(argv: list[str]) -> None:
     assert cli.parse(sample, argv) == {"video": "a.mp4", "steps": 3}

@@ -245,6 +245,26 @@ def test_the_model_is_loaded_for_what_is_missing_only(tmp_path: Path) -> None:
     evaluate_with(Store(20, 20), clips, lambda: pytest.fail("all is there"), tmp_path)
 
 
+def test_of_clips_that_are_generated_together_only_unfinished_ones_are_measured(
+    tmp_path: Path,
+) -> None:
+    clips = [ChosenClip(f"clip{number}", "s", 20, f"clip{1 - number}", 20) for number in range(2)]
+    tests, scores = ClipList(tuple(clips), "test", ""), NoScores(tmp_path)
+    for number in range(2):
+        for kind in ("reconstruction", "cross"):
+            shown = np.full((20, SIDE, SIDE, 3), number, np.uint8)
+            np.save(tmp_path / f"{number:03d}-{kind}.npy", shown)
+    (tmp_path / "records").mkdir()
+    record_path(tmp_path / "records", 0).write_text("done")
+    generated = GeneratedFrames(
+        tmp_path, tests, lambda: pytest.fail("all is there"), lambda _: None, at_once=4
+    )
+    job = ClipJob(tests, generated, scores, (), "still", tmp_path, tmp_path / "records")
+    process_clips((0, 1), lambda number: open_clip(Store(20, 20), clips[number]), job)
+    assert [clip.chosen.clip_id for clip, _, _ in scores.given] == ["clip1"]
+    assert record_path(tmp_path / "records", 0).read_text() == "done"
+
+
 def test_silence_is_heard_for_some_clips_and_kept_like_the_rest(tmp_path: Path) -> None:
     heard: list[float] = []
 

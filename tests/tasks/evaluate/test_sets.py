@@ -2,15 +2,18 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from datasets.faces.landmarks import FaceMeshDetector
 from datasets.faces.mediapipe_models import REGION_SCALE, Region
 from tasks.evaluate.measurement import Labels, Measurement, SetLabel
-from tasks.evaluate.metrics import BORDER
+from tasks.evaluate.metrics import BORDER, landmarks_of
 from tasks.evaluate.published import PublishedCrop
 from tasks.evaluate.sets import published_window, spread_frames, windows
 from tasks.evaluate.summary import STATISTICS, Summary
+from tests.support.portrait import moving
 
 
 def test_frames_are_spread_and_windows_follow_each_other() -> None:
@@ -54,6 +57,18 @@ def test_the_published_crop_is_the_detectors_box_in_the_picture() -> None:
     beyond = crop((50 + margin, 90 + margin, 40))(frames)
     assert beyond.shape == found.shape
     assert (beyond == 50).all()
+
+
+def test_mediapipes_own_detector_finds_a_real_face() -> None:
+    frames = np.stack(moving(36, 128))
+    (faces,) = PublishedCrop()(frames)
+    # The head fills a part of the picture, and its box less than that.
+    shown = np.abs(faces[0].astype(int) - np.asarray(cv2.resize(frames[20], (224, 224)), int))
+    assert shown.mean() > 10
+    landmarks, seen = landmarks_of(faces, FaceMeshDetector(max_faces=1))
+    assert seen == 1
+    width = np.ptp(landmarks[:, :, 0], axis=1)
+    assert (width > 0.6 * 224).all()
 
 
 @pytest.mark.parametrize("fault", ["short", "no face"])
