@@ -43,6 +43,8 @@ class IngestConfig:
     """x264's quality of the aligned faces."""
     crop: str = CROP
     """Name of their alignment."""
+    shots: bool = True
+    """Whether files are searched for cuts; not where each is one shot."""
 
     def __post_init__(self) -> None:
         if self.face_choice not in POLICIES:
@@ -57,7 +59,11 @@ class IngestConfig:
 
     def key(self) -> dict[str, object]:
         """The key of stored results: everything but the place of the weights."""
-        return {name: value for name, value in asdict(self).items() if name != "scorer_weights"}
+        known = {name: value for name, value in asdict(self).items() if name != "scorer_weights"}
+        if self.shots:
+            # What was stored before there was a choice stays valid.
+            del known["shots"]
+        return known
 
     @property
     def reach(self) -> int:
