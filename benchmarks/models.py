@@ -28,7 +28,7 @@ from benchmarks import denoise
 from datasets.media import FPS, SAMPLES_PER_FRAME
 from models.audio.whisper_tokens import WhisperTokens
 from models.unet import LipSyncUNet
-from tasks.lipsync.generator import SpeechTokens
+from tasks.lipsync.speech_tokens import SpeechTokens
 
 BAR = 1.05
 """Largest allowed time relative to UNetMotionModel's."""

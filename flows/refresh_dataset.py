@@ -24,8 +24,8 @@ from datasets.sample.make import make_sample
 from datasets.shards.splits import assign_splits
 from datasets.sources.addresses import SCHEMES, AddressPolicy
 from datasets.sources.items import How, SourceItem, list_folder
+from datasets.sources.lists import CUT, ListOptions, list_source
 from datasets.sources.lists import SOURCES as LISTED
-from datasets.sources.lists import ListOptions, list_source
 from datasets.store.local import LocalStore
 from datasets.store.lock import only_writer
 from datasets.store.open import open_store
@@ -63,8 +63,11 @@ from tasks.runtime.ray_session import ray_session
 from tasks.runtime.room import gpu_share_of_core
 from tasks.runtime.stage import Resources
 from tasks.sync.scorers import get_scorer, scorer_weights_digest
+from tasks.sync.signals import MOUTH_AUDIO, NO_SCORER
 
 SOURCES = ("sample", *LISTED)
+CUT_FRAMES = 25
+"""Shortest clip of a source whose clips are short: one second."""
 
 
 class Told(TypedDict):
@@ -241,8 +244,9 @@ class ClipOptions:
 
     Args:
         resolution: side of the aligned faces in pixels.
-        scorer: what measures the offset of the audio: mouth-audio, syncnet-v2 or
-            stable-syncnet.
+        scorer: what measures the offset of the audio: mouth-audio, syncnet-v2, stable-syncnet, or
+            none for clips that are known to be in sync; by default mouth-audio, and none for lrs2
+            and lrs3.
         scorer_weights: weights for the last two: a file, a trained bundle, or a name in the
             weights table.
         crop: how faces are cut out: latentsync-1.5 (aligned, what models need) or face-box (neither
@@ -255,15 +259,16 @@ class ClipOptions:
     """
 
     resolution: int = 256
-    scorer: str = "mouth-audio"
+    scorer: str = ""
     scorer_weights: str = ""
     crop: str = CROP
     offsets: str = CORRECTED
     face_choice: str = IN_SYNC
     quality: bool | None = None
 
-    def config(self) -> IngestConfig:
-        """The checked settings, without the image quality, which depends on the dataset."""
+    def config(self, source: str) -> IngestConfig:
+        """The checked settings for a source, without the image quality, which depends on the
+        dataset."""
         if not 32 <= self.resolution <= 1024 or self.resolution % 8:
             raise UserError(
                 f"a resolution of {self.resolution} is not possible: use a multiple of 8 from 32 "
@@ -279,17 +284,21 @@ class ClipOptions:
         ):
             if value not in known:
                 raise UserError(f"--{name} can be {' or '.join(known)}, got {value!r}")
-        get_scorer(self.scorer, self.scorer_weights)
-        digest = scorer_weights_digest(self.scorer, self.scorer_weights)
-        return IngestConfig(
+        cut = source in CUT
+        scorer = self.scorer or (NO_SCORER if cut else MOUTH_AUDIO)
+        get_scorer(scorer, self.scorer_weights)
+        digest = scorer_weights_digest(scorer, self.scorer_weights)
+        config = IngestConfig(
             self.resolution,
-            self.scorer,
+            scorer,
             self.scorer_weights,
             digest,
             face_choice=self.face_choice,
             crop=self.crop,
             offsets=self.offsets,
         )
+        # Their test clips last a second and a half.
+        return replace(config, min_frames=CUT_FRAMES, shots=False) if cut else config
 
 
 @dataclass(frozen=True)
@@ -383,7 +392,7 @@ def refresh_dataset(
 
     Args:
         source: sample (generated talking heads), folder (your videos), urls (a list of
-            addresses), hdtf or voxceleb2 (the data sets' own lists and layouts).
+            addresses), hdtf, voxceleb2, lrs2 or lrs3 (the data sets' own lists and layouts).
         input: for every source but the sample: a folder with videos, whose first level of
             folders names the speakers; a file with one address per line; the folder of the
             data set. Addresses (s3://, gs://, http) work too.
@@ -401,7 +410,7 @@ def refresh_dataset(
         options, ClipOptions, Limits, WorkOptions, DownloadOptions, Retention
     )
     store = open_store(output)
-    config = clips.config()
+    config = clips.config(source)
 
     def settings(before: Settings | None) -> Settings:
         asked = asdict(limits)

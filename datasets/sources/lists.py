@@ -4,6 +4,7 @@
     urls        a text file of addresses, each a file or a page with a video
     hdtf        the data set's own lists
     voxceleb2   the data set's own layout: clips, zip archives of clips, or box files
+    lrs2, lrs3  the data sets' own layouts, for those who hold them
 
 Listing does not fetch videos, though it may ask servers whether theirs have changed. A speaker
 is on one side of the split: if a data set decides for one item of a speaker, all
@@ -31,10 +32,13 @@ from datasets.sources.locations import (
     scheme,
     shown,
 )
+from datasets.sources.lrs import list_lrs2, list_lrs3
 from datasets.sources.versions import with_versions
 from datasets.sources.voxceleb2 import list_voxceleb2
 
-SOURCES = ("folder", "urls", "hdtf", "voxceleb2")
+SOURCES = ("folder", "urls", "hdtf", "voxceleb2", "lrs2", "lrs3")
+CUT = ("lrs2", "lrs3")
+"""Sources whose clips are short, one shot each, and in sync."""
 MEDIA = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
@@ -76,6 +80,10 @@ def list_source(source: str, input: str, *, options: ListOptions | None = None) 
         items = list_hdtf(input)
     elif source == "voxceleb2":
         items = list_voxceleb2(input, options.progress)
+    elif source == "lrs2":
+        items = list_lrs2(input)
+    elif source == "lrs3":
+        items = list_lrs3(input)
     else:
         raise UserError(f"there is no source {source!r}: choose {' or '.join(SOURCES)}")
     return one_side_each(items)

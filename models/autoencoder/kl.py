@@ -1,8 +1,9 @@
 """Between pixels and latents: the interface of autoencoders, and Stable Diffusion's.
 
-LatentSync uses `sd-vae-ft-mse`, frozen (section 3.1). The tiny recipe trains the one of
-patch_autoencoder.py instead. Both give latents of about unit variance at an eighth of the
-resolution, so that the rest of the model need not know which one it works with.
+LatentSync uses `sd-vae-ft-mse`, frozen (section 3.1). The tiny recipe trains the one of `patch.py`
+instead, and `tiny.py` has a small substitute for Stable Diffusion's. All give latents of about unit
+variance at an eighth of the resolution, so that the rest of the model need not know which one it
+works with.
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,12 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from models.autoencoder.patch import PatchAutoencoder
+from models.autoencoder.tiny import TinyAutoencoder
 from models.files.state_dict import load_weights, read_state_dict
 
 SCALING_FACTOR = 0.18215
 """Factor that brings Stable Diffusion's latents to unit variance."""
-AUTOENCODERS = ("kl", "patch")
+AUTOENCODERS = ("kl", "patch", "taesd")
 
 SD_VAE = {
     "in_channels": 3,
@@ -138,13 +140,13 @@ def _new_name(key: str) -> str:
 
 def build_autoencoder(
     options: Mapping[str, Any], latent_channels: int, scaling_factor: float
-) -> KLAutoencoder | PatchAutoencoder:
+) -> KLAutoencoder | PatchAutoencoder | TinyAutoencoder:
     """An autoencoder with fresh weights.
 
     Args:
-        options: `kind`, "kl" (default) or "patch", and that one's own arguments.
+        options: `kind`, "kl" (default), "patch" or "taesd", and that one's own arguments.
         latent_channels: channels of its latents.
-        scaling_factor: factor for "kl"; "patch" normalises its own latents.
+        scaling_factor: factor for "kl"; the others give normalised latents.
 
     Raises:
         ValueError: the kind is unknown.
@@ -155,4 +157,6 @@ def build_autoencoder(
         return KLAutoencoder(scaling_factor, latent_channels=latent_channels, **rest)
     if kind == "patch":
         return PatchAutoencoder(latent_channels=latent_channels, **rest)
+    if kind == "taesd":
+        return TinyAutoencoder(latent_channels=latent_channels, **rest)
     raise ValueError(f"unknown autoencoder {kind!r}, expected one of {AUTOENCODERS}")

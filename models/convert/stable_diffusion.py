@@ -1,7 +1,7 @@
 """Stable Diffusion 1.5's 2-D U-Net as the start of a `LipSyncUNet`.
 
 The names are the same. What a text-to-image network does not have is added: input
-channels for mask, masked picture and reference start at zero, so that the first step is
+channels for mask, masked picture, reference and pose start at zero, so that the first step is
 Stable Diffusion's; the cross-attentions read audio tokens of another width and start
 fresh; so do motion modules, whose output is zero.
 """
@@ -10,15 +10,13 @@ from collections.abc import Mapping
 
 import torch
 
-from models.convert.unet import differences, infer_config, shapes_of
+from models.convert.unet import AUDIO_INPUTS, CONV_IN, POSE, differences, infer_config, shapes_of
 from models.files.errors import ModelFileError
 from models.unet import LipSyncUNet
 from models.unet.network import UNetOptions
 
 WHISPER_TINY = 384
 """Width of the audio tokens of the published networks."""
-CONV_IN = "conv_in.weight"
-_AUDIO = ("attn2.to_k.weight", "attn2.to_v.weight")
 
 
 def is_stable_diffusion(state: Mapping[str, torch.Tensor]) -> bool:
@@ -70,9 +68,11 @@ def start_from_stable_diffusion(unet: LipSyncUNet, state: Mapping[str, torch.Ten
         )
     own = unet.state_dict()
     weights = {key: value.float() for key, value in state.items()}
-    notes = [_widen_input(weights, own)]
+    notes = [_widen_input(weights, own, unet.pose_channels)]
     fresh_audio = [
-        key for key in own if key.endswith(_AUDIO) and _width(weights, key) != own[key].shape[1]
+        key
+        for key in own
+        if key.endswith(AUDIO_INPUTS) and _width(weights, key) != own[key].shape[1]
     ]
     if fresh_audio:
         notes.append(
@@ -83,7 +83,8 @@ def start_from_stable_diffusion(unet: LipSyncUNet, state: Mapping[str, torch.Ten
     motion = [key for key in own if "motion_modules." in key]
     if motion:
         notes.append(f"{len(motion)} motion-module entries are fresh, with output zero")
-    weights.update({key: own[key] for key in (*fresh_audio, *motion)})
+    pose = [key for key in own if key.startswith(POSE)]
+    weights.update({key: own[key] for key in (*fresh_audio, *motion, *pose)})
     problem = differences(shapes_of(weights), shapes_of(own))
     if problem:
         raise ModelFileError(f"this Stable Diffusion U-Net does not fit: {problem}")
@@ -91,7 +92,9 @@ def start_from_stable_diffusion(unet: LipSyncUNet, state: Mapping[str, torch.Ten
     return notes
 
 
-def _widen_input(weights: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
+def _widen_input(
+    weights: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], posed: int
+) -> str:
     """Put the noisy latents' input weights first and zeros after them."""
     narrow = weights[CONV_IN]
     wide = torch.zeros(narrow.shape[0], own[CONV_IN].shape[1], *narrow.shape[2:])
@@ -104,7 +107,7 @@ def _widen_input(weights: dict[str, torch.Tensor], own: Mapping[str, torch.Tenso
     weights[CONV_IN] = wide
     return (
         f"the input weights of {wide.shape[1] - narrow.shape[1]} channels (mask, masked picture, "
-        "reference) are zero"
+        f"reference{', pose' * bool(posed)}) are zero"
     )
 
 

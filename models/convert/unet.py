@@ -17,6 +17,11 @@ from models.unet.network import UNetOptions
 StateDict = Mapping[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
+CONV_IN, CONV_OUT = "conv_in.weight", "conv_out.weight"
+AUDIO_INPUTS = ("attn2.to_k.weight", "attn2.to_v.weight")
+"""Ends of the names of weights that read audio tokens."""
+POSE = "bottleneck."
+"""Beginning of the names of a pose's bottleneck."""
 _MOTION = "motion_modules.0.temporal_transformer."
 _POSITION = _MOTION + "transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
 _CROSS = "attn2.to_k.weight"
@@ -100,8 +105,8 @@ def infer_config(shapes: Shapes) -> UNetOptions:
     up = [f"up_blocks.{levels - 1 - level}." for level in range(levels)]
     moving = [level for level in range(levels) if up[level] + _MOTION + "norm.weight" in shapes]
     config: UNetOptions = {
-        "in_channels": shapes["conv_in.weight"][1],
-        "out_channels": shapes["conv_out.weight"][0],
+        "in_channels": shapes[CONV_IN][1],
+        "out_channels": shapes[CONV_OUT][0],
         "block_out_channels": [shapes[key + "resnets.0.conv1.weight"][0] for key in down],
         "layers_per_block": layers,
         "attention": [
@@ -169,11 +174,82 @@ def unet_from_reference(state: StateDict, config: Mapping[str, Any] | None = Non
         raise ModelFileError(
             f"this is not a LatentSync U-Net: its configuration cannot be inferred ({error})"
         ) from error
+    if config is None and (count := _pose_columns(entries)):
+        raise ModelFileError(
+            f"this U-Net has {count} input channels for the pose of an earlier frame, which shapes "
+            "do not explain: use the bundle it is from instead of its weights alone"
+        )
     problem = differences(shapes_of(entries), shapes_of(unet.state_dict()))
     if problem:
         raise ModelFileError(f"this is not a LatentSync U-Net of the expected size: {problem}")
     unet.load_state_dict(entries, assign=True)
     return unet
+
+
+def with_own_audio(
+    weights: dict[str, torch.Tensor], unet: LipSyncUNet
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Weights that a U-Net with other audio tokens can start from.
+
+    Returns:
+        The weights, with the U-Net's fresh ones where tokens of another width are read, and a note
+        if there are any.
+    """
+    own = unet.state_dict()
+    fresh = {
+        key: own[key]
+        for key in own
+        if key.endswith(AUDIO_INPUTS) and key in weights and weights[key].shape != own[key].shape
+    }
+    if not fresh:
+        return weights, []
+    key, value = next(iter(fresh.items()))
+    note = (
+        f"{len(fresh)} key and value weights of the cross-attentions are fresh: audio tokens are "
+        f"{value.shape[-1]} wide, those that these weights know {weights[key].shape[-1]}"
+    )
+    return {**weights, **fresh}, [note]
+
+
+def _pose_columns(state: StateDict) -> int:
+    """How many input channels a U-Net has besides noise, mask, masked picture and reference."""
+    first, last = state.get(CONV_IN), state.get(CONV_OUT)
+    if first is None or last is None or first.ndim < 2:
+        return 0
+    return max(0, first.shape[1] - 3 * last.shape[0] - 1)
+
+
+def with_pose_inputs(
+    weights: dict[str, torch.Tensor], unet: LipSyncUNet, where: str
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Weights that a U-Net with a pose can start from, where they are of one without.
+
+    Args:
+        weights: a U-Net's entries; they are not changed.
+        unet: the one that is to start from them.
+        where: what they are from, for messages.
+
+    Returns:
+        The weights, with zeros for the pose's input channels and the bottleneck's fresh weights
+        added, and a note if anything was.
+
+    Raises:
+        ModelFileError: they are of a U-Net with another pose.
+    """
+    found, own = _pose_columns(weights), unet.pose_channels
+    if found and found != own:
+        raise ModelFileError(
+            f"{where} was trained with {found} input channels for the pose of an earlier frame, "
+            f"this model has {own}: set model.pose accordingly, or start from other weights"
+        )
+    if found == own or CONV_IN not in weights:
+        return weights, []
+    narrow, state = weights[CONV_IN], unet.state_dict()
+    zeros = torch.zeros_like(narrow[:, :1]).expand(-1, own, *narrow.shape[2:])
+    fresh = {key: value for key, value in state.items() if key.startswith(POSE)}
+    wide = torch.cat([narrow, zeros], dim=1)
+    note = f"the input weights of the pose's {own} channels are zero, its bottleneck is fresh"
+    return {**weights, CONV_IN: wide, **fresh}, [note]
 
 
 class ReferenceCheckpoint(TypedDict):

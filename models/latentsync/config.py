@@ -1,7 +1,7 @@
 """The configuration of a `LatentSync`; light to import, since recipes use these values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,26 @@ MASK_WITHOUT_NOTCH = "latentsync-1.5"
 """Name in bundles of earlier releases, whose mask covered the nose."""
 CROP = "latentsync-1.5"
 """Name of the alignment that the networks know; `datasets.faces.alignment` makes it."""
+
+
+PoseKind = Literal["none", "full", "channel", "vector", "outside"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseConfig:
+    """How a model is shown an earlier frame, for generation as a chain (SyncDiff's variant)."""
+
+    kind: PoseKind = "vector"
+    """What of its latents passes, see `models.unet.pose.POSES`; "none": nothing, but windows are
+    still generated one after the other."""
+    width: int = 8
+    """Width of the bottleneck, for `channel` and `vector`."""
+    lag: int = 1
+    """How many frames before a window the pose frame lies: 1 is the frame just before it."""
+
+    def __post_init__(self) -> None:
+        if self.lag < 1:
+            raise ValueError(f"a pose must lie at least 1 frame before its window, got {self.lag}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +66,11 @@ class LatentSyncConfig:
     prediction_type: PredictionType = "epsilon"
     """What the U-Net predicts: the noise, or the sample itself."""
     unet: dict[str, Any] = field(default_factory=dict)
-    """`LipSyncUNet` arguments; its channels and audio width follow from the other parts."""
+    """`LipSyncUNet` arguments; its channels, audio width and pose follow from the other parts."""
+    pose: PoseConfig | None = None
+    """The earlier frame that windows are shown; None: windows overlap instead, as LatentSync's."""
     autoencoder: dict[str, Any] = field(default_factory=dict)
-    """`kind`, "kl" or "patch", and that one's arguments."""
+    """`kind`, "kl", "patch" or "taesd", and that one's arguments."""
     audio_encoder: dict[str, Any] = field(default_factory=dict)
     """Arguments of the audio encoder."""
 
@@ -64,6 +86,14 @@ class LatentSyncConfig:
                 "a residual U-Net starts from a guess of the sample, so prediction_type must be "
                 f"'sample', got {self.prediction_type!r}"
             )
+
+
+def config_values(config: LatentSyncConfig) -> dict[str, Any]:
+    """A configuration as plain values; without a pose it has no entry for one."""
+    values = asdict(config)
+    if config.pose is None:
+        del values["pose"]
+    return values
 
 
 def check_inputs(folder: Path, values: Mapping[str, Any]) -> None:

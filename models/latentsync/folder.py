@@ -12,7 +12,7 @@ from torch import nn
 from models.files.errors import ModelFileError
 from models.files.new_output import replacing_file, save_weights
 from models.files.state_dict import load_weights, read_state_dict
-from models.latentsync.config import LatentSyncConfig, check_inputs
+from models.latentsync.config import LatentSyncConfig, PoseConfig, check_inputs
 
 CONFIG = "config.json"
 
@@ -58,6 +58,8 @@ def read_config(folder: Path) -> LatentSyncConfig:
         )
     check_inputs(folder, values)
     try:
+        if values.get("pose") is not None:
+            values["pose"] = PoseConfig(**values["pose"])
         return LatentSyncConfig(**values)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{path} does not describe a model: {error}") from error

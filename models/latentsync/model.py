@@ -8,7 +8,6 @@ window of aligned faces goes in, a window of aligned faces comes out.
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Self, cast
 
@@ -18,13 +17,14 @@ from torch import nn
 from models.audio.encoders import build_audio_encoder
 from models.autoencoder import KLAutoencoder, build_autoencoder
 from models.files.errors import ModelFileError
-from models.latentsync.config import LatentSyncConfig
+from models.latentsync.config import LatentSyncConfig, config_values
 from models.latentsync.diffusion import MAX_STEPS, make_scheduler
 from models.latentsync.folder import CONFIG, read_config, read_part, write_model
 from models.latentsync.mask import face_mask, latent_mask, soft_edge, whole_cells
 from models.latentsync.sampling import bf16_pays, predict_guided, shared_noise
 from models.unet import LipSyncUNet
 from models.unet.network import UNetOptions
+from models.unet.pose import pose_channels
 
 PARTS = ("unet", "autoencoder", "audio_encoder")
 """The networks of a bundle, each a safetensors file of its name."""
@@ -92,11 +92,16 @@ class LatentSync(nn.Module):
 
     def unet_options(self) -> UNetOptions:
         """All arguments of the U-Net: the configuration's, and those implied by the other parts."""
+        channels, pose = self.config.latent_channels, self.config.pose
         implied: UNetOptions = {
-            "in_channels": 3 * self.config.latent_channels + 1,
-            "out_channels": self.config.latent_channels,
+            "in_channels": 3 * channels + 1,
+            "out_channels": channels,
             "cross_attention_dim": self.audio_encoder.width,
         }
+        if pose is not None:
+            posed = pose_channels(pose.kind, pose.width, channels)
+            implied["in_channels"] = 3 * channels + 1 + posed
+            implied |= {"pose": pose.kind, "pose_width": pose.width}
         return cast(UNetOptions, {**implied, **self.config.unet})
 
     @property
@@ -148,6 +153,7 @@ class LatentSync(nn.Module):
         masked: torch.Tensor,
         reference: torch.Tensor,
         mask: torch.Tensor | None = None,
+        pose: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The U-Net's output: noise or sample, as `config.prediction_type` says.
 
@@ -158,14 +164,23 @@ class LatentSync(nn.Module):
             masked: latents of the masked picture.
             reference: latents of the reference window.
             mask: (1 or b, 1, 1 or f, r, r), 1 = kept; the model's own when not given.
+            pose: latents (b, c, 1 or f, r, r) of an earlier frame, for a model that is shown one.
 
         Returns:
             (b, c, f, r, r).
+
+        Raises:
+            ValueError: a pose is missing.
         """
         keep = self.latent_mask[:, :, None] if mask is None else mask
         batch, _, frames, height, width = noisy.shape
         keep = keep.to(noisy.dtype).expand(batch, 1, frames, height, width)
-        return self.unet(torch.cat([noisy, keep, masked, reference], dim=1), timesteps, tokens)
+        shown = [noisy, keep, masked, reference]
+        if self.unet.bottleneck is not None:
+            if pose is None:
+                raise ValueError("this model is shown an earlier frame: give its latents as pose")
+            shown.append(pose.expand_as(noisy))
+        return self.unet(torch.cat(shown, dim=1), timesteps, tokens)
 
     def blend(self, pixels: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
         """The generated part in the given picture, with a soft edge inside the mask.
@@ -193,6 +208,7 @@ class LatentSync(nn.Module):
         noise: torch.Tensor | None = None,
         on_step: Callable[[int, int, torch.Tensor], None] | None = None,
         bf16: bool | None = None,
+        pose: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Repaint the masked part of a window by DDIM with guidance on the audio.
 
@@ -210,6 +226,8 @@ class LatentSync(nn.Module):
             on_step: called with steps done, steps in all and the present latents (b, c, f, r, r).
             bf16: networks run under bf16 autocast, the sampler in float32; None: where
                 `bf16_pays`.
+            pose: latents (b, c, r, r) of an earlier frame, for a model that is shown one; None: at
+                the beginning of a shot, where the reference's first frame takes its place.
 
         Returns:
             (b, f, 3, R, R) in [-1, 1] on the pixels' device.
@@ -231,9 +249,12 @@ class LatentSync(nn.Module):
             masked = self.encode_window(self.masked(source)).to(dtype)
             shown = self.encode_window(other).to(dtype)
             latents = shared_noise(masked, generator, noise)
+            shown_pose = None
+            if self.unet.bottleneck is not None:
+                shown_pose = shown[:, :, :1] if pose is None else pose.to(masked)[:, :, None]
             for done, step in enumerate(scheduler.timesteps, 1):
                 output = predict_guided(
-                    self.predict, latents, step, tokens, masked, shown, guidance
+                    self.predict, latents, step, tokens, masked, shown, guidance, shown_pose
                 )
                 stepped = scheduler.step(output, step, latents)
                 latents = stepped.prev_sample
@@ -262,7 +283,7 @@ class LatentSync(nn.Module):
     def save(self, folder: Path | str) -> None:
         """Write `config.json` and a safetensors file per network; the configuration last."""
         write_model(
-            Path(folder), asdict(self.config), {name: getattr(self, name) for name in PARTS}
+            Path(folder), config_values(self.config), {name: getattr(self, name) for name in PARTS}
         )
 
     @classmethod

@@ -45,21 +45,25 @@ def predict_guided(
     masked: torch.Tensor,
     reference: torch.Tensor,
     guidance: float,
+    pose: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The U-Net's output with and without audio, the difference scaled by `guidance`.
 
     Args:
         predict: `LatentSync.predict`, which takes the following arguments.
         step: timestep of the scheduler, a scalar.
+        pose: latents (b, c, 1, r, r) of an earlier frame, for a model that is shown one.
     """
     timesteps = step.to(latents.device).expand(len(latents))
     if guidance == 1:
-        return predict(latents, timesteps, tokens, masked, reference).to(latents.dtype)
+        more = {} if pose is None else {"pose": pose}
+        return predict(latents, timesteps, tokens, masked, reference, **more).to(latents.dtype)
     # One pass over twice the batch: first without audio, then with it.
     latents, timesteps, masked, reference = (
         torch.cat([each, each]) for each in (latents, timesteps, masked, reference)
     )
     tokens = torch.cat([torch.zeros_like(tokens), tokens])
-    output = predict(latents, timesteps, tokens, masked, reference)
+    more = {} if pose is None else {"pose": torch.cat([pose, pose])}
+    output = predict(latents, timesteps, tokens, masked, reference, **more)
     without, with_audio = output.to(latents.dtype).chunk(2)
     return without + guidance * (with_audio - without)

@@ -3,8 +3,9 @@
 Stable Diffusion 1.5's U-Net over windows of frames: cross-attention to each frame's audio
 tokens, norms over the whole window, motion modules in stage 2. The input channels are
 the noisy latents, one mask (1 where the picture is kept), the latents of the masked
-picture and those of a reference window. The defaults are the full-size network of the
-paper; the tiny recipe is the same class, smaller, with `residual`.
+picture and those of a reference window; for SyncDiff's variant also those of an earlier frame, the
+pose, through a bottleneck. The defaults are the full-size network of the paper; the tiny recipe is
+the same class, smaller, with `residual`.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.unet.blocks import BlockConfig, ClipGroupNorm, DownLevel, LevelConfig, MidLevel, UpLevel
+from models.unet.pose import PoseBottleneck, add_inputs, convolve_apart, pose_channels
 
 ATTENTIONS = ("full", "cross", "none")
 
@@ -43,13 +45,16 @@ class UNetOptions(TypedDict, total=False):
     motion_max_frames: int
     ff_mult: int
     residual: bool
+    pose: str
+    pose_width: int
 
 
 class LipSyncUNet(ModelMixin, ConfigMixin):
     """U-Net over windows of frames, conditioned on audio.
 
     Args:
-        in_channels: noisy + 1 mask + masked + reference latents: 3 * out_channels + 1.
+        in_channels: noisy + 1 mask + masked + reference latents: 3 * out_channels + 1; with a pose,
+            the channels that its bottleneck gives as well.
         out_channels: latent channels of the prediction.
         block_out_channels: width at each resolution, the highest first.
         layers_per_block: ResNet blocks per resolution on the way down (one more going up).
@@ -71,6 +76,10 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
             mask keeps and the reference's where it repaints. The output and the noisy
             latents' input weights start at zero, so that an untrained network that
             predicts the sample itself returns just that guess.
+        pose: what of an earlier frame's latents, the last input, passes the bottleneck, see
+            `models.unet.pose.POSES`. Its input weights start at zero: a network that starts from
+            one without a pose returns what that returns, until it is trained.
+        pose_width: width of the bottleneck, for "channel" and "vector".
 
     Raises:
         ValueError: the values contradict each other.
@@ -100,10 +109,13 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         motion_max_frames: int = 24,
         ff_mult: int = 4,
         residual: bool = False,
+        pose: str = "none",
+        pose_width: int = 0,
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
-        _check(widths, list(attention), in_channels, out_channels, residual)
+        posed = pose_channels(pose, pose_width, out_channels)
+        _check(widths, list(attention), in_channels, out_channels, residual, posed)
         config = BlockConfig(
             time_channels=4 * widths[0],
             audio_width=cross_attention_dim,
@@ -118,7 +130,7 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         )
         self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(widths[0], config.time_channels)
-        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(in_channels - posed, widths[0], 3, padding=1)
         last = len(widths) - 1
         moving = [2**level in motion_resolutions for level in range(len(widths))]
         self.down_blocks = nn.ModuleList(
@@ -158,6 +170,15 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
             for parameter in self.conv_out.parameters():
                 nn.init.zeros_(parameter)
             nn.init.zeros_(self.conv_in.weight[:, :out_channels])
+        # Last, so that all other weights are drawn as without it.
+        self.bottleneck = PoseBottleneck(pose, pose_width, out_channels) if posed else None
+        if posed:
+            add_inputs(self.conv_in, posed)
+
+    @property
+    def pose_channels(self) -> int:
+        """Input channels that the pose's bottleneck gives; 0 without a pose."""
+        return self.bottleneck.channels if self.bottleneck is not None else 0
 
     def forward(
         self, sample: torch.Tensor, timesteps: torch.Tensor | int, audio: torch.Tensor
@@ -165,8 +186,8 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         """Predict the noise (or the sample, as trained) of a window.
 
         Args:
-            sample: (b, in_channels, f, h, w), all channels as described above; h and w
-                divisible by 2 per resolution step.
+            sample: (b, channels, f, h, w), all channels as described above, the pose's latents
+                themselves; h and w divisible by 2 per resolution step.
             timesteps: (b,) or one number.
             audio: (b, f, n, cross_attention_dim).
 
@@ -177,13 +198,17 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
             ValueError: the shapes do not fit together or to the network.
         """
         self._check_inputs(sample, audio)
-        batch, channels, frames, height, width = sample.shape
+        batch, _, frames, height, width = sample.shape
         time = self._time(timesteps, sample)
         tokens = audio.to(sample.dtype).reshape(batch * frames, *audio.shape[2:])
-        # ((b f), c, h, w) in channels-last memory.
-        flat = sample.permute(0, 2, 3, 4, 1).reshape(batch * frames, height, width, channels)
-        flat = flat.permute(0, 3, 1, 2)
-        hidden = self.conv_in(flat)
+        if self.bottleneck is None:
+            flat = _as_frames(sample)
+            hidden = self.conv_in(flat)
+        else:
+            count = self.config.out_channels
+            flat, pose = (_as_frames(each) for each in sample.split([3 * count + 1, count], dim=1))
+            shown = self.bottleneck(pose, flat[:, count : count + 1])
+            hidden = convolve_apart(self.conv_in, flat, shown)
         skips = [hidden]
         for down in self.down_blocks:
             hidden, more = down(hidden, time, tokens, frames)
@@ -211,6 +236,8 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
     def _check_inputs(self, sample: torch.Tensor, audio: torch.Tensor) -> None:
         step = 2 ** (len(self.config.block_out_channels) - 1)
         expected = self.config.in_channels
+        if self.bottleneck is not None:
+            expected = 4 * self.config.out_channels + 1
         if sample.ndim != 5 or sample.shape[1] != expected:
             raise ValueError(f"sample must be (b, {expected}, f, h, w), got {tuple(sample.shape)}")
         if sample.shape[3] % step or sample.shape[4] % step:
@@ -228,6 +255,13 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
             )
 
 
+def _as_frames(window: torch.Tensor) -> torch.Tensor:
+    """(b, c, f, h, w) -> ((b f), c, h, w) in channels-last memory."""
+    batch, channels, frames, height, width = window.shape
+    flat = window.permute(0, 2, 3, 4, 1).reshape(batch * frames, height, width, channels)
+    return flat.permute(0, 3, 1, 2)
+
+
 def _up_widths(widths: list[int], level: int, layers_per_block: int) -> tuple[int, ...]:
     """Input width of each ResNet block going up: what comes from below plus its skip."""
     below = widths[min(level + 1, len(widths) - 1)]
@@ -238,15 +272,22 @@ def _up_widths(widths: list[int], level: int, layers_per_block: int) -> tuple[in
 
 
 def _check(
-    widths: list[int], attention: list[str], in_channels: int, out_channels: int, residual: bool
+    widths: list[int],
+    attention: list[str],
+    in_channels: int,
+    out_channels: int,
+    residual: bool,
+    posed: int,
 ) -> None:
     if len(attention) != len(widths):
         raise ValueError(f"attention needs one entry per resolution ({len(widths)}): {attention}")
     unknown = [name for name in attention if name not in ATTENTIONS]
     if unknown:
         raise ValueError(f"unknown attention {unknown[0]!r}, expected one of {ATTENTIONS}")
-    if residual and in_channels != 3 * out_channels + 1:
+    expected = 3 * out_channels + 1 + posed
+    if (residual or posed) and in_channels != expected:
+        pose = f" + {posed} of the pose" if posed else ""
         raise ValueError(
-            f"residual needs in_channels = 3 * out_channels + 1 = {3 * out_channels + 1}, "
-            f"got {in_channels}"
+            f"{'a pose' if posed else 'residual'} needs in_channels = 3 * out_channels + 1{pose} = "
+            f"{expected}, got {in_channels}"
         )

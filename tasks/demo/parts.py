@@ -39,8 +39,9 @@ class Material:
 def worse(recipe: Recipe) -> list[str]:
     """Overrides that leave the U-Net all but untrained."""
     return [
-        f"{stage}.steps={max(1, round(WORSE_SHARE * getattr(recipe, stage).steps))}"
-        for stage in ("stage1", "stage2")
+        f"{name}.steps={max(1, round(WORSE_SHARE * stage.steps))}"
+        for name in ("stage1", "stage2")
+        if (stage := recipe.stage(name)) is not None
     ]
 
 

@@ -71,6 +71,9 @@ class GeneratedFrames:
         if self.at_once == 1 or not {self._path(n, kind) for n, _, kind in jobs} & self._missing:
             return
         generator = self._loaded()
+        if generator.chained:
+            # A frame is painted after the one before it: `video` does one clip after the other.
+            return
 
         def stream(clip: OpenClip, kind: Kind) -> Callable[[Window], np.ndarray]:
             def run(window: Window) -> np.ndarray:

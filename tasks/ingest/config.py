@@ -49,6 +49,8 @@ class IngestConfig:
     """Name of their alignment."""
     offsets: str = CORRECTED
     """Whether the sound of clips is moved by the measured offset, or stays as it was recorded."""
+    shots: bool = True
+    """Whether files are searched for cuts; not where each is one shot."""
 
     def __post_init__(self) -> None:
         if self.face_choice not in POLICIES:
@@ -66,9 +68,11 @@ class IngestConfig:
     def key(self) -> dict[str, object]:
         """The key of stored results: everything but the place of the weights."""
         key = {name: value for name, value in asdict(self).items() if name != "scorer_weights"}
+        # What was stored before there was a choice stays valid.
         if self.offsets == CORRECTED:
-            # Results of before there was a choice are the same.
             del key["offsets"]
+        if self.shots:
+            del key["shots"]
         return key
 
     @property

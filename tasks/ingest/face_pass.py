@@ -34,15 +34,19 @@ class FacePass:
     Args:
         detector: finds faces; reset at every cut.
         make_writer: (track, shot) -> writer for a new track's frames.
+        cuts: look for cuts; otherwise all frames are one shot.
     """
 
     def __init__(
-        self, detector: FaceDetector, make_writer: Callable[[int, int], TrackWriter]
+        self,
+        detector: FaceDetector,
+        make_writer: Callable[[int, int], TrackWriter],
+        cuts: bool = True,
     ) -> None:
         self._detector = detector
         self._make_writer = make_writer
         self._detector.reset()
-        self._shot_detector = ShotDetector()
+        self._shot_detector = ShotDetector() if cuts else None
         self._tracker = Tracker()
         self._writers: dict[int, TrackWriter] = {}
         self._frames: deque[Picture] = deque()
@@ -54,7 +58,8 @@ class FacePass:
     def add(self, image: np.ndarray | Picture) -> None:
         """Take the next frame, uint8 (h, w, 3) or a picture; a picture is faster."""
         picture = Picture.of(image)
-        self._cuts |= set(self._shot_detector.add(picture))
+        if self._shot_detector is not None:
+            self._cuts |= set(self._shot_detector.add(picture))
         self._frames.append(picture)
         self.count += 1
         if self.count > LATENCY:

@@ -259,7 +259,7 @@ class _PartRun:
         named = f"{run.item.relative}/{part.name}" if part.name else run.item.relative
         self.prefix = clip_prefix(named)
         self.tracks = 0
-        self.work = FacePass(run.tools.detector, self._make_writer)
+        self.work = FacePass(run.tools.detector, self._make_writer, self.config.shots)
 
     def add(self, picture: Picture) -> None:
         if self.box is not None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from datasets.errors import Reason
 from datasets.shards.records import LedgerRow, Verdict
-from tasks.sync.signals import default_min_confidence
+from tasks.sync.signals import NO_SCORER, default_min_confidence
 
 STAGE = "verdict"
 
@@ -105,6 +105,8 @@ def _apply(row: LedgerRow, thresholds: Thresholds) -> LedgerRow:
     if row["reason"]:
         return judged
     for reason, column, span in CHECKS:
+        if column == "sync_confidence" and row["scorer"] == NO_SCORER:
+            continue
         low, high = span(thresholds, columns)
         # NaN fails every comparison, as it should.
         value = float(columns[column])

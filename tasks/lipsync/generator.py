@@ -1,12 +1,12 @@
-"""New lips for a stream of aligned faces: windows that overlap, so that no seam shows.
+"""New lips for a stream of aligned faces: windows that overlap, so that no seam shows, or a chain.
 
 Frames come and go one by one; only one window is ever held. Each window starts from the
-same noise (LatentSync, section 3.1), and frames that two windows share are cross-faded.
+same noise (LatentSync, section 3.1), and frames that two windows share are cross-faded. A model
+that is shown an earlier frame paints windows that do not overlap, as a chain (SyncDiff's variant).
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,21 @@ import torch
 from torch import Tensor
 
 from datasets.errors import UserError
-from datasets.media import FPS, SAMPLES_PER_FRAME
+from datasets.media import FPS
 from models.audio.windows import window_starts
+from models.latentsync.chain import PoseChain
 from models.latentsync.diffusion import MAX_STEPS
 from models.latentsync.model import LatentSync
+from tasks.lipsync.chain import ChainMemory, Link
 from tasks.lipsync.references import References, check_reference
+from tasks.lipsync.speech_tokens import SpeechTokens
 from tasks.runtime.device import resolve_device
 from tasks.weights.adapter import apply_adapter
 
 OVERLAP = 4
 """Frames that neighbouring windows share."""
-PHASES = 4
-"""Audio tokens are computed at quarters of a 25 fps frame, so that video of any frame rate
-hears its own time within 5 ms."""
-BLOCK = 30 * FPS
-"""Audio is encoded in blocks of one Whisper window, so that an hour of tokens is never held."""
-STRIDE = 24 * FPS
-"""Samples from block to block: neighbours share 6 s, so each has 3 s of sound around what is
-used."""
 REACH = 8
 """Frames over which the rate of a video is measured."""
-FADE = 4
-"""Frames over which one block fades into the next, in the middle of their overlap. An encoder
-that knows the position in its block encodes the same frame differently in each, and a mean of
-two is a token that no network has seen: just enough of them to hide the jump."""
 
 
 def interleaved(times_s: np.ndarray) -> int:
@@ -55,48 +46,6 @@ def interleaved(times_s: np.ndarray) -> int:
         return 1
     gap = float(np.median(times_s[reach:] - times_s[:-reach])) / reach
     return max(1, round(1 / (FPS * gap)))
-
-
-class SpeechTokens:
-    """Audio tokens at any time of a recording.
-
-    Args:
-        encode: (samples,) and a number of frames -> (frames, n, width); the model's.
-        audio: float32 (samples,) mono at 16 kHz.
-    """
-
-    def __init__(self, encode: Callable[[np.ndarray, int], Tensor], audio: np.ndarray) -> None:
-        self._encode = encode
-        self._audio = audio
-        frames = -(-len(audio) // SAMPLES_PER_FRAME)
-        self._last = max(0, -(-(frames - BLOCK) // STRIDE))
-        self._block = lru_cache(maxsize=2 * PHASES)(self._encoded)
-
-    def _encoded(self, block: int, phase: int) -> Tensor:
-        begin = block * STRIDE * SAMPLES_PER_FRAME + phase * SAMPLES_PER_FRAME // PHASES
-        wave = self._audio[begin : begin + BLOCK * SAMPLES_PER_FRAME]
-        # Short recordings are not padded to a whole block.
-        count = min(BLOCK, len(wave) // SAMPLES_PER_FRAME + 1)
-        padded = np.zeros(count * SAMPLES_PER_FRAME, np.float32)
-        padded[: len(wave)] = wave[: len(padded)]
-        return self._encode(padded, count)
-
-    def _token(self, frame: int, phase: int) -> Tensor:
-        """(n, width): one block fades into the other in the middle of their overlap."""
-        block = min(frame // STRIDE, self._last)
-        index = frame - block * STRIDE
-        first = (BLOCK - STRIDE - FADE) // 2
-        later = min(1.0, max(0.0, (index - first + 1) / (FADE + 1))) if block else 1.0
-        if later == 1:
-            return self._block(block, phase)[index]
-        earlier = self._block(block - 1, phase)[index + STRIDE]
-        return torch.lerp(earlier, self._block(block, phase)[index], later) if later else earlier
-
-    def at(self, times_s: np.ndarray) -> Tensor:
-        """(f,) seconds -> (f, n, width); past the end the last token is held."""
-        end = len(self._audio) * PHASES // SAMPLES_PER_FRAME
-        quarters = np.clip(np.rint(times_s * (FPS * PHASES)).astype(int), 0, max(0, end - 1))
-        return torch.stack([self._token(*divmod(each, PHASES)) for each in quarters.tolist()])
 
 
 class FaceGenerator:
@@ -117,6 +66,9 @@ class FaceGenerator:
             another bundle.
         ModelFileError: the bundle is damaged.
     """
+
+    chained = False
+    """Windows do not overlap: each is shown a frame that was painted before it."""
 
     def __init__(
         self,
@@ -142,6 +94,7 @@ class FaceGenerator:
             apply_adapter(self.model, bundle, adapter)
         self.resolution: int = self.model.config.resolution
         self.num_frames: int = self.model.config.num_frames
+        self.chained = self.model.config.pose is not None
         self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()
         self.steps, self.guidance, self.seed, self.bf16 = steps, guidance, seed, bf16
         self.reference: str = reference or self.model.config.reference
@@ -182,10 +135,37 @@ class FaceGenerator:
         Returns:
             float32 (b, f, R, R, 3), 0 to 255.
         """
+        return self._painted(self.model.generate, faces, references, tokens)
+
+    @torch.inference_mode()
+    def window_after(
+        self, past: Sequence[Tensor], faces: np.ndarray, references: np.ndarray, tokens: Tensor
+    ) -> tuple[np.ndarray, tuple[Tensor, ...]]:
+        """Repaint one window of a chain.
+
+        Args:
+            past: latents (1, c, r, r) of the frames painted before it, oldest first; empty at the
+                beginning of a shot.
+            faces, references, tokens: as for `window`.
+
+        Returns:
+            What `window` returns, and `past` for the next window.
+        """
+        chain = PoseChain(self.model, past)
+        painted = self._painted(chain.paint, faces[None], references[None], tokens[None])[0]
+        return painted, tuple(chain.past)
+
+    def _painted(
+        self,
+        paint: Callable[..., Tensor],
+        faces: np.ndarray,
+        references: np.ndarray,
+        tokens: Tensor,
+    ) -> np.ndarray:
         # The same noise for every window, so that neighbours agree where they overlap.
         generator = torch.Generator("cpu").manual_seed(self.seed)
         shape = (1, self.model.config.latent_channels, 1, *self.model.latent_mask.shape[-2:])
-        painted = self.model.generate(
+        painted = paint(
             self._pixels(faces),
             self._pixels(references),
             tokens.to(self.device),
@@ -202,27 +182,39 @@ class FaceGenerator:
         tensor = torch.from_numpy(np.ascontiguousarray(faces)).to(self.device)
         return tensor.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
-    def first_needed(self, times_s: np.ndarray, begin: int) -> int:
-        """Position of the first face that `stream` takes to begin its output at `begin`."""
+    def first_needed(
+        self, times_s: np.ndarray, begin: int, memory: ChainMemory | None = None
+    ) -> int:
+        """Position of the first face that `stream` takes to begin its output at `begin`.
+
+        A chain that is not remembered there is painted again from its beginning.
+        """
         count = len(times_s)
         ways = _ways(times_s)
         needed = [
-            way + ways * self._starts_at(count, ways, way, begin)[1]
+            way + ways * self._begins(count, ways, way, begin, memory)
             for way in range(ways)
             if _done(ways, way, begin) < _dealt(count, ways, way)
         ]
         return min(needed, default=begin)
 
+    def _begins(
+        self, count: int, ways: int, way: int, begin: int, memory: ChainMemory | None
+    ) -> int:
+        """Position within a sequence from which on it must be painted to go on at `begin`."""
+        if self.chained:
+            return (memory or ChainMemory()).link(way, _done(ways, way, begin)).done
+        return self._starts_at(count, ways, way, begin)[1]
+
     def _starts_at(self, count: int, ways: int, way: int, begin: int) -> tuple[int, int]:
         """Number of the first window of a sequence that must be painted to go on at `begin`, and
         the position within the sequence where that window begins.
 
-        A window depends on the previous one where they overlap, and a last window, which may share
-        more frames, also on the one before that.
+        These are all windows that hold a wanted frame, since each fades into the next.
         """
         starts = window_starts(_dealt(count, ways, way), self.num_frames, OVERLAP)
-        here = int(np.searchsorted(starts, _done(ways, way, begin), side="right")) - 1
-        first = max(0, here - 2)
+        wanted = _done(ways, way, begin) - self.num_frames
+        first = min(int(np.searchsorted(starts, wanted, side="right")), len(starts) - 1)
         return first, starts[first]
 
     def stream(
@@ -232,6 +224,7 @@ class FaceGenerator:
         speech: SpeechTokens,
         references: References | None = None,
         begin: int = 0,
+        memory: ChainMemory | None = None,
     ) -> Iterator[np.ndarray]:
         """Repaint consecutive faces of one shot.
 
@@ -246,13 +239,16 @@ class FaceGenerator:
             references: gives the reference window, uint8 (f, R, R, 3), for the window of faces
                 at these positions; None takes the faces themselves.
             begin: position of the first face wanted. It does not change the faces that are yielded.
+            memory: where the shot's chains stand, kept up to date with every face that is yielded;
+                of use only to a model that is shown earlier frames.
 
         Yields:
             uint8 (R, R, 3), from `begin` on, at most one window of each sequence behind the input.
         """
         count = len(times_s)
         ways = _ways(times_s)
-        source, taken = iter(faces), self.first_needed(times_s, begin)
+        memory = memory or ChainMemory()
+        source, taken = iter(faces), self.first_needed(times_s, begin, memory)
         first = taken
         waiting: list[deque[np.ndarray]] = [deque() for _ in range(ways)]
 
@@ -270,12 +266,20 @@ class FaceGenerator:
 
         streams = []
         for way in range(ways):
-            number, start = self._starts_at(count, ways, way, begin)
+            start = self._begins(count, ways, way, begin, memory)
             # Faces that other sequences need come along.
             unneeded = max(0, start - _done(ways, way, first))
             mine = islice(dealt(way), unneeded, None)
             positions = np.arange(way, count, ways)
             skip = _done(ways, way, begin)
+            if self.chained:
+                links = memory.links
+                links[way] = memory.link(way, skip)
+                streams.append(
+                    self._chain(mine, positions, times_s, speech, references, links, way, skip)
+                )
+                continue
+            number, _ = self._starts_at(count, ways, way, begin)
             streams.append(
                 self._windows(mine, positions, times_s, speech, references, number, skip)
             )
@@ -318,6 +322,36 @@ class FaceGenerator:
             before = painted
             end = starts[number + 1] if number + 1 < len(starts) else count
             yield from np.rint(painted[max(0, skip - start) : end - start]).astype(np.uint8)
+
+    def _chain(
+        self,
+        faces: Iterator[np.ndarray],
+        positions: np.ndarray,
+        times_s: np.ndarray,
+        speech: SpeechTokens,
+        references: References | None,
+        links: dict[int, Link],
+        way: int,
+        skip: int,
+    ) -> Iterator[np.ndarray]:
+        """Repaint the faces at `positions` of a shot as a chain, from where its link stands on;
+        faces before `skip` are not yielded. The other arguments are those of `stream`."""
+        count, length = len(positions), self.num_frames
+        past = links[way].past
+        for start in range(links[way].done, count, length):
+            held = list(islice(faces, min(length, count - start)))
+            # A shot that ends within a window stands still there.
+            index = np.minimum(np.arange(length), len(held) - 1)
+            window = np.stack(held)[index]
+            here = positions[start + index]
+            shown = window if references is None else references(here)
+            painted, past = self.window_after(past, window, shown, speech.at(times_s[here]))
+            pictures = np.rint(painted[: len(held)]).astype(np.uint8)
+            for number, picture in enumerate(pictures, start):
+                if number == start + len(held) - 1:
+                    links[way] = Link(start + length, past)
+                if number >= skip:
+                    yield picture
 
 
 def _ways(times_s: np.ndarray) -> int:

@@ -9,16 +9,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from datasets.errors import UserError
+from tasks.lipsync.chain import ChainMemory
 from tasks.lipsync.face_scan import FaceTrack, VideoScan
 
 PART = 250
@@ -26,6 +28,8 @@ PART = 250
 VERSION = 2
 """Raised when the same job would give something else."""
 JOB, SCAN, LOCK = "job.json", "scan.npz", "lock"
+CHAINS = "chain-*.npz"
+"""Where a chain of windows stands after so many frames of output."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,27 @@ class Parts:
         """Path to write the next part to."""
         return self.folder / f"part-{len(self.done):05d}{self.output.suffix}"
 
-    def add(self, frames: int, repainted: int) -> None:
-        """Record that the next part has been written."""
+    def add(self, frames: int, repainted: int, chain: ChainMemory | None = None) -> None:
+        """Record that the next part has been written, and where a chain stands after it."""
         self.done.append(Part(self.path(), frames, repainted))
+        if chain is not None and chain.links:
+            _put_arrays(self._chain_file(), chain.arrays())
         self._write_job()
+        for path in self.folder.glob(CHAINS):
+            if path != self._chain_file():
+                path.unlink()
+
+    def _chain_file(self) -> Path:
+        """Where a chain that stands after the finished parts is kept."""
+        return self.folder / CHAINS.replace("*", f"{self.frames:08d}")
+
+    def chain(self) -> ChainMemory:
+        """Where a chain stands after the finished parts; at a beginning, if that is not known."""
+        try:
+            with np.load(self._chain_file()) as file:
+                return ChainMemory.of_arrays(dict(file))
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+            return ChainMemory()
 
     def numbered(self) -> Iterator[tuple[int, Part]]:
         """Each part and the position of its first frame in the output."""
@@ -123,7 +144,7 @@ class Parts:
             self.done.append(Part(self.path(), frames, repainted))
         kept = {part.path.name for part in self.done} | {LOCK}
         if self._read_job() is not None:
-            kept |= {JOB, SCAN}
+            kept |= {JOB, SCAN, self._chain_file().name}
         for path in self.folder.iterdir():
             if path.name not in kept:
                 path.unlink()
@@ -157,9 +178,7 @@ class Parts:
             arrays[f"frames{number}"] = track.frames
             arrays[f"values{number}"] = track.values
             arrays[f"look{number}"] = track.look
-        temporary = self.folder / "scan.tmp.npz"
-        np.savez(temporary, **arrays)
-        os.replace(temporary, self.folder / SCAN)
+        _put_arrays(self.folder / SCAN, arrays)
 
     def scan(self) -> VideoScan | None:
         """The first reading, if it was finished."""
@@ -200,6 +219,12 @@ def job_facts(files: Sequence[Path], bundle: Path) -> tuple[object, ...]:
     for path in sorted(bundle.rglob("*.safetensors")):
         found.append((path.relative_to(bundle).as_posix(), path.stat().st_size))
     return tuple(found)
+
+
+def _put_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    temporary = path.with_name(f"{path.stem}.tmp.npz")
+    np.savez(temporary, **arrays)
+    os.replace(temporary, path)
 
 
 def _put(path: Path, content: bytes) -> None:

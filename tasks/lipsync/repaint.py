@@ -14,14 +14,16 @@ from datasets.faces.alignment import align, align_points
 from datasets.media import Picture
 from datasets.media.canvas import Canvas
 from datasets.media.form import Form
+from tasks.lipsync.chain import ChainMemory
 from tasks.lipsync.composite import blend_face, paint_face
 from tasks.lipsync.face_scan import FaceScan
 from tasks.lipsync.fades import fade_shares
-from tasks.lipsync.generator import FaceGenerator, SpeechTokens
+from tasks.lipsync.generator import FaceGenerator
 from tasks.lipsync.jaw import JawFinder
 from tasks.lipsync.occlusion import OFF, Occlusion, make_occlusion
 from tasks.lipsync.playback import Shown, frames_between, frames_in_order
 from tasks.lipsync.references import References, make_references
+from tasks.lipsync.speech_tokens import SpeechTokens
 
 
 @dataclass(frozen=True)
@@ -178,10 +180,13 @@ class _Around:
     """None where the network's whole picture is shown."""
 
 
-def repaint(job: RepaintJob, wave: np.ndarray, begin: int) -> Iterator[tuple[Canvas, float, bool]]:
+def repaint(
+    job: RepaintJob, wave: np.ndarray, begin: int, memory: ChainMemory | None = None
+) -> Iterator[tuple[Canvas, float, bool]]:
     """Frames of the output from one position on, when they are shown, and whether a face was
-    repainted."""
+    repainted; `memory` says where a chain of windows stands there, and is kept up to date."""
     speech, scan, order = job.generator.speech(wave), job.scan, job.order
+    memory = memory or ChainMemory()
     references_of = lru_cache(maxsize=1)(job.references_of)
     occlusion_of = lru_cache(maxsize=1)(job.occlusion_of)
     frames: Iterator[Picture] | None = None
@@ -195,7 +200,8 @@ def repaint(job: RepaintJob, wave: np.ndarray, begin: int) -> Iterator[tuple[Can
             lead = skip
             if shown:
                 times = np.array([each.time_s for each in part])
-                lead = job.generator.first_needed(times, skip)
+                memory.enter(first)
+                lead = job.generator.first_needed(times, skip, memory)
             if frames is None:
                 frames = frames_in_order(job.video, order[first + lead :], scan.times_s, job.fps)
             if shown:
@@ -206,7 +212,9 @@ def repaint(job: RepaintJob, wave: np.ndarray, begin: int) -> Iterator[tuple[Can
                     jaws,
                 )
                 shares = fade_shares(times, stretch.before_s, stretch.after_s)
-                yield from _repaint_faces(job, frames, part, lead, skip, shares, speech, around)
+                yield from _repaint_faces(
+                    job, frames, part, lead, skip, shares, speech, around, memory
+                )
                 continue
             for each in part[skip:]:
                 yield job.canvas(next(frames)), each.time_s, False
@@ -221,6 +229,7 @@ def _repaint_faces(
     shares: np.ndarray,
     speech: SpeechTokens,
     around: _Around,
+    memory: ChainMemory,
 ) -> Iterator[tuple[Canvas, float, bool]]:
     """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
     yields those from `lead` on. `shares` (n,) of the new face are shown."""
@@ -238,7 +247,7 @@ def _repaint_faces(
             yield aligned
 
     times = np.array([each.time_s for each in part])
-    painted = job.generator.stream(faces(), times, speech, around.references, skip)
+    painted = job.generator.stream(faces(), times, speech, around.references, skip, memory)
     for position, face in enumerate(painted, skip):
         each = part[position]
         frame, matrix, before = held.popleft()

@@ -269,7 +269,8 @@ def _write_parts(
     """Repaint what is not finished yet, one part of the output after another."""
     count, done = len(job.order), parts.frames
     tell(done, count, "repainting faces")
-    frames = repaint(job, wave, done)
+    memory = parts.chain()
+    frames = repaint(job, wave, done, memory)
     while done < count:
         begin_s, repainted = job.order[done].time_s, 0
         size = min(PART, count - done)
@@ -280,5 +281,5 @@ def _write_parts(
                 writer.write(canvas, at_s - begin_s)
                 repainted += is_new
                 tell(number, count, "repainting faces")
-        parts.add(size, repainted)
+        parts.add(size, repainted, memory)
         done += size

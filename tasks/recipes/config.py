@@ -160,6 +160,11 @@ class UNetConfig(StageConfig):
     swap_surroundings: float = 0.0
     """Probability that the masked picture shows another moment of the clip, so that the mouth
     cannot be inferred from the jaw and must be heard."""
+    pose_noise: float = 0.0
+    """Largest standard deviation of noise on the latents of the pose frame, uniform below it for
+    each window: the lips in it cannot be copied."""
+    pose_dropout: float = 0.0
+    """Probability that a window is shown zeros instead of its pose frame."""
     audio_dropout: float = 0.1
     """Probability that a window's audio is replaced by zeros: the unconditional branch."""
     timestep_power: float = 1.0
@@ -197,8 +202,8 @@ class Recipe:
     """The sync network."""
     stage1: UNetConfig
     """The U-Net on noise alone."""
-    stage2: UNetConfig
-    """The U-Net with motion modules and losses in pixel space."""
+    stage2: UNetConfig | None
+    """The U-Net with motion modules and losses in pixel space; None: stage 1 is the last."""
     evaluation: EvaluationConfig
     """The short evaluation at the end."""
     seed: int = 1247
@@ -208,6 +213,17 @@ class Recipe:
     def resolution(self) -> int:
         """Side of the aligned face, pixels."""
         return self.model.resolution
+
+    def unet(self, name: str) -> UNetConfig:
+        """The configuration of a stage of the U-Net, "stage1" or "stage2".
+
+        Raises:
+            ValueError: the recipe has no such stage.
+        """
+        found = self.stage(name)
+        if not isinstance(found, UNetConfig):
+            raise ValueError(f"the recipe {self.name} does not train a U-Net in {name}")
+        return found
 
     def stage(self, name: str) -> StageConfig | None:
         """The configuration of one of `STAGES`; None if the recipe has no such stage."""

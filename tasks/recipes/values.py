@@ -3,14 +3,15 @@
 `tiny` trains every stage from nothing on two CPU cores within the demo's minutes; `debug`
 does the same in seconds and learns next to nothing. The others have the values of
 LatentSync (arXiv 2412.09262, and its releases 1.5 and 1.6); values that these do not publish,
-such as numbers of steps, are ours and can be overridden.
+such as numbers of steps, are ours and can be overridden. The recipes that begin with `syncdiff` are
+our variant of SyncDiff (arXiv 2503.13371), of which neither code nor sizes were published.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from models.latentsync.config import LatentSyncConfig
+from models.latentsync.config import LatentSyncConfig, PoseConfig
 from tasks.recipes.config import AutoencoderConfig, LossWeights, Recipe, SyncNetConfig, UNetConfig
 from tasks.recipes.evaluation import EvaluationConfig
 
@@ -158,7 +159,9 @@ def debug() -> Recipe:
             sample_every=6,
             **quick,
         ),
-        stage2=replace(base.stage2, steps=4, batch_size=1, test_every=2, test_windows=4, **quick),
+        stage2=replace(
+            base.unet("stage2"), steps=4, batch_size=1, test_every=2, test_windows=4, **quick
+        ),
         evaluation=EvaluationConfig(clips=1, frames_per_clip=20, steps=2, guidance=1.5),
     )
 
@@ -227,7 +230,7 @@ def paper_512() -> Recipe:
         name="paper-512",
         model=replace(base.model, resolution=512),
         stage1=replace(base.stage1, batch_size=6),
-        stage2=replace(base.stage2, batch_size=1),
+        stage2=replace(base.unet("stage2"), batch_size=1),
     )
 
 
@@ -241,7 +244,7 @@ def stage2_efficient() -> Recipe:
         syncnet=replace(base.syncnet, steps=0, weights="latentsync-1.5-syncnet"),
         stage1=replace(base.stage1, steps=0, weights="latentsync-1.5-unet", motion=motion),
         stage2=replace(
-            base.stage2,
+            base.unet("stage2"),
             batch_size=1,
             trains="motion+attn2",
             motion=motion,
@@ -251,11 +254,82 @@ def stage2_efficient() -> Recipe:
     )
 
 
+POSE = PoseConfig(kind="vector", width=2)
+"""Of the bottlenecks that `python -m benchmarks.shortcut` compares, the one whose lips are not
+copied from the frame before, whatever the sound."""
+
+
+def syncdiff_tiny() -> Recipe:
+    """Our variant of SyncDiff (arXiv 2503.13371), whose sizes are not public, in minutes on a CPU.
+
+    The networks of `tiny`, but for single frames that are generated one after the other, each
+    shown the frame before it through a bottleneck of two numbers.
+    """
+    base = tiny()
+    frames = base.model.num_frames // base.stage1.frame_step
+    return replace(
+        base,
+        name="syncdiff-tiny",
+        model=replace(base.model, num_frames=1, pose=POSE),
+        # As many frames of as many clips as `tiny` learns from in a step.
+        stage1=replace(
+            base.stage1,
+            batch_size=base.stage1.batch_size * frames,
+            windows_per_clip=frames,
+            frame_step=1,
+            test_windows=base.stage1.test_windows * frames,
+        ),
+        stage2=None,
+    )
+
+
+def syncdiff_256() -> Recipe:
+    """Our variant of SyncDiff (arXiv 2503.13371), whose sizes are not public, at 256 on GPUs.
+
+    AV-HuBERT's speech features, for non-commercial research only; the U-Net starts from Stable
+    Diffusion 1.5's weights, or from LatentSync's with stage1.weights=latentsync-1.5-unet.
+    """
+    base = paper_256()
+    return replace(
+        base,
+        name="syncdiff-256",
+        model=replace(base.model, num_frames=1, audio="avhubert", pose=POSE),
+        audio_weights="av-hubert-base",
+        syncnet=replace(base.syncnet, steps=0, weights="latentsync-1.5-syncnet"),
+        stage1=replace(base.stage1, batch_size=64, windows_per_clip=8),
+        stage2=None,
+    )
+
+
+def syncdiff_taesd() -> Recipe:
+    """Our variant of SyncDiff (arXiv 2503.13371), whose sizes are not public, at 256 without a
+    large GPU: a tiny published autoencoder, mel tokens, a small U-Net."""
+    base = syncdiff_tiny()
+    model = replace(
+        base.model,
+        resolution=256,
+        latent_channels=4,
+        unet={**base.model.unet, "block_out_channels": [64, 128], "layers_per_block": 2},
+        autoencoder={"kind": "taesd"},
+    )
+    return replace(
+        base,
+        name="syncdiff-taesd",
+        model=model,
+        autoencoder=None,
+        autoencoder_weights="taesd",
+        stage1=replace(base.stage1, steps=2000, lr=5e-4, checkpoint_every=200, test_every=200),
+    )
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "tiny": tiny,
     "debug": debug,
     "paper-256": paper_256,
     "paper-512": paper_512,
     "stage2-efficient": stage2_efficient,
+    "syncdiff-tiny": syncdiff_tiny,
+    "syncdiff-256": syncdiff_256,
+    "syncdiff-taesd": syncdiff_taesd,
 }
 """Recipes by name."""

@@ -6,7 +6,14 @@ is late.
 """
 
 from tasks.sync.mouth_audio import MouthAudioScorer
-from tasks.sync.signals import MOUTH_AUDIO, SYNCNET_V2, OffsetScorer, default_min_confidence
+from tasks.sync.signals import (
+    MOUTH_AUDIO,
+    NO_SCORER,
+    SYNCNET_V2,
+    NoScorer,
+    OffsetScorer,
+    default_min_confidence,
+)
 from tasks.weights.by_name import weights_digest
 
 
@@ -14,7 +21,8 @@ def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScore
     """Load a scorer by name.
 
     Args:
-        name: `mouth-audio`, `syncnet-v2` or `stable-syncnet`.
+        name: `mouth-audio`, `syncnet-v2`, `stable-syncnet`, or `none` for clips that are known to
+            be in sync.
         weights: a file, a folder, or a name in the weights table (`python -m tasks.weights`).
             `syncnet-v2` takes the table's if this is empty; `stable-syncnet` also takes a
             trained bundle.
@@ -27,6 +35,8 @@ def get_scorer(name: str, weights: str = "", device: str = "cpu") -> OffsetScore
     min_confidence = default_min_confidence(name)
     if name == MOUTH_AUDIO:
         return MouthAudioScorer()
+    if name == NO_SCORER:
+        return NoScorer()
     import torch
 
     from tasks.sync.networks import (
@@ -51,7 +61,7 @@ def scorer_weights_digest(name: str, weights: str = "") -> str:
     Raises:
         UserError: the weights are missing.
     """
-    if name == MOUTH_AUDIO:
+    if name in (MOUTH_AUDIO, NO_SCORER):
         return ""
 
     return weights_digest(weights or SYNCNET_V2)

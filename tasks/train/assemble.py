@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.audio.avhubert_tokens import AVHubertTokens
 from models.audio.whisper_tokens import WhisperTokens
 from models.convert.stable_diffusion import is_stable_diffusion, start_from_stable_diffusion
+from models.convert.unet import with_own_audio, with_pose_inputs
 from models.files.errors import ModelFileError
 from models.files.state_dict import read_state_dict
 from models.latentsync.config import LatentSyncConfig
@@ -103,12 +104,14 @@ def start_weights(stage: StageContext, config: UNetConfig, model: LatentSync) ->
     own = model.unet.state_dict()
     # A stage may have fewer motion modules than the checkpoint, or none at all.
     kept = {key: v for key, v in state.items() if key in own or MOTION not in key}
-    load_earlier(model.unet, kept, str(path))
     left = len(state) - len(kept)
-    note = (
-        f"{left} motion-module entries in {path} are not used in this stage: stage2 takes its own"
-    )
-    return [note] * bool(left)
+    kept, notes = with_pose_inputs(kept, model.unet, str(path))
+    kept, more = with_own_audio(kept, model.unet)
+    load_earlier(model.unet, kept, str(path))
+    note = f"{left} motion-module entries in {path} are not used in this stage"
+    if stage.recipe.stage2 is not None:
+        note += ": stage2 takes its own"
+    return [*notes, *more, *[note] * bool(left)]
 
 
 def _load_third_party_motion(
@@ -154,7 +157,8 @@ def load_trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> 
 
 def load_trained_model(recipe: Recipe, output: Path) -> LatentSync:
     """The model as the last stage left it, on the CPU."""
-    model = build_model(recipe, "stage2", output)
-    folder = output / "stage2"
+    last = "stage1" if recipe.stage2 is None else "stage2"
+    model = build_model(recipe, last, output)
+    folder = output / last
     load_earlier(model.unet, trained_weights(folder), str(folder))
     return model.eval()

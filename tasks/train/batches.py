@@ -90,6 +90,10 @@ class UNetBatch:
     """(b, f, 4) box around the target's mouth, x0 y0 x1 y1 as shares of the side."""
     mel: Tensor
     """(b, 1, 80, 52) sound of the target, for the sync network."""
+    pose: Tensor | None = None
+    """(b, 1, 3, R, R) an earlier frame; None where the model is shown none."""
+    pose_shown: Tensor | None = None
+    """(b,) 0 where zeros take its place."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,17 @@ class UNetWindows(_Travels):
     mouth: Tensor
     mel: Tensor
     heard: Hearing
+    pose: Pictures
+    """As `around`, where the model is shown no earlier frame."""
+    pose_shown: Tensor
+    """(b,); empty where the model is shown none."""
 
     @classmethod
     def of(cls, windows: Sequence[UNetWindow]) -> "UNetWindows":
         """Windows together."""
         colours = [each.colours for each in windows]
+        poses = [each.pose for each in windows if each.pose is not None]
+        posed = [each.pose_shown for each in windows if each.pose is not None]
         swapped = [each for each in windows if each.around is not None]
         # Without any, one window that is not looked at gives the shape.
         shown = [each.around for each in swapped if each.around is not None] or [windows[0].target]
@@ -120,6 +130,8 @@ class UNetWindows(_Travels):
             torch.from_numpy(np.stack([each.mouth for each in windows])),
             torch.from_numpy(np.stack([each.mel for each in windows]))[:, None],
             Hearing.of([each.heard for each in windows]),
+            Pictures.of(poses or [windows[0].target[:1]], colours[: max(1, len(poses))]),
+            torch.tensor(posed),
         )
 
     def __len__(self) -> int:
@@ -138,6 +150,8 @@ class UNetWindows(_Travels):
             self.mouth[start:stop],
             self.mel[start:stop],
             Hearing(self.heard.windows[start:stop]),
+            self.pose.part(start, stop) if len(self.pose_shown) else self.pose,
+            self.pose_shown[start:stop],
         )
 
     def to(self, device: torch.device, tokens: TokenCache) -> UNetBatch:
@@ -148,8 +162,13 @@ class UNetWindows(_Travels):
             surroundings = target.clone()
             surroundings[swapped.bool()] = self.around.to(device)
         heard = tokens.encode(self.heard).to(device, non_blocking=True)
-        rest = (each.to(device, non_blocking=True) for each in (self.mouth, self.mel))
-        return UNetBatch(target, surroundings, swapped, self.reference.to(device), heard, *rest)
+        mouth, mel = (each.to(device, non_blocking=True) for each in (self.mouth, self.mel))
+        pose: tuple[Tensor | None, Tensor | None] = (None, None)
+        if len(self.pose_shown):
+            pose = self.pose.to(device), self.pose_shown.to(device, non_blocking=True)
+        return UNetBatch(
+            target, surroundings, swapped, self.reference.to(device), heard, mouth, mel, *pose
+        )
 
 
 def long_enough(clips: ClipTable, frames: int) -> Sequence[int]:
@@ -212,11 +231,13 @@ def unet_batch(
     seed: int,
     step: int,
     rank: int = 0,
+    lag: int = 0,
 ) -> UNetWindows:
     """Target windows with a reference from elsewhere in the same clip.
 
     Args:
         num_frames: length of a window; every `config.frame_step`-th frame of it is used.
+        lag: how many frames before the window the model is shown one; 0: it is not.
     """
     clips = long_enough(store.clips, unet_reach(config, num_frames))
     found: list[UNetWindow] = []
@@ -224,5 +245,5 @@ def unet_batch(
     for group in range(groups):
         rng = rng_for(seed, step, rank * groups + group)
         content = _draw(store, clips, rng)
-        found += unet_windows(content, config, num_frames, rng, config.windows_per_clip)
+        found += unet_windows(content, config, num_frames, rng, config.windows_per_clip, lag=lag)
     return UNetWindows.of(found[: config.batch_size])

@@ -57,6 +57,8 @@ class UNetCutter:
     num_frames: int
     """Length of a window."""
     resolution: int
+    lag: int = 0
+    """How many frames before a window the model is shown one; 0: it is not."""
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -76,14 +78,21 @@ class UNetCutter:
 
     @property
     def window_bytes(self) -> int:
-        # Target and reference.
-        return 2 * -(-self.num_frames // self.config.frame_step) * self.resolution**2 * 3
+        # Target, reference and the earlier frame.
+        frames = 2 * -(-self.num_frames // self.config.frame_step) + bool(self.lag)
+        return frames * self.resolution**2 * 3
 
     def cut(
         self, content: ClipContent, place: tuple[int, ...], keep: Sequence[int]
     ) -> list[UNetWindow]:
         return unet_windows(
-            content, self.config, self.num_frames, rng_for(*place), self.windows_per_clip, keep
+            content,
+            self.config,
+            self.num_frames,
+            rng_for(*place),
+            self.windows_per_clip,
+            keep,
+            self.lag,
         )
 
     def batch(self, windows: Sequence[UNetWindow]) -> UNetWindows:

@@ -24,7 +24,7 @@ from tasks.train.assemble import model_config
 from tasks.train.batches import SyncBatch, UNetBatch
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.syncnet import pairs_loss
-from tasks.train.unet import choose_trained, denoise, encode_batch, spare_activations
+from tasks.train.unet import choose_trained, denoise, encode_batch, pose_lag, spare_activations
 
 MEL = (1, 80, 52)
 """Of a window's sound."""
@@ -117,7 +117,7 @@ def _unet(recipe: Recipe, name: str, config: UNetConfig, device: torch.device) -
         losses = _pixel_losses(recipe, config)
     audio = model.audio_encoder
     side, frames = model.config.resolution, model.config.num_frames
-    cells = tuple(model.latent_mask.shape[-2:])
+    cells, posed = tuple(model.latent_mask.shape[-2:]), pose_lag(model) > 0
 
     def loss(samples: int) -> Tensor:
         device = _device(model.unet)
@@ -131,6 +131,8 @@ def _unet(recipe: Recipe, name: str, config: UNetConfig, device: torch.device) -
             tokens=tokens,
             mouth=torch.rand(samples, frames, 4, device=device),
             mel=torch.randn(samples, *MEL, device=device),
+            pose=_pixels((samples, 1, 3, side, side), device) if posed else None,
+            pose_shown=torch.ones(samples, device=device) if posed else None,
         )
         latents = encode_batch(model, batch)
         noise = torch.randn(samples, model.config.latent_channels, frames, *cells, device=device)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from datasets.store.manifest import config_digest
+from models.latentsync.config import config_values
 from tasks.recipes.config import STAGES, Recipe
 
 CODE_VERSION = 4
@@ -32,6 +33,9 @@ FREE = (
 """Fields of a stage that do not change what it learns, but for rounding. With another number of
 processes that read, it goes on."""
 
+POSED = ("pose_noise", "pose_dropout")
+"""Fields of a stage that nothing depends on where a model is shown no earlier frame."""
+
 Facts = dict[str, Any]
 """Name -> value that JSON knows; `upstream.NAME` is the digest of another stage."""
 
@@ -46,7 +50,7 @@ def stage_facts(chosen: Recipe, dataset_digest: str) -> dict[str, Facts]:
     found: dict[str, Facts] = {}
     for name in stage_names(chosen):
         config = asdict(chosen.stage(name))  # type: ignore[arg-type]
-        for field in FREE:
+        for field in (*FREE, *(POSED if chosen.model.pose is None else ())):
             config.pop(field, None)
         facts = {
             "code": CODE_VERSION,
@@ -76,7 +80,7 @@ def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
 
 def _model_part(chosen: Recipe, stage: str) -> dict[str, Any]:
     """The parts of the recipe's model that a stage uses."""
-    model = asdict(chosen.model)
+    model = config_values(chosen.model)
     if stage == "syncnet":
         return {}
     if stage == "autoencoder":

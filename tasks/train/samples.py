@@ -17,6 +17,7 @@ from datasets.media import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoWriter, write_fl
 from datasets.shards.clip_content import ClipContent
 from datasets.shards.clips import ClipStore
 from models.audio.mel import FPS, mel_spectrogram, mel_window
+from models.latentsync.chain import PoseChain
 from models.latentsync.model import LatentSync
 from tasks.sync.network_files import LoadedSyncNet
 from tasks.train.pixel_losses import sync_loss
@@ -26,6 +27,10 @@ FOLDER = "samples"
 CLIPS = 2
 WINDOWS = 3
 """Most windows of each clip, one after the other."""
+CHAIN_FRAMES = 24
+"""Frames of each clip of a model that paints a chain of short windows,"""
+AWAY = 16
+"""and the least frames from one of them to the one that shows who it is, as in training."""
 STEPS = 8
 """Of the sampler."""
 GUIDANCE = 1.5
@@ -57,14 +62,17 @@ class Samples:
     ) -> None:
         self.model, self.folder = model, folder
         size = model.config.num_frames
-        long = [clip for clip in clips.clips if clip.num_frames >= 2 * size]
+        self.chained = model.config.pose is not None
+        self.away = max(size, AWAY) if self.chained else size
+        long = [clip for clip in clips.clips if clip.num_frames >= size + self.away]
         # Of different speakers first, so that the speech is another person's.
         by_speaker = {clip.speaker: clip for clip in reversed(long)}
         rest = [clip for clip in long if clip not in by_speaker.values()]
         chosen = [*reversed(by_speaker.values()), *rest][:CLIPS]
         self.contents = [clips.content(clip.clip_id) for clip in chosen]
         shortest = min((clip.num_frames for clip in chosen), default=0)
-        self.frames = size * min(WINDOWS, shortest // size - 1)
+        most = max(1, CHAIN_FRAMES // size) if self.chained else WINDOWS
+        self.frames = size * min(most, (shortest - self.away) // size)
         fits = syncnet is not None and syncnet.config.num_frames == size
         self.syncnet = syncnet if fits else None
 
@@ -79,7 +87,7 @@ class Samples:
         scores: dict[str, list[float]] = {}
         heard = [self._speech(content) for content in self.contents]
         for number, content in enumerate(self.contents):
-            pictures = content.frames(np.arange(self.frames + self.model.config.num_frames))
+            pictures = content.frames(np.arange(self.frames + self.away))
             columns = [pictures[: self.frames]]
             other = heard[(number + 1) % len(heard)]
             kinds = {"own": heard[number], "foreign": other}
@@ -107,13 +115,14 @@ class Samples:
     def _repainted(self, pictures: np.ndarray, speech: _Speech) -> tuple[np.ndarray, list[float]]:
         """uint8 (frames, R, R, 3), and the sync loss of each window."""
         size, made, losses = self.model.config.num_frames, [], []
+        paint = PoseChain(self.model).paint if self.chained else self.model.generate
         for first in range(0, self.frames, size):
             window = slice(first, first + size)
-            # The next window shows who it is, as another moment does in training.
+            # A later window shows who it is, as another moment does in training.
             source = self._pixels(pictures[window])
-            reference = self._pixels(pictures[first + size : first + 2 * size])
+            reference = self._pixels(pictures[first + self.away : first + self.away + size])
             generator = torch.Generator("cpu").manual_seed(0)
-            painted = self.model.generate(
+            painted = paint(
                 source,
                 reference,
                 speech.tokens[window][None],

@@ -32,6 +32,8 @@ from tasks.train.stream import Batches
 from tasks.train.tokens import TokenCache
 from tasks.train.unet_windows import unet_reach
 
+POSE_DRAWS = 0x504F5345
+"""What tells the seeds of a pose frame's noise from those of the target's."""
 NOT_LOSSES = ("step", "lr", "grad_norm", "skipped")
 """Values of the curve that do not say what was learned."""
 
@@ -45,6 +47,8 @@ class NoisyBatch:
     """(b, c, f, r, r)."""
     timesteps: Tensor
     """(b,) integers below 1000."""
+    pose_noise: Tensor
+    """(b, c, 1, r, r) what is added to the latents of the pose frame; (b, 0) without a pose."""
 
 
 TIMESTEP_BINS = 4
@@ -68,7 +72,8 @@ class UNetObjective(Objective):
         self.worker, self.seed = stage.worker, stage.seed
         self.store = stage.stores.train(model.config.resolution)
         self.tokens = TokenCache(model.audio_encoder)
-        cutter = UNetCutter(config, model.config.num_frames, model.config.resolution)
+        self.lag = pose_lag(model)
+        cutter = UNetCutter(config, model.config.num_frames, model.config.resolution, self.lag)
         self.stream = stage.stream(cutter, config, model.config.resolution)
         held_out, speakers = stage.stores.held_out(model.config.resolution)
         # The same without augmentation; clips that are too short to train on cannot be measured on.
@@ -79,6 +84,8 @@ class UNetObjective(Objective):
             sound_augment=0.0,
             swap_surroundings=0.0,
             audio_dropout=0.0,
+            pose_noise=0.0,
+            pose_dropout=0.0,
             windows_per_clip=1,
             batch_size=min(config.test_windows, config.micro_batch or config.batch_size),
         )
@@ -90,7 +97,7 @@ class UNetObjective(Objective):
 
     def batch(self, step: int, share: int = 0) -> NoisyBatch:
         frames = self.model.config.num_frames
-        windows = unet_batch(self.store, self.config, frames, self.seed, step, share)
+        windows = unet_batch(self.store, self.config, frames, self.seed, step, share, self.lag)
         return self._with_noise(windows, step, share)
 
     def streamed(self, step: int, share: int = 0) -> Batches | None:
@@ -109,14 +116,16 @@ class UNetObjective(Objective):
         cells = tuple(self.model.latent_mask.shape[-2:])
         shape = (self.model.config.latent_channels, frames, *cells)
         first = share * self.config.batch_size
+        seeds = [step_seed(seed, step, first + index) for index in range(len(windows))]
         noise, timesteps = zip(
-            *(
-                draw_noise(self.config, shape, step_seed(seed, step, first + index))
-                for index in range(len(windows))
-            ),
-            strict=True,
+            *(draw_noise(self.config, shape, each) for each in seeds), strict=True
         )
-        return NoisyBatch(windows, torch.stack(noise), torch.stack(timesteps))
+        pose_noise = torch.zeros(len(windows), 0)
+        if self.lag:
+            shape = (shape[0], 1, *cells)
+            drawn = [draw_pose_noise(self.config, shape, each) for each in seeds]
+            pose_noise = torch.stack(drawn)
+        return NoisyBatch(windows, torch.stack(noise), torch.stack(timesteps), pose_noise)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -130,7 +139,9 @@ class UNetObjective(Objective):
         timesteps = ((torch.arange(count) + 0.5) * TRAIN_STEPS / count).long()
         for step in range(-(-count // self.plain.batch_size)):
             first = step * self.plain.batch_size
-            windows = unet_batch(self.held_out, self.plain, self.model.config.num_frames, 0, step)
+            windows = unet_batch(
+                self.held_out, self.plain, self.model.config.num_frames, 0, step, lag=self.lag
+            )
             noisy = self._with_noise(windows, step, seed=0)
             for index in range(min(len(windows), count - first)):
                 at = timesteps[first + index][None]
@@ -146,14 +157,18 @@ class UNetObjective(Objective):
 
     def loss(self, batch: NoisyBatch) -> tuple[Tensor, dict[str, Tensor]]:
         windows = batch.windows.to(self.worker.device, self.tokens)
-        return self.loss_on(windows, batch.noise, batch.timesteps)
+        return self.loss_on(windows, batch.noise, batch.timesteps, batch.pose_noise)
 
     def loss_on(
-        self, windows: UNetBatch, noise: Tensor, timesteps: Tensor
+        self,
+        windows: UNetBatch,
+        noise: Tensor,
+        timesteps: Tensor,
+        pose_noise: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of windows that are on the model's device, and its parts."""
         device = self.worker.device
-        latents = encode_batch(self.model, windows)
+        latents = encode_batch(self.model, windows, pose_noise)
         noise = noise.to(device, latents.clean.dtype)
         timesteps = timesteps.to(device)
         found = denoise(self.model, self.losses, windows, latents, noise, timesteps)
@@ -175,6 +190,21 @@ def draw_noise(config: UNetConfig, shape: tuple[int, ...], seed: int) -> tuple[T
     return mixed_noise((1, *shape), config.noise_alpha, generator)[0], timestep
 
 
+def draw_pose_noise(config: UNetConfig, shape: tuple[int, ...], seed: int) -> Tensor:
+    """What is added to the latents of a pose frame, of their shape: noise whose standard deviation
+    is uniform between 0 and `pose_noise`."""
+    # Other numbers than those of `draw_noise`.
+    generator = torch.Generator().manual_seed(seed ^ POSE_DRAWS)
+    strength = config.pose_noise * torch.rand((), generator=generator)
+    return strength * torch.randn(shape, generator=generator)
+
+
+def pose_lag(model: LatentSync) -> int:
+    """How many frames before a window a model is shown one; 0: it is not."""
+    pose = model.config.pose
+    return pose.lag if pose is not None and model.unet.bottleneck is not None else 0
+
+
 @dataclass(frozen=True)
 class BatchLatents:
     """A batch's windows as latents (b, c, f, r, r), without gradient."""
@@ -185,15 +215,29 @@ class BatchLatents:
     """Of the surroundings where the mask keeps them."""
     reference: Tensor
     """Of the reference window."""
+    pose: Tensor | None = None
+    """Of the earlier frame, (b, c, 1, r, r), disturbed; None where the model is shown none."""
 
 
 @torch.no_grad()
-def encode_batch(model: LatentSync, batch: UNetBatch) -> BatchLatents:
-    """The U-Net's inputs for a batch that is on the model's device."""
+def encode_batch(
+    model: LatentSync, batch: UNetBatch, pose_noise: Tensor | None = None
+) -> BatchLatents:
+    """The U-Net's inputs for a batch that is on the model's device.
+
+    Args:
+        pose_noise: (b, c, 1, r, r), added to the earlier frame.
+    """
     clean = model.encode_window(batch.target)
     masked = model.encode_window(model.masked(batch.surroundings))
     reference = model.encode_window(batch.reference)
-    return BatchLatents(clean, masked, reference)
+    if batch.pose is None or batch.pose_shown is None:
+        return BatchLatents(clean, masked, reference)
+    pose = model.encode_window(batch.pose)
+    if pose_noise is not None and pose_noise.numel():
+        pose = pose + pose_noise.to(pose)
+    pose = pose * batch.pose_shown[:, None, None, None, None]
+    return BatchLatents(clean, masked, reference, pose)
 
 
 @dataclass(frozen=True)
@@ -233,7 +277,8 @@ def denoise(
     # torch 2.13 on a CPU crashes in the backward of a channels-last GroupNorm whose
     # weights learn but whose input does not come from a weight that learns.
     noisy.requires_grad_()
-    prediction = model.predict(noisy, timesteps, batch.tokens, masked, reference)
+    more = {} if latents.pose is None else {"pose": latents.pose}
+    prediction = model.predict(noisy, timesteps, batch.tokens, masked, reference, **more)
     goal = clean if model.config.prediction_type == "sample" else noise
     error = (prediction.float() - goal.float()).square()
     cells = latent_weights(weights, model.latent_mask, batch)

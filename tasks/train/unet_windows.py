@@ -38,6 +38,10 @@ class UNetWindow:
     """(f, 4)."""
     mel: NDArray[np.float32]
     """(80, 52)."""
+    pose: NDArray[np.uint8] | None = None
+    """(1, R, R, 3) an earlier frame; None where the model is shown none."""
+    pose_shown: float = 1.0
+    """0 where zeros take its place."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class _Drawn:
     colours: Colours
     heard: Heard
     mel: NDArray[np.float32]
+    pose: tuple[int, float] | None
+    """Number of the earlier frame, and whether it is shown."""
 
 
 def unet_reach(config: UNetConfig, num_frames: int) -> int:
@@ -61,6 +67,7 @@ def unet_windows(
     rng: np.random.Generator,
     count: int,
     keep: Sequence[int] | None = None,
+    lag: int = 0,
 ) -> list[UNetWindow]:
     """Windows of one clip, which is decoded once.
 
@@ -71,13 +78,18 @@ def unet_windows(
         rng: source of all draws.
         count: how many.
         keep: which of them are wanted; None: all. What is drawn is the same.
+        lag: how many frames before the window the model is shown one; 0: it is not.
     """
     sound = content.audio()
-    drawn = [_draw(rng, content, sound, config, num_frames) for _ in range(count)]
+    drawn = [_draw(rng, content, sound, config, num_frames, lag) for _ in range(count)]
     drawn = drawn if keep is None else [drawn[each] for each in keep]
     steps = np.arange(0, num_frames, config.frame_step)
     index = [start + steps for each in drawn for start in each.starts]
-    frames = iter(np.split(content.frames(np.concatenate(index)), len(index)))
+    index += [np.array(each.pose[:1]) for each in drawn if each.pose]
+    cuts = np.cumsum([len(each) for each in index])[:-1]
+    pictures = np.split(content.frames(np.concatenate(index)), cuts)
+    poses = iter(pictures[len(pictures) - len(drawn) :] if lag else [None] * len(drawn))
+    frames = iter(pictures)
     windows = []
     for each in drawn:
         target, reference, *around = (next(frames) for _ in each.starts)
@@ -92,6 +104,8 @@ def unet_windows(
                 each.heard,
                 mouth,
                 each.mel,
+                next(poses),
+                each.pose[1] if each.pose else 1.0,
             )
         )
     return windows
@@ -103,6 +117,7 @@ def _draw(
     whole: NDArray[np.float32],
     config: UNetConfig,
     num_frames: int,
+    lag: int,
 ) -> _Drawn:
     """Everything of a window but its pictures.
 
@@ -112,6 +127,7 @@ def _draw(
         whole: the clip's sound.
         config: distances, and how much is changed.
         num_frames: length of a window.
+        lag: as in `unet_windows`.
     """
     length = content.clip.num_frames
     start, elsewhere = two_starts(rng, length, num_frames, config.min_distance)
@@ -133,7 +149,23 @@ def _draw(
     else:
         name = content.clip.clip_id
         heard = Heard(whole, start, num_frames, config.frame_step, name, dropped)
-    return _Drawn(tuple(starts), colours, heard, mel)
+    return _Drawn(tuple(starts), colours, heard, mel, _draw_pose(rng, config, start, lag))
+
+
+def _draw_pose(
+    rng: np.random.Generator, config: UNetConfig, start: int, lag: int
+) -> tuple[int, float] | None:
+    """Number of the frame that a window at `start` is shown, and whether it is shown.
+
+    At a clip's beginning there is none before it: half of these windows are shown their own first
+    frame, half zeros.
+    """
+    if not lag:
+        return None
+    dropped = rng.random() < config.pose_dropout
+    if start >= lag:
+        return start - lag, float(not dropped)
+    return start, float(not dropped and rng.random() < 0.5)
 
 
 def mouth_boxes(landmarks: NDArray[np.float32], side: int) -> NDArray[np.float32]:

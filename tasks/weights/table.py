@@ -75,6 +75,13 @@ WEIGHTS: tuple[Weight, ...] = (
         needed_by="every full-size recipe and the published models",
     ),
     Weight(
+        name="taesd",
+        url=f"{_HF}/madebyollin/taesd/resolve/main/diffusion_pytorch_model.safetensors",
+        file="taesd/diffusion_pytorch_model.safetensors",
+        licence="MIT",
+        needed_by="recipe syncdiff-taesd",
+    ),
+    Weight(
         name="sd-1.5-unet",
         url=(
             f"{_HF}/stable-diffusion-v1-5/stable-diffusion-v1-5/resolve/main/unet/"

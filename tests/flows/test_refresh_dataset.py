@@ -416,3 +416,14 @@ def test_no_clip_at_all_is_a_mistake_with_its_reasons(
     text = r"from 16 files \(9 not_media, 3 silent, 2 no_face, 1 unreadable, 1 others\)"
     with pytest.raises(UserError, match=text):
         module.conclude(result)
+
+
+def test_clips_that_are_cut_already_are_short_and_neither_searched_nor_scored() -> None:
+    options = refresh_module.ClipOptions()
+    for source in ("lrs2", "lrs3"):
+        config = options.config(source)
+        assert (config.scorer, config.min_frames, config.shots) == ("none", 25, False)
+    other = options.config("voxceleb2")
+    assert other == IngestConfig()
+    asked = refresh_module.ClipOptions(scorer="mouth-audio").config("lrs2")
+    assert asked.scorer == "mouth-audio"

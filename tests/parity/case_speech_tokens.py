@@ -10,7 +10,7 @@ from datasets.media import FPS
 from models.audio.whisper_files import convert_openai
 from models.audio.whisper_tokens import WhisperTokens
 from models.files.state_dict import load_weights
-from tasks.lipsync.generator import SpeechTokens
+from tasks.lipsync.speech_tokens import SpeechTokens
 from tests.parity.draw import draw_weights, read_case, relative_error
 from tests.parity.outcome import Errors
 

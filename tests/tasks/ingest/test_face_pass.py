@@ -131,3 +131,22 @@ def test_abandoning_discards_what_is_open(made: Pass) -> None:
         made.work.add(picture(index, 90, 50))
     made.work.abandon()
     assert made.writers[0, 0].discarded
+
+
+def test_a_file_that_is_one_shot_is_not_searched_for_cuts() -> None:
+    """Pictures as different as before and after a cut."""
+    for cuts, shots in ((True, 2), (False, 1)):
+        made: list[Recorder] = []
+
+        def make(track: int, shot: int, made: list[Recorder] = made) -> Recorder:
+            made.append(Recorder())
+            return made[-1]
+
+        work = FacePass(PaintedFaces(), make, cuts)  # type: ignore[arg-type]
+        for number in range(60):
+            work.add(picture(number, 20 if number < 30 else 200, 40))
+        work.finish()
+        assert len(work.shots) == shots
+        assert len(made) == shots
+        seen = [frame for each in made for frame, _ in each.seen]
+        assert seen == list(range(60))

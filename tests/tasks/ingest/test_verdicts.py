@@ -8,7 +8,7 @@ import pytest
 from datasets.errors import Reason, UserError
 from datasets.shards.records import ClipRow, LedgerRow
 from tasks.ingest.verdicts import NO_QUALITY, Thresholds, apply_thresholds
-from tasks.sync.signals import MIN_CONFIDENCE
+from tasks.sync.signals import MIN_CONFIDENCE, NO_SCORER
 
 GOOD = {
     "face_px": 120.0,
@@ -87,7 +87,17 @@ def test_other_thresholds_give_other_verdicts() -> None:
     assert counts == [3, 2, 1, 0]
 
 
-@pytest.mark.parametrize("scorer", sorted(MIN_CONFIDENCE))
+def test_clips_that_are_known_to_be_in_sync_are_not_judged_by_it() -> None:
+    unknown = row(scorer="none", sync_confidence=math.nan, av_offset_frames=0.0)
+    (judged,) = apply_thresholds([unknown], Thresholds(min_confidence=9.0))
+    assert judged["verdict"] == "accepted"
+    (other,) = apply_thresholds([row(sync_confidence=math.nan)], Thresholds())
+    assert other["reason"] == Reason.LOW_CONFIDENCE
+    (small,) = apply_thresholds([{**unknown, "face_px": 1.0}], Thresholds())
+    assert small["reason"] == Reason.FACE_TOO_SMALL
+
+
+@pytest.mark.parametrize("scorer", sorted({*MIN_CONFIDENCE} - {NO_SCORER}))
 def test_without_a_limit_each_scorer_has_its_own(scorer: str) -> None:
     least = MIN_CONFIDENCE[scorer]
     rows = [row(scorer=scorer, sync_confidence=value) for value in (0.99 * least, least)]

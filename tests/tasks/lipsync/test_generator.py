@@ -12,15 +12,8 @@ from models.audio.mel_tokens import MelTokens
 from models.audio.whisper_tokens import WhisperTokens
 from models.audio.windows import window_starts
 from models.latentsync.model import LatentSync
-from tasks.lipsync.generator import (
-    BLOCK,
-    FADE,
-    OVERLAP,
-    STRIDE,
-    FaceGenerator,
-    SpeechTokens,
-    interleaved,
-)
+from tasks.lipsync.generator import OVERLAP, FaceGenerator, interleaved
+from tasks.lipsync.speech_tokens import BLOCK, FADE, STRIDE, SpeechTokens
 from tests.support.fake_generator import Brightener
 from tests.support.small_models import shaken, small_config
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +37,27 @@ class Mixing(Brightener):
         return torch.from_numpy(wave[: count * 640].reshape(count, 1, 640).mean(-1))[..., None]
 
 
+class Linked(Mixing):
+    """Windows of 3 frames, each painted after what was painted before it."""
+
+    chained = True
+
+    def __init__(self, resolution: int) -> None:
+        super().__init__(resolution)
+        self.num_frames = 3
+
+    def window_after(
+        self,
+        past: Sequence[torch.Tensor],
+        faces: np.ndarray,
+        references: np.ndarray,
+        tokens: torch.Tensor,
+    ) -> tuple[np.ndarray, tuple[torch.Tensor, ...]]:
+        before = float(past[-1].mean()) if past else 0.0
+        painted = 0.8 * self.window(faces, references, tokens) + 0.2 * before
+        return painted, (torch.full((1, 1, 2, 2), float(painted[-1].mean())),)
+
+
 @pytest.fixture
 def inputs(tmp_path: Path) -> tuple[Path, Path]:
     """A video at 50 fps, so that it is dealt into two sequences, and 1.4 s of sound."""
@@ -51,7 +73,7 @@ def inputs(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> Mixing:
+def generator(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Mixing:
     """Without a face in frames 30 to 33; parts of 20 frames."""
     middle = np.array([[1.0, 0.0, -20.0], [0.0, 1.0, -20.0]])
     times = np.arange(COUNT) / FPS
@@ -67,7 +89,7 @@ def generator(monkeypatch: pytest.MonkeyPatch) -> Mixing:
             np.zeros((COUNT, 4)),
         ),
     )
-    mixing = Mixing(64)
+    mixing: Mixing = getattr(request, "param", Mixing)(64)
     monkeypatch.setattr(lipsync_video, "FaceGenerator", lambda *_: mixing)
     monkeypatch.setattr(lipsync_video, "PART", 20)
     return mixing
@@ -101,6 +123,39 @@ def test_what_comes_after_an_interruption_is_the_same(
         assert generator.windows < windows
     assert not (tmp_path / ".again.mp4.parts").exists()
     assert probe(again).duration_s == pytest.approx(COUNT / FPS, abs=0.001)
+
+
+@pytest.mark.parametrize("generator", [Linked], indirect=True)
+@pytest.mark.parametrize("frame", [21, 33, 41, 61])
+def test_a_chain_goes_on_after_an_interruption_and_paints_nothing_twice(
+    frame: int, inputs: tuple[Path, Path], generator: Mixing, tmp_path: Path
+) -> None:
+    whole, again = tmp_path / "whole.mp4", tmp_path / "again.mp4"
+    lip_sync_video(*inputs, whole, tmp_path)
+    windows = generator.windows
+    with pytest.raises(KeyboardInterrupt):
+        lip_sync_video(*inputs, again, tmp_path, progress=stopped_at(frame))
+    generator.windows = 0
+    lip_sync_video(*inputs, again, tmp_path)
+    assert again.read_bytes() == whole.read_bytes()
+    # 70 frames, of which whole parts of 20 were finished, in two sequences of windows of 3.
+    left = COUNT - (frame - 1) // 20 * 20
+    assert generator.windows <= left / 3 + 6
+    assert generator.windows < windows
+
+
+@pytest.mark.parametrize("generator", [Linked], indirect=True)
+def test_a_chain_whose_place_is_lost_gives_the_same_again(
+    inputs: tuple[Path, Path], generator: Mixing, tmp_path: Path
+) -> None:
+    whole, again = tmp_path / "whole.mp4", tmp_path / "again.mp4"
+    lip_sync_video(*inputs, whole, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        lip_sync_video(*inputs, again, tmp_path, progress=stopped_at(64))
+    (kept,) = (tmp_path / ".again.mp4.parts").glob("chain-*.npz")
+    kept.unlink()
+    lip_sync_video(*inputs, again, tmp_path)
+    assert again.read_bytes() == whole.read_bytes()
 
 
 def test_another_job_of_the_same_output_begins_anew(

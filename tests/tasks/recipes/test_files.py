@@ -38,7 +38,7 @@ def test_a_file_is_its_base_with_changes(tmp_path: Path) -> None:
     expected = replace(base.syncnet, steps=400, lr=1.0, calibrate=False)
     assert mine.syncnet == expected
     assert isinstance(mine.syncnet.lr, float)
-    assert mine.stage2.losses == replace(base.stage2.losses, sync=0.25)
+    assert mine.unet("stage2").losses == replace(base.unet("stage2").losses, sync=0.25)
     assert mine.model.unet == {**base.model.unet, "block_out_channels": [32, 32]}
     assert mine.stage1 == base.stage1
     assert recipe(path, {"syncnet.steps": "7"}).syncnet.steps == 7

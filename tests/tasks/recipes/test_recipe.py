@@ -18,7 +18,9 @@ def test_every_recipe_carries_its_name_and_all_stages(name: str) -> None:
     assert (made.name, made.base) == (name, "")
     assert made.resolution in (64, 128, 256, 512)
     assert isinstance(made.syncnet, StageConfig)
-    assert (made.autoencoder is None) == (made.model.audio == "whisper")
+    assert (made.autoencoder is None) == bool(made.autoencoder_weights)
+    assert (made.model.audio == "mel") != bool(made.audio_weights)
+    assert (made.stage2 is None) == (made.model.pose is not None) == name.startswith("syncdiff")
     assert made.seed == 1247
 
 
@@ -27,18 +29,18 @@ def test_the_paper_recipes_have_the_papers_values() -> None:
     assert [paper.stage(name).lr for name in STAGES[1:]] == [1e-5] * 3  # type: ignore[union-attr]
     assert paper.stage1.batch_size == 24
     assert paper.syncnet.batch_size == 256
-    losses = paper.stage2.losses
+    losses = paper.unet("stage2").losses
     assert (losses.noise, losses.sync, losses.lpips, losses.trepa) == (1, 0.05, 0.1, 10)
     assert not paper.stage1.losses.decodes
-    assert paper.stage2.motion["motion_resolutions"] == [1, 2, 4, 8]
-    assert (paper.stage1.trains, paper.stage2.trains) == ("all", "motion+attention")
-    assert (paper.stage2.min_distance, paper.model.num_frames) == (16, 16)
+    assert paper.unet("stage2").motion["motion_resolutions"] == [1, 2, 4, 8]
+    assert (paper.stage1.trains, paper.unet("stage2").trains) == ("all", "motion+attention")
+    assert (paper.unet("stage2").min_distance, paper.model.num_frames) == (16, 16)
     assert recipe("paper-512").resolution == 512
     assert recipe("paper-512").syncnet.resolution == 256
     efficient = recipe("stage2-efficient")
-    assert efficient.stage2.losses.trepa == 0
-    assert efficient.stage2.trains == "motion+attn2"
-    assert efficient.stage2.motion["motion_decoder_only"] is True
+    assert efficient.unet("stage2").losses.trepa == 0
+    assert efficient.unet("stage2").trains == "motion+attn2"
+    assert efficient.unet("stage2").motion["motion_decoder_only"] is True
 
 
 def test_overrides_are_of_the_fields_type() -> None:
@@ -58,7 +60,7 @@ def test_overrides_are_of_the_fields_type() -> None:
     assert made.stage1.steps == 20
     assert made.stage1.lr == 1.0
     assert isinstance(made.stage1.lr, float)
-    assert made.stage2.losses.sync == 0.1
+    assert made.unet("stage2").losses.sync == 0.1
     assert made.syncnet.calibrate is False
     assert made.stage1.schedule == "constant"
     assert made.stage1.weights == "some/file.pt"

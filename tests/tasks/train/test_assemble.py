@@ -89,7 +89,7 @@ def second_stage(folder: Path, weights: Path, learned: LatentSync) -> StageConte
 def test_stage_2_takes_the_published_motion_modules(published: Path, tmp_path: Path) -> None:
     learned, target, theirs = model("stage1"), model("stage2"), entries(published)
     stage = second_stage(tmp_path, published, learned)
-    (note,) = start_weights(stage, stage.recipe.stage2, target)
+    (note,) = start_weights(stage, stage.recipe.unet("stage2"), target)
     motion = [name for name in target.unet.state_dict() if "motion_modules." in name]
     assert note == f"{len(motion)} motion-module entries are from {published}"
     for name, value in target.unet.state_dict().items():
@@ -100,7 +100,7 @@ def test_stage_2_takes_the_published_motion_modules(published: Path, tmp_path: P
 def test_motion_modules_that_stage_1_has_learned_stay(published: Path, tmp_path: Path) -> None:
     learned, target = model("stage2"), model("stage2")
     stage = second_stage(tmp_path, published, learned)
-    assert start_weights(stage, stage.recipe.stage2, target) == []
+    assert start_weights(stage, stage.recipe.unet("stage2"), target) == []
     for name, value in target.unet.state_dict().items():
         assert torch.equal(value, learned.unet.state_dict()[name]), name
 
@@ -109,7 +109,7 @@ def test_motion_modules_that_nobody_has_are_fresh(tmp_path: Path) -> None:
     path = tmp_path / "stage1_unet.pt"
     torch.save(model("stage1").unet.state_dict(), path)
     stage = second_stage(tmp_path, path, model("stage1"))
-    (note,) = start_weights(stage, stage.recipe.stage2, model("stage2"))
+    (note,) = start_weights(stage, stage.recipe.unet("stage2"), model("stage2"))
     assert "are fresh, with output zero" in note
 
 
@@ -120,7 +120,7 @@ def test_motion_modules_of_another_size_are_refused(published: Path, tmp_path: P
     torch.save(content, published)
     stage = second_stage(tmp_path, published, model("stage1"))
     with pytest.raises(ModelFileError, match=r"latentsync_unet\.pt have another size: 1 entr"):
-        start_weights(stage, stage.recipe.stage2, model("stage2"))
+        start_weights(stage, stage.recipe.unet("stage2"), model("stage2"))
 
 
 def test_stable_diffusion_is_widened_and_says_what_is_fresh(tmp_path: Path) -> None:

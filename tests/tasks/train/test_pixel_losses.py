@@ -69,7 +69,7 @@ HALF = torch.ones(1, 1, 64, 64)
 
 
 def with_losses(syncnet: LoadedSyncNet | None = None, **weights: float) -> PixelLosses:
-    config = replace(DEBUG.stage2, losses=LossWeights(**weights))
+    config = replace(DEBUG.unet("stage2"), losses=LossWeights(**weights))
     return PixelLosses.load(config, syncnet, CPU)
 
 
@@ -196,7 +196,7 @@ def test_parts_of_weight_zero_are_left_out() -> None:
 
 def test_gradients_reach_the_picture_and_no_network(syncnet: LoadedSyncNet) -> None:
     weights = LossWeights(sync=1.0, lpips=1.0, pixel=1.0)
-    losses = PixelLosses.load(replace(DEBUG.stage2, losses=weights), syncnet, CPU)
+    losses = PixelLosses.load(replace(DEBUG.unet("stage2"), losses=weights), syncnet, CPU)
     generated = pictures(2).requires_grad_()
     parts = losses(generated, pictures(3), torch.rand(1, 1, 80, 52), torch.ones(1, 1, 64, 64))
     torch.stack(list(parts.values())).sum().backward()
@@ -261,7 +261,9 @@ def test_trepa_compares_video_features(tmp_path: Path) -> None:
         if name.startswith("backbone.")
     }
     save_file(weights, tmp_path / "model.safetensors")
-    config = replace(DEBUG.stage2, losses=LossWeights(trepa=10.0), trepa_weights=str(tmp_path))
+    config = replace(
+        DEBUG.unet("stage2"), losses=LossWeights(trepa=10.0), trepa_weights=str(tmp_path)
+    )
     losses = PixelLosses.load(config, None, CPU)
     mel, repaint = torch.rand(1, 1, 80, 52), torch.ones(1, 1, 64, 64)
     assert losses(pictures(0), pictures(0), mel, repaint)["trepa"] == 0

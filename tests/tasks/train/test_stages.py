@@ -231,8 +231,8 @@ def test_a_file_that_is_no_video_network_is_found_before_anything_starts(
     torch.save({"model": {"head.weight": torch.zeros(1)}}, path)
     for weights, match in ((str(path), r"vit\.pth does not fit VideoMAE"), ("", "trepa_weights")):
         chosen = recipe("debug")
-        losses = replace(chosen.stage2.losses, trepa=10.0)
-        stage2 = replace(chosen.stage2, losses=losses, trepa_weights=weights)
+        losses = replace(chosen.unet("stage2").losses, trepa=10.0)
+        stage2 = replace(chosen.unet("stage2"), losses=losses, trepa_weights=weights)
         with pytest.raises((ModelFileError, UserError), match=match):
             check(TrainingJob(dataset, tmp_path, replace(chosen, stage2=stage2)))
 
