@@ -9,6 +9,7 @@ stopped.
 """
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -49,6 +50,17 @@ class StudyResult(TypedDict):
     run_id: str
 
 
+@dataclass(frozen=True)
+class _How:
+    """How every arm is trained."""
+
+    device: str
+    workers: int
+    ray_address: str | None
+    accepted: list[str]
+    """Names of licences."""
+
+
 @flow(name="ablate")
 @keep_secrets
 def ablate(
@@ -62,6 +74,7 @@ def ablate(
     device: str = "auto",
     workers: int = 1,
     ray_address: str | None = None,
+    accept_licence: list[str] | None = None,
     tracking_uri: str | None = None,
 ) -> StudyResult:
     """Train all arms of a study and compare them on held-out clips.
@@ -77,6 +90,7 @@ def ablate(
         device: cpu, cuda, cuda:N or mps; auto takes the best that this machine has.
         workers: processes that train together, each with its own GPU on cuda.
         ray_address: address of a running Ray cluster; by default one is started here.
+        accept_licence: accept the licence of this name, for arms whose recipe needs it.
         tracking_uri: MLflow's store; by default a SQLite file under runs.
 
     Returns:
@@ -92,10 +106,11 @@ def ablate(
         chosen, folder, Path(local_copy(dataset)), others, recipe, overrides or [], seeds
     )
     say(f"study {chosen.name}: {len(trainings)} trainings, {len(chosen.arm)} arms; {folder}")
+    how = _How(device, workers, ray_address, list(accept_licence or []))
     with only_run(folder):
         tracked = StudyRun.open(folder, uri, chosen)
         try:
-            outcomes = _train_all(chosen, trainings, folder, tracked, device, workers, ray_address)
+            outcomes = _train_all(chosen, trainings, folder, tracked, how)
         except BaseException:
             tracked.close("KILLED")
             raise
@@ -117,9 +132,7 @@ def _train_all(
     trainings: list[Training],
     folder: Path,
     tracked: StudyRun,
-    device: str,
-    workers: int,
-    ray_address: str | None,
+    how: _How,
 ) -> list[Outcome]:
     names = [each.name for each in study.metric]
     outcomes: list[Outcome] = []
@@ -137,11 +150,9 @@ def _train_all(
                 say(f"{what}: {' '.join(training.overrides)}")
                 if not started:
                     # One for all trainings: each would wait for its own otherwise.
-                    ray.enter_context(ray_session(address=ray_address))
+                    ray.enter_context(ray_session(address=how.ray_address))
                     started = True
-                found = _train(
-                    study, training, trainings[: number - 1], tracked, device, workers, ray_address
-                )
+                found = _train(study, training, trainings[: number - 1], tracked, how)
                 keep_outcome(training, found, names)
             outcomes.append(found)
             write_study(study, outcomes, folder, len(trainings))
@@ -153,9 +164,7 @@ def _train(
     training: Training,
     before: list[Training],
     tracked: StudyRun,
-    device: str,
-    workers: int,
-    ray_address: str | None,
+    how: _How,
 ) -> Outcome:
     taken = take_over_stages(training, [each for each in before if not each.obstacle()])
     if taken:
@@ -165,13 +174,14 @@ def _train(
             dataset=str(training.dataset),
             output=str(training.folder),
             recipe=training.recipe_name,
-            device=device,
+            device=how.device,
             overrides=training.overrides,
             tracking_uri=tracked.uri,
             model_name=f"study-{study.name}",
             register_candidate=False,
-            workers=workers,
-            ray_address=ray_address,
+            workers=how.workers,
+            ray_address=how.ray_address,
+            accept_licence=how.accepted,
             stages=study.stages,
             # The folder is the study's own, and what it held before is kept aside.
             restart=True,
