@@ -98,8 +98,10 @@ def measure(stage: Stage, device: torch.device, peak_tflops: float) -> dict[str,
     chosen = recipe(stage.recipe)
     adapter = adaptation(stage.adapter) if stage.adapter else None
     assert adapter is None or isinstance(adapter, AdaptConfig)
-    chosen, adapter, changes = _made_to_fit(chosen, stage.stage, adapter, device)
-    estimate = estimate_memory(chosen, stage.stage, device, adapter).total
+    estimate, changes = estimate_memory(chosen, stage.stage, device, adapter).total, ""
+    if estimate > (free := available_gb(device)):
+        chosen, adapter, changes = _made_to_fit(chosen, stage.stage, adapter, device, free)
+        estimate = estimate_memory(chosen, stage.stage, device, adapter).total
     trial = try_stage(chosen, stage.stage, device, STEPS, bool(peak_tflops), adapter)
     if not (all(map(math.isfinite, trial.losses)) and trial.moved > 0):
         return {"failed": f"no step was done: losses {trial.losses}, moved {trial.moved}"}
@@ -123,24 +125,20 @@ def measure(stage: Stage, device: torch.device, peak_tflops: float) -> dict[str,
 
 
 def _made_to_fit(
-    chosen: Recipe, name: str, adapter: AdaptConfig | None, device: torch.device
+    chosen: Recipe,
+    name: str,
+    adapter: AdaptConfig | None,
+    device: torch.device,
+    free_gb: float,
 ) -> tuple[Recipe, AdaptConfig | None, str]:
-    """The same in parts where the whole batch would not fit, and what was changed."""
-    free = available_gb(device)
-    if estimate_memory(chosen, name, device, adapter).total <= free:
-        return chosen, adapter, ""
+    """What does not fit as a whole batch in parts, and what was changed."""
     if adapter is not None:
         return chosen, replace(adapter, micro_batch=1), "micro_batch=1"
-    found = what_would_fit(chosen, name, device, free)
+    found = what_would_fit(chosen, name, device, free_gb)
     if not found:
         # It may fit nevertheless; if not, the row says so.
         return chosen, adapter, ""
-    for change in parse_overrides(found[0].split()).items():
-        path, value = change
-        field = path.partition(".")[2]
-        config: Any = replace(chosen.stage(name), **{field: json.loads(value.lower())})  # type: ignore[type-var]
-        chosen = replace(chosen, **{name: config})
-    return chosen, adapter, found[0]
+    return recipe(chosen.name, parse_overrides(found[0].split())), adapter, found[0]
 
 
 def run_parts(

@@ -101,7 +101,7 @@ def train_with_ray(
         raise UserError(f"min_workers must be between 0 and workers ({workers}), got {min_workers}")
     dataset = job.dataset.resolve() if isinstance(job.dataset, Path) else job.dataset
     job = replace(job, dataset=dataset, output=job.output.resolve())
-    (job.output / RAY_FOLDER).mkdir(parents=True, exist_ok=True)
+    job.output.mkdir(parents=True, exist_ok=True)
     progress = job.output / PROGRESS
     progress.write_text("", encoding="utf-8")
     uses_gpu = torch.device(job.device).type == "cuda"
@@ -134,6 +134,7 @@ def _fit_in_background(
     over Ctrl-C and end the process as if it had succeeded.
     """
     failures: list[BaseException] = []
+    (job.output / RAY_FOLDER).mkdir(exist_ok=True)
 
     def fit() -> None:
         try:

@@ -10,7 +10,7 @@ import torch
 
 from tasks.train.objective import Rank
 
-DEADLINE_S = 120
+DEADLINE_S = 280
 
 
 def start_workers(count: int, work: Callable[..., None], *arguments: Any) -> list[BaseProcess]:

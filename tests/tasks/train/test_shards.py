@@ -22,7 +22,7 @@ from tasks.train.kept import checkpoint_step, load_trained_weights, newest, trai
 from tasks.train.loop import train
 from tasks.train.objective import Objective, Paused, Rank, StageRun
 from tasks.train.shards import local
-from tasks.train.update import prepare
+from tasks.train.update import Updates, prepare
 from tests.support.pulled_weight import Lines
 from tests.support.workers import DEADLINE_S, run_workers, start_workers
 
@@ -117,6 +117,7 @@ def _all(worker: Rank, folder: Path) -> None:
     fit(worker, folder / "half", **PAIR)
     # What one worker has begun, in one file.
     fit(worker, folder / "one-began", **PAIR)
+    _scaled(worker, folder)
     goal = Halves(4)
     state = prepare(goal, config(**PAIR), worker)
     if worker.rank == 1:
@@ -126,6 +127,19 @@ def _all(worker: Rank, folder: Path) -> None:
         state.save(folder / "bad" / "checkpoint.pt", "d", 7)
     except UserError as error:
         (folder / f"refused-{worker.rank}").write_text(str(error))
+
+
+def _scaled(worker: Rank, folder: Path) -> None:
+    """Two steps with a loss scale, the first of which overflows in one worker only."""
+    goal = Halves(4)
+    state = prepare(goal, config(**PAIR), worker)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    updates = Updates(config(**PAIR), state, worker, "toy")
+    batch = goal.batch(0, worker.rank)
+    first = updates.step(batch * (float("inf") if worker.rank else 1.0))
+    second = updates.step(batch)
+    found = [len(first), float(second["grad_norm"]), state.scaler.get_scale(), state.skipped]
+    (folder / f"scaled-{worker.rank}").write_text(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +175,14 @@ def test_one_worker_can_compute_the_shares_of_two(folder: Path) -> None:
     assert int(two["1.norm.num_batches_tracked"]) == 6
     losses = [list(points(folder / each, "loss").values()) for each in ("both", "whole")]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_a_loss_scale_is_taken_out_and_lowered_by_all(folder: Path) -> None:
+    found = [json.loads((folder / f"scaled-{rank}").read_text()) for rank in (0, 1)]
+    assert found[0] == found[1]
+    nothing, norm, scale, skipped = found[0]
+    assert (nothing, scale, skipped) == (0, 512.0, 1)
+    assert norm == pytest.approx(points(folder / "one", "grad_norm")[1], rel=1e-5)
 
 
 def test_every_worker_hands_on_the_whole_averaged_network(folder: Path) -> None:
