@@ -97,7 +97,9 @@ def run_killed(command: Sequence[str], output: Path, kills: int) -> tuple[list[f
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             moments.append(moment)
-            print(f"killed after {moment:.1f} s", file=sys.stderr, flush=True)
+            there = len(list(output.rglob("records/*/*.npz")))
+            text = f"killed after {moment:.1f} s, {there} clips were done"
+            print(text, file=sys.stderr, flush=True)
             continue
         equal &= numbers(output) == expected
         print("finished before it was killed", file=sys.stderr, flush=True)
@@ -165,6 +167,7 @@ def time_workers(
                 busiest[workers].append(max(by_worker.values()))
                 text = f"{workers} workers, round {number + 1}: {seconds[-1]:.1f} s"
                 text += f", {busiest[workers][-1]:.1f} s of CPU in the busiest"
+                text += f", {sum(by_worker.values()):.1f} s in all"
                 print(text, file=sys.stderr, flush=True)
     return (
         {workers: min(each) for workers, each in found.items()},
