@@ -41,9 +41,9 @@ STILL = 1e-6
 """Least deviation that is a movement, as a share of the face's side."""
 CHAIN_FRAMES = 66
 AWAY = 16
-BATCH, WIDTH, RATE = 256, 160, 2e-3
-POWER = 1 / 8
-"""Timesteps favour noise as those of the tiny recipe do."""
+BATCH, WIDTH, RATE = 64, 160, 2e-3
+POWER = 1 / 2
+"""Timesteps are T * u^POWER with u uniform: they favour noise."""
 STEPS, GUIDANCE, DROPPED = 4, 1.5, 0.1
 ARMS = ("none", "vector 2", "vector 8", "full")
 SEEDS = 3
