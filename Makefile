@@ -1,4 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both make what they need first.
+# `make demo-syncdiff` is the demo with frames that are generated one after the other.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DATA ?=
@@ -6,7 +7,7 @@ OUTPUT ?= runs/demo
 # Files of tests at once: whole flows wait for servers half of the time. Their files come first.
 JOBS ?= 2
 
-.PHONY: setup demo test lint weights clean
+.PHONY: setup demo demo-syncdiff test lint weights clean
 
 setup: .venv/.installed .venv/.command
 
@@ -28,6 +29,11 @@ setup: .venv/.installed .venv/.command
 
 demo: setup
 	$(BIN)/python -m flows.demo --output "$(OUTPUT)" $(if $(DATA),--data "$(DATA)")
+
+# The same with our variant of SyncDiff, from its own folder.
+demo-syncdiff: setup
+	$(BIN)/python -m flows.demo --recipe syncdiff-tiny --output "$(OUTPUT)-syncdiff" \
+	  $(if $(DATA),--data "$(DATA)")
 
 lint: setup
 	$(BIN)/ruff check .

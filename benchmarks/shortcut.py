@@ -37,9 +37,13 @@ LIPS, FACE = 6, 6
 UPPER = (*STEADY, *FACE_OVAL[:2], *FACE_OVAL[-2:])
 """24 points that hardly move with speech."""
 TOP, BOTTOM = OUTER_LIPS.index(0), OUTER_LIPS.index(17)
+STILL = 1e-6
+"""Least deviation that is a movement, as a share of the face's side."""
 CHAIN_FRAMES = 66
 AWAY = 16
-BATCH, WIDTH, RATE = 256, 160, 2e-3
+BATCH, WIDTH, RATE = 64, 160, 2e-3
+POWER = 1 / 2
+"""Timesteps are T * u^POWER with u uniform: they favour noise."""
 STEPS, GUIDANCE, DROPPED = 4, 1.5, 0.1
 ARMS = ("none", "vector 2", "vector 8", "full")
 SEEDS = 3
@@ -73,9 +77,12 @@ class Basis:
         within = np.concatenate([each - each.mean(0) for each in clips])
         _, values, rows = np.linalg.svd(within, full_matrices=False)
         deviation = values[:numbers, None] / np.sqrt(len(within))
-        share = float((values[:numbers] ** 2).sum() / (values**2).sum())
+        # Where nothing moves there is no number, rather than rounding blown up.
+        moves = deviation > STILL
+        directions = np.where(moves, rows[:numbers] / np.maximum(deviation, STILL), 0.0)
+        share = float((values[:numbers] ** 2).sum() / (values**2).sum()) if values[0] else 1.0
         mean = np.concatenate(clips).mean(0)
-        return cls(mean, rows[:numbers] / deviation, rows[:numbers] * deviation, share)
+        return cls(mean, directions, rows[:numbers] * deviation, share)
 
     def numbers(self, points: np.ndarray) -> Tensor:
         return torch.from_numpy((points - self.mean) @ self.directions.T).float()
@@ -219,7 +226,7 @@ def train(study: Study, arm: str, steps: int, seed: int) -> tuple[Predictor, flo
         shown = Shown(
             face[here], whole[torch.from_numpy(starts[which] + away)], heard, whole[here - 1]
         )
-        time = torch.from_numpy(rng.integers(TRAIN_STEPS, size=BATCH))
+        time = torch.from_numpy((TRAIN_STEPS * rng.random(BATCH) ** POWER).astype(np.int64))
         noisy = network.scheduler.add_noise(lips[here], torch.randn(BATCH, LIPS), time)
         loss = F.mse_loss(network(noisy, time, shown), lips[here])
         optimizer.zero_grad()
@@ -262,9 +269,9 @@ def follow(study: Study, network: Predictor, seed: int) -> tuple[float, float]:
         made = network.sample(shown, torch.randn(120, LIPS, generator=generator))
         three = [study.opening(each) for each in (made, lips[at], lips[moment])]
         columns.append(tuple(each - each.mean() for each in three))  # type: ignore[arg-type]
-    course, heard, seen = (torch.cat(each).double().numpy() for each in zip(*columns, strict=True))
+    opened, heard, seen = (torch.cat(each).double().numpy() for each in zip(*columns, strict=True))
     both = np.stack([heard, seen], axis=1)
-    audio, pose = np.linalg.lstsq(both, course, rcond=None)[0]
+    audio, pose = np.linalg.lstsq(both, opened, rcond=None)[0]
     return float(audio), float(pose)
 
 

@@ -2,6 +2,7 @@
 
     python -m flows.demo                       # 48 generated videos; `make demo`
     python -m flows.demo --data MY_VIDEOS      # your own; one folder per speaker
+    python -m flows.demo --recipe syncdiff-tiny --output runs/demo-syncdiff   # make demo-syncdiff
 
 About 15 minutes on 2 cores. After an interruption the same command goes on; with nothing changed it
 only says so again.
@@ -33,6 +34,7 @@ from tasks.registry.decision import DecisionRecord
 from tasks.registry.metric import Metric
 from tasks.registry.tracking import default_uri
 from tasks.runtime.ray_session import ray_session
+from tasks.train.facts import stage_names
 from tasks.train.mlflow_runs import TrainingResult
 from tasks.train.reuse import reuse_stages
 
@@ -54,7 +56,7 @@ def demo(
         data: folder with your own videos, one folder per speaker; by default videos are
             generated.
         output: folder for everything.
-        recipe: tiny or debug, for a CPU.
+        recipe: tiny, debug or syncdiff-tiny, for a CPU.
         clips: how many videos are generated.
 
     Returns:
@@ -132,7 +134,7 @@ class _Demo:
         """From shards to a registered candidate and its evaluation."""
         self.candidate = self.steps.run(
             "train",
-            "autoencoder, sync network, U-Net stages 1 and 2, evaluation" + self._takes("train"),
+            f"{', '.join(stage_names(self.chosen))}, evaluation" + self._takes("train"),
             {"dataset": self.ingested["digest"], "recipe": self.recipe},
             lambda: self._train(self.trained, []),
             [self.trained / "bundle" / "bundle.json", self.trained / "evaluation"],

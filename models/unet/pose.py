@@ -3,8 +3,7 @@
 
 The paper shows the network the frame before, so that the head moves smoothly, through a layer that
 compresses it, so that the lips cannot simply be copied. Its form and width are not public: these
-are ours. Measured with `python -m benchmarks.shortcut`: an open channel is copied, a narrow one is
-not.
+are ours. `python -m benchmarks.shortcut` measures which of them let lips be copied.
 """
 
 import torch

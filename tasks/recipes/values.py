@@ -255,8 +255,8 @@ def stage2_efficient() -> Recipe:
 
 
 POSE = PoseConfig(kind="vector", width=2)
-"""Of the bottlenecks that `python -m benchmarks.shortcut` compares, the one whose lips are not
-copied from the frame before, whatever the sound."""
+"""The narrowest of the bottlenecks that `python -m benchmarks.shortcut` compares: the least room
+for lips to be copied from the frame before."""
 
 
 def syncdiff_tiny() -> Recipe:

@@ -88,6 +88,8 @@ def test_neighbours_are_in_order_and_each_place_has_its_code() -> None:
     assert found[0] == [0, 0, 0, 1, 2]
     assert found[3] == [1, 2, 3, 4, 5]
     assert found[5] == [3, 4, 5, 5, 5]
+    assert torch.equal(network.frame_tokens(torch.zeros(3, 32))[1], network.codes)
+    assert network.codes.abs().max() > 1
 
 
 def test_codes_are_orthogonal_and_as_strong_as_a_normalised_token() -> None:

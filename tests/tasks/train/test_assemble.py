@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models.files.errors import ModelFileError
+from models.latentsync.config import PoseConfig
 from models.latentsync.model import LatentSync
 from models.unet import LipSyncUNet
 from tasks.recipes.recipe import recipe
@@ -143,3 +144,29 @@ def test_the_full_size_models_can_be_built_without_storage() -> None:
             unet = LipSyncUNet(**{"cross_attention_dim": 384, **model_config(chosen, stage).unet})
         count = sum(weight.numel() for weight in unet.parameters())
         assert count > (1.2e9 if stage == "stage2" else 0.8e9)
+
+
+def test_a_model_with_a_pose_and_other_speech_starts_from_published_weights(
+    published: Path, tmp_path: Path
+) -> None:
+    """Its pose and its cross-attentions are its own; all else is theirs."""
+    pose = PoseConfig(kind="vector", width=2)
+    wider = {**DEBUG.model.audio_encoder, "width": 96}
+    posed = replace(DEBUG.model, pose=pose, audio_encoder=wider)
+    stage1 = replace(DEBUG.stage1, weights=str(published))
+    chosen = replace(DEBUG, model=posed, stage1=stage1, stage2=None)
+    stage = replace(stage_run(tmp_path), recipe=chosen)
+    target, theirs = LatentSync(posed), entries(published)
+    before = dict(target.unet.state_dict())
+    notes = start_weights(stage, stage1, target)
+    assert "2 channels are zero" in notes[0]
+    assert "audio tokens are 96 wide, those that these weights know 88" in notes[1]
+    assert notes[2].endswith("are not used in this stage")
+    for key, value in target.unet.state_dict().items():
+        if key == "conv_in.weight":
+            assert torch.equal(value[:, :-2], theirs[key])
+            assert (value[:, -2:] == 0).all()
+        elif key.startswith("bottleneck.") or key.endswith(("attn2.to_k.weight", "to_v.weight")):
+            assert value.shape == before[key].shape
+        else:
+            assert torch.equal(value, theirs[key]), key

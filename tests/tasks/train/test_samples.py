@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from datasets.media import probe, read_frames
+from models.latentsync.config import PoseConfig
 from models.latentsync.model import LatentSync
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
@@ -16,7 +18,7 @@ from tasks.train.context import StageContext, Stores
 from tasks.train.loop import train
 from tasks.train.objective import Rank
 from tasks.train.pixel_losses import PixelLosses
-from tasks.train.samples import FOLDER, WINDOWS, Samples
+from tasks.train.samples import AWAY, CHAIN_FRAMES, FOLDER, WINDOWS, Samples
 from tasks.train.stages import PrintReporter
 from tasks.train.unet import UNetObjective
 from tests.support.talking_boxes import make_dataset
@@ -88,6 +90,31 @@ def test_clips_that_are_too_short_are_left_out(tmp_path: Path) -> None:
     assert len(list(read_frames(path, fps=None))) == SIZE
     # Nobody else speaks: there is no third picture.
     assert probe(path).width == 2 * SIDE
+
+
+def test_a_model_that_paints_a_chain_shows_one(stores: Stores, tmp_path: Path) -> None:
+    clips, _ = stores.held_out(SIDE)
+    torch.manual_seed(0)
+    pose = PoseConfig(kind="full")
+    chained = LatentSync(replace(DEBUG.model, num_frames=1, pose=pose)).eval()
+    samples = Samples(chained, clips, tmp_path, syncnet())
+    assert (samples.frames, samples.away) == (CHAIN_FRAMES, AWAY)
+    poses: list[torch.Tensor | None] = []
+    true = chained.generate
+
+    def generate(*given: Any, **options: Any) -> torch.Tensor:
+        poses.append(options["pose"])
+        return true(*given, **options)
+
+    chained.generate = generate  # type: ignore[method-assign]
+    # One frame is no window of the sync network.
+    assert samples.write(1) == {}
+    assert len(poses) == 4 * CHAIN_FRAMES
+    for first in range(0, len(poses), CHAIN_FRAMES):
+        assert poses[first] is None
+        assert all(each is not None for each in poses[first + 1 : first + CHAIN_FRAMES])
+    frames = [len(list(read_frames(path, fps=None))) for path in tmp_path.iterdir()]
+    assert frames == [CHAIN_FRAMES] * 2
 
 
 def test_training_is_the_same_with_videos(stores: Stores, tmp_path: Path) -> None:
