@@ -200,7 +200,8 @@ class Registry:
         sign_folder(bundle)
         if not _is_local(version):
             tracker = RunTracker.attach(self.uri, version.run_id)
-            tracker.log_artifact(bundle / SIGNATURE, f"model/artifacts/{bundle.name}")
+            place = version.source.rpartition("/")[2]
+            tracker.log_artifact(bundle / SIGNATURE, f"{place}/artifacts/{bundle.name}")
         self.set_tags(name, version.version, signed)
 
     def remove_tag(self, name: str, version: int, tag: str) -> None:
@@ -309,8 +310,10 @@ class Registry:
                 pip_requirements=_requirements(),
             )
             tracker = RunTracker.attach(self.uri, run_id)
-            tracker.log_artifact(folder / "model", "model")
-        return f"{tracker.artifact_uri()}/model"
+            # A training that goes on keeps its run: what it registered before must stay as it was.
+            place = f"model-{digest[:16]}"
+            tracker.log_artifact(folder / "model", place)
+        return f"{tracker.artifact_uri()}/{place}"
 
     def fetch(self, version: ModelVersion, cache: Path = CACHE) -> Path:
         """The bundle of a version as a local folder, verified to be the registered one.

@@ -72,6 +72,19 @@ def test_a_version_in_a_remote_store_is_fetched_whole_and_once(
     assert asked == ["s3://bucket/model/artifacts"] * 2
 
 
+def test_a_training_that_goes_on_leaves_its_earlier_version_as_it_was(
+    store_uri: str, tmp_path: Path
+) -> None:
+    """Both are registered under the one run of the training."""
+    first = registered(store_uri, "further", tmp_path / "one", b"first")
+    run_id = Registry(store_uri).version("further", first).run_id
+    second = register(make_bundle(tmp_path / "two", b"second"), "further", store_uri, run_id)
+    assert second == first + 1
+    for number, content in ((first, b"first"), (second, b"second")):
+        bundle = resolve(f"models:/further/{number}", store_uri)
+        assert (bundle / "weights.bin").read_bytes() == content
+
+
 def test_the_same_bundle_of_the_same_run_is_one_version(store_uri: str, tmp_path: Path) -> None:
     version = registered(store_uri, "once", tmp_path / "bundle", b"x")
     run_id = Registry(store_uri).version("once", version).run_id
