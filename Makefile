@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DATA ?=
-OUTPUT ?= runs/demo
+OUTPUT ?= $(if $(DATA),runs/demo-own,runs/demo)
 # Files of tests at once: whole flows wait for servers half of the time. Their files come first.
 JOBS ?= 2
 

@@ -110,6 +110,7 @@ class _Demo:
         """From videos to shards."""
         if self.data is not None and not self.data.is_dir():
             raise UserError(f"there is no folder {self.data}: choose one with videos in it")
+        self.steps.keep_to(str(self.data or ""))
         given = folder_digest(self.data) if self.data else self.clips
         self.ingested = self.steps.run(
             "ingest",

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from datasets.store.manifest import config_digest
 from tasks.runtime.processes import ROOT
 
-STATE = "state.json"
+STATE, VIDEOS = "state.json", "videos.json"
 PACKAGES = ("flows", "tasks", "models", "datasets")
 
 
@@ -65,6 +66,28 @@ class Steps:
         """Seconds that each step took when it was actually done."""
         self._source = source_digest()
         self._state = self._read()
+
+    def keep_to(self, videos: str) -> None:
+        """Refuse to go on in a folder whose demo was made from other videos, which would be mixed.
+
+        Args:
+            videos: the user's folder; empty for generated ones.
+
+        Raises:
+            UserError: this folder is for others.
+        """
+        path = self.folder / VIDEOS
+        try:
+            before = str(json.loads(path.read_text(encoding="utf-8"))["videos"])
+        except (OSError, ValueError, KeyError, TypeError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps({"videos": videos}) + "\n")
+            return
+        if before != videos:
+            raise UserError(
+                f"{self.folder} holds a demo of {before or 'generated videos'}, and "
+                f"{videos or 'generated videos'} would be mixed in: choose another --output"
+            )
 
     def _read(self) -> dict[str, StepRecord]:
         try:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.errors import UserError
 from tasks.demo.steps import Steps, folder_digest, source_digest
 
 
@@ -38,6 +39,18 @@ def test_a_step_that_fails_is_not_done(tmp_path: Path) -> None:
         steps.run("step", "fails", {}, lambda: 1 // 0)
     assert steps.run("step", "works", {}, lambda: 3) == 3
     assert steps.seconds.keys() == {"step"}
+
+
+def test_a_folder_keeps_to_the_videos_that_it_began_with(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    Steps(folder, lambda line: None).keep_to("")
+    Steps(folder, lambda line: None).keep_to("")
+    with pytest.raises(UserError, match="holds a demo of generated videos, and /mine would be"):
+        Steps(folder, lambda line: None).keep_to("/mine")
+    other = tmp_path / "other"
+    Steps(other, lambda line: None).keep_to("/mine")
+    with pytest.raises(UserError, match="holds a demo of /mine, and generated videos would be"):
+        Steps(other, lambda line: None).keep_to("")
 
 
 def test_a_damaged_state_begins_anew(tmp_path: Path) -> None:
