@@ -41,8 +41,9 @@ import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -126,7 +127,7 @@ class MutationCheck:
         self.jobs, self.reach, self.own, self.most_s = jobs, reach, own, most_s
         self._copies: queue.Queue[Path] = queue.Queue()
         self._running: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._stopped = False
         self._usual: dict[Path, Future[_Run]] = {}
         for number in range(jobs):
@@ -144,15 +145,37 @@ class MutationCheck:
         pool = ThreadPoolExecutor(self.jobs)
         waiting = [pool.submit(self._one, *each) for each in zip(faults, places, strict=True)]
         try:
-            for future in as_completed(waiting):
-                results.append(future.result())
-                tell(results[-1], len(results))
-        except KeyboardInterrupt:
+            with self._stopping_at_once():
+                for future in as_completed(waiting):
+                    results.append(future.result())
+                    tell(results[-1], len(results))
+        except (KeyboardInterrupt, Interrupted):
             print("interrupted: only the results so far follow", flush=True)
         finally:
             self.stop()
             pool.shutdown(wait=True, cancel_futures=True)
         return results
+
+    @contextmanager
+    def _stopping_at_once(self) -> Iterator[None]:
+        """Let Ctrl-C itself end the runs of tests: its exception alone is lost where it comes up in
+        a callback of Python's own, and then everything would go on."""
+
+        def interrupt(number: int, frame: object) -> None:
+            self.stop()
+            raise KeyboardInterrupt
+
+        mine = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {each: signal.getsignal(each) for each in numbers} if mine else {}
+        changed = [each for each in before if before[each] is signal.default_int_handler]
+        for each in changed:
+            signal.signal(each, interrupt)
+        try:
+            yield
+        finally:
+            for each in changed:
+                signal.signal(each, before[each])
 
     def stop(self) -> None:
         """End every run of tests."""
