@@ -116,8 +116,9 @@ class Groups:
             return
         self._looked = now
         missing = 0 < self._running < self.room.wanted and not self.pause.exists()
-        if missing and (more := self.room.more()):
-            more = min(more, self.room.wanted - self._running)
+        # What is free may be what this very group has not taken yet: what counts is whether a group
+        # that began now would be larger.
+        if missing and (more := min(self.room.more(), self.room.workers() - self._running)) > 0:
             self.say(f"there is room for {more} more: training pauses and goes on with them")
             self.pause.touch()
 

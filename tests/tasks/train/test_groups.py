@@ -124,6 +124,21 @@ def test_it_waits_for_room_and_not_for_ever(case: Case) -> None:
     assert not case.cluster.started
 
 
+def test_what_the_group_itself_has_not_taken_yet_is_no_room_for_more(case: Case) -> None:
+    """Or it would pause again and again while it starts, and never come further."""
+    case.cluster.now, case.cluster.free = 1, 1
+
+    def train() -> None:
+        case.clock.clock.sleep(LOOK_S)
+        case.groups.watch()
+        assert not (case.folder / PAUSE).exists()
+        case.cluster.left = 0
+
+    case.cluster.script = [train]
+    case.groups.fit()
+    assert case.cluster.started == [1]
+
+
 def test_with_room_for_more_it_pauses_and_goes_on_with_them(case: Case) -> None:
     case.cluster.now = 1
 
