@@ -1,6 +1,6 @@
 """Whether a registry stays whole when many use it at once.
 
-    python -m benchmarks.races [--rounds 50] [--json FILE]     about 10 s a round on two cores
+    python -m benchmarks.races [--rounds 50] [--json FILE]
 
 In every round nine processes begin at the same moment, on one model of one SQLite store: four
 register a version and record its evaluation, three fetch the champion's files, two promote the
