@@ -105,11 +105,12 @@ def parse(
         if parameter.default is inspect.Parameter.empty:
             required.append(name)
             parser.add_argument(name, nargs="?", metavar=name.upper(), type=kind, help=text)
-            _add_option(parser, name, kind, hints[name], "the same, as an option", False)
+            _add_option(parser, name, kind, hints[name], "the same, as an option", False, [])
         else:
-            default = "" if parameter.default is None else f" (default: {parameter.default})"
-            default = default.replace("%", "%%")
-            _add_option(parser, name, kind, hints[name], text + default, alone)
+            # None and "" stand for what the text says.
+            known = parameter.default not in (None, "")
+            notes = [f"default: {parameter.default}".replace("%", "%%")] if known else []
+            _add_option(parser, name, kind, hints[name], text, alone, notes)
     given = vars(parser.parse_intermixed_args(argv))
     missing = [name.upper() for name in required if name not in given]
     if missing:
@@ -158,17 +159,25 @@ def _program(inner: Callable[..., Any]) -> str:
 
 
 def _add_option(
-    parser: argparse.ArgumentParser, name: str, kind: type, hint: Any, text: str, several: bool
+    parser: argparse.ArgumentParser,
+    name: str,
+    kind: type,
+    hint: Any,
+    text: str,
+    several: bool,
+    notes: list[str],
 ) -> None:
     flag = "--" + name.replace("_", "-")
+    more: dict[str, Any] = {}
+    if _is_list(hint):
+        repeated = "may be given several times" + (", or with several values" if several else "")
+        notes = [*notes, repeated]
+        more = {"action": "extend", "nargs": "+"} if several else {"action": "append"}
+    if notes:
+        text += f" ({'; '.join(notes)})"
     if kind is bool:
         parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=text)
-    elif _is_list(hint):
-        text += "; may be given several times"
-        more: dict[str, Any] = {"action": "append"}
-        if several:
-            text += ", or with several values"
-            more = {"action": "extend", "nargs": "+"}
+    elif more:
         parser.add_argument(flag, dest=name, type=kind, metavar="VALUE", help=text, **more)
     else:
         parser.add_argument(flag, dest=name, type=kind, metavar=kind.__name__.upper(), help=text)

@@ -27,6 +27,7 @@ def sample(
     register: bool = True,
     overrides: list[str] | None = None,
     workers: int | None = None,
+    recipe: str = "",
 ) -> None:
     """Do one thing well.
 
@@ -37,6 +38,8 @@ def sample(
             in one file.
         output: folder to write.
         workers: processes.
+        overrides: changes, each like a.b=1.
+        recipe: instead of the study's.
 
     Returns:
         nothing: really.
@@ -102,6 +105,8 @@ def test_help_explains_every_parameter(capsys: pytest.CaptureFixture[str]) -> No
     assert "with a face; 100% of it in one file." in text
     assert "folder to write. (default: runs/out)" in text
     assert "--no-register" in text
+    assert "like a.b=1. (may be given several times)" in text
+    assert text.endswith("instead of the study's.")
     assert "nothing" not in text
 
 
