@@ -25,6 +25,7 @@ class FrameSyncNet(nn.Module):
         features: numbers per frame and modality.
         width: channels of the encoders.
         size: height and width to which the lower half of the face is reduced.
+        channels: of a frame: 3 of a picture, or those of latents.
         dropout: on the per-frame visual channels.
     """
 
@@ -35,13 +36,14 @@ class FrameSyncNet(nn.Module):
         width: int = 32,
         size: tuple[int, int] = (32, 64),
         dropout: float = 0.2,
+        channels: int = 3,
     ) -> None:
         super().__init__()
-        self.num_frames = num_frames
+        self.num_frames, self.channels = num_frames, channels
         self.size = (int(size[0]), int(size[1]))
         self.embedding_dim = num_frames * features
         self.visual = nn.Sequential(
-            nn.Conv2d(3, width, 2, stride=2),
+            nn.Conv2d(channels, width, 2, stride=2),
             nn.ReLU(),
             nn.Conv2d(width, width, 3, stride=2, padding=1),
             nn.ReLU(),
@@ -60,7 +62,7 @@ class FrameSyncNet(nn.Module):
         self.audio_course = nn.Conv1d(features, features, 5, padding=2)
 
     def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """(b, f, 3, h/2, w) in [-1, 1] -> (b, f * features), unit and non-negative."""
+        """(b, f, c, h/2, w) in [-1, 1] -> (b, f * features), unit and non-negative."""
         b, f = frames.shape[:2]
         small = F.interpolate(frames.flatten(0, 1), self.size, mode="area")
         small = small.unflatten(0, (b, f))
@@ -82,15 +84,17 @@ class FrameSyncNet(nn.Module):
         """Embeddings of windows of frames and of their sound.
 
         Args:
-            frames: (b, 16, 3, h/2, w) lower half of the aligned face in [-1, 1].
+            frames: (b, 16, 3, h/2, w) lower half of the aligned face in [-1, 1]; of another number
+                of channels, latents (b, 16, c, r, r) of all of it.
             mel: (b, 1, 80, 52).
 
         Returns:
             vision and audio, (b, 16 * features) each, unit length and non-negative.
         """
-        expected = (self.num_frames, 3)
+        expected = (self.num_frames, self.channels)
         if frames.ndim != 5 or tuple(frames.shape[1:3]) != expected:
             raise ValueError(
-                f"expected frames of shape (b, {expected[0]}, 3, h/2, w), got {tuple(frames.shape)}"
+                f"expected frames of shape (b, {expected[0]}, {expected[1]}, h, w), got "
+                f"{tuple(frames.shape)}"
             )
         return self.encode_frames(frames), self.encode_mel(mel)

@@ -1,14 +1,16 @@
 """What is trained and how: a recipe is a typed configuration with a name."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from models.latentsync.config import LatentSyncConfig
 from tasks.recipes.evaluation import EvaluationConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
-STAGES = ("autoencoder", "syncnet", "stage1", "stage2")
+STAGES = ("autoencoder", "syncnet", "syncnet_latents", "stage1", "stage2")
 """In the order of training; each may use what the earlier ones learned."""
+LATENTS_SEEN = [16, 16]
+"""Height and width to which a small sync network reduces the latents of a face."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,8 @@ class SyncNetConfig(StageConfig):
     """Keyword arguments of the network."""
     weights: str = ""
     """A published checkpoint to start from (with `steps=0`: to use as it is), or empty."""
+    sees: Literal["pixels", "latents"] = "pixels"
+    """What it judges: the lower half of the face, or the model's latents of all of it."""
     resolution: int = 256
     """Side of the face to which frames are scaled before the lower half is cut."""
     num_frames: int = 16
@@ -114,7 +118,10 @@ class LossWeights:
     noise: float = 1.0
     """Squared error of the predicted noise (or of x0, depending on the prediction type)."""
     sync: float = 0.0
-    """SyncNet's loss on the decoded x0."""
+    """SyncNet's loss on x0."""
+    sync_on: Literal["pixels", "latents"] = "pixels"
+    """What the sync network sees of x0: the decoded picture, or its latents; then the recipe has
+    the stage `syncnet_latents`, too."""
     lpips: float = 0.0
     """Perceptual distance of the lower half of the decoded x0 by VGG."""
     trepa: float = 0.0
@@ -129,7 +136,13 @@ class LossWeights:
     @property
     def decodes(self) -> bool:
         """Whether any part needs pixels, and so the decoder's gradient."""
-        return any((self.sync, self.lpips, self.trepa, self.pixel))
+        sees_pixels = self.sync and self.sync_on == "pixels"
+        return any((sees_pixels, self.lpips, self.trepa, self.pixel))
+
+    @property
+    def judges_latents(self) -> bool:
+        """Whether a sync network sees the latents of x0."""
+        return bool(self.sync) and self.sync_on == "latents"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +226,25 @@ class Recipe:
     def resolution(self) -> int:
         """Side of the aligned face, pixels."""
         return self.model.resolution
+
+    @property
+    def syncnet_latents(self) -> SyncNetConfig | None:
+        """The sync network that sees latents, for a loss on them alone: trained as the other one,
+        which judges the result. None where no loss asks for it."""
+        stages = (self.stage1, self.stage2)
+        if not any(each is not None and each.losses.judges_latents for each in stages):
+            return None
+        if self.syncnet.network == "frame":
+            sight = {"channels": self.model.latent_channels, "size": LATENTS_SEEN}
+        else:
+            sight = {"config": "16_latent"}
+        return replace(
+            self.syncnet,
+            sees="latents",
+            weights="",
+            resolution=self.resolution,
+            options={**self.syncnet.options, **sight},
+        )
 
     def unet(self, name: str) -> UNetConfig:
         """The configuration of a stage of the U-Net, "stage1" or "stage2".

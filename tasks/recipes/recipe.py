@@ -19,6 +19,9 @@ from tasks.recipes.config import STAGES, AutoencoderConfig, Recipe, StageConfig
 from tasks.recipes.files import ENDING, read_recipe_file
 from tasks.recipes.values import RECIPES
 
+STABLE_ON_LATENTS = 256
+"""Side of the face whose latents the published configuration of StableSyncNet takes."""
+
 
 def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
     """A recipe with the overrides applied.
@@ -37,7 +40,30 @@ def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
         config = chosen.stage(stage)
         if config is not None:
             _check_numbers(stage, config)
+    _check_sync_on_latents(chosen)
     return chosen
+
+
+def _check_sync_on_latents(chosen: Recipe) -> None:
+    if chosen.syncnet.sees != "pixels":
+        raise UserError(
+            f"syncnet.sees must be pixels, got {chosen.syncnet.sees}: this network judges "
+            "pictures; for a loss on latents set stage2.losses.sync_on=latents"
+        )
+    latents = chosen.syncnet_latents
+    if latents is None:
+        return
+    if not latents.steps:
+        raise UserError(
+            "losses.sync_on=latents needs a sync network that is trained on latents, but "
+            "syncnet.steps is 0: set it to how long both sync networks shall train"
+        )
+    if latents.network == "stable" and chosen.resolution != STABLE_ON_LATENTS:
+        raise UserError(
+            f"losses.sync_on=latents takes faces of {STABLE_ON_LATENTS} pixels where "
+            f"syncnet.network is stable, but model.resolution is {chosen.resolution}: the "
+            "published configuration has latents of 32 x 32"
+        )
 
 
 def _by_name(name: str) -> Recipe:

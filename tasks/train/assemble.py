@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from models.audio.avhubert_tokens import AVHubertTokens
 from models.audio.whisper_tokens import WhisperTokens
+from models.autoencoder import build_autoencoder
 from models.convert.stable_diffusion import is_stable_diffusion, start_from_stable_diffusion
 from models.convert.unet import with_own_audio, with_pose_inputs
 from models.files.errors import ModelFileError
 from models.files.state_dict import read_state_dict
 from models.latentsync.config import LatentSyncConfig
 from models.latentsync.model import LatentSync
-from tasks.recipes.config import Recipe, UNetConfig
+from tasks.recipes.config import Recipe, SyncNetConfig, UNetConfig
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
 from tasks.train.context import StageContext, stage_metrics
 from tasks.train.kept import trained_weights
@@ -35,14 +36,25 @@ def model_config(recipe: Recipe, stage: str) -> LatentSyncConfig:
 def build_model(recipe: Recipe, stage: str, output: Path) -> LatentSync:
     """A model with a fresh U-Net; autoencoder and audio encoder are trained or published ones."""
     model = LatentSync(model_config(recipe, stage))
-    autoencoder: Any = model.autoencoder
-    if recipe.autoencoder is not None:
-        autoencoder.load_state_dict(trained_weights(output / "autoencoder"))
-    elif recipe.autoencoder_weights:
-        autoencoder.load_file(weight_file(recipe.autoencoder_weights))
+    _fill_autoencoder(model.autoencoder, recipe, output)
     if recipe.audio_weights:
         load_third_party_audio(model, weight_file(recipe.audio_weights))
     return model
+
+
+def load_autoencoder(recipe: Recipe, output: Path, device: torch.device) -> nn.Module:
+    """The model's autoencoder alone, trained or published, frozen."""
+    model = recipe.model
+    network = build_autoencoder(model.autoencoder, model.latent_channels, model.scaling_factor)
+    _fill_autoencoder(network, recipe, output)
+    return network.requires_grad_(False).to(device).eval()
+
+
+def _fill_autoencoder(network: Any, recipe: Recipe, output: Path) -> None:
+    if recipe.autoencoder is not None:
+        network.load_state_dict(trained_weights(output / "autoencoder"))
+    elif recipe.autoencoder_weights:
+        network.load_file(weight_file(recipe.autoencoder_weights))
 
 
 def load_third_party_audio(model: LatentSync, path: Path) -> None:
@@ -145,13 +157,20 @@ def _load_third_party_motion(
     return notes + [f"{fresh} motion-module entries are fresh, with output zero"] * bool(fresh)
 
 
-def load_trained_syncnet(recipe: Recipe, output: Path, device: torch.device) -> LoadedSyncNet:
-    """The run's own sync network, frozen."""
-    config = recipe.syncnet
+def load_trained_syncnet(
+    recipe: Recipe, output: Path, device: torch.device, stage: str = "syncnet"
+) -> LoadedSyncNet:
+    """A sync network of the run, frozen.
+
+    Args:
+        stage: what trained it, `syncnet` or `syncnet_latents`.
+    """
+    config = recipe.stage(stage)
+    assert isinstance(config, SyncNetConfig)
     network = build_syncnet(config.network, config.options)
-    network.load_state_dict(trained_weights(output / "syncnet"))
+    network.load_state_dict(trained_weights(output / stage))
     network.requires_grad_(False)
-    threshold = float(stage_metrics(output, "syncnet")["threshold"])
+    threshold = float(stage_metrics(output, stage)["threshold"])
     return LoadedSyncNet(network.to(device).eval(), config, threshold)
 
 

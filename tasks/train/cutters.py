@@ -35,7 +35,8 @@ class SyncCutter:
 
     @property
     def window_bytes(self) -> int:
-        return self.config.num_frames * self.config.resolution**2 * 3 // 2
+        whole = self.config.num_frames * self.config.resolution**2 * 3
+        return whole // 2 if self.config.sees == "pixels" else whole
 
     def cut(
         self, content: ClipContent, place: tuple[int, ...], keep: Sequence[int]

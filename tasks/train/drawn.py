@@ -18,12 +18,12 @@ from models.latentsync.diffusion import TRAIN_STEPS
 from models.latentsync.model import LatentSync
 from models.unet.lora import TARGETS
 from tasks.recipes.adapt import AdaptConfig
-from tasks.recipes.config import Recipe, StageConfig, UNetConfig
+from tasks.recipes.config import Recipe, StageConfig, SyncNetConfig, UNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, LoadedSyncNet, build_syncnet
 from tasks.train.assemble import model_config
 from tasks.train.batches import SyncBatch, UNetBatch
 from tasks.train.pixel_losses import PixelLosses
-from tasks.train.syncnet import pairs_loss
+from tasks.train.syncnet import LatentSight, pairs_loss
 from tasks.train.unet import choose_trained, denoise, encode_batch, pose_lag, spare_activations
 
 MEL = (1, 80, 52)
@@ -73,7 +73,9 @@ def drawn_stage(
     if isinstance(config, UNetConfig):
         return _unet(recipe, name, config, device)
     with torch.device(device):
-        return _syncnet(recipe) if name == "syncnet" else _autoencoder(recipe, config)
+        if isinstance(config, SyncNetConfig):
+            return _syncnet(recipe, name, config)
+        return _autoencoder(recipe, config)
 
 
 def _autoencoder(recipe: Recipe, config: StageConfig) -> DrawnStage:
@@ -90,19 +92,25 @@ def _autoencoder(recipe: Recipe, config: StageConfig) -> DrawnStage:
     return DrawnStage("autoencoder", config, network, (), loss)
 
 
-def _syncnet(recipe: Recipe) -> DrawnStage:
-    config = recipe.syncnet
+def _syncnet(recipe: Recipe, name: str, config: SyncNetConfig) -> DrawnStage:
     network = build_syncnet(config.network, config.options).train()
-    side = config.resolution
+    judge, rows, side = network, config.resolution // 2, config.resolution
+    if config.sees == "latents":
+        model, rows = recipe.model, side
+        autoencoder = build_autoencoder(
+            model.autoencoder, model.latent_channels, model.scaling_factor
+        )
+        judge = LatentSight(autoencoder.requires_grad_(False), network)
 
     def loss(samples: int) -> Tensor:
         device = _device(network)
-        frames = _pixels((samples, config.num_frames, 3, side // 2, side), device)
+        frames = _pixels((samples, config.num_frames, 3, rows, side), device)
         mel = torch.randn(samples, *MEL, device=device)
         labels = torch.arange(samples, device=device) % 2
-        return pairs_loss(network, SyncBatch(frames, mel, labels.float()))[0]
+        return pairs_loss(judge, SyncBatch(frames, mel, labels.float()))[0]
 
-    return DrawnStage("syncnet", config, network, (), loss)
+    frozen = (judge.autoencoder,) if isinstance(judge, LatentSight) else ()
+    return DrawnStage(name, config, network, frozen, loss)
 
 
 def _unet(recipe: Recipe, name: str, config: UNetConfig, device: torch.device) -> DrawnStage:
@@ -160,9 +168,11 @@ def _adapter(stage: DrawnStage, config: AdaptConfig) -> DrawnStage:
 def _pixel_losses(recipe: Recipe, config: UNetConfig) -> PixelLosses:
     weights, sync, trepa = config.losses, None, None
     if weights.sync:
-        network = build_syncnet(recipe.syncnet.network, recipe.syncnet.options)
+        judge = recipe.syncnet_latents if weights.judges_latents else recipe.syncnet
+        assert judge is not None
+        network = build_syncnet(judge.network, judge.options)
         network.requires_grad_(False).eval()
-        sync = LoadedSyncNet(network, recipe.syncnet, PAPER_THRESHOLD)
+        sync = LoadedSyncNet(network, judge, PAPER_THRESHOLD)
     if weights.trepa:
         # The network that the recipes name; another one is as large as its file.
         trepa = VideoMAE().eval().requires_grad_(False)
@@ -171,12 +181,15 @@ def _pixel_losses(recipe: Recipe, config: UNetConfig) -> PixelLosses:
     lpips = None
     if weights.lpips:
         lpips = VggLpips(divide=1 if config.lpips_weights else STAND_IN).requires_grad_(False)
-    return PixelLosses(weights, sync, lpips, trepa)
+    on_latents = weights.judges_latents
+    return PixelLosses(
+        weights, None if on_latents else sync, lpips, trepa, sync if on_latents else None
+    )
 
 
 def _hidden(losses: PixelLosses) -> list[nn.Module]:
     """Networks of the losses that are not their modules."""
-    return [losses.syncnet.network] if losses.syncnet else []
+    return [each.network for each in (losses.syncnet, losses.on_latents) if each]
 
 
 def _pixels(shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -21,7 +21,7 @@ from datasets.errors import UserError
 from datasets.store.atomic import write_atomic
 from tasks.recipes.config import Recipe
 from tasks.train.context import DONE
-from tasks.train.facts import UPSTREAM, Facts, facts_digest, stage_facts
+from tasks.train.facts import Facts, facts_digest, stage_facts
 from tasks.train.kept import checkpoint_step, newest
 
 RECORD = "stage.json"
@@ -171,9 +171,10 @@ class _Plan:
 
     def _built_otherwise(self, name: str, record: StageRecord) -> bool:
         """Whether an earlier stage is, or will be, trained again or further."""
-        for each in UPSTREAM[name]:
-            then = record["facts"].get(f"upstream.{each}")
-            now = self.facts[name].get(f"upstream.{each}")
+        known = {*record["facts"], *self.facts[name]}
+        for field in sorted(each for each in known if each.startswith("upstream.")):
+            each = field.removeprefix("upstream.")
+            then, now = record["facts"].get(field), self.facts[name].get(field)
             if then == now:
                 continue
             above = self.records.get(each) or read_record(self.output / each)

@@ -7,17 +7,18 @@ from typing import Any
 
 from datasets.store.manifest import config_digest
 from models.latentsync.config import config_values
-from tasks.recipes.config import STAGES, Recipe
+from tasks.recipes.config import STAGES, Recipe, UNetConfig
 
 CODE_VERSION = 4
 """Raised by one whenever a change to a stage's code changes its result."""
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "autoencoder": (),
     "syncnet": (),
+    "syncnet_latents": ("autoencoder",),
     "stage1": ("autoencoder",),
     "stage2": ("autoencoder", "syncnet", "stage1"),
 }
-"""The stages whose results each stage uses."""
+"""The stages whose results each stage uses whatever the recipe says."""
 FREE = (
     "checkpoint_every",
     "compile",
@@ -52,6 +53,7 @@ def stage_facts(chosen: Recipe, dataset_digest: str) -> dict[str, Facts]:
         config = asdict(chosen.stage(name))  # type: ignore[arg-type]
         for field in (*FREE, *(POSED if chosen.model.pose is None else ())):
             config.pop(field, None)
+        _leave_out_pixels(config)
         facts = {
             "code": CODE_VERSION,
             "seed": chosen.seed,
@@ -59,12 +61,21 @@ def stage_facts(chosen: Recipe, dataset_digest: str) -> dict[str, Facts]:
             **flat({name: config}),
             **flat(_model_part(chosen, name)),
         }
-        for each in UPSTREAM[name]:
+        for each in upstream(chosen, name):
             if each in found:
                 facts[f"upstream.{each}"] = facts_digest(found[each])
         # Tuples become lists, as they do in a file.
         found[name] = json.loads(json.dumps(facts))
     return found
+
+
+def upstream(chosen: Recipe, name: str) -> tuple[str, ...]:
+    """The stages whose results a stage uses."""
+    config = chosen.stage(name)
+    if isinstance(config, UNetConfig) and config.losses.sync:
+        judge = "syncnet_latents" if config.losses.judges_latents else "syncnet"
+        return tuple(dict.fromkeys((*UPSTREAM[name], judge)))
+    return UPSTREAM[name]
 
 
 def facts_digest(facts: Facts) -> str:
@@ -78,14 +89,26 @@ def stage_digests(chosen: Recipe, dataset_digest: str) -> dict[str, str]:
     return {name: facts_digest(each) for name, each in facts.items()}
 
 
+def _leave_out_pixels(config: dict[str, Any]) -> None:
+    """Drop fields with values that trainings had before there were others."""
+    if config.get("sees") == "pixels":
+        del config["sees"]
+    losses = config.get("losses", {})
+    if losses.get("sync_on") == "pixels" or not losses.get("sync"):
+        losses.pop("sync_on", None)
+
+
 def _model_part(chosen: Recipe, stage: str) -> dict[str, Any]:
     """The parts of the recipe's model that a stage uses."""
     model = config_values(chosen.model)
     if stage == "syncnet":
         return {}
-    if stage == "autoencoder":
+    if stage in ("autoencoder", "syncnet_latents"):
         names = ("resolution", "latent_channels", "scaling_factor", "autoencoder")
-        return {"model": {name: model[name] for name in names}}
+        part: dict[str, Any] = {"model": {name: model[name] for name in names}}
+        if stage == "syncnet_latents":
+            part["autoencoder_weights"] = chosen.autoencoder_weights
+        return part
     # The choice of reference only matters when frames are repainted.
     del model["reference"]
     return {

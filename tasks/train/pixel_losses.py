@@ -1,4 +1,5 @@
-"""The losses on the decoded picture (LatentSync, section 3.4, stage 2).
+"""The losses on the decoded picture (LatentSync, section 3.4, stage 2), and the sync loss on
+latents that it is compared with.
 
 All networks here are frozen; gradients only pass through them to the picture.
 """
@@ -32,6 +33,7 @@ class PixelLosses(nn.Module):
         syncnet: a frozen sync network; without it there is no `sync`.
         lpips: (n, 3, h, w) twice -> (n,); without it there is no `lpips`.
         trepa: of `load_trepa`; without it there is no `trepa`.
+        on_latents: a frozen sync network that sees latents; without it there is no `sync` by it.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class PixelLosses(nn.Module):
         syncnet: LoadedSyncNet | None = None,
         lpips: nn.Module | None = None,
         trepa: VideoMAE | None = None,
+        on_latents: LoadedSyncNet | None = None,
     ) -> None:
         super().__init__()
         self.weights = weights
         self.syncnet, self.lpips, self.trepa = syncnet, lpips, trepa
+        self.on_latents = on_latents
         self.notes: list[str] = []
 
     @classmethod
@@ -52,7 +56,8 @@ class PixelLosses(nn.Module):
 
         Args:
             config: weights of the parts and the files they need.
-            syncnet: a frozen sync network; needed where `losses.sync` is not 0.
+            syncnet: a frozen sync network that sees what `losses.sync_on` says; needed where
+                `losses.sync` is not 0.
 
         Raises:
             UserError: a file of published weights is missing.
@@ -62,7 +67,9 @@ class PixelLosses(nn.Module):
         trepa = load_trepa(config.trepa_weights, device) if weights.trepa else None
         if trepa is not None and config.gradient_checkpointing:
             trepa.enable_gradient_checkpointing()
-        losses = cls(weights, syncnet if weights.sync else None, lpips, trepa)
+        pixels = syncnet if weights.sync and not weights.judges_latents else None
+        latents = syncnet if weights.judges_latents else None
+        losses = cls(weights, pixels, lpips, trepa, latents)
         if lpips is not None and not config.lpips_weights:
             losses.notes.append(f"losses.lpips is measured by {lpips.label}")
         return losses
@@ -94,6 +101,19 @@ class PixelLosses(nn.Module):
             parts["pixel"] = weights.pixel * error.mean() / share
         return parts
 
+    def of_latents(self, latents: Tensor, mel: Tensor) -> dict[str, Tensor]:
+        """The parts that need no pixels, each with its weight applied.
+
+        Args:
+            latents: (b, c, f, r, r) of the generated windows, with gradient.
+            mel: (b, 1, 80, 52).
+        """
+        if self.on_latents is None:
+            return {}
+        shown = latents.transpose(1, 2)
+        _check_length(self.on_latents, shown)
+        return {"sync": self.weights.sync * _mismatch(self.on_latents, shown, mel)}
+
 
 def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
     """The sync loss: how poorly, to the sync network, these mouths match this sound.
@@ -102,12 +122,8 @@ def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
         pixels: (b, f, 3, h, w) in [-1, 1]; scaled bicubically to the sync network's resolution.
         mel: (b, 1, 80, 52).
     """
+    _check_length(syncnet, pixels)
     config = syncnet.config
-    if pixels.shape[1] != config.num_frames:
-        raise UserError(
-            f"the sync loss needs windows of {config.num_frames} frames, but this stage has "
-            f"{pixels.shape[1]}: set model.num_frames and frame_step accordingly"
-        )
     batch, frames = pixels.shape[:2]
     flat = pixels.flatten(0, 1)
     side = config.resolution
@@ -116,9 +132,23 @@ def sync_loss(syncnet: LoadedSyncNet, pixels: Tensor, mel: Tensor) -> Tensor:
         # network.
         flat = F.interpolate(flat, (side, side), mode="bicubic", align_corners=False)
     half = lower_half(flat).unflatten(0, (batch, frames))
-    vision, audio = syncnet.network(half, mel)
-    with torch.autocast(pixels.device.type, enabled=False):
-        return cosine_loss(vision, audio, torch.ones(batch, device=pixels.device))
+    return _mismatch(syncnet, half, mel)
+
+
+def _check_length(syncnet: LoadedSyncNet, windows: Tensor) -> None:
+    wanted = syncnet.config.num_frames
+    if windows.shape[1] != wanted:
+        raise UserError(
+            f"the sync loss needs windows of {wanted} frames, but this stage has "
+            f"{windows.shape[1]}: set model.num_frames and frame_step accordingly"
+        )
+
+
+def _mismatch(syncnet: LoadedSyncNet, shown: Tensor, mel: Tensor) -> Tensor:
+    """The loss of what the network takes, as if all of it were in sync."""
+    vision, audio = syncnet.network(shown, mel)
+    with torch.autocast(shown.device.type, enabled=False):
+        return cosine_loss(vision, audio, torch.ones(len(shown), device=shown.device))
 
 
 def load_trepa(weights: str, device: torch.device) -> VideoMAE:

@@ -116,7 +116,7 @@ def _weights_needed(job: TrainingJob) -> list[str]:
     for name in job.wanted:
         stage = chosen.stage(name)
         if isinstance(stage, SyncNetConfig):
-            names.append(stage.weights)
+            names += [stage.weights, chosen.autoencoder_weights * (stage.sees == "latents")]
         elif isinstance(stage, UNetConfig):
             names += [chosen.autoencoder_weights, chosen.audio_weights, stage.weights]
             names += [stage.lpips_weights] * bool(stage.losses.lpips)
@@ -220,7 +220,7 @@ def run_stages(
 def _runner(name: str) -> Callable[[StageContext], dict[str, float]]:
     if name == "autoencoder":
         from tasks.train.autoencoder import run
-    elif name == "syncnet":
+    elif name in ("syncnet", "syncnet_latents"):
         from tasks.train.syncnet import run
     else:
         from tasks.train.unet import run

@@ -1,4 +1,5 @@
-"""Windows for the sync network: lower halves of a face, and sound from there or elsewhere."""
+"""Windows for a sync network: lower halves of a face, or all of it, and sound from there or
+elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class SyncWindow:
     """A window, and sound that does or does not belong to it."""
 
     frames: NDArray[np.uint8]
-    """(f, h/2, w, 3)."""
+    """(f, h/2, w, 3), or (f, h, w, 3) for a network that sees latents."""
     colours: Colours
     mel: NDArray[np.float32]
     """(80, 52)."""
@@ -73,13 +74,15 @@ def sync_windows(
     mel = _Mel(content, config, rng, len(in_sync))
     drawn = [_draw(rng, content, config, each) for each in in_sync]
     drawn = drawn if keep is None else [drawn[each] for each in keep]
+    lower = config.sees == "pixels"
     # Shifted faces show rows of the upper half, too.
-    halves = config.shift <= 0
+    halves = lower and config.shift <= 0
     frames = content.frames(np.concatenate([each.index for each in drawn]), lower=halves)
     windows = []
     for each, shown in zip(drawn, np.split(frames, len(drawn)), strict=True):
-        half = shown if halves else shift_frames(shown, each.shift)[:, content.side // 2 :]
-        windows.append(SyncWindow(half, each.colours, mel.at(each.columns), each.label))
+        if not halves:
+            shown = shift_frames(shown, each.shift)[:, lower * content.side // 2 :]
+        windows.append(SyncWindow(shown, each.colours, mel.at(each.columns), each.label))
     return windows
 
 

@@ -7,6 +7,7 @@ and negatives from the same clip. `FrameSyncNet` learns within minutes on a CPU;
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from models.files.state_dict import load_weights, read_state_dict
 from models.syncnet.loss import calibrate_threshold, cosine_loss, sync_accuracy
 from tasks.recipes.config import SyncNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, build_syncnet
+from tasks.train.assemble import load_autoencoder
 from tasks.train.batches import SyncBatch, SyncWindows, sync_batch
 from tasks.train.compiled import compile_blocks
 from tasks.train.context import StageContext
@@ -54,10 +56,11 @@ class SyncObjective(Objective):
         seed: int,
         worker: Rank,
         stream: Callable[[int, int], Batches] | None = None,
+        judge: nn.Module | None = None,
     ) -> None:
         self.network = network
-        self.judge = network
-        """What computes; an adaptation trains and saves a part of it as `network`."""
+        self.judge = network if judge is None else judge
+        """What computes: `network`, or a whole of which that is the part that learns."""
         self.config, self.store, self.held_out = config, store, held_out
         self.seed, self.worker, self.stream = seed, worker, stream
         self.measure_every = config.test_every
@@ -90,6 +93,27 @@ class SyncObjective(Objective):
             )
         scores = _scores(cosine, labels, threshold)
         return {"heldout_accuracy": scores.accuracy, "heldout_loss": scores.loss}
+
+
+class LatentSight(nn.Module):
+    """A sync network for latents that is shown pictures.
+
+    Args:
+        autoencoder: frozen.
+        network: takes (b, f, c, r, r).
+    """
+
+    def __init__(self, autoencoder: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.autoencoder, self.network = autoencoder, network
+
+    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (b, d) of faces (b, f, 3, R, R) in [-1, 1] and of their sound."""
+        coder: Any = self.autoencoder.eval()
+        with torch.no_grad():
+            latents = coder.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        found: tuple[Tensor, Tensor] = self.network(latents, mel)
+        return found
 
 
 def pairs_loss(network: nn.Module, batch: SyncBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,7 +157,8 @@ def run(stage: StageContext) -> dict[str, float]:
     Returns:
         accuracy, loss, threshold, train_accuracy, heldout_speakers.
     """
-    config = stage.recipe.syncnet
+    config = stage.recipe.stage(stage.name)
+    assert isinstance(config, SyncNetConfig)
     worker = stage.worker
     torch.manual_seed(stage.seed)
     network = build_syncnet(config.network, config.options)
@@ -145,11 +170,15 @@ def run(stage: StageContext) -> dict[str, float]:
     store = stage.stores.train(config.resolution)
     held_out, speakers = stage.stores.held_out(config.resolution)
     stream = stage.stream(SyncCutter(config), config, config.resolution)
-    objective = SyncObjective(network, config, store, held_out, stage.seed, worker, stream)
+    judge = network
+    if config.sees == "latents":
+        autoencoder = load_autoencoder(stage.recipe, stage.output, worker.device)
+        judge = LatentSight(autoencoder, network)
+    objective = SyncObjective(network, config, store, held_out, stage.seed, worker, stream, judge)
     train(objective, config, stage.run)
-    seen = similarities(network, store, config, config.test_windows, worker.device)
+    seen = similarities(judge, store, config, config.test_windows, worker.device)
     threshold = calibrate_threshold(*seen) if config.calibrate else PAPER_THRESHOLD
-    unseen = similarities(network, held_out, config, config.test_windows, worker.device, seed=1)
+    unseen = similarities(judge, held_out, config, config.test_windows, worker.device, seed=1)
     scores = _scores(*unseen, threshold)
     if worker.leads:
         where = f"{speakers} held-out speakers" if speakers else "TRAINING clips (none held out)"

@@ -284,8 +284,11 @@ def denoise(
     cells = latent_weights(weights, model.latent_mask, batch)
     parts = {"noise": weights.noise * (error * cells).mean()}
     generated = None
-    if weights.decodes:
+    if weights.decodes or weights.judges_latents:
         estimate = one_step_x0(noisy, prediction, timesteps, model.scheduler)
+        if weights.judges_latents:
+            parts |= losses.of_latents(estimate, batch.mel)
+    if weights.decodes:
         generated = model.decode_window(estimate)
         parts |= losses(generated, batch.target, batch.mel, 1 - model.mask)
     return Denoised(parts, prediction, generated)
@@ -366,7 +369,8 @@ def run(stage: StageContext) -> dict[str, float]:
         compile_blocks(model.unet)
     syncnet = None
     if config.losses.sync:
-        syncnet = load_trained_syncnet(stage.recipe, stage.output, device)
+        trained = "syncnet_latents" if config.losses.judges_latents else "syncnet"
+        syncnet = load_trained_syncnet(stage.recipe, stage.output, device, trained)
     losses = PixelLosses.load(config, syncnet, device)
     if stage.worker.leads:
         for note in [*notes, *losses.notes]:

@@ -7,7 +7,7 @@ import pytest
 
 from datasets.errors import UserError
 from tasks.recipes import config
-from tasks.recipes.config import STAGES, Recipe, StageConfig
+from tasks.recipes.config import Recipe, StageConfig
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.recipes.values import RECIPES
 
@@ -26,7 +26,8 @@ def test_every_recipe_carries_its_name_and_all_stages(name: str) -> None:
 
 def test_the_paper_recipes_have_the_papers_values() -> None:
     paper = recipe("paper-256")
-    assert [paper.stage(name).lr for name in STAGES[1:]] == [1e-5] * 3  # type: ignore[union-attr]
+    stages = [paper.stage(name) for name in ("syncnet", "stage1", "stage2")]
+    assert [each.lr for each in stages if each] == [1e-5] * 3
     assert paper.stage1.batch_size == 24
     assert paper.syncnet.batch_size == 256
     losses = paper.unet("stage2").losses
@@ -128,3 +129,31 @@ def test_every_field_says_what_it_means() -> None:
 def test_a_recipe_without_a_stage_says_so() -> None:
     assert recipe("paper-256").stage("autoencoder") is None
     assert isinstance(recipe("tiny"), Recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "text"),
+    [
+        ("tiny", {"syncnet.sees": "latents"}, "syncnet.sees must be pixels"),
+        ("stage2-efficient", {"stage2.losses.sync_on": "latents"}, "syncnet.steps is 0"),
+        ("paper-512", {"stage2.losses.sync_on": "latents"}, "takes faces of 256 pixels"),
+    ],
+)
+def test_a_sync_loss_on_latents_that_cannot_be_is_refused(
+    name: str, changes: dict[str, str], text: str
+) -> None:
+    with pytest.raises(UserError, match=text):
+        recipe(name, changes)
+
+
+def test_a_sync_network_on_latents_trains_as_the_other_one() -> None:
+    assert recipe("tiny").syncnet_latents is None
+    chosen = recipe("paper-256", {"stage2.losses.sync_on": "latents", "syncnet.lr": "0.001"})
+    found = chosen.stage("syncnet_latents")
+    assert found == chosen.syncnet_latents
+    assert chosen.syncnet_latents is not None
+    assert (chosen.syncnet_latents.lr, chosen.syncnet_latents.resolution) == (0.001, 256)
+    assert chosen.syncnet_latents.options["config"] == "16_latent"
+    tiny = recipe("tiny", {"stage2.losses.sync_on": "latents"}).syncnet_latents
+    assert tiny is not None
+    assert tiny.options == {"channels": 32, "size": [16, 16]}

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.train.checkpoints import load_state
 from tasks.train.curves import METRICS
 from tasks.train.earlier_work import RECORD, check_on_new_data
-from tasks.train.facts import CODE_VERSION
+from tasks.train.facts import CODE_VERSION, stage_names
 from tasks.train.objective import Rank
 from tasks.train.stages import (
     PrintReporter,
@@ -27,6 +26,7 @@ from tasks.train.stages import (
 from tests.support.talking_boxes import make_dataset
 
 CPU = Rank(torch.device("cpu"))
+STAGES = stage_names(recipe("debug"))
 QUICK = {f"{stage}.steps": "2" for stage in STAGES} | {
     "syncnet.test_every": "0",
     "syncnet.test_windows": "4",

@@ -10,10 +10,10 @@ import torch
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
 from models.latentsync.model import LatentSync
-from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import load_syncnet
 from tasks.train.export import check_place, run_metrics, save_bundle
+from tasks.train.facts import stage_names
 from tasks.train.kept import load_trained_weights
 from tasks.train.objective import Rank
 from tasks.train.stages import PrintReporter, TrainingJob, run_stages
@@ -21,6 +21,7 @@ from tasks.weights.bundle import bundle_digest, read_bundle
 from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
+STAGES = stage_names(recipe("debug"))
 QUICK = {f"{stage}.steps": "1" for stage in STAGES}
 
 

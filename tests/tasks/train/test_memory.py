@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.recipes.config import STAGES
+from tasks.recipes.config import STAGES, Recipe
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.train.drawn import drawn_stage
 from tasks.train.memory import GB, MemoryEstimate, _peak, estimate_memory, what_would_fit
@@ -20,9 +20,15 @@ def changed(name: str, *overrides: str) -> MemoryEstimate:
     return estimate_memory(recipe(base, parse_overrides(overrides)), stage, CPU)
 
 
+def with_stage(stage: str) -> Recipe:
+    """The smallest recipe that has it."""
+    on_latents = ["stage2.losses.sync_on=latents"] * (stage == "syncnet_latents")
+    return recipe("debug", parse_overrides(on_latents))
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_weights_gradients_and_moments_are_counted_exactly(stage: str) -> None:
-    chosen = recipe("debug")
+    chosen = with_stage(stage)
     estimate = estimate_memory(chosen, stage, CPU)
     drawn = drawn_stage(chosen, stage, CPU)
     learned = sum(4 * each.numel() for each in drawn.network.parameters() if each.requires_grad)
@@ -108,7 +114,7 @@ def test_the_first_setting_that_fits_is_named() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_trial_does_real_steps(stage: str) -> None:
-    trial = try_stage(recipe("debug"), stage, CPU, steps=2)
+    trial = try_stage(with_stage(stage), stage, CPU, steps=2)
     assert len(trial.losses) == 2
     assert all(loss == loss and abs(loss) < 100 for loss in trial.losses)
     assert trial.moved > 0

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ LATER = [0.2, 0.0, 0.4, 1.0] * 4
 HALF = torch.ones(1, 1, 64, 64)
 
 
-def with_losses(syncnet: LoadedSyncNet | None = None, **weights: float) -> PixelLosses:
+def with_losses(syncnet: LoadedSyncNet | None = None, **weights: Any) -> PixelLosses:
     config = replace(DEBUG.unet("stage2"), losses=LossWeights(**weights))
     return PixelLosses.load(config, syncnet, CPU)
 
@@ -109,6 +110,22 @@ def test_the_sync_network_sees_lower_halves_in_their_order() -> None:
     network, faces = Loudness(), pictures(5)
     sync_loss(LoadedSyncNet(network, DEBUG.syncnet, 0.5), faces, sounding([SPEAKS]))
     assert torch.equal(network.seen, faces[..., 32:, :])
+
+
+def test_a_sync_network_on_latents_is_shown_them_and_nothing_is_decoded() -> None:
+    losses = with_losses(loudness(), sync=0.05, sync_on="latents")
+    assert not losses.weights.decodes
+    assert losses.syncnet is None
+    lips, sound = [1.0, 0.0] * 8, [0.6, 0.8] * 8
+    # (b, c, f, r, r), all of the face.
+    latents = (torch.tensor([lips]) - 1)[:, None, :, None, None].expand(1, 5, 16, 3, 3)
+    latents = latents.clone().requires_grad_()
+    parts = losses.of_latents(latents, sounding([sound]))
+    assert float(parts["sync"].detach()) == pytest.approx(0.05 * -math.log(0.6), rel=1e-4)
+    parts["sync"].backward()
+    assert latents.grad is not None
+    assert latents.grad[:, :, 1::2].abs().min() > 0
+    assert with_losses(loudness(), sync=0.05).of_latents(latents, sounding([sound])) == {}
 
 
 def test_the_pixel_loss_is_the_mean_error_of_what_is_repainted() -> None:

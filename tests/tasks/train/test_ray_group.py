@@ -14,18 +14,19 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.registry.tracking import client
 from tasks.runtime.ray_session import ray_session
 from tasks.train import ray_group
 from tasks.train.curves import METRICS
+from tasks.train.facts import stage_names
 from tasks.train.mlflow_runs import start_runs
 from tasks.train.objective import Rank
 from tasks.train.ray_group import train_with_ray
 from tasks.train.stages import PrintReporter, TrainingJob, remaining, run_stages
 from tests.support.talking_boxes import make_dataset
 
+STAGES = stage_names(recipe("debug"))
 QUICK = {f"{stage}.steps": "1" for stage in STAGES}
 
 pytestmark = pytest.mark.e2e

@@ -11,13 +11,13 @@ import torch
 
 from datasets.errors import UserError
 from models.files.errors import ModelFileError
-from tasks.recipes.config import STAGES
 from tasks.recipes.recipe import recipe
 from tasks.runtime.device import resolve_device
 from tasks.train.checkpoints import load_state
 from tasks.train.curves import METRICS, Curve
-from tasks.train.facts import stage_digests
+from tasks.train.facts import stage_digests, stage_facts, stage_names
 from tasks.train.objective import Rank
+from tasks.train.reuse import reuse_stages
 from tasks.train.stages import (
     PrintReporter,
     TrainingJob,
@@ -31,6 +31,7 @@ from tests.support.file_server import file_server
 from tests.support.talking_boxes import make_dataset
 
 CPU = Rank(torch.device("cpu"))
+STAGES = stage_names(recipe("debug"))
 
 
 class Killed(BaseException):
@@ -181,6 +182,37 @@ def test_only_what_a_change_touches_is_trained_again(
     whole: TrainingJob, change: dict[str, str], again: list[str]
 ) -> None:
     assert remaining(replace(whole, recipe=recipe("debug", change))) == again
+
+
+ON_LATENTS = {"stage2.losses.sync_on": "latents"}
+
+
+def test_a_loss_on_latents_has_a_sync_network_of_its_own(
+    whole: TrainingJob, tmp_path: Path
+) -> None:
+    job = replace(whole, output=tmp_path / "run", recipe=recipe("debug", ON_LATENTS))
+    assert remaining(job) == ["autoencoder", "syncnet", "syncnet_latents", "stage1", "stage2"]
+    reuse_stages(whole.output, job.output, ("autoencoder", "syncnet", "stage1"))
+    assert remaining(job) == ["syncnet_latents", "stage2"]
+    run_stages(job, CPU, PrintReporter())
+    curves = [json.loads(curve(each, "stage2").splitlines()[-1]) for each in (whole, job)]
+    assert all(point["sync"] > 0 for point in curves)
+    assert curves[0]["sync"] != curves[1]["sync"]
+    found = read_result(job, "syncnet_latents")
+    assert found is not None
+    assert found["metrics"]["heldout_speakers"] == 1
+
+
+def test_choices_that_are_new_do_not_change_what_was_trained_before() -> None:
+    facts = stage_facts(recipe("debug"), "d")
+    fields = {field for each in facts.values() for field in each}
+    assert "stage2.losses.sync" in fields
+    assert not [field for field in fields if "sync_on" in field or "sees" in field]
+    others = stage_facts(recipe("debug", ON_LATENTS), "d")
+    assert [name for name in facts if facts[name] != others[name]] == ["stage2"]
+    assert others["stage2"]["stage2.losses.sync_on"] == "latents"
+    assert others["syncnet_latents"]["syncnet_latents.sees"] == "latents"
+    assert "upstream.syncnet_latents" in others["stage2"]
 
 
 def test_another_dataset_is_another_training(dataset: Path) -> None:

@@ -13,12 +13,12 @@ from models.files.errors import ModelFileError
 from tasks.recipes.recipe import recipe
 from tasks.sync.network_files import build_syncnet, load_syncnet, save_syncnet
 from tasks.train import syncnet
-from tasks.train.batches import SyncWindows
+from tasks.train.batches import SyncWindows, sync_batch
 from tasks.train.context import StageContext, Stores
 from tasks.train.objective import Rank
 from tasks.train.pictures import Pictures
 from tasks.train.stages import PrintReporter
-from tasks.train.syncnet import SyncObjective, run, similarities
+from tasks.train.syncnet import LatentSight, SyncObjective, run, similarities
 from tests.support.talking_boxes import make_dataset
 
 CPU = torch.device("cpu")
@@ -153,6 +153,32 @@ def test_the_loss_is_low_where_pairs_are_labelled_rightly(stores: Stores) -> Non
     expected = -(math.log(0.6) + math.log(1 - 0.8)) / 2
     assert float(objective.loss(batch)[0]) == pytest.approx(expected, rel=1e-5)
     assert objective.measure_every == config.test_every
+
+
+def test_a_network_on_latents_sees_those_of_the_whole_face(stores: Stores) -> None:
+    class Coder(nn.Module):
+        """Half as many pixels each way: every fourth."""
+
+        def encode(self, pixels: Tensor) -> Tensor:
+            assert not torch.is_grad_enabled()
+            return pixels[..., ::2, ::2]
+
+    class Seen(nn.Module):
+        def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+            self.frames = frames
+            return frames.flatten(1), frames.flatten(1)
+
+    config = recipe("debug", {"stage2.losses.sync_on": "latents"}).syncnet_latents
+    assert config is not None
+    pixels = recipe("debug").syncnet
+    store, network = stores.train(64), Seen()
+    for shift in (0.0, 0.1):
+        whole = sync_batch(store, replace(config, shift=shift), 3, 0).to(CPU)
+        half = sync_batch(store, replace(pixels, shift=shift), 3, 0).to(CPU)
+        assert whole.frames.shape == (4, 16, 3, 64, 64)
+        assert torch.equal(whole.frames[..., 32:, :], half.frames)
+        LatentSight(Coder(), network)(whole.frames, whole.mel)
+        assert torch.equal(network.frames, whole.frames[..., ::2, ::2])
 
 
 def test_similarities_are_the_cosines_of_the_network(stores: Stores) -> None:

@@ -1,6 +1,7 @@
 """The U-Net's objective: what counts how much, what learns, what the pixels add."""
 
 import json
+import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.latentsync.diffusion import signal_and_noise
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, UNetConfig
 from tasks.recipes.recipe import recipe
+from tasks.sync.network_files import LoadedSyncNet
 from tasks.train import autoencoder
 from tasks.train import unet as train_unet
 from tasks.train.batches import UNetBatch, unet_batch
@@ -190,6 +192,36 @@ def test_losses_on_the_picture_get_the_decoded_estimate_and_the_repainted_part(
     assert torch.equal(mel, asked.batch.mel)
     assert torch.equal(repaint, 1 - goal.model.mask)
     assert float(total.detach()) == pytest.approx(3.5 + float(parts["noise"]))
+
+
+def test_a_sync_network_on_latents_gets_the_estimate_and_no_picture_is_made(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = LossWeights(sync=0.5, sync_on="latents")
+    config = replace(DEBUG.stage1, losses=weights, timestep_power=1.0)
+    goal = objective(stores, config, tmp_path, "sample")
+    asked = oracle(goal, monkeypatch, "clean")
+
+    class Bright(nn.Module):
+        """A cosine of 0.6 whatever it is shown."""
+
+        def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+            self.shown, self.mel = frames, mel
+            ones = torch.ones(len(frames), 1)
+            return torch.cat([ones, 0 * ones], 1), torch.cat([0.6 * ones, 0.8 * ones], 1)
+
+    judge = Bright()
+    trained = recipe("debug", {"stage2.losses.sync_on": "latents"}).syncnet_latents
+    assert trained is not None
+    trained = replace(trained, num_frames=asked.batch.target.shape[1])
+    goal.losses = PixelLosses.load(config, LoadedSyncNet(judge, trained, 0.5), CPU)
+    monkeypatch.setattr(goal.model, "decode_window", None)
+    total, parts = goal.loss(asked.noisy)
+    assert torch.equal(judge.mel, asked.batch.mel)
+    expected = asked.asked["clean"].transpose(1, 2)
+    torch.testing.assert_close(judge.shown.detach(), expected, rtol=0, atol=1e-4)
+    assert float(parts["sync"]) == pytest.approx(0.5 * -math.log(0.6), rel=1e-4)
+    assert float(total.detach()) == pytest.approx(float(parts["sync"] + parts["noise"]))
 
 
 def test_batches_are_those_of_seed_step_and_rank(stores: Stores, tmp_path: Path) -> None:
