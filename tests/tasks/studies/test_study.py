@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
+from models.latentsync.model import LatentSync
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.studies.study import Study, known_studies, read_study
+from tasks.train.assemble import model_config
 
 SMALL = """
 about = "does it matter?"
@@ -45,7 +47,8 @@ def test_a_study_of_ones_own_takes_few_lines(tmp_path: Path) -> None:
 def test_our_own_studies_fit_their_recipes(name: str) -> None:
     study = read_study(name)
     for arm in study.arm:
-        recipe(study.recipe, parse_overrides([*study.overrides, *arm.overrides]))
+        chosen = recipe(study.recipe, parse_overrides([*study.overrides, *arm.overrides]))
+        assert LatentSync(model_config(chosen, "stage1"), empty=True).config == chosen.model
     assert study.claim
     assert all(len(arm.about) < 160 for arm in study.arm)
 
@@ -84,7 +87,9 @@ def test_claims_must_be_about_arms_and_metrics(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no study 'sinknet': choose one of supervision, syncnet"):
+    with pytest.raises(
+        UserError, match="no study 'sinknet': choose one of audio, shortcut, supervision, syncnet"
+    ):
         read_study("sinknet")
     with pytest.raises(UserError, match="there is no study file"):
         read_study(str(tmp_path / "none.toml"))
