@@ -84,6 +84,7 @@ MAY_IMPORT = {
     "tasks/lipsync": {
         "tasks/faces",
         "tasks/pages",
+        "models/audio/voice_activity.py",
         "models/audio/windows.py",
         "tasks/runtime",
         "tasks/sync",
