@@ -88,7 +88,7 @@ def taking(*groups: type, own: Sequence[str] = ()) -> Callable[[F], F]:
 
     Args:
         groups: dataclasses whose fields all have defaults and are explained in an `Args:` section.
-        own: fields that the function has as parameters of its own.
+        own: fields that are left out, such as those that the function has as parameters itself.
 
     Raises:
         TypeError: two parameters have the same name, or a field has no default.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.errors import Reason, SourceError
 from datasets.faces.alignment import Aligner, three_points
 from datasets.faces.landmarks import Face, FaceDetector, FaceMeshDetector, head_pose, mouth_opening
 from datasets.faces.points import SHAPE
@@ -162,6 +163,8 @@ def scan_video(
             reading.add(frame.picture)
             tell(len(times), max(expected, len(times) + 1), STEP)
         reading.finish()
+    if not times:
+        raise SourceError(Reason.NO_VIDEO, f"it has no frames from {begin_s:g} s on")
     tell(len(times), len(times), STEP)
     duration = _end(times, rate)
     cuts = [0, *reading.cuts, len(times)]

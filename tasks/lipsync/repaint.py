@@ -26,7 +26,6 @@ from tasks.lipsync.playback import Shown, frames_between, frames_in_order
 from tasks.lipsync.references import References, make_references
 from tasks.lipsync.speech_tokens import SpeechTokens
 
-
 TINY_S = 1e-6
 """Seconds by which times differ that are meant to be one, having been counted from two moments."""
 

@@ -333,6 +333,9 @@ def _about(video: Path) -> MediaInfo:
 
 
 def _check_range(job: LipSyncJob, info: MediaInfo) -> None:
+    if not info.duration_s:
+        # The container does not say how long it is.
+        return
     spans = [(job.begin_s, job.end_s), *((each.begin_s, each.end_s) for each in job.segments or ())]
     for begin_s, end_s in spans:
         late = begin_s >= info.duration_s
