@@ -42,6 +42,7 @@ COMMANDS = {
     "sign-model": Command("flows.sign_model", "Sign a model that you trust with your key."),
     "lip-sync": Command("flows.lip_sync", "Make the person in a video say something else."),
     "lip-sync-batch": Command("flows.lip_sync_batch", "Lip-sync a table of videos on workers."),
+    "serve": Command("tasks.service.command", "Serve lip-sync over HTTP, with a queue on disk."),
     "import-weights": Command("flows.import_weights", "Make a model from published weights."),
     "weights": Command("tasks.weights.command", "List and fetch published weights."),
     "convert": Command("models.convert.command", "Convert published checkpoints, and back."),
