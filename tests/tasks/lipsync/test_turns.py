@@ -231,6 +231,24 @@ def test_a_closed_mouth_hears_silence_where_nobody_speaks() -> None:
     assert wave.all()
 
 
+@pytest.mark.parametrize(
+    ("silence", "loud", "spans"),
+    [("model", 16000, None), ("closed", 4800, None), ("original", 16000, ((0.2, 0.5),))],
+)
+def test_what_a_network_hears_is_as_the_job_says(
+    silence: str,
+    loud: int,
+    spans: tuple[tuple[float, float], ...] | None,
+    speech: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns_module, "spoken_spans", lambda _: ((0.2, 0.5),))
+    options = {"video": "v", "output": "o.mp4", "audio": str(speech), "silence": silence}
+    (turn,) = turns_module.read_turns(job_of(options))
+    heard, repainted = replace(turn, wave=np.full(16000, 0.3, np.float32)).heard()
+    assert (np.count_nonzero(heard), repainted) == (loud, spans)
+
+
 def test_pauses_are_kept_and_breaths_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.lipsync import silence
 
