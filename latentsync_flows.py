@@ -41,6 +41,8 @@ COMMANDS = {
     "rollback-model": Command("flows.rollback_model", "Make an earlier champion champion again."),
     "sign-model": Command("flows.sign_model", "Sign a model that you trust with your key."),
     "lip-sync": Command("flows.lip_sync", "Make the person in a video say something else."),
+    "lip-sync-batch": Command("flows.lip_sync_batch", "Lip-sync a table of videos on workers."),
+    "serve": Command("tasks.service.command", "Serve lip-sync over HTTP, with a queue on disk."),
     "import-weights": Command("flows.import_weights", "Make a model from published weights."),
     "weights": Command("tasks.weights.command", "List and fetch published weights."),
     "convert": Command("models.convert.command", "Convert published checkpoints, and back."),
@@ -66,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if first not in COMMANDS:
         kind = "option" if first.startswith("-") else "command"
-        near = get_close_matches(first.replace("_", "-"), COMMANDS)
+        meant = first.replace("_", "-")
+        near = [meant] if meant in COMMANDS else get_close_matches(meant, COMMANDS)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         print(f"{NAME}: there is no {kind} {first!r}: {hint}--help lists all", file=sys.stderr)
         return MISTAKE

@@ -81,7 +81,8 @@ def ablate(
 
     Args:
         dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
-        study: syncnet, supervision, shortcut, audio, or a study file of your own, which ends in .toml.
+        study: syncnet, supervision, shortcut, audio, or a study file of your own, which ends in
+            .toml.
         output: folder; the study gets one of its own in it.
         recipe: instead of the study's recipe, a recipe's name or file.
         seeds: trainings of each arm, instead of the study's number.

@@ -28,6 +28,16 @@ CONTAINERS = {
 """FFmpeg's names of what can be written, by the file's suffix."""
 ALPHA_MODE = "alpha_mode"
 """Matroska's note that a second stream of VP8 or VP9 holds transparency."""
+H264, HEVC, VP9, PRORES = "h264", "hevc", "vp9", "prores"
+CODECS = {
+    H264: ("mp4", "mov", "matroska"),
+    HEVC: ("mp4", "mov", "matroska"),
+    VP9: ("matroska", "webm"),
+    PRORES: ("mov",),
+}
+"""What can be asked for, and the containers that it can be in."""
+MAX_CRF = 51
+"""Largest of x264 and x265; VP9's scale goes on to 63, but nobody wants that."""
 MASTERING, LIGHT = "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"
 """Side data of HDR10: what display it was made on, and how bright it gets."""
 
@@ -96,6 +106,8 @@ class Form:
     light: str = ""
     notes: tuple[str, ...] = ()
     """Sentences about properties of the source that are not kept."""
+    codec: str = ""
+    """One of `CODECS`; empty: what suits the container and the pictures."""
 
     @property
     def bits(self) -> int:
@@ -168,3 +180,54 @@ def form_for(
         colours = SDR
     mastering, light = (kind.mastering, kind.light) if hdr else ("", "")
     return Form(form.pix_fmt, colours, mastering, light, tuple(notes))
+
+
+def check_coding(codec: str, crf: int, bits: int | None) -> None:
+    """Raise a `UserError` for what no encoder does."""
+    if codec and codec not in CODECS:
+        raise UserError(f"codec must be one of {', '.join(CODECS)}, got {codec!r}")
+    if not 0 <= crf <= MAX_CRF:
+        raise UserError(f"crf must be between 0 and {MAX_CRF}, got {crf}: lower is better")
+    if bits not in (None, 8, 10):
+        raise UserError(f"bits must be 8 or 10, got {bits}")
+
+
+def with_coding(form: Form, container: str, codec: str, bits: int | None) -> Form:
+    """A form with another codec or other bits per sample than it would have.
+
+    Args:
+        form: as `form_for` gives it.
+        container: one of `CONTAINERS`.
+        codec: one of `CODECS`; empty: what suits the rest.
+        bits: 8 or 10; None: as they are.
+
+    Raises:
+        UserError: they do not go together.
+    """
+    if not codec and bits is None:
+        return form
+    if codec and container not in CODECS[codec]:
+        names = [suffix for suffix, name in CONTAINERS.items() if name in CODECS[codec]]
+        raise UserError(f"{codec} cannot be in that file: name the output {' or '.join(names)}")
+    if form.alpha:
+        own = PRORES if container == "mov" else VP9
+        if codec not in ("", own) or bits not in (None, form.bits):
+            raise UserError(
+                f"the video's transparency is kept by {own} with {form.bits} bits: leave codec "
+                "and bits out, or name the output .mp4, which does not keep it"
+            )
+        return form
+    if codec == PRORES:
+        if bits == 8:
+            raise UserError("prores holds 10 bits: leave bits out, or choose h264")
+        return replace(form, pix_fmt="yuv444p10le", codec=codec)
+    bits = bits or form.bits
+    if bits == 8 and form.colours.is_hdr:
+        raise UserError("HDR needs 10 bits: leave bits out, or give --tone-map")
+    holds_ten = codec in ("", HEVC) and container != "webm"
+    if bits == 10 and not holds_ten:
+        raise UserError(
+            f"{codec or 'a .webm'} holds 8 bits: choose hevc in .mp4, .mov or .mkv for 10"
+        )
+    plain = form.pix_fmt.removesuffix("10le")
+    return replace(form, pix_fmt=f"{plain}10le" if bits == 10 else plain, codec=codec)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from datasets.media.canvas import Canvas
 from datasets.media.colour import swscale_matrix
-from datasets.media.form import Form, plain_form
+from datasets.media.form import H264, HEVC, PRORES, VP9, Form, plain_form
 from datasets.media.output import container_of
 from datasets.media.rates import exact_rate
 from datasets.media.sound_track import SoundTrack
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 CLOCK = 90000
 """Ticks per second of the video's timestamps."""
+ENCODERS = {H264: "libx264", HEVC: "libx265", VP9: "libvpx-vp9", PRORES: "prores_ks"}
 FURTHEST_BACK = 1000
 """Most pictures by which decoding runs ahead of showing, for any encoder."""
 X265 = "log-level=error:info=0:pools=none:frame-threads=1:wpp=0"
@@ -136,6 +137,8 @@ class VideoWriter:
         return stream
 
     def _encoder(self) -> str:
+        if self.form.codec:
+            return ENCODERS[self.form.codec]
         if self._kind == "webm" or self.form.pix_fmt == "yuva420p":
             return "libvpx-vp9"
         if self.form.alpha:

@@ -11,6 +11,7 @@ also be given by position. What the user can fix ends in one sentence and exit c
 
 import argparse
 import inspect
+import json
 import logging
 import os
 import signal
@@ -19,16 +20,24 @@ import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from datasets.errors import UserError
 from datasets.redact import redact, redact_all
+from flows.support.parameters import FORM, CommandForm
 from flows.support.prefect_local import prefect_server
+from tasks.runtime.docstrings import argument_helps
 from tasks.runtime.failures import causes, one_line, redact_logs, sentence_for
 
 MISTAKE = 2
 INTERRUPTED = 130
 TERMINATED = 143
+JOB_HELP = "JSON file with these parameters; what is given beside it counts more"
+SCHEMA_HELP = "print the JSON schema of that file, and end"
+FILES = {"job", "schema"}
+"""Options about a file with parameters, beside the parameters."""
 PREFECT_OWN = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILogWorker")
 """Loggers through which Prefect reports on runs, and on sending those reports."""
 
@@ -54,12 +63,17 @@ def run(
         Exit code: that of `exit_code`, by default 0; 2 for what the user can fix, 130 after
         Ctrl-C, 143 after SIGTERM, 1 for a defect, which shows its traceback.
     """
-    parameters = parse(flow_fn, argv, prog)
+    given = parse(flow_fn, argv, prog)
+    if "schema" in given:
+        form: CommandForm = getattr(getattr(flow_fn, "fn", flow_fn), FORM)
+        print(json.dumps(form.schema(), indent=2, ensure_ascii=False))
+        return 0
     redact_logs()
     _keep_secrets_out(flow_fn)
     if hello:
         print(hello, flush=True)
     try:
+        parameters = with_file(flow_fn, given)
         with _interruptible(), prefect_server():
             _quieten_prefect()
             result = flow_fn(**parameters)
@@ -94,16 +108,19 @@ def parse(
         description=(inspect.getdoc(inner) or "").partition("\nArgs:\n")[0].strip(),
         argument_default=argparse.SUPPRESS,
     )
+    form: CommandForm | None = getattr(inner, FORM, None)
+    positions = form.positions if form else ()
     required = []
     # Where values may also stand alone, an option that takes several would swallow them.
-    alone = all(
+    alone = not positions and all(
         each.default is not inspect.Parameter.empty for each in signature.parameters.values()
     )
     for name, parameter in signature.parameters.items():
         text = helps.get(name, "").replace("%", "%%")
         kind = _value_type(hints[name])
-        if parameter.default is inspect.Parameter.empty:
-            required.append(name)
+        if parameter.default is inspect.Parameter.empty or name in positions:
+            if not form:
+                required.append(name)
             parser.add_argument(name, nargs="?", metavar=name.upper(), type=kind, help=text)
             _add_option(parser, name, kind, hints[name], "the same, as an option", False, [])
         else:
@@ -111,29 +128,67 @@ def parse(
             known = parameter.default not in (None, "")
             notes = [f"default: {parameter.default}".replace("%", "%%")] if known else []
             _add_option(parser, name, kind, hints[name], text, alone, notes)
+    if form:
+        required += form.needed
+        parser.add_argument("--job", type=Path, metavar="FILE", help=JOB_HELP)
+        parser.add_argument("--schema", action="store_true", help=SCHEMA_HELP)
     given = vars(parser.parse_intermixed_args(argv))
-    missing = [name.upper() for name in required if name not in given]
+    missing = [name.upper() for name in required if name not in given and not given.keys() & FILES]
     if missing:
         parser.error(f"{' and '.join(missing)} must be given")
     return given
 
 
-def argument_helps(doc: str) -> dict[str, str]:
-    """Texts of the parameters in the `Args:` section of a docstring."""
-    _, _, section = doc.partition("\nArgs:\n")
-    found: dict[str, str] = {}
-    name = ""
-    for line in section.splitlines():
-        if not line.strip():
-            continue
-        indent = len(line) - len(line.lstrip())
-        if indent == 0:
-            break
-        if indent == 4 and ": " in line:
-            name, _, text = line.strip().partition(": ")
-            found[name] = text
-        elif name:
-            found[name] += " " + line.strip()
+def _of_file(path: Path, form: CommandForm) -> dict[str, Any]:
+    """The parameters in a JSON file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the job file {path} cannot be read ({error}): it must be a JSON object, see --schema"
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"the job file {path} must hold a JSON object, see --schema, got {found!r}")
+    try:
+        form.check(found)
+    except UserError as error:
+        raise UserError(f"the job file {path}: {error}") from error
+    return found
+
+
+def _json(text: str) -> Any:
+    """An object, or a list of them, in JSON."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(found, dict | list):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object in braces")
+    return found
+
+
+class _Objects(argparse.Action):
+    """Gathers JSON objects from several options, each with one or a list of them."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        before = getattr(namespace, self.dest, None) or []
+        found = values if isinstance(values, list) else [values]
+        setattr(namespace, self.dest, [*before, *found])
+
+
+def with_file(flow_fn: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a command line, with those of the file that `--job` names.
+
+    Raises:
+        UserError: the file holds something else, or not all that is needed.
+    """
+    if "job" not in given:
+        return given
+    form: CommandForm = getattr(getattr(flow_fn, "fn", flow_fn), FORM)
+    path = given["job"]
+    found = _of_file(path, form) | {name: each for name, each in given.items() if name != "job"}
+    if missing := [name for name in form.needed if not found.get(name)]:
+        raise UserError(f"the job file {path} does not say {' and '.join(missing)}: add it there")
     return found
 
 
@@ -169,7 +224,9 @@ def _add_option(
 ) -> None:
     flag = "--" + name.replace("_", "-")
     more: dict[str, Any] = {}
-    if _is_list(hint):
+    if kind is dict:
+        notes = [*notes, "may be given several times"]
+    elif _is_list(hint):
         repeated = "may be given several times" + (", or with several values" if several else "")
         notes = [*notes, repeated]
         more = {"action": "extend", "nargs": "+"} if several else {"action": "append"}
@@ -177,6 +234,8 @@ def _add_option(
         text += f" ({'; '.join(notes)})"
     if kind is bool:
         parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=text)
+    elif kind is dict:
+        parser.add_argument(flag, dest=name, type=_json, action=_Objects, metavar="JSON", help=text)
     elif more:
         parser.add_argument(flag, dest=name, type=kind, metavar="VALUE", help=text, **more)
     else:
@@ -196,8 +255,10 @@ def _is_list(hint: Any) -> bool:
 
 def _value_type(hint: Any) -> type:
     kind = _without_none(hint)
-    if get_origin(kind) is list:
+    if get_origin(kind) in (list, tuple):
         kind = get_args(kind)[0]
+        if is_dataclass(kind):
+            return dict
     if kind not in (str, int, float, bool, Path):
         raise TypeError(f"a flow's parameter of type {hint} cannot be given on the command line")
     return kind

@@ -11,7 +11,7 @@ grouped here.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar, get_type_hints
 
@@ -53,7 +53,34 @@ class Limits:
     duplicates: str | None = None
 
 
-def taking(*groups: type) -> Callable[[F], F]:
+@dataclass(frozen=True)
+class CommandForm:
+    """How a flow's command takes its parameters, where that is more than an option for each."""
+
+    positions: tuple[str, ...]
+    """Parameters that can also be given by position, though they have a default."""
+    needed: tuple[str, ...]
+    """Those without which the command is not run."""
+    check: Callable[[Mapping[str, Any]], object]
+    """Raises a `UserError` for values of a file that are no parameters, or wrong."""
+    schema: Callable[[], Mapping[str, Any]]
+    """The JSON schema of such a file."""
+
+
+FORM = "command_form"
+
+
+def shown_as(form: CommandForm) -> Callable[[F], F]:
+    """Give a flow's function a `CommandForm`: its command takes `--job` and `--schema`, too."""
+
+    def with_form(function: F) -> F:
+        setattr(function, FORM, form)
+        return function
+
+    return with_form
+
+
+def taking(*groups: type, own: Sequence[str] = ()) -> Callable[[F], F]:
     """Give a function that ends in `**options` the fields of dataclasses as keyword parameters.
 
     The function itself is unchanged, in its own file: its signature, annotations and the
@@ -61,6 +88,7 @@ def taking(*groups: type) -> Callable[[F], F]:
 
     Args:
         groups: dataclasses whose fields all have defaults and are explained in an `Args:` section.
+        own: fields that are left out, such as those that the function has as parameters itself.
 
     Raises:
         TypeError: two parameters have the same name, or a field has no default.
@@ -68,7 +96,7 @@ def taking(*groups: type) -> Callable[[F], F]:
 
     def with_fields(function: F) -> F:
         signature = inspect.signature(function)
-        *own, rest = signature.parameters.values()
+        *before_rest, rest = signature.parameters.values()
         if rest.kind is not inspect.Parameter.VAR_KEYWORD:
             raise TypeError(f"{function.__name__} does not end in **options")
         hints = get_type_hints(function)
@@ -78,6 +106,8 @@ def taking(*groups: type) -> Callable[[F], F]:
             kinds = get_type_hints(group)
             texts.append(_args(group).rstrip("\n"))
             for field in fields(group):
+                if field.name in own:
+                    continue
                 if field.default is MISSING:
                     raise TypeError(f"{group.__name__}.{field.name} has no default")
                 added.append(
@@ -95,7 +125,7 @@ def taking(*groups: type) -> Callable[[F], F]:
         function.__doc__ = "\n".join([before, *texts]) + returns + after
         function.__annotations__ = hints
         function.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*own, *added]
+            parameters=[*before_rest, *added]
         )
         return function
 

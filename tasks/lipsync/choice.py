@@ -1,6 +1,7 @@
 """Whose lips are repainted: `--face`."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,20 @@ from datasets.media import read_audio
 from tasks.lipsync.face_scan import VideoScan
 from tasks.lipsync.speaker import find_speech, seconds_spoken
 
-AUTO, LARGEST = "auto", "largest"
-POINT = re.compile(r"(-?[\d.]+),(-?[\d.]+)@([\d.]+)")
-WAYS = "auto, largest, a point such as 320,180@2.5 (pixels, seconds) or a number from --preview"
+AUTO, LARGEST, ALL = "auto", "largest", "all"
+NUMBER = r"(-?[\d.]+)"
+POINT = re.compile(rf"{NUMBER},{NUMBER}@([\d.]+)")
+BOX = re.compile(rf"{NUMBER},{NUMBER},{NUMBER},{NUMBER}@([\d.]+)")
+WAYS = (
+    "auto, largest, a point such as 320,180@2.5 (pixels, seconds), a box such as "
+    "280,120,360,240@2.5 (left, top, right, bottom), all, or a number from --preview"
+)
 NEAR = 0.5
 """A point outside every box means the nearest one, at most this many box widths away."""
+
+
+LEAST_SHARED = 0.1
+"""A box means the face that shares most of its area with it, and at least this much of both."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,24 @@ class Face:
     """What `--face` asks for, parsed."""
 
     how: str
-    """`auto`, `largest`, `point` or `number`."""
+    """`auto`, `largest`, `all`, `point`, `box` or `number`."""
     number: int = 0
     """Counted from 1, as in `--preview`."""
     x: float = 0.0
     y: float = 0.0
-    at_s: float = 0.0
+    at_s: float | None = None
+    """The moment of a point or box, seconds of the video."""
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, right, bottom in pixels; `x` and `y` are its middle."""
+
+    @property
+    def text(self) -> str:
+        """As it is given."""
+        if self.box is not None:
+            return ",".join(f"{each:g}" for each in self.box) + f"@{self.at_s:g}"
+        if self.at_s is not None:
+            return f"{self.x:g},{self.y:g}@{self.at_s:g}"
+        return str(self.number) if self.how == "number" else self.how
 
 
 @dataclass(frozen=True)
@@ -59,17 +81,27 @@ def parse_face(text: str) -> Face:
     Raises:
         UserError: the text has none of the known forms.
     """
-    if text in (AUTO, LARGEST):
+    if text in (AUTO, LARGEST, ALL):
         return Face(text)
     if text.isascii() and text.isdigit() and int(text) > 0:
         return Face("number", number=int(text))
-    if point := POINT.fullmatch(text.replace(" ", "")):
-        try:
+    spaceless = text.replace(" ", "")
+    with suppress(ValueError):
+        if point := POINT.fullmatch(spaceless):
             x, y, at_s = (float(each) for each in point.groups())
             return Face("point", x=x, y=y, at_s=at_s)
-        except ValueError:
-            pass
+        if found := BOX.fullmatch(spaceless):
+            left, top, right, bottom, at_s = (float(each) for each in found.groups())
+            if left < right and top < bottom:
+                box = (left, top, right, bottom)
+                return Face("box", x=(left + right) / 2, y=(top + bottom) / 2, at_s=at_s, box=box)
     raise UserError(f"--face must be {WAYS}, got {text!r}")
+
+
+def everybody(scan: VideoScan) -> list[Choice]:
+    """All people of a scan."""
+    among = len(scan.people)
+    return [Choice(person, among, "as --face says") for person in range(among)]
 
 
 def choose_person(scan: VideoScan, face: Face, video: Path) -> Choice:
@@ -85,8 +117,8 @@ def choose_person(scan: VideoScan, face: Face, video: Path) -> Choice:
     """
     if face.how == "number":
         return _numbered(scan, face.number)
-    if face.how == "point":
-        return _pointed_at(scan, face)
+    if face.at_s is not None:
+        return _pointed_at(scan, face, face.at_s)
     among = len(scan.people)
     largest = max(range(among), key=lambda person: scan.weight(scan.people[person]))
     if face.how == LARGEST or among == 1:
@@ -117,24 +149,26 @@ def _numbered(scan: VideoScan, number: int) -> Choice:
     return Choice(number - 1, among, "as --face says")
 
 
-def _pointed_at(scan: VideoScan, face: Face) -> Choice:
-    end = scan.duration_s
-    if face.at_s > end:
+def _pointed_at(scan: VideoScan, face: Face, at_s: float) -> Choice:
+    if at_s > scan.duration_s:
         raise UserError(
-            f"--face {face.x:g},{face.y:g}@{face.at_s:g}: only {end:.2f} s of the video are shown, "
+            f"--face {face.text}: only {scan.duration_s:.2f} s of the video are shown, "
             "choose an earlier moment"
         )
-    frame = int(np.abs(scan.times_s - face.at_s).argmin())
-    here = _boxes_in(scan, frame)
-    distances = {person: _distance(box, face.x, face.y) for person, box in here.items()}
+    here = _boxes_in(scan, int(np.abs(scan.times_s - at_s).argmin()))
+    # With a box, the face that shares most with it; with a point, the nearest.
+    distances = {
+        person: _distance(box, face.x, face.y) if face.box is None else 1 - _shared(box, face.box)
+        for person, box in here.items()
+    }
     best = min(distances, key=lambda person: distances[person], default=None)
-    if best is None or distances[best] > NEAR:
+    if best is None or distances[best] > (NEAR if face.box is None else 1 - LEAST_SHARED):
         places = ", ".join(
             f"number {person + 1} at {(box[0] + box[2]) / 2:.0f},{(box[1] + box[3]) / 2:.0f}"
             for person, box in here.items()
         )
         raise UserError(
-            f"--face {face.x:g},{face.y:g}@{face.at_s:g}: there is no face; at that moment there "
+            f"--face {face.text}: there is no face; at that moment there "
             f"{'is ' + places if places else 'is none at all: --preview shows when faces are seen'}"
         )
     return Choice(best, len(scan.people), "as --face says")
@@ -157,3 +191,12 @@ def _distance(box: np.ndarray, x: float, y: float) -> float:
     across = max(box[0] - x, 0.0, x - box[2])
     down = max(box[1] - y, 0.0, y - box[3])
     return float(np.hypot(across, down) / max(box[2] - box[0], 1e-6))
+
+
+def _shared(box: np.ndarray, other: tuple[float, float, float, float]) -> float:
+    """Area that two boxes share, as a share of what they cover together."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    both = max(width, 0.0) * max(height, 0.0)
+    areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (box, other)]
+    return float(both / max(sum(areas) - both, 1e-6))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.errors import Reason, SourceError
 from datasets.faces.alignment import Aligner, three_points
 from datasets.faces.landmarks import Face, FaceDetector, FaceMeshDetector, head_pose, mouth_opening
 from datasets.faces.points import SHAPE
@@ -72,9 +73,9 @@ class VideoScan:
     """The result of the first reading."""
 
     times_s: np.ndarray
-    """(n,) times of all frames that were read, seconds after the first one."""
+    """(n,) times of all frames that were read, seconds after the video's first one."""
     duration_s: float
-    """End of the last frame that was read."""
+    """End of the last frame that was read, counted in the same way."""
     video_s: float
     """Length of the whole video."""
     shots: list[int]
@@ -86,7 +87,17 @@ class VideoScan:
     def seconds(self, tracks: Sequence[int]) -> float:
         """Seconds for which the faces of these tracks are seen."""
         shown = sum(len(self.tracks[index].frames) for index in tracks)
-        return shown * self.duration_s / max(1, len(self.times_s))
+        return shown * self.read_s / max(1, len(self.times_s))
+
+    @property
+    def begin_s(self) -> float:
+        """When the first frame that was read is shown."""
+        return float(self.times_s[0])
+
+    @property
+    def read_s(self) -> float:
+        """Length of what was read."""
+        return self.duration_s - self.begin_s
 
     def weight(self, person: Sequence[int]) -> float:
         """How much of the picture a person fills, summed over time."""
@@ -123,6 +134,7 @@ def scan_video(
     progress: Progress | None = None,
     fps: float | None = None,
     until_s: float | None = None,
+    begin_s: float = 0.0,
 ) -> VideoScan:
     """Read a video once and find its faces.
 
@@ -131,6 +143,7 @@ def scan_video(
         progress: called with the frames done and their estimated number, exact at the end.
         fps: constant rate at which the video is read; None keeps its own frames.
         until_s: nothing that begins later is read; None reads all of it.
+        begin_s: nothing that begins earlier is kept.
 
     Raises:
         SourceError: the video cannot be read.
@@ -138,11 +151,11 @@ def scan_video(
     info, tell = probe(path), progress or no_progress
     rate = fps or info.fps
     seconds = info.duration_s if until_s is None else min(info.duration_s, until_s)
-    expected = max(1, round(seconds * rate))
+    expected = max(1, round((seconds - begin_s) * rate))
     times: list[float] = []
     with FaceMeshDetector(max_faces=MOST_FACES, thorough=True) as detector:
         reading = _Reading(detector, rate)
-        for frame in read_frames(path, fps=fps):
+        for frame in read_frames(path, fps=fps, start_s=begin_s):
             # The previous frame ends here: nothing of this one would be seen.
             if until_s is not None and times and frame.time_s >= until_s - 1e-3:
                 break
@@ -150,6 +163,8 @@ def scan_video(
             reading.add(frame.picture)
             tell(len(times), max(expected, len(times) + 1), STEP)
         reading.finish()
+    if not times:
+        raise SourceError(Reason.NO_VIDEO, f"it has no frames from {begin_s:g} s on")
     tell(len(times), len(times), STEP)
     duration = _end(times, rate)
     cuts = [0, *reading.cuts, len(times)]

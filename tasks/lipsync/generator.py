@@ -7,6 +7,7 @@ that is shown an earlier frame paints windows that do not overlap, as a chain (S
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tasks.weights.adapter import apply_adapter
 
 OVERLAP = 4
 """Frames that neighbouring windows share."""
+MAX_GUIDANCE = 20.0
 REACH = 8
 """Frames over which the rate of a video is measured."""
 
@@ -46,6 +48,14 @@ def interleaved(times_s: np.ndarray) -> int:
         return 1
     gap = float(np.median(times_s[reach:] - times_s[:-reach])) / reach
     return max(1, round(1 / (FPS * gap)))
+
+
+def check_sampling(steps: int, guidance: float) -> None:
+    """Raise a `UserError` where no sampler works with these."""
+    if not 1 <= steps <= MAX_STEPS:
+        raise UserError(f"--steps must be between 1 and {MAX_STEPS}, got {steps}")
+    if not 1.0 <= guidance <= MAX_GUIDANCE:
+        raise UserError(f"--guidance must be between 1 and {MAX_GUIDANCE:g}, got {guidance}")
 
 
 class FaceGenerator:
@@ -84,10 +94,7 @@ class FaceGenerator:
         if reference:
             check_reference(reference)
 
-        if not 1 <= steps <= MAX_STEPS:
-            raise UserError(f"--steps must be between 1 and {MAX_STEPS}, got {steps}")
-        if not 1.0 <= guidance <= 20.0:
-            raise UserError(f"--guidance must be between 1 and 20, got {guidance}")
+        check_sampling(steps, guidance)
         self.device = resolve_device(device)
         self.model: Any = LatentSync.load(bundle, self.device).eval()
         if adapter is not None:
@@ -98,6 +105,20 @@ class FaceGenerator:
         self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()
         self.steps, self.guidance, self.seed, self.bf16 = steps, guidance, seed, bf16
         self.reference: str = reference or self.model.config.reference
+
+    def tuned(self, steps: int, guidance: float, seed: int, reference: str = "") -> "FaceGenerator":
+        """One with the same networks and other settings; empty: the model's own reference.
+
+        Raises:
+            UserError: an option is out of range.
+        """
+        check_sampling(steps, guidance)
+        if reference:
+            check_reference(reference)
+        other = copy(self)
+        other.steps, other.guidance, other.seed = steps, guidance, seed
+        other.reference = reference or self.model.config.reference
+        return other
 
     def speech(self, audio: np.ndarray) -> SpeechTokens:
         """Encode a recording, float32 (samples,) mono at 16 kHz."""

@@ -14,19 +14,25 @@ import numpy as np
 
 from datasets.errors import UserError
 from datasets.media import Picture, probe, read_frames
+from datasets.media.rates import exact_rate
 
-AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP = (
+AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP, SPEECH_PADDED = (
     "auto",
     "cut",
     "back-and-forth",
     "loop",
     "hold",
     "keep",
+    "speech-padded",
 )
-LENGTHS = (AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP)
+LENGTHS = (AUTO, CUT, BACK_AND_FORTH, LOOP, HOLD, KEEP, SPEECH_PADDED)
 """Values of `--length`: the output lasts as long as the speech and a shorter video runs back and
 forth, starts again or freezes at its end (`auto` is the first of these); it ends with
-whichever ends first; or it keeps the video's own length."""
+whichever ends first; or it keeps the video's own length, and behind the speech the video's own
+sound (`keep`) or silence (`speech-padded`)."""
+OF_THE_VIDEO = (KEEP, SPEECH_PADDED)
+"""Those with which the output lasts as long as the video."""
+MIN_FPS, MAX_FPS = 1.0, 120.0
 SHORT_FRAMES = 2
 """A video that is at most this many frames too short freezes at its end."""
 LEAST_HELD, MOST_HELD = 24, 128
@@ -69,7 +75,7 @@ def plan_length(length: str, video_s: float, speech_s: float, gap_s: float) -> P
         UserError: there is no such length.
     """
     check_length(length)
-    if length == KEEP:
+    if length in OF_THE_VIDEO:
         return Plan(video_s, HOLD)
     if length == CUT:
         return Plan(min(video_s, speech_s), HOLD)
@@ -84,6 +90,23 @@ def check_length(length: str) -> None:
     """Raise a `UserError` where there is no length of that name."""
     if length not in LENGTHS:
         raise UserError(f"--length must be one of {', '.join(LENGTHS)}, got {length!r}")
+
+
+def check_fps(fps: float | None) -> float | None:
+    """The frame rate that a video is converted to, exactly; None keeps its own.
+
+    Raises:
+        UserError: no video has that rate.
+    """
+    if fps is None:
+        return None
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise UserError(
+            f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g}, got {fps:g}: 25 is the rate that "
+            "the networks were trained at; without the option the video keeps its own rate"
+        )
+    # Integers too: MLflow does not turn them into floats in a table of parameters.
+    return float(exact_rate(fps))
 
 
 def timeline(times_s: np.ndarray, duration_s: float, plan: Plan) -> list[Shown]:

@@ -1,11 +1,12 @@
 """Repaints the frames of one person in a video, one after another."""
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
+from functools import lru_cache, partial
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from tasks.lipsync.occlusion import OFF, Occlusion, make_occlusion
 from tasks.lipsync.playback import Shown, frames_between, frames_in_order
 from tasks.lipsync.references import References, make_references
 from tasks.lipsync.speech_tokens import SpeechTokens
+
+TINY_S = 1e-6
+"""Seconds by which times differ that are meant to be one, having been counted from two moments."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,20 @@ class RepaintJob:
     form: Form
     order: list[Shown]
     speech_s: float
+    """When the speech ends in the output,"""
     match: bool = False
     occlusion: str = OFF
+    begin_s: float = 0.0
+    """and when it begins there."""
+    spoken: tuple[tuple[float, float], ...] | None = None
+    """Begin and end of what of the speech is repainted, seconds of the speech; None: all."""
+
+    def says(self, time_s: float) -> bool:
+        """Whether the face is to be repainted in the output's frame at this time."""
+        if not self.begin_s - TINY_S <= time_s < self.speech_s - TINY_S:
+            return False
+        since = time_s - self.begin_s + TINY_S
+        return self.spoken is None or any(begin <= since < end for begin, end in self.spoken)
 
     def canvas(self, picture: Picture) -> Canvas:
         """A picture ready to be written."""
@@ -153,8 +169,7 @@ class RepaintJob:
         for position, each in enumerate(order):
             if position and abs(each.source - order[position - 1].source) > 1:
                 jumps += 1
-            spoken = each.time_s < self.speech_s
-            shown = spoken and self.scan.matrices[each.source] is not None
+            shown = self.says(each.time_s) and self.scan.matrices[each.source] is not None
             kinds.append((self.scan.shots[each.source], jumps, shown))
         found: list[Stretch] = []
         first = 0
@@ -180,13 +195,67 @@ class _Around:
     """None where the network's whole picture is shown."""
 
 
+Paint = Callable[[Canvas], None]
+"""Paints a new face into a frame."""
+Painted = tuple[Picture, float, Paint | None]
+"""A frame, when it is shown, and its new face; None: it stays as it was."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one person says in an output."""
+
+    job: RepaintJob
+    """Where it is and who says it; `order` and `form` are those of the whole output."""
+    wave: np.ndarray
+    """float32 (samples,), 16 kHz."""
+
+
+Layer = Sequence[Said]
+"""What is said one after another: none begins before the one before it ends."""
+
+
 def repaint(
-    job: RepaintJob, wave: np.ndarray, begin: int, memory: ChainMemory | None = None
+    layers: Sequence[Layer], begin: int, memory: ChainMemory | None = None
 ) -> Iterator[tuple[Canvas, float, bool]]:
-    """Frames of the output from one position on, when they are shown, and whether a face was
-    repainted; `memory` says where a chain of windows stands there, and is kept up to date."""
+    """Frames of an output in which several people may speak at once.
+
+    Args:
+        layers: who speaks beside whom.
+        begin: position of the first frame that is wanted.
+        memory: where the chain of windows of an only layer stands there, and kept up to date.
+
+    Yields:
+        Each frame, when it is shown, and whether a face was repainted.
+    """
+    if len(layers) > 1:
+        memory = None
+    streams = [_one_after_another(layer, begin, memory or ChainMemory()) for layer in layers]
+    first = layers[0][0].job
+    for frames in zip(*streams, strict=True):
+        canvas = first.canvas(frames[0][0])
+        faces = [paint for _, _, paint in frames if paint]
+        for paint in faces:
+            paint(canvas)
+        yield canvas, frames[0][1], bool(faces)
+
+
+def _one_after_another(layer: Layer, begin: int, memory: ChainMemory) -> Iterator[Painted]:
+    """Frames of a layer: each one's turn goes on from where the one before it ended."""
+    for number, said in enumerate(layer):
+        times = [each.time_s for each in said.job.order]
+        last = number + 1 == len(layer)
+        stop = len(times) if last else bisect_left(times, said.job.speech_s - TINY_S)
+        if begin < stop:
+            yield from islice(_repaint(said.job, said.wave, begin, memory), stop - begin)
+            begin = stop
+
+
+def _repaint(
+    job: RepaintJob, wave: np.ndarray, begin: int, memory: ChainMemory
+) -> Iterator[Painted]:
+    """Frames of what one person says, from one position on."""
     speech, scan, order = job.generator.speech(wave), job.scan, job.order
-    memory = memory or ChainMemory()
     references_of = lru_cache(maxsize=1)(job.references_of)
     occlusion_of = lru_cache(maxsize=1)(job.occlusion_of)
     frames: Iterator[Picture] | None = None
@@ -199,7 +268,7 @@ def repaint(
             part, skip = order[first : stretch.stop], max(0, begin - first)
             lead = skip
             if shown:
-                times = np.array([each.time_s for each in part])
+                times = np.array([each.time_s for each in part]) - job.begin_s
                 memory.enter(first)
                 lead = job.generator.first_needed(times, skip, memory)
             if frames is None:
@@ -211,13 +280,17 @@ def repaint(
                     occlusion_of(shot),
                     jaws,
                 )
-                shares = fade_shares(times, stretch.before_s, stretch.after_s)
+                near = [
+                    None if at is None else at - job.begin_s
+                    for at in (stretch.before_s, stretch.after_s)
+                ]
+                shares = fade_shares(times, *near)
                 yield from _repaint_faces(
                     job, frames, part, lead, skip, shares, speech, around, memory
                 )
                 continue
             for each in part[skip:]:
-                yield job.canvas(next(frames)), each.time_s, False
+                yield next(frames), each.time_s, None
 
 
 def _repaint_faces(
@@ -230,7 +303,7 @@ def _repaint_faces(
     speech: SpeechTokens,
     around: _Around,
     memory: ChainMemory,
-) -> Iterator[tuple[Canvas, float, bool]]:
+) -> Iterator[Painted]:
     """Repaint a stretch of frames of one shot, all with a face, from position `skip` on; `frames`
     yields those from `lead` on. `shares` (n,) of the new face are shown."""
     held: deque[tuple[Picture, np.ndarray, np.ndarray]] = deque()
@@ -246,7 +319,7 @@ def _repaint_faces(
                 held.append((frame, matrix, aligned))
             yield aligned
 
-    times = np.array([each.time_s for each in part])
+    times = np.array([each.time_s for each in part]) - job.begin_s
     painted = job.generator.stream(faces(), times, speech, around.references, skip, memory)
     for position, face in enumerate(painted, skip):
         each = part[position]
@@ -264,7 +337,13 @@ def _repaint_faces(
             shape=shape,
             front=front,
         )
-        canvas = job.canvas(frame)
-        region = region * np.float32(shares[position])
-        paint_face(canvas, matrix, face, before, region, repainted, each.source)
-        yield canvas, each.time_s, True
+        paint = partial(
+            paint_face,
+            matrix=matrix,
+            face=face,
+            source=before,
+            region=region * np.float32(shares[position]),
+            repainted=repainted,
+            frame=each.source,
+        )
+        yield frame, each.time_s, paint

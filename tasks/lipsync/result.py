@@ -8,7 +8,7 @@ import numpy as np
 from datasets.media import FPS
 from tasks.lipsync.choice import Choice
 from tasks.lipsync.face_scan import FaceScan
-from tasks.lipsync.playback import BACK_AND_FORTH, HOLD, KEEP, LOOP, Plan, Shown
+from tasks.lipsync.playback import BACK_AND_FORTH, HOLD, KEEP, LOOP, SPEECH_PADDED, Plan, Shown
 
 SLOW_FPS = 20.0
 """Below this, frames lie so far apart that motion modules see movements they never learned."""
@@ -97,6 +97,8 @@ class LipSyncResult:
         if self.video_s > self.speech_s:
             if self.length == KEEP:
                 return [f"{both}: after the speech the video stays as it was, with its own sound"]
+            if self.length == SPEECH_PADDED:
+                return [f"{both}: after the speech there is silence, and the mouth hears it"]
             return [f"{both}: the video was cut where the speech ends"]
         if not self.extended:
             return [f"{both}: the speech was cut where the video ends"]
@@ -109,7 +111,7 @@ class LipSyncResult:
 
 
 def describe_people(
-    faces: FaceScan, choice: Choice, order: list[Shown], speech_s: float
+    faces: FaceScan, choice: Choice, order: list[Shown], speech_s: float, begin_s: float = 0.0
 ) -> tuple[str, ...]:
     """Sentences: who was chosen among how many, and when nothing was repainted.
 
@@ -118,9 +120,10 @@ def describe_people(
         choice: how the person was chosen.
         order: the frames of the output.
         speech_s: end of the speech, after which nothing is repainted.
+        begin_s: its begin.
     """
     found = [choice.note] if choice.note else []
-    gaps = _gaps(faces, [each for each in order if each.time_s < speech_s])
+    gaps = _gaps(faces, [each for each in order if begin_s <= each.time_s < speech_s])
     if gaps:
         total = sum(end - begin for begin, end in gaps)
         named = ", ".join(f"{begin:.1f} to {end:.1f} s" for begin, end in gaps[:MOST_GAPS])
@@ -137,6 +140,8 @@ def _gaps(faces: FaceScan, order: list[Shown]) -> list[tuple[float, float]]:
     """Start and end of stretches of a tenth of a second or more without the face."""
     found: list[tuple[float, float]] = []
     begin: float | None = None
+    if not order:
+        return found
     ends = [each.time_s for each in order[1:]]
     ends.append(order[-1].time_s + (ends[-1] - order[-2].time_s if len(order) > 1 else 1 / FPS))
     for each, end in zip(order, ends, strict=True):

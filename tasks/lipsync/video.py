@@ -7,6 +7,7 @@ audio itself. What is finished is kept, so that a job that was interrupted goes 
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,41 +15,39 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import SourceError, UserError
-from datasets.media import (
-    SAMPLE_RATE,
-    MediaInfo,
-    VideoWriter,
-    probe,
-    read_audio,
-)
-from datasets.media.form import form_for
+from datasets.media import MediaInfo, VideoWriter, probe
+from datasets.media.form import form_for, with_coding
 from datasets.media.output import check_output
-from datasets.media.rates import constant_rate, exact_rate
+from datasets.media.rates import constant_rate
 from datasets.media.segments import join_segments
-from datasets.media.splice import splice_sound
+from datasets.media.splice import mix_sound
 from datasets.progress import Progress, no_progress
-from tasks.lipsync.choice import choose_person, parse_face
-from tasks.lipsync.face_scan import VideoScan, faces_of, scan_video
+from tasks.lipsync.choice import ALL, Choice, choose_person, everybody, parse_face
+from tasks.lipsync.face_scan import FaceScan, VideoScan, faces_of, scan_video
 from tasks.lipsync.generator import FaceGenerator, interleaved
+from tasks.lipsync.job import LipSyncJob, check_job
 from tasks.lipsync.occlusion import KEEP as KEEP_IN_FRONT
-from tasks.lipsync.occlusion import check_occlusion
 from tasks.lipsync.parts import PART, Parts, job_facts
 from tasks.lipsync.playback import (
+    AUTO,
     KEEP,
-    check_length,
+    OF_THE_VIDEO,
+    SPEECH_PADDED,
+    check_fps,
     plan_length,
     timeline,
 )
 from tasks.lipsync.preview import Preview, preview_people, write_preview
-from tasks.lipsync.repaint import RepaintJob, repaint
+from tasks.lipsync.repaint import Layer, RepaintJob, Said, repaint
 from tasks.lipsync.result import LipSyncResult, describe_people
+from tasks.lipsync.turns import Turn, check_people, layers_of, read_turns
 from tasks.weights.adapter import adapter_files
 from tasks.weights.licences import bundle_licence
 
-CRF = 16
-MIN_FPS, MAX_FPS = 1.0, 120.0
-LEAST_SPEECH_S = 0.01
-"""Less is not a sound but a click."""
+NEAR_S = 0.1
+"""Seconds by which a range may pass the end of the video: people round."""
+NOBODY = FaceScan(np.empty(0), 0.0, [], [], np.empty(0), np.empty((0, 4)))
+"""Takes the place of whoever is chosen later."""
 
 
 def lip_sync_video(
@@ -105,80 +104,173 @@ def lip_sync_video(
         UserError: a file cannot be used, the face is not in the video, or the device is missing.
         ModelFileError: the bundle is damaged.
     """
+    job = LipSyncJob(
+        video=str(video),
+        audio=str(audio),
+        output=str(output),
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        reference=reference,
+        fps=fps,
+        face=face,
+        length=length,
+        tone_map=tone_map,
+        match=match,
+        occlusion=occlusion,
+    )
+    check_job(job)
+    return run_job(job, bundle_dir, device=device, bf16=bf16, adapter=adapter, progress=progress)
+
+
+def run_job(
+    job: LipSyncJob,
+    bundle_dir: Path,
+    *,
+    device: str = "cpu",
+    bf16: bool | None = None,
+    adapter: Path | None = None,
+    generator: FaceGenerator | None = None,
+    progress: Progress | None = None,
+) -> LipSyncResult:
+    """Write the output of a job, completely or not at all; see `lip_sync_video`.
+
+    Args:
+        job: what to do, see `tasks.lipsync.job`.
+        bundle_dir: a trained bundle.
+        device: cpu, cuda, cuda:N or mps.
+        bf16: run the networks in bf16; None means if the device is made for it.
+        adapter: an adapter for this bundle.
+        generator: this bundle with this adapter on this device, where it is loaded already.
+        progress: called with the frames done in a step, which is the note.
+
+    Raises:
+        UserError: a file cannot be used, the face is not in the video, or the device is missing.
+        ModelFileError: the bundle is damaged.
+    """
     began = time.monotonic()
     tell = progress or no_progress
-    container = check_output(output, (video, audio))
-    wanted, fps = parse_face(face), _check_fps(fps)
-    check_length(length)
-    check_occlusion(occlusion)
+    video, output = Path(job.video), Path(job.output)
+    files = [Path(each) for each in job.files]
+    container, fps = check_output(output, files), check_fps(job.fps)
     tell(0, None, "reading the speech")
-    wave, info = _sound(audio), _about(video)
+    turns, info = read_turns(job), _about(video)
+    _check_range(job, info)
     tell(0, None, "loading the model")
-    form = form_for(info.kind, info.width, info.height, container, tone_map)
-    generator = FaceGenerator(bundle_dir, device, steps, guidance, seed, bf16, reference, adapter)
-    if match is None:
-        match = generator.reference != "frame"
+    form = form_for(info.kind, info.width, info.height, container, job.tone_map)
+    form = with_coding(form, container, job.codec, job.bits)
+    settings = (job.sampler_steps, job.guidance, job.seed)
+    if generator is None:
+        generator = FaceGenerator(bundle_dir, device, *settings, bf16, job.reference, adapter)
+    else:
+        generator = generator.tuned(*settings, job.reference)
+    match = generator.reference != "frame" if job.match is None else job.match
     output.parent.mkdir(parents=True, exist_ok=True)
-    files = adapter_files(adapter) if adapter else ()
-    facts = job_facts((video, audio, *files), bundle_dir)
+    facts = job_facts((*files, *(adapter_files(adapter) if adapter else ())), bundle_dir)
     options = (
-        steps,
-        guidance,
-        seed,
+        replace(job, video="", audio="", output=""),
         generator.bf16,
         generator.reference,
-        fps,
-        face,
-        length,
         form,
         match,
-        occlusion,
     )
-    speech_s = len(wave) / SAMPLE_RATE
+    length = job.length if job.segments is None or job.length != AUTO else KEEP
+    of_the_video = length in OF_THE_VIDEO
+    speech_s = turns[0].speech_s
     with Parts(output, (*facts, *options)) as parts:
         scan = parts.scan()
         if scan is None:
-            until = None if length == KEEP else speech_s
-            scan = _scan(video, fps, until, tell)
+            until = job.end_s
+            if not of_the_video:
+                until = min(job.begin_s + speech_s, math.inf if until is None else until)
+            scan = _scan(video, fps, until, tell, job.begin_s)
             parts.save_scan(scan)
         rate = fps or info.fps
         scan = _at_constant_rate(scan, rate)
-        choice = choose_person(scan, wanted, video)
-        faces = faces_of(scan, scan.people[choice.person], generator.resolution)
         gap = scan.duration_s - float(scan.times_s[-1])
-        plan = plan_length(length, scan.video_s, speech_s, gap)
-        order = timeline(scan.times_s, scan.duration_s, plan)
-        job = RepaintJob(video, fps, faces, generator, form, order, speech_s, match, occlusion)
-        _write_parts(job, parts, wave, info, tell)
+        used_s = min(scan.video_s, math.inf if job.end_s is None else job.end_s) - scan.begin_s
+        plan = plan_length(length, used_s, speech_s, gap)
+        order = timeline(scan.times_s - scan.begin_s, scan.read_s, plan)
+        if of_the_video:
+            turns = [each.placed(plan.until_s, length == SPEECH_PADDED) for each in turns]
+        base = RepaintJob(
+            video, fps, NOBODY, generator, form, order, speech_s, match, job.occlusion
+        )
+        said, notes = _who_says_what(job, turns, scan, base)
+        _write_parts(layers_of(said), job, parts, info, tell)
         tell(0, None, "writing the video")
-        sound = audio
-        if length == KEEP and speech_s < plan.until_s:
-            sound = parts.folder / "sound.flac"
-            splice_sound(sound, audio, video if info.has_audio else None, speech_s, plan.until_s)
         end_s = order[-1].time_s + 1 / rate
+        sound = Path(turns[0].segment.audio)
+        part = (job.audio_begin_s, job.audio_end_s) != (0.0, None)
+        if job.segments or part or speech_s < plan.until_s:
+            sound = parts.folder / "sound.flac"
+            under = video if info.has_audio and (job.segments or length == KEEP) else None
+            spoken = [each.sound() for each in turns]
+            mix_sound(sound, under, spoken, plan.until_s, scan.begin_s)
         segments = [(part.path, order[first].time_s) for first, part in parts.numbered()]
         join_segments(parts.whole, segments, end_s, sound, container)
         parts.put_in_place()
         repainted = sum(part.repainted for part in parts.done)
-    peak = float(np.abs(wave).max())
+    peak = max(float(np.abs(each.wave).max()) for each in turns)
     return LipSyncResult(
         output,
         len(order),
         repainted,
         time.monotonic() - began,
         np.array([each.time_s for each in order]),
-        video_s=scan.video_s,
+        video_s=used_s,
         speech_s=speech_s,
-        plan=plan,
+        plan=None if job.segments else plan,
         length=length,
         peak_db=20 * math.log10(peak) if peak > 0 else -math.inf,
         video_fps=info.fps,
         fps=rate,
         ways=interleaved(scan.times_s),
         pictures=form.notes,
-        people=describe_people(faces, choice, order, speech_s),
+        people=notes,
         licence=bundle_licence(bundle_dir),
     )
+
+
+def _who_says_what(
+    job: LipSyncJob, turns: Sequence[Turn], scan: VideoScan, base: RepaintJob
+) -> tuple[list[Said], tuple[str, ...]]:
+    """Everybody who speaks, and notes about them; `base` has everything but who it is and when."""
+    chosen: dict[str, list[Choice]] = {}
+    pairs = []
+    for turn in turns:
+        text = str(turn.segment.face)
+        if text not in chosen:
+            face = parse_face(text)
+            every = face.how == ALL
+            chosen[text] = (
+                everybody(scan) if every else [choose_person(scan, face, Path(job.video))]
+            )
+        pairs += [(turn, choice) for choice in chosen[text]]
+    if job.segments:
+        check_people(pairs)
+    said, notes = [], []
+    usual = (job.sampler_steps, job.guidance, job.seed)
+    for turn, choice in pairs:
+        segment = turn.segment
+        generator = base.generator
+        settings = (segment.steps, segment.guidance, segment.seed)
+        if settings != usual:
+            generator = generator.tuned(*settings, job.reference)  # type: ignore[arg-type]
+        faces = faces_of(scan, scan.people[choice.person], generator.resolution)
+        wave, spoken = turn.heard()
+        own = replace(
+            base,
+            scan=faces,
+            generator=generator,
+            begin_s=turn.begin_s,
+            speech_s=turn.end_s,
+            spoken=spoken,
+        )
+        said.append(Said(own, wave))
+        about = describe_people(faces, choice, base.order, turn.end_s, turn.begin_s)
+        notes += [f"segment {turn.number}: {note}" if job.segments else note for note in about]
+    return said, tuple(dict.fromkeys(notes))
 
 
 def preview_video(
@@ -190,22 +282,33 @@ def preview_video(
     length: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[Preview, Path, Path]:
+    """Look at what `lip_sync_video` would show with the same arguments, see `preview_job`."""
+    job = LipSyncJob(str(video), str(audio), str(output), fps=fps, length=length)
+    check_job(job)
+    return preview_job(job, progress)
+
+
+def preview_job(job: LipSyncJob, progress: Progress | None = None) -> tuple[Preview, Path, Path]:
     """Write a page about who is seen in a video, without repainting; see `tasks.lipsync.preview`.
 
-    The arguments are those of `lip_sync_video`: the same part of the video is looked at.
+    The part of the video is looked at that the job shows; all of its range, if it has no speech.
 
     Returns:
         What was found, the page, and the JSON file.
+
+    Raises:
+        UserError: as `run_job`.
     """
     tell = progress or no_progress
-    fps = _check_fps(fps)
-    check_length(length)
-    tell(0, None, "reading the speech")
-    speech_s = len(_sound(audio)) / SAMPLE_RATE
-    _about(video)
-    scan = _scan(video, fps, None if length == KEEP else speech_s, tell)
+    video, fps, until = Path(job.video), check_fps(job.fps), job.end_s
+    _check_range(job, _about(video))
+    if not job.segments and job.audio and job.length not in OF_THE_VIDEO:
+        tell(0, None, "reading the speech")
+        (turn,) = read_turns(job)
+        until = min(job.begin_s + turn.speech_s, math.inf if until is None else until)
+    scan = _scan(video, fps, until, tell, job.begin_s)
     preview = preview_people(video, scan)
-    return preview, *write_preview(preview, video, output)
+    return preview, *write_preview(preview, video, Path(job.output))
 
 
 def _at_constant_rate(scan: VideoScan, fps: float) -> VideoScan:
@@ -214,21 +317,12 @@ def _at_constant_rate(scan: VideoScan, fps: float) -> VideoScan:
     rate = constant_rate(scan.times_s, fps)
     if rate is None:
         return scan
-    count = len(scan.times_s)
-    return replace(scan, times_s=np.arange(count) / float(rate), duration_s=count / float(rate))
-
-
-def _sound(audio: Path) -> np.ndarray:
-    try:
-        wave = read_audio(audio)
-    except SourceError as error:
-        raise UserError(f"the audio {audio} cannot be used: {error.detail}") from error
-    if len(wave) < LEAST_SPEECH_S * SAMPLE_RATE:
-        raise UserError(
-            f"the audio {audio} lasts {1000 * len(wave) / SAMPLE_RATE:.0f} ms, at least "
-            f"{1000 * LEAST_SPEECH_S:.0f} are needed"
-        )
-    return wave
+    count, first = len(scan.times_s), round(scan.begin_s * float(rate))
+    return replace(
+        scan,
+        times_s=np.arange(first, first + count) / float(rate),
+        duration_s=(first + count) / float(rate),
+    )
 
 
 def _about(video: Path) -> MediaInfo:
@@ -238,21 +332,27 @@ def _about(video: Path) -> MediaInfo:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
 
 
-def _check_fps(fps: float | None) -> float | None:
-    if fps is None:
-        return None
-    if not MIN_FPS <= fps <= MAX_FPS:
-        raise UserError(
-            f"--fps must be between {MIN_FPS:g} and {MAX_FPS:g}, got {fps:g}: 25 is the rate that "
-            "the networks were trained at; without the option the video keeps its own rate"
-        )
-    # Integers too: MLflow does not turn them into floats in a table of parameters.
-    return float(exact_rate(fps))
+def _check_range(job: LipSyncJob, info: MediaInfo) -> None:
+    if not info.duration_s:
+        # The container does not say how long it is.
+        return
+    spans = [(job.begin_s, job.end_s), *((each.begin_s, each.end_s) for each in job.segments or ())]
+    for begin_s, end_s in spans:
+        late = begin_s >= info.duration_s
+        if late or (end_s is not None and end_s > info.duration_s + NEAR_S):
+            name, value = ("begin_s", begin_s) if late else ("end_s", end_s)
+            raise UserError(
+                f"{name} {value:g} is behind the end of the video {job.video}, which lasts "
+                f"{info.duration_s:.2f} s: choose an earlier moment"
+                + ("" if late else ", or leave end_s out")
+            )
 
 
-def _scan(video: Path, fps: float | None, until_s: float | None, tell: Progress) -> VideoScan:
+def _scan(
+    video: Path, fps: float | None, until_s: float | None, tell: Progress, begin_s: float
+) -> VideoScan:
     try:
-        scan = scan_video(video, tell, fps, until_s)
+        scan = scan_video(video, tell, fps, until_s, begin_s)
     except SourceError as error:
         raise UserError(f"the video {video} cannot be used: {error.detail}") from error
     if not scan.people:
@@ -264,19 +364,20 @@ def _scan(video: Path, fps: float | None, until_s: float | None, tell: Progress)
 
 
 def _write_parts(
-    job: RepaintJob, parts: Parts, wave: np.ndarray, info: MediaInfo, tell: Progress
+    layers: Sequence[Layer], job: LipSyncJob, parts: Parts, info: MediaInfo, tell: Progress
 ) -> None:
     """Repaint what is not finished yet, one part of the output after another."""
-    count, done = len(job.order), parts.frames
+    first = layers[0][0].job
+    order = first.order
+    count, done = len(order), parts.frames
     tell(done, count, "repainting faces")
     memory = parts.chain()
-    frames = repaint(job, wave, done, memory)
+    frames = repaint(layers, done, memory)
+    rate, shape = first.fps or info.fps, (info.width, info.height)
     while done < count:
-        begin_s, repainted = job.order[done].time_s, 0
+        begin_s, repainted = order[done].time_s, 0
         size = min(PART, count - done)
-        rate = job.fps or info.fps
-        shape = (info.width, info.height)
-        with VideoWriter(parts.path(), *shape, rate, crf=CRF, form=job.form) as writer:
+        with VideoWriter(parts.path(), *shape, rate, crf=job.crf, form=first.form) as writer:
             for number, (canvas, at_s, is_new) in enumerate(islice(frames, size), done + 1):
                 writer.write(canvas, at_s - begin_s)
                 repainted += is_new

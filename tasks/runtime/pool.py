@@ -332,6 +332,25 @@ class Pool:
                 "and run the same command, which goes on where this one stopped"
             )
 
+    def cancel(self, group: str) -> bool:
+        """Take a group out, whose end is then not told: a worker that has it is ended.
+
+        Returns:
+            Whether it was there.
+        """
+        for work in [each for each in self.waiting if each.group.key == group]:
+            self.waiting.remove(work)
+            self.total -= len(work.group.items)
+            return True
+        for slot in [each for each in self.slots if each.work and each.work.group.key == group]:
+            assert slot.work is not None
+            self.total -= len(slot.work.group.items)
+            self.done -= len(slot.work.answered)
+            slot.work = None
+            self._drop(slot)
+            return True
+        return False
+
     def close(self) -> None:
         """End all workers."""
         for slot in self.slots:
@@ -353,14 +372,8 @@ def drive(
     began = reported = time.monotonic()
     try:
         while not all(pool.idle for pool in pools):
-            for pool in pools:
-                pool.fill()
             before = [pool.done for pool in pools]
-            for pool, slot in _changed(pools):
-                pool.take(slot)
-            for pool in pools:
-                pool.end_overdue()
-                pool.check_room()
+            _step(pools)
             now = time.monotonic()
             moved = before != [pool.done for pool in pools]
             if on_progress and (moved or now - reported >= TICK_S):
@@ -372,6 +385,34 @@ def drive(
     finally:
         for pool in pools:
             pool.close()
+
+
+def keep_driving(pool: Pool, feed: Callable[[], bool], pause_s: float = 0.1) -> None:
+    """Run a pool that is given work from time to time, then close it.
+
+    Args:
+        pool: its workers stay when they have nothing to do.
+        feed: called again and again, to submit and cancel groups; returns whether to go on.
+        pause_s: seconds between two calls while there is nothing to do.
+    """
+    try:
+        while feed():
+            _step([pool])
+            if pool.idle:
+                time.sleep(pause_s)
+    finally:
+        pool.close()
+
+
+def _step(pools: Sequence[Pool]) -> None:
+    """Hand out work, and wait for an answer, for a moment."""
+    for pool in pools:
+        pool.fill()
+    for pool, slot in _changed(pools):
+        pool.take(slot)
+    for pool in pools:
+        pool.end_overdue()
+        pool.check_room()
 
 
 def _changed(pools: Sequence[Pool]) -> list[tuple[Pool, _Slot]]:

@@ -30,6 +30,7 @@ FLOWS = (
     "rollback-model",
     "adapt-model",
     "lip-sync",
+    "lip-sync-batch",
 )
 
 
