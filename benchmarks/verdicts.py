@@ -13,6 +13,7 @@ Stretches of less than 2 s are no clips and count neither as good nor as lost.
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -184,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     kinds = [each.strip() for each in options.kinds.split(",") if each.strip()] or list(KINDS)
     if unknown := sorted(set(kinds) - set(KINDS)):
         parser.error(f"there is no kind {unknown[0]!r}: choose of {', '.join(KINDS)}")
+    # As in a worker: threads of small networks only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     work = Path(tempfile.mkdtemp(prefix="verdicts-"))
     try:
         maker = Maker(people_of(options.folder))

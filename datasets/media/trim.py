@@ -36,8 +36,8 @@ def trim(video: bytes, first: int, stop: int) -> Trimmed | None:
         The stretch, with the same bytes on every run; None if no key frame lies within.
     """
     with av.open(io.BytesIO(video), "r", format="mp4") as source:
-        stream = source.streams.video[0]
-        packets = [packet for packet in source.demux(stream) if packet.size]
+        stream: Any = source.streams.video[0]
+        packets: list[Any] = [packet for packet in source.demux(stream) if packet.size]
         ticks = round(1 / (stream.average_rate * stream.time_base))
         numbers = [round(packet.pts / ticks) for packet in packets]
         keys = [at for at, packet in enumerate(packets) if packet.is_keyframe]

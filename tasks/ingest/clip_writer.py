@@ -38,7 +38,7 @@ class TrackClip:
     """float32 (t, 478, 2), pixels of the source."""
     aligned: np.ndarray
     """The same in pixels of the aligned face."""
-    quality: Quality
+    meter: QualityMeter
     video: bytes | None
     """The encoded faces; None if the track was too short."""
     faces: np.ndarray | None
@@ -48,6 +48,11 @@ class TrackClip:
     @property
     def frames(self) -> int:
         return len(self.landmarks)
+
+    @property
+    def quality(self) -> Quality:
+        """Scores of all its frames."""
+        return self.meter.result()
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,7 @@ class TrackWriter:
             start=self._start,
             landmarks=np.stack(self._landmarks),
             aligned=np.stack(self._aligned),
-            quality=self._meter.result(),
+            meter=self._meter,
             video=video,
             faces=np.stack(self._faces) if self._faces else None,
         )
