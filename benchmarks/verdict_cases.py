@@ -22,6 +22,8 @@ LEAST_GOOD, LEAST_BAD = 60, 40
 """Frames that what is right, and what is wrong, lasts at least."""
 STILL_FRAMES = 10
 """Frames that are shown forwards and backwards while the lips are to be still."""
+SURROUNDINGS = 3.0
+"""Side of what is shown around a face, in sizes of the face."""
 LOUDNESS = 0.05
 """Root mean square of everybody's sound."""
 
@@ -53,7 +55,17 @@ class Person:
 
     def pictures(self) -> list[np.ndarray]:
         """All pictures, uint8 (h, w, 3)."""
-        return [_sized(frame.rgb, self.scale) for frame in read_frames(self.path)][: self.frames]
+        return [_sized(self._around(frame.rgb), self.scale) for frame in read_frames(self.path)][
+            : self.frames
+        ]
+
+    def _around(self, picture: np.ndarray) -> np.ndarray:
+        """The part of a picture around where the face is most of the time."""
+        middle = np.median(self.landmarks.mean(axis=1), axis=0)
+        half = SURROUNDINGS / 2 * _face_px(self.landmarks)
+        low = np.maximum(middle - half, 0).astype(int)
+        high = (middle + half).astype(int)
+        return picture[low[1] : high[1], low[0] : high[0]]
 
     def sound(self, start: int, frames: int) -> np.ndarray:
         """Sound of some frames, repeated where it ends."""
@@ -115,7 +127,7 @@ class Maker:
 
     def __init__(self, people: Sequence[Person]) -> None:
         self.people = list(people)
-        self.long = [each for each in people if each.frames >= LEAST_GOOD + LEAST_BAD]
+        self.long = [each for each in people if each.frames >= 2 * LEAST_GOOD]
         self._shown: dict[str, list[np.ndarray]] = {}
 
     def make(self, kind: str, seed: int) -> Case:
@@ -142,7 +154,7 @@ class Maker:
         first, second = rng.choice(len(self.long), 2, replace=False)
         a, b = self.long[first], self.long[second]
         shortest = min(a.frames, b.frames, 220)
-        return a, b, int(rng.integers(2 * LEAST_GOOD - 20, shortest + 1))
+        return a, b, int(rng.integers(2 * LEAST_GOOD, shortest + 1))
 
     def other(self, rng: np.random.Generator, person: Person) -> Person:
         others = [each for each in self.people if each is not person]
@@ -254,7 +266,7 @@ def _cut(maker: Maker, rng: np.random.Generator) -> Case:
 def _split(maker: Maker, rng: np.random.Generator) -> Case:
     """Both move their lips, and are heard one after the other."""
     a, b, frames = maker.two(rng)
-    at = int(rng.integers(LEAST_GOOD - 10, frames - LEAST_GOOD + 11))
+    at = int(rng.integers(LEAST_GOOD, frames - LEAST_GOOD + 1))
     case = _beside(maker, rng, a, b, frames, still=bool(rng.random() < 0.5), at=at)
     case.about = f"{a.name} beside {b.name}, who speaks from {at} on"
     edge = at * SAMPLES_PER_FRAME

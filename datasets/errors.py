@@ -42,7 +42,7 @@ class Reason(StrEnum):
     OTHER_VOICE = "other_voice"
     """What is heard is not said by these lips, nor by others in the picture."""
     NO_SOUND = "no_sound"
-    """The sound stops for a second or more."""
+    """The sound stops for longer than a pause."""
     STILL_LIPS = "still_lips"
     """Somebody speaks, and these lips do not move."""
     FROZEN = "frozen"

@@ -13,8 +13,8 @@ from tasks.sync.belonging import Belonging, find_together, log_likelihood_ratios
 from tasks.sync.mouth_audio import mouth_spans
 from tasks.sync.signals import MAX_LAG
 
-PAUSE_FRAMES = 25
-"""Sound that is missing for shorter is a pause."""
+PAUSE_FRAMES, EDGE = 38, 12
+"""Sound that is missing for shorter is a pause; and how far it is felt in courses without trend."""
 FROZEN_FRAMES, FROZEN = 15, 8e-4
 """A picture that stands still for shorter was repeated by an encoder; mean movement of landmarks
 from one frame to the next, in face sizes, below which it stands still: a frozen picture measures
@@ -58,8 +58,8 @@ def frame_facts(
         lips: whether lips and sound are compared.
     """
     frames = len(landmarks)
-    power = np.square(audio.reshape(-1, SAMPLES_PER_FRAME)).mean(axis=1)[MAX_LAG : MAX_LAG + frames]
-    sound = power >= SILENCE**2
+    heard = np.square(audio.reshape(-1, SAMPLES_PER_FRAME)).mean(axis=1) >= SILENCE**2
+    sound = heard[MAX_LAG : MAX_LAG + frames]
     wrong = np.full(frames, Reason.NONE, object)
     if speech is not None:
         # Loud need not be speech: music over a person who listens is no fault of the lips.
@@ -67,7 +67,10 @@ def frame_facts(
         wrong[is_still(mouth_opening(landmarks), spoken)] = Reason.STILL_LIPS
     wrong[is_frozen(landmarks)] = Reason.FROZEN
     wrong[_long(~sound, PAUSE_FRAMES)] = Reason.NO_SOUND
-    ratios = log_likelihood_ratios(mouth_spans(landmarks), audio) if lips else None
+    ratios = None
+    if lips:
+        seen = np.array([not each for each in wrong])
+        ratios = log_likelihood_ratios(mouth_spans(landmarks), audio, seen, _within(heard))
     return FrameFacts(
         ratios,
         None if ratios is None else find_together(ratios),
@@ -120,6 +123,15 @@ def same(values: Sequence[object]) -> list[tuple[int, int]]:
     """First and last (excluded) of each run of equal values."""
     edges = [at for at in range(1, len(values)) if values[at] != values[at - 1]]
     return list(zip([0, *edges], [*edges, len(values)], strict=True)) if len(values) else []
+
+
+def _within(heard: np.ndarray) -> np.ndarray:
+    """Without the frames next to a pause, which the removal of slow changes mixes with it."""
+    kept = heard.copy()
+    for first, stop in runs(~heard):
+        if stop - first >= PAUSE_FRAMES:
+            kept[max(first - EDGE, 0) : stop + EDGE] = False
+    return kept
 
 
 def _long(marks: np.ndarray, least: int) -> np.ndarray:

@@ -1,15 +1,14 @@
 """Clips of a file between being encoded and being handed on: judged together, cut, scored.
 
 They are held until it is known what else is seen and heard at their time. The good stretches of
-each become clips of their own, and every other frame is in a row with its reason. A stretch begins
-at a key frame of the clip and is cut out without encoding it again (`datasets.media.trim`): a good
-one loses at most half a second at its beginning, and pictures, landmarks and sound keep to the same
-frames.
+each become clips of their own, and every other frame is in a row with its reason. A stretch is cut
+out of the encoded clip (`datasets.media.trim`), of which at most half a second before a key frame
+is encoded again: pictures, landmarks and sound keep to the same frames.
 """
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,13 +16,14 @@ import numpy as np
 from datasets.errors import Reason
 from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from datasets.media.audio import flac_bytes
-from datasets.media.trim import trim
+from datasets.media.trim import Trimmed, trim
 from datasets.shards.records import ClipRow
 from models.latentsync.config import MASK
-from tasks.ingest.clip_writer import TrackClip
+from tasks.ingest.clip_writer import TrackClip, encode_faces
 from tasks.ingest.config import CORRECTED, IngestConfig, Tools
 from tasks.ingest.frame_facts import SPEECH, FrameFacts, same
 from tasks.ingest.stretches import Judged, SharedLag, judge
+from tasks.ingest.verdicts import TOGETHER
 from tasks.sync.pooling import OffsetPool, correction
 from tasks.sync.signals import MAX_LAG, ClipSignals, OffsetScore
 
@@ -31,8 +31,6 @@ MAX_HELD, MAX_HELD_WITH_FACES = 16, 4
 """Clips that are held at most before some are judged: about 4 MB each, and 50 MB with the faces
 that some scorers look at."""
 STAGE = "seconds"
-TOGETHER = 0.5
-"""A clip of which a larger share does not belong to the sound says nothing of its file's offset."""
 FACTS = (
     "clip_id",
     "path",
@@ -169,11 +167,13 @@ class HeldClips:
                 continue
             if stop - first == frames:
                 return [self._piece(held, judged, 0, frames, video)]
-            found = trim(video, first, stop) if stop - first >= self.config.min_frames else None
+            found = (
+                self._trim(video, first, stop) if stop - first >= self.config.min_frames else None
+            )
             if found is None or found.stop - found.first < self.config.min_frames:
                 named[first:stop] = [Reason.TOO_SHORT] * (stop - first)
                 continue
-            # What lies between it and the key frame belongs to what was cut.
+            # What could not be cut off exactly belongs to what was cut.
             named[first : found.first] = [named[first - 1]] * (found.first - first)
             after = named[stop] if stop < frames else Reason.TOO_SHORT
             named[found.stop : stop] = [after] * (stop - found.stop)
@@ -183,6 +183,12 @@ class HeldClips:
             if named[first]:
                 self._refuse(held, judged, first, stop, named[first])
         return pieces
+
+    def _trim(self, video: bytes, first: int, stop: int) -> Trimmed | None:
+        def encode(faces: Sequence[np.ndarray]) -> bytes:
+            return encode_faces(faces, self.config.resolution, self.config.crf)
+
+        return trim(video, first, stop, encode)
 
     def _refuse(
         self, held: HeldClip, judged: Judged, first: int, stop: int, reason: Reason

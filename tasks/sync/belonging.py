@@ -25,6 +25,8 @@ CHANGE = 3.0
 """Nats that the evidence after a change must weigh."""
 EXTREME = 3.0
 """Standard deviations; beyond them signals are cut, since speech is not normal."""
+LEAST_USUAL = 25
+"""Frames; of fewer the deviation is not known."""
 LAGS = np.arange(-MAX_LAG, MAX_LAG + 1)
 
 
@@ -40,13 +42,20 @@ class Belonging:
 
 
 def log_likelihood_ratios(
-    spans: np.ndarray, audio: np.ndarray, weights: MouthAudioWeights = WEIGHTS
+    spans: np.ndarray,
+    audio: np.ndarray,
+    seen: np.ndarray | None = None,
+    heard: np.ndarray | None = None,
+    weights: MouthAudioWeights = WEIGHTS,
 ) -> np.ndarray:
     """Evidence that the sound is that of the lips, float64 (31, t) in nats, for each lag and frame.
 
     Args:
         spans: (t, distances), the result of `tasks.sync.mouth_audio.mouth_spans`.
         audio: float32 ((t + 30) * 640,) at 16 kHz, from 15 frames before the first on.
+        seen: bool (t,) frames that say how much these lips move; None: all.
+        heard: bool (t + 30,) frames that say how much this sound changes; None: all. Where sound
+            stops it changes more than in any speech.
         weights: which distances match which bands.
     """
     frames = len(spans)
@@ -54,18 +63,19 @@ def log_likelihood_ratios(
     sounds = band_signals(audio, frames + 2 * MAX_LAG) @ weights.sound
     total = np.zeros((len(LAGS), frames))
     for correlation, mouth, sound in zip(CORRELATIONS, mouths.T, sounds.T, strict=True):
-        for share, seen, heard in (
+        for share, lips, voice in (
             (1.0, mouth, sound),
             (VELOCITY_SHARE, np.gradient(mouth), np.gradient(sound)),
         ):
-            later = np.lib.stride_tricks.sliding_window_view(_standard(heard), frames)
-            total += share * _ratio(_standard(seen), later, correlation)
+            later = np.lib.stride_tricks.sliding_window_view(_standard(voice, heard), frames)
+            total += share * _ratio(_standard(lips, seen), later, correlation)
     return total * (INDEPENDENT / (1 + VELOCITY_SHARE)) - DOUBT
 
 
-def _standard(signal: np.ndarray) -> np.ndarray:
-    """In standard deviations, without extremes."""
-    return np.clip(signal / max(float(signal.std()), 1e-9), -EXTREME, EXTREME)
+def _standard(signal: np.ndarray, usual: np.ndarray | None) -> np.ndarray:
+    """In standard deviations of the usual frames, without extremes."""
+    known = signal if usual is None or usual.sum() < LEAST_USUAL else signal[usual]
+    return np.clip((signal - known.mean()) / max(float(known.std()), 1e-9), -EXTREME, EXTREME)
 
 
 def _ratio(x: np.ndarray, y: np.ndarray, correlation: float) -> np.ndarray:
