@@ -23,14 +23,15 @@ from tasks.ingest.clip_writer import TrackClip, encode_faces
 from tasks.ingest.config import CORRECTED, IngestConfig, Tools
 from tasks.ingest.frame_facts import SPEECH, FrameFacts, same
 from tasks.ingest.stretches import Judged, SharedLag, judge
-from tasks.ingest.verdicts import TOGETHER
-from tasks.sync.pooling import OffsetPool, correction
+from tasks.sync.pooling import OffsetPool, correction, name_drift
 from tasks.sync.signals import MAX_LAG, ClipSignals, OffsetScore
 
 MAX_HELD, MAX_HELD_WITH_FACES = 16, 4
 """Clips that are held at most before some are judged: about 4 MB each, and 50 MB with the faces
 that some scorers look at."""
 STAGE = "seconds"
+TOGETHER = 0.5
+"""A clip of which a larger share does not belong to the sound says nothing of its file's offset."""
 FACTS = (
     "clip_id",
     "path",
@@ -114,6 +115,8 @@ class HeldClips:
         self.config, self.tools = config, tools
         self.hand_on, self.refuse = hand_on, refuse
         self._held: list[HeldClip] = []
+        self._sure: list[tuple[ClipRow, float, OffsetScore]] = []
+        """Clips that are sure of their own offset, with their times."""
         self._lag = SharedLag()
         self._pool = OffsetPool(tools.scorer.min_confidence if tools else 0.0)
 
@@ -152,6 +155,9 @@ class HeldClips:
                 self._pool.add(score, piece.stop - piece.first)
         for piece, score in zip(pieces, scores, strict=True):
             self._finish(piece, score)
+        if not self._held and (drifts := name_drift([each[1:] for each in self._sure])):
+            for row, _, _ in self._sure:
+                row.detail = row.detail or drifts
 
     def _cut(self, held: HeldClip, judged: Judged) -> list[_Piece]:
         """The good stretches of a clip; the others go to `refuse`."""
@@ -236,6 +242,8 @@ class HeldClips:
         row.sync_distance, row.offset_uncertainty = score.distance, score.uncertainty
         if not strange:
             row.detail = pooled.note
+            if own.confidence >= self.tools.scorer.min_confidence:
+                self._sure.append((row, row.start_s, own))
         if self.tools.quality is not None and piece.held.clip.faces is not None:
             faces = piece.held.clip.faces[piece.first : piece.stop]
             (row.quality,) = self.tools.quality.score([faces])

@@ -14,8 +14,6 @@ from datasets.shards.records import LedgerRow, Verdict
 from tasks.sync.signals import NO_SCORER, default_min_confidence
 
 STAGE = "verdict"
-TOGETHER = 0.5
-"""Largest share of frames of a clip whose lips and sound belong together that do not."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,7 @@ Check = tuple[Reason, str, Callable[[Thresholds, Mapping[str, Any]], Span]]
 
 def _confidence(limit: Thresholds, row: Mapping[str, Any]) -> Span:
     if limit.min_confidence is None:
-        together = float(row.get("bad_share", nan)) <= TOGETHER
-        return default_min_confidence(row["scorer"], together), inf
+        return default_min_confidence(row["scorer"]), inf
     return limit.min_confidence, inf
 
 

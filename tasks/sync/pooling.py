@@ -17,6 +17,9 @@ LEAST_JUMP = 2.0
 """Frames; offsets of clips of one file that differ by more, and by more than both are uncertain,
 are different."""
 
+LEAST_CLIPS = 5
+"""Of fewer clips nobody can tell a drift from errors."""
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -113,3 +116,19 @@ def drift(scores: Sequence[tuple[float, OffsetScore]]) -> float:
     offsets = np.array([each.offset_frames for _, each in known])
     weights = np.array([1 / each.uncertainty for _, each in known])
     return float(np.polyfit(times, offsets, 1, w=weights)[0])
+
+
+def name_drift(scores: Sequence[tuple[float, OffsetScore]]) -> str:
+    """What to say of a file whose sound runs away from its pictures; empty if it does not.
+
+    Args:
+        scores: (seconds, score) of clips that are sure of their offsets.
+    """
+    if len(scores) < LEAST_CLIPS:
+        return ""
+    slope = drift(scores)
+    times = [at for at, _ in scores]
+    moved = slope * (max(times) - min(times)) / 60
+    if not abs(moved) > LEAST_JUMP:
+        return ""
+    return f"the offset drifts by {slope:+.1f} frames a minute"

@@ -24,9 +24,6 @@ MIN_CONFIDENCE = {
     NO_SCORER: 0.0,
 }
 """Each scorer's own threshold, in its own units."""
-TOGETHER_CONFIDENCE = {MOUTH_AUDIO: 2.0}
-"""The same for clips of which it was found frame by frame that lips and sound belong together: two
-witnesses who are each less sure."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,8 @@ class NoScorer:
         return [OffsetScore(0.0, float("nan")) for _ in clips]
 
 
-def default_min_confidence(name: str, together: bool = False) -> float:
+def default_min_confidence(name: str) -> float:
     """The threshold of a scorer, in its own units.
-
-    Args:
-        name: the scorer.
-        together: whether it was found frame by frame that lips and sound belong together.
 
     Raises:
         UserError: there is no such scorer.
@@ -99,5 +92,4 @@ def default_min_confidence(name: str, together: bool = False) -> float:
     if name not in MIN_CONFIDENCE:
         known = ", ".join(MIN_CONFIDENCE)
         raise UserError(f"there is no offset scorer {name!r}: choose one of {known}")
-    least = MIN_CONFIDENCE[name]
-    return TOGETHER_CONFIDENCE.get(name, least) if together else least
+    return MIN_CONFIDENCE[name]

@@ -143,17 +143,3 @@ def test_what_was_noticed_about_an_accepted_clip_stays() -> None:
     assert judged["detail"] == f"an offset of its own; {NO_QUALITY}"
     (again,) = apply_thresholds([row(stage="verdict", detail="old")], Thresholds())
     assert again["detail"] == ""
-
-
-def test_two_witnesses_may_each_be_less_sure() -> None:
-    """Where lips and sound belong together frame by frame, less confidence is enough, unless a
-    person says how much."""
-    rows = [row(sync_confidence=2.5, bad_share=share) for share in (0.0, 1.0, math.nan)]
-    reasons = [each["reason"] for each in apply_thresholds(rows, Thresholds())]
-    assert reasons == ["", Reason.LOW_CONFIDENCE, Reason.LOW_CONFIDENCE]
-    (asked,) = apply_thresholds(rows[:1], Thresholds(min_confidence=3.0))
-    assert asked["reason"] == Reason.LOW_CONFIDENCE
-    (unsure,) = apply_thresholds([row(sync_confidence=1.9, bad_share=0.0)], Thresholds())
-    assert unsure["reason"] == Reason.LOW_CONFIDENCE
-    network = row(sync_confidence=2.5, bad_share=0.0, scorer="syncnet-v2")
-    assert apply_thresholds([network], Thresholds())[0]["reason"] == Reason.LOW_CONFIDENCE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.sync.mouth_audio import MouthAudioScorer
-from tasks.sync.pooling import OffsetPool, correction, drift
+from tasks.sync.pooling import OffsetPool, correction, drift, name_drift
 from tasks.sync.signals import OffsetScore
 from tests.support.mouths import loudness, mouth, sound
 
@@ -100,3 +100,11 @@ def test_drift_is_the_slope_of_offsets() -> None:
     scores = [(30.0 * at, OffsetScore(0.5 * at - 1, 5.0, uncertainty=1.0)) for at in range(6)]
     assert drift(scores) == pytest.approx(1.0)
     assert np.isnan(drift(scores[:2]))
+
+
+def test_a_drift_is_named_where_it_is_more_than_an_error() -> None:
+    steady = [(30.0 * at, OffsetScore(0.5 * (-1) ** at, 5.0, uncertainty=1.0)) for at in range(6)]
+    assert name_drift(steady) == ""
+    running = [(30.0 * at, OffsetScore(-0.6 * at, 5.0, uncertainty=1.0)) for at in range(6)]
+    assert name_drift(running) == "the offset drifts by -1.2 frames a minute"
+    assert name_drift(running[:4]) == ""
