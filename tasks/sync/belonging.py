@@ -19,9 +19,9 @@ CORRELATIONS = (0.5, 0.35)
 """Of each pair of courses where lips and speech belong together; 8 speakers, 5 s and more."""
 INDEPENDENT = 0.35
 """Share of frames that count as independent: speech changes slowly."""
-DOUBT = 0.02
+DOUBT = 0.015
 """Evidence against in every frame, nats: the best of 31 lags is taken, also of a stranger's."""
-CHANGE = 3.0
+CHANGE = 4.0
 """Nats that the evidence after a change must weigh."""
 EXTREME = 3.0
 """Standard deviations; beyond them signals are cut, since speech is not normal."""
