@@ -55,7 +55,7 @@ def trim(video: bytes, first: int, stop: int, encode: Encoder) -> Trimmed | None
         if again.parameters == whole.parameters and again.keys[:1] == [0]:
             head = again.packets
     start = whole.numbers[begin] - len(head)
-    kept = _whole(whole.numbers[begin:], stop)
+    kept = _before(whole.numbers[begin:], stop)
     buffer = io.BytesIO()
     options = {"fflags": "+bitexact", "movie_timescale": str(CLOCK)}
     with (
@@ -119,14 +119,10 @@ def _pictures(video: bytes, first: int, stop: int) -> list[np.ndarray]:
         return shown
 
 
-def _whole(numbers: list[int], stop: int) -> int:
-    """How many packets, in the order of decoding, make the longest run without a hole before
-    `stop`."""
-    best, last = 0, -1
-    for count, number in enumerate(numbers, 1):
-        if number >= stop:
-            break
-        last = max(last, number)
-        if last - numbers[0] == count - 1:
-            best = count
-    return best
+def _before(numbers: list[int], stop: int) -> int:
+    """How many packets, in the order of decoding, show pictures before `stop` only.
+
+    A picture that others between it and an earlier one need is decoded before them, so those that
+    come before the first one from `stop` on have no hole.
+    """
+    return next((at for at, number in enumerate(numbers) if number >= stop), len(numbers))
