@@ -199,6 +199,7 @@ LIBRARIES = {
 """Rooms or files that may import a library."""
 TABLES_OF_NAMES = {
     ("tasks/ingest/stage.py", "tasks/ingest/image_quality.py"),
+    ("tasks/ingest/stage.py", "tasks/sync/voice.py"),
     ("tasks/sync/scorers.py", "tasks/sync/networks.py"),
     ("tasks/train/stages.py", "tasks/train/autoencoder.py"),
     ("tasks/train/stages.py", "tasks/train/syncnet.py"),

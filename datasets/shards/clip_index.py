@@ -39,6 +39,10 @@ SCORES = (
     "yaw_deg",
     "brightness",
     "quality",
+    "offset_uncertainty",
+    "bad_share",
+    "worst_second",
+    "speech_share",
 )
 """Columns of the ledger that come along, for choosing clips."""
 NAMES = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())

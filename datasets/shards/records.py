@@ -47,6 +47,10 @@ class LedgerRow(TypedDict, total=False):
     sync_distance: float
     quality: float
     duplicate_of: str
+    offset_uncertainty: float
+    bad_share: float
+    worst_second: float
+    speech_share: float
 
 
 @dataclass
@@ -100,6 +104,17 @@ class ClipRow:
     its weights were not there."""
     duplicate_of: str = ""
     """Path of the source whose clips are published in place of this one's; otherwise empty."""
+    offset_uncertainty: float = float("nan")
+    """The true offset is this close to `av_offset_frames`, frames, in 19 of 20 clips; NaN if it is
+    not known. Smaller offsets are not corrected."""
+    bad_share: float = float("nan")
+    """Share of the frames that were judged not to belong to the sound, 0 to 1; NaN if they were not
+    judged."""
+    worst_second: float = float("nan")
+    """Least evidence in any second that lips and sound belong together, log-likelihood ratio in
+    nats per second."""
+    speech_share: float = float("nan")
+    """Share of frames in which somebody speaks (silero-vad), 0 to 1."""
 
     def as_row(self) -> LedgerRow:
         """All columns as a mapping."""
@@ -108,3 +123,9 @@ class ClipRow:
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(ClipRow))
 """Column names of the ledger, in order."""
+_EMPTY = ClipRow(path="").as_row()
+
+
+def complete(row: LedgerRow) -> LedgerRow:
+    """A row with all columns: those that an earlier release did not have are empty."""
+    return cast(LedgerRow, {**_EMPTY, **row})

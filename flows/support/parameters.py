@@ -34,6 +34,7 @@ class Limits:
         max_yaw_deg: furthest turn of the head, degrees.
         min_brightness: darkest face, mean grey level.
         max_brightness: brightest face, mean grey level.
+        max_bad_share: largest share of frames in which lips and sound do not belong together.
         min_quality: smallest image quality, where it is measured.
         test_fraction: share of the speakers that are kept for testing; for a new dataset 0.2.
         duplicates: what counts as the same content, which is published once: recordings (in any
@@ -48,6 +49,7 @@ class Limits:
     max_yaw_deg: float | None = None
     min_brightness: float | None = None
     max_brightness: float | None = None
+    max_bad_share: float | None = None
     min_quality: float | None = None
     test_fraction: float | None = None
     duplicates: str | None = None

@@ -6,7 +6,7 @@ to end a long track in two clips of equal length instead of a long and a short o
 
 import io
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ class TrackClip:
     """float32 (t, 478, 2), pixels of the source."""
     aligned: np.ndarray
     """The same in pixels of the aligned face."""
-    quality: Quality
+    meter: QualityMeter
     video: bytes | None
     """The encoded faces; None if the track was too short."""
     faces: np.ndarray | None
@@ -48,6 +48,11 @@ class TrackClip:
     @property
     def frames(self) -> int:
         return len(self.landmarks)
+
+    @property
+    def quality(self) -> Quality:
+        """Scores of all its frames."""
+        return self.meter.result()
 
 
 @dataclass(frozen=True)
@@ -140,18 +145,8 @@ class TrackWriter:
     def _encode_one(self) -> None:
         held = self._waiting.popleft()
         if self._writer is None:
-            side = self._resolution
             self._video = io.BytesIO()
-            self._writer = VideoWriter(
-                self._video,
-                side,
-                side,
-                FPS,
-                crf=self._crf,
-                preset=PRESET,
-                seek_frames=SEEK_FRAMES,
-                cheap_to_read=True,
-            )
+            self._writer = _writer(self._video, self._resolution, self._crf)
         self._writer.write(held.face)
         self._note(held)
 
@@ -179,7 +174,7 @@ class TrackWriter:
             start=self._start,
             landmarks=np.stack(self._landmarks),
             aligned=np.stack(self._aligned),
-            quality=self._meter.result(),
+            meter=self._meter,
             video=video,
             faces=np.stack(self._faces) if self._faces else None,
         )
@@ -187,3 +182,25 @@ class TrackWriter:
         self._number += 1
         self._begin_clip()
         self._on_clip(clip)
+
+
+def encode_faces(faces: Sequence[np.ndarray], resolution: int, crf: int) -> bytes:
+    """An mp4 of aligned faces, uint8 (resolution, resolution, 3), as that of a clip."""
+    video = io.BytesIO()
+    with _writer(video, resolution, crf) as writer:
+        for face in faces:
+            writer.write(face)
+    return video.getvalue()
+
+
+def _writer(video: io.BytesIO, side: int, crf: int) -> VideoWriter:
+    return VideoWriter(
+        video,
+        side,
+        side,
+        FPS,
+        crf=crf,
+        preset=PRESET,
+        seek_frames=SEEK_FRAMES,
+        cheap_to_read=True,
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from datasets.faces.alignment import CROP
 from datasets.faces.landmarks import FaceDetector
@@ -51,6 +54,8 @@ class IngestConfig:
     """Whether the sound of clips is moved by the measured offset, or stays as it was recorded."""
     shots: bool = True
     """Whether files are searched for cuts; not where each is one shot."""
+    speech: bool = True
+    """Whether speech is told from other sound."""
 
     def __post_init__(self) -> None:
         if self.face_choice not in POLICIES:
@@ -73,6 +78,8 @@ class IngestConfig:
             del key["offsets"]
         if self.shots:
             del key["shots"]
+        if self.speech:
+            del key["speech"]
         return key
 
     @property
@@ -88,6 +95,11 @@ class Tools:
     detector: FaceDetector
     scorer: OffsetScorer
     quality: QualityScorer | None = None
+    voice: Callable[[np.ndarray], np.ndarray] | None = None
+    """Probability of speech (frames,) in sound, float32 (frames * 640,) at 16 kHz; None: speech is
+    not told from other sound, and still lips are no fault."""
+    lips: bool = False
+    """Whether lips and sound are compared frame by frame."""
 
     @property
     def need_faces(self) -> bool:

@@ -50,12 +50,14 @@ class QualityMeter:
         self._landmarks.append(landmarks)
         self._bright.append(cv2.mean(grey)[0])
 
-    def result(self) -> Quality:
-        """Scores of the frames so far, of which there must be at least one."""
+    def result(self, first: int = 0, stop: int | None = None) -> Quality:
+        """Scores of the frames from `first` to before `stop`, of which there must be at least one;
+        by default of all so far."""
+        part = slice(first, stop)
         return Quality(
-            face_px=float(np.median(self._sides)),
-            coverage=float(np.mean(self._found)),
-            sharpness=float(np.median(self._sharp)),
-            yaw_deg=float(np.median(np.abs(yaw_deg(np.stack(self._landmarks))))),
-            brightness=float(np.mean(self._bright)),
+            face_px=float(np.median(self._sides[part])),
+            coverage=float(np.mean(self._found[part])),
+            sharpness=float(np.median(self._sharp[part])),
+            yaw_deg=float(np.median(np.abs(yaw_deg(np.stack(self._landmarks[part]))))),
+            brightness=float(np.mean(self._bright[part])),
         )

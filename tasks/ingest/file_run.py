@@ -9,11 +9,9 @@ handed on once it is known which of several faces speaks.
 """
 
 import hashlib
-import io
-import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -21,20 +19,21 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import Reason, SourceError
-from datasets.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Picture, probe, read_frames
-from datasets.media.audio import AudioWindow, flac_bytes, loud_frames
+from datasets.media import FPS, SAMPLES_PER_FRAME, Picture, probe, read_frames
+from datasets.media.audio import AudioWindow, loud_frames
 from datasets.media.prints import PrintMaker
 from datasets.media.sound_choice import SILENCE
 from datasets.shards.records import ClipRow
 from datasets.sources.items import How, Part, SourceItem
 from datasets.store.atomic import content_digest
-from models.latentsync.config import MASK
 from tasks.ingest.clip_writer import TrackClip, TrackWriter
-from tasks.ingest.config import CORRECTED, IngestConfig, Tools
+from tasks.ingest.config import IngestConfig, Tools
 from tasks.ingest.face_pass import FacePass
+from tasks.ingest.frame_facts import frame_facts
+from tasks.ingest.held_clips import HeldClip, HeldClips, Members
 from tasks.ingest.source_state import content_of, readable_digest
 from tasks.ingest.speaker_choice import refuse_other_faces
-from tasks.sync.signals import MAX_LAG, ClipSignals
+from tasks.sync.signals import MAX_LAG
 
 log = logging.getLogger(__name__)
 
@@ -42,24 +41,9 @@ LOUD_SHARE = 0.05
 """A clip with a smaller share of frames with sound counts as silent."""
 MAX_WAITING = 16
 """Clips that may wait for the decision which of several faces speaks; about 2 MB each."""
-FACTS = (
-    "clip_id",
-    "path",
-    "speaker",
-    "num_frames",
-    "start_s",
-    "end_s",
-    "av_offset_frames",
-    "sync_confidence",
-    "scorer",
-)
-"""Columns that a clip's json takes from its row."""
 PRINTED_AT_ONCE = 250
 """Frames whose sound is taken into the print at once."""
 WHOLE = Part("", 0.0, float("inf"))
-
-Members = Mapping[str, bytes]
-"""Files of a clip by suffix: mp4, flac, npy, json."""
 
 
 @dataclass
@@ -114,6 +98,7 @@ class FileRun:
         self._waiting: list[_Waiting] = []
         self._chosen: list[ClipRow] = []
         self._shots = self._tracks = 0
+        self.held = HeldClips(config, tools, self.wait, self.rows.append)
 
     def ingest(self) -> None:
         """Fill `rows` and hand on clips."""
@@ -228,6 +213,7 @@ class FileRun:
 
     def wait(self, row: ClipRow, members: Members) -> None:
         """Take a clip that may be handed on once its rivals are known."""
+        self.rows.append(row)
         if self._waiting and self._waiting[-1].row.shot != row.shot:
             self.settle(float("inf"))
         self._waiting.append(_Waiting(row, members))
@@ -236,6 +222,7 @@ class FileRun:
 
     def end_part(self, shots: int, tracks: int, frames: int) -> None:
         """End a part, whose clips are all complete."""
+        self.held.release(float("inf"))
         self.settle(float("inf"))
         self._shots, self._tracks = self._shots + shots, self._tracks + tracks
         self.frames += frames
@@ -332,46 +319,34 @@ class _PartRun:
         row.clip_id = f"{self.prefix}-s{row.shot:02d}-t{row.track:02d}-{clip.number:02d}"
         for name, value in vars(clip.quality).items():
             setattr(row, name, value)
-        self.run.rows.append(row)
         if clip.video is None:
             limit = self.config.min_frames
-            _mark(row, Reason.TOO_SHORT, "faces", f"{clip.frames} frames, at least {limit} needed")
+            text = f"{clip.frames} frames, at least {limit} needed"
+            self._refuse(row, Reason.TOO_SHORT, "faces", text)
             return
         begin = (self.first + clip.start) * SAMPLES_PER_FRAME
         count = clip.frames * SAMPLES_PER_FRAME
         # Clips that are not complete yet did not begin earlier than that.
         reach = (self.config.reach + 2 * MAX_LAG) * SAMPLES_PER_FRAME
         self.sound.forget(begin + count - reach)
-        sound = self.sound.part(begin, count)
+        margin = MAX_LAG * SAMPLES_PER_FRAME
+        sound = self.sound.part(begin - margin, count + 2 * margin)
+        heard = sound[margin : margin + count]
         if row.face_px < self.config.min_face_px:
             text = f"{row.face_px:.0f} px, at least {self.config.min_face_px:g} needed"
-            _mark(row, Reason.FACE_TOO_SMALL, "faces", text)
-        elif is_silent(sound):
-            _mark(row, Reason.SILENT, "audio", "no speech during this clip")
+            self._refuse(row, Reason.FACE_TOO_SMALL, "faces", text)
+        elif is_silent(heard):
+            self._refuse(row, Reason.SILENT, "audio", "no speech during this clip")
         else:
-            signals = ClipSignals(clip.landmarks, sound, clip.faces)
-            (score,) = self.run.tools.scorer.score([signals])
-            row.av_offset_frames, row.sync_confidence = score.offset_frames, score.confidence
-            row.sync_distance = score.distance
-            if self.run.tools.quality is not None and clip.faces is not None:
-                (row.quality,) = self.run.tools.quality.score([clip.faces])
-            measured = np.isfinite(row.sync_confidence) and self.config.offsets == CORRECTED
-            late = row.av_offset_frames if measured else 0.0
-            corrected = self.sound.part(begin + round(late * SAMPLES_PER_FRAME), count)
-            self.run.wait(row, self._members(row, clip, corrected))
+            tools = self.run.tools
+            # With what comes before, or the model would not know yet how the place sounds.
+            speech = tools.voice(sound)[MAX_LAG : MAX_LAG + clip.frames] if tools.voice else None
+            facts = frame_facts(clip.landmarks, sound, speech, tools.lips)
+            self.run.held.add(HeldClip(row, clip, sound, facts, self.first + clip.start))
 
-    def _members(self, row: ClipRow, clip: TrackClip, sound: np.ndarray) -> Members:
-        assert clip.video is not None
-        points = io.BytesIO()
-        np.save(points, clip.aligned)
-        known = {name: getattr(row, name) for name in FACTS}
-        known |= {"resolution": self.config.resolution, "crop": self.config.crop, "mask": MASK}
-        return {
-            "mp4": clip.video,
-            "flac": flac_bytes(sound, SAMPLE_RATE),
-            "npy": points.getvalue(),
-            "json": json.dumps(known, sort_keys=True).encode("ascii"),
-        }
+    def _refuse(self, row: ClipRow, reason: Reason, stage: str, detail: str) -> None:
+        _mark(row, reason, stage, detail)
+        self.run.rows.append(row)
 
 
 def _order(row: ClipRow) -> tuple[float, int, float]:

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any, TypedDict, cast
 
 from datasets.errors import Reason
-from datasets.shards.records import LedgerRow
+from datasets.shards.records import LedgerRow, complete
 from datasets.shards.writer import Shard, ShardInfo, ShardRecord
 from datasets.sources.items import SourceItem
 
@@ -104,7 +104,10 @@ class GroupEntry:
 
     @classmethod
     def from_record(cls, value: GroupRecord) -> "GroupEntry":
-        sources = [SourceEntry(**each) for each in value["sources"]]
+        sources = [
+            SourceEntry(**{**each, "rows": [complete(row) for row in each["rows"]]})
+            for each in value["sources"]
+        ]
         return cls(value["number"], sources, shards_from(value["shards"]))
 
 

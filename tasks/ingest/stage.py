@@ -32,6 +32,7 @@ from tasks.ingest.layout import SHARDS, SPARE
 from tasks.ingest.verdicts import Thresholds, apply_thresholds
 from tasks.runtime.stage import Resources, Stage
 from tasks.sync.scorers import get_scorer
+from tasks.sync.signals import NO_SCORER
 
 SCRATCH = Path(tempfile.gettempdir()) / f"latentsync-flows-{os.getuid()}"
 """Folder in which shards for object storage grow, with a folder for each worker."""
@@ -110,10 +111,17 @@ class IngestStage(Stage):
             # Given by name, so that a worker without the weights reports it instead of leaving out
             # scores.
             quality = get_quality_scorer(WEIGHTS, self.device)
+        voice = None
+        if self.config.speech:
+            from tasks.sync.voice import voice_of_frames
+
+            voice = voice_of_frames
         self._tools = Tools(
             FaceMeshDetector(self.config.max_faces),
             get_scorer(self.config.scorer, self.config.scorer_weights, self.device),
             quality,
+            voice,
+            lips=self.config.scorer != NO_SCORER,
         )
 
     def may_be_long(self, item: IngestWork) -> bool:

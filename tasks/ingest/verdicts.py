@@ -37,6 +37,10 @@ class Thresholds:
     """Darkest face, mean grey level."""
     max_brightness: float = 235.0
     """Brightest face, mean grey level."""
+    max_bad_share: float | None = 0.5
+    """Largest share of frames in which lips and sound do not belong together, where they were
+    compared. Clips are cut at such frames, so it is 0 or, where nothing could be kept, 1. None
+    means no limit."""
     min_quality: float | None = 40.0
     """Smallest image quality by HyperIQA, 0 to 100 (LatentSync, section 4.1). Only where it was
     measured: without its weights a clip is accepted and its `detail` says so. None means no
@@ -112,7 +116,14 @@ def _apply(row: LedgerRow, thresholds: Thresholds) -> LedgerRow:
         value = float(columns[column])
         if not low <= value <= high:
             return judged | _refuse(reason, column, value, (low, high))
-    detail = ""
+    if thresholds.max_bad_share is not None:
+        # Not compared where the scorer is `none`, nor by earlier releases.
+        bad = float(row.get("bad_share", nan))
+        if bad > thresholds.max_bad_share:
+            limits = (0.0, thresholds.max_bad_share)
+            return judged | _refuse(Reason.OTHER_VOICE, "bad_share", bad, limits)
+    # What was noticed about the clip; of a row that was judged before it is the earlier verdict's.
+    details = [row["detail"]] if row["detail"] and row["stage"] != STAGE else []
     if thresholds.min_quality is not None:
         # Ledgers older than this score have no such column.
         quality = float(row.get("quality", nan))
@@ -120,8 +131,10 @@ def _apply(row: LedgerRow, thresholds: Thresholds) -> LedgerRow:
             return judged | _refuse(
                 Reason.LOW_QUALITY, "quality", quality, (thresholds.min_quality, inf)
             )
-        detail = NO_QUALITY if isnan(quality) else ""
-    return judged | {"verdict": Verdict.ACCEPTED.value, "stage": STAGE, "detail": detail}
+        if isnan(quality):
+            details.append(NO_QUALITY)
+    judged |= {"verdict": Verdict.ACCEPTED.value, "stage": STAGE, "detail": "; ".join(details)}
+    return judged
 
 
 def _refuse(reason: Reason, column: str, value: float, span: Span) -> LedgerRow:

@@ -34,6 +34,8 @@ from tasks.weights.by_name import weight_file
 from tasks.weights.signing import check_folder
 
 MAX_SHIFT = 15
+STEP = 0.5
+"""Frames; networks are asked at whole frames only."""
 BATCH = 32
 """Windows of a clip that go through a network at once; memory grows with this number."""
 
@@ -347,4 +349,10 @@ class NetworkScorer:
         curve = self.network.curve(clip.frames, clip.audio)
         if np.isnan(curve.offset):
             return OffsetScore(0.0, 0.0)
-        return OffsetScore(curve.offset, curve.confidence, curve.distance)
+        return OffsetScore(
+            curve.offset,
+            curve.confidence,
+            curve.distance,
+            uncertainty=STEP,
+            curve=np.median(curve.distances) - curve.distances,
+        )

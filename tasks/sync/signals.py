@@ -1,7 +1,7 @@
 """The input and output of scorers, in the same units for all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -48,6 +48,13 @@ class OffsetScore:
     """How far the offset stands out, in the scorer's own units; 0 if nothing can be measured."""
     distance: float = float("nan")
     """Distance of lips and sound at the offset (Sync-D); NaN if the scorer has none."""
+    uncertainty: float = field(default=0.0, compare=False)
+    """The true offset is this close, frames, in 19 of 20 clips; 0 if the scorer does not say."""
+    curve: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """(31,) agreement above chance for the sound taken -15 to +15 frames later, from which scores
+    of several clips are pooled; None if the scorer has none."""
+    chance: float = field(default=float("nan"), compare=False, repr=False)
+    """Standard deviation of the curve by chance; NaN if it is not known."""
 
 
 class OffsetScorer(Protocol):

@@ -23,6 +23,7 @@ LIMITS = {
     "max_yaw_deg",
     "min_brightness",
     "max_brightness",
+    "max_bad_share",
     "min_quality",
     "test_fraction",
     "duplicates",

@@ -47,6 +47,9 @@ def test_a_clip_that_meets_all_is_accepted() -> None:
         ({"av_offset_frames": -13.0}, Reason.OFFSET_TOO_LARGE),
         ({"av_offset_frames": math.nan}, Reason.OFFSET_TOO_LARGE),
         ({"sync_confidence": 0.0, "face_px": 1.0}, Reason.FACE_TOO_SMALL),
+        ({"bad_share": 0.51}, Reason.OTHER_VOICE),
+        ({"bad_share": 1.0, "quality": 1.0}, Reason.OTHER_VOICE),
+        ({"bad_share": 1.0, "sync_confidence": 2.9}, Reason.LOW_CONFIDENCE),
         ({"quality": 39.9}, Reason.LOW_QUALITY),
     ],
 )
@@ -62,6 +65,7 @@ def test_limits_themselves_are_met() -> None:
         sync_confidence=MIN_CONFIDENCE["mouth-audio"],
         av_offset_frames=limit.max_offset_frames,
         quality=limit.min_quality or 0.0,
+        bad_share=limit.max_bad_share or 0.0,
     )
     assert apply_thresholds([edge], limit)[0]["verdict"] == "accepted"
 
@@ -122,3 +126,20 @@ def test_quality_that_was_not_measured_is_said_and_refuses_nothing() -> None:
     free = Thresholds(min_quality=None)
     both = apply_thresholds([row(quality=1.0), row(quality=math.nan)], free)
     assert [(each["verdict"], each["detail"]) for each in both] == [("accepted", "")] * 2
+
+
+def test_lips_that_were_not_compared_refuse_nothing() -> None:
+    older = row()
+    del older["bad_share"]
+    judged = apply_thresholds([row(bad_share=math.nan), older], Thresholds())
+    assert [each["verdict"] for each in judged] == ["accepted", "accepted"]
+    (free,) = apply_thresholds([row(bad_share=1.0)], Thresholds(max_bad_share=None))
+    assert free["verdict"] == "accepted"
+
+
+def test_what_was_noticed_about_an_accepted_clip_stays() -> None:
+    noticed = row(detail="an offset of its own", quality=math.nan)
+    (judged,) = apply_thresholds([noticed], Thresholds())
+    assert judged["detail"] == f"an offset of its own; {NO_QUALITY}"
+    (again,) = apply_thresholds([row(stage="verdict", detail="old")], Thresholds())
+    assert again["detail"] == ""

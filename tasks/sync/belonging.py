@@ -1,0 +1,113 @@
+"""Frame by frame, whether a sound is that of the lips that are seen.
+
+The courses over time of `tasks.sync.mouth_audio_weights`, two of the mouth and two of the speech
+that match, are taken as jointly normal: correlated where the speech is that of the lips,
+independent where it is somebody else's. The log-likelihood ratio of the two, summed over a
+stretch, is the evidence for the first (Wald's sequential test). The most likely sequence of the
+two states, each change of which costs `CHANGE`, is found by Viterbi's algorithm.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.sync.mouth_audio import MOUTH_BLUR, VELOCITY_SHARE, band_signals, remove_trend
+from tasks.sync.mouth_audio_weights import WEIGHTS, MouthAudioWeights
+from tasks.sync.signals import MAX_LAG
+
+CORRELATIONS = (0.5, 0.35)
+"""Of each pair of courses where lips and speech belong together; 8 speakers, 5 s and more."""
+INDEPENDENT = 0.35
+"""Share of frames that count as independent: speech changes slowly."""
+DOUBT = 0.015
+"""Evidence against in every frame, nats: the best of 31 lags is taken, also of a stranger's."""
+CHANGE = 4.0
+"""Nats that the evidence after a change must weigh."""
+EXTREME = 3.0
+"""Standard deviations; beyond them signals are cut, since speech is not normal."""
+LEAST_USUAL = 25
+"""Frames; of fewer the deviation is not known."""
+LAGS = np.arange(-MAX_LAG, MAX_LAG + 1)
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """The most likely stretches in which lips and sound belong together, for each lag."""
+
+    evidence: np.ndarray
+    """float64 (31,) log-likelihood ratio of the best sequence, nats, never negative; for the sound
+    taken -15 to +15 frames later."""
+    together: np.ndarray
+    """bool (31, t)."""
+
+
+def log_likelihood_ratios(
+    spans: np.ndarray,
+    audio: np.ndarray,
+    seen: np.ndarray | None = None,
+    heard: np.ndarray | None = None,
+    weights: MouthAudioWeights = WEIGHTS,
+) -> np.ndarray:
+    """Evidence that the sound is that of the lips, float64 (31, t) in nats, for each lag and frame.
+
+    Args:
+        spans: (t, distances), the result of `tasks.sync.mouth_audio.mouth_spans`.
+        audio: float32 ((t + 30) * 640,) at 16 kHz, from 15 frames before the first on.
+        seen: bool (t,) frames that say how much these lips move; None: all.
+        heard: bool (t + 30,) frames that say how much this sound changes; None: all. Where sound
+            stops it changes more than in any speech.
+        weights: which distances match which bands.
+    """
+    frames = len(spans)
+    mouths = remove_trend(spans, MOUTH_BLUR) @ weights.mouth
+    sounds = band_signals(audio, frames + 2 * MAX_LAG) @ weights.sound
+    total = np.zeros((len(LAGS), frames))
+    for correlation, mouth, sound in zip(CORRELATIONS, mouths.T, sounds.T, strict=True):
+        for share, lips, voice in (
+            (1.0, mouth, sound),
+            (VELOCITY_SHARE, np.gradient(mouth), np.gradient(sound)),
+        ):
+            later = np.lib.stride_tricks.sliding_window_view(_standard(voice, heard), frames)
+            total += share * _ratio(_standard(lips, seen), later, correlation)
+    return total * (INDEPENDENT / (1 + VELOCITY_SHARE)) - DOUBT
+
+
+def _standard(signal: np.ndarray, usual: np.ndarray | None) -> np.ndarray:
+    """In standard deviations of the usual frames, without extremes."""
+    known = signal if usual is None or usual.sum() < LEAST_USUAL else signal[usual]
+    return np.clip((signal - known.mean()) / max(float(known.std()), 1e-9), -EXTREME, EXTREME)
+
+
+def _ratio(x: np.ndarray, y: np.ndarray, correlation: float) -> np.ndarray:
+    """Log of the density of correlated over that of independent standard normal variables."""
+    square = correlation**2
+    product = correlation * x * y - square / 2 * (x**2 + y**2)
+    return np.asarray(product / (1 - square) - np.log(1 - square) / 2)
+
+
+def find_together(ratios: np.ndarray) -> Belonging:
+    """The most likely sequence of states, for each lag.
+
+    Args:
+        ratios: (31, t), nats.
+    """
+    lags, frames = ratios.shape
+    apart, together = np.zeros(lags), np.zeros(lags)
+    # Whether the best sequence that ends in a state came from the other one.
+    changed = np.zeros((frames, 2, lags), bool)
+    for at in range(frames):
+        if at:
+            changed[at, 0] = together - CHANGE > apart
+            changed[at, 1] = apart - CHANGE > together
+            apart, together = (
+                np.maximum(apart, together - CHANGE),
+                np.maximum(together, apart - CHANGE),
+            )
+        together = together + ratios[:, at]
+    states = np.zeros((frames, lags), bool)
+    state = together > apart
+    every = np.arange(lags)
+    for at in range(frames - 1, -1, -1):
+        states[at] = state
+        state = state ^ changed[at, state.astype(int), every]
+    return Belonging(np.maximum(apart, together), states.T)
