@@ -106,7 +106,7 @@ def _length(source: Any) -> float:
 class FixedFace:
     """A detector that reports for every frame what FaceMesh reports for the first one with a face.
 
-    The lips move at random, so that the sync scorer has something to do.
+    The head trembles and the lips move at random, so that the sync scorer has something to do.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,10 @@ class FixedFace:
         face = self._face
         assert isinstance(face, Face)
         points = face.landmarks.copy()
-        gap = np.float32(self._rng.uniform(0, 0.05) * (face.box[3] - face.box[1]))
+        height = face.box[3] - face.box[1]
+        # A head that keeps perfectly still is a frozen picture.
+        points[:, :2] += self._rng.uniform(-0.004, 0.004, 2).astype(np.float32) * height
+        gap = np.float32(self._rng.uniform(0, 0.05) * height)
         points[[lower for _, lower in INNER_LIP_PAIRS], 1] += gap
         return [Face(face.box, points, face.score)]
 

@@ -117,9 +117,12 @@ def origin(row: LedgerRow, late: int, length: int) -> tuple[np.ndarray, np.ndarr
     """Which sample of the unmoved recording each sample of a clip must be, and whether there is
     one: it must lie in the recording, and in the container after the move.
 
-    The correction that was applied is the estimate in whole samples.
+    The correction that was applied is the estimate in whole samples, or none where the estimate is
+    smaller than its uncertainty.
     """
-    begin = round(row["start_s"] * SAMPLE_RATE) + round(row["av_offset_frames"] * SAMPLES_PER_FRAME)
+    offset = row["av_offset_frames"]
+    moved = offset if abs(offset) >= row["offset_uncertainty"] else 0.0
+    begin = round(row["start_s"] * SAMPLE_RATE) + round(moved * SAMPLES_PER_FRAME)
     inside = begin + np.arange(row["num_frames"] * SAMPLES_PER_FRAME)
     index = inside - late
     return index, (inside >= 0) & (inside < length) & (index >= 0) & (index < length)
