@@ -7,7 +7,7 @@ OUTPUT ?= $(if $(DATA),runs/demo-own,runs/demo)
 # Files of tests at once: whole flows wait for servers half of the time. Their files come first.
 JOBS ?= 2
 
-.PHONY: setup demo demo-syncdiff test lint weights clean
+.PHONY: setup demo demo-syncdiff test test-long lint weights clean
 
 setup: .venv/.installed .venv/.command
 
@@ -41,7 +41,11 @@ lint: setup
 	$(BIN)/mypy flows tasks models datasets tests benchmarks latentsync_flows.py build_backend.py
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+# What takes minutes each and is beside the shorter tests of the same things.
+test-long: setup
+	$(BIN)/python -m pytest -m long
 
 weights: setup
 	$(BIN)/python -m tasks.weights

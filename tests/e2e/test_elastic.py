@@ -29,6 +29,7 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
+@pytest.mark.long
 def test_a_node_that_comes_is_used_and_one_that_goes_is_missed(
     cluster: Any, tmp_path: Path
 ) -> None:

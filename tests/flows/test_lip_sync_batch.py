@@ -89,6 +89,7 @@ def test_every_row_has_a_result_with_its_reason(
     assert "2 of 5 jobs are done, 3 failed (1 not_media" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_finished_batch_is_finished_and_what_changed_is_done(
     jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_dry_run_says_how_long_it_takes_and_does_nothing(
     assert "for 3 jobs with 15 frames on 1 worker" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_what_failed_is_done_again_when_it_is_asked_for(jobs: Path, tmp_path: Path) -> None:
     first = json.loads(jobs.read_text().splitlines()[0])
     table, late = jobs.with_name("late.jsonl"), tmp_path / "late.flac"
