@@ -109,16 +109,6 @@ def speech_probability(audio: np.ndarray) -> np.ndarray:
     return np.maximum.reduce([probability[first], probability[middle], probability[last]])
 
 
-def speech_share(audio: np.ndarray) -> float:
-    """Share of frames at 25 fps with speech, 0 to 1; NaN without sound.
-
-    Args:
-        audio: as in `speech_probability`.
-    """
-    probability = speech_probability(audio)
-    return float((probability >= SPEECH).mean()) if len(probability) else float("nan")
-
-
 @cache
 def _network() -> VoiceActivity:
     spec = find_spec("silero_vad")

@@ -12,8 +12,7 @@ def voice_of_frames(audio: np.ndarray) -> np.ndarray:
     """Probability of speech float32 (t,), 0 to 1, at 25 fps.
 
     Args:
-        audio: float32 (t * 640,) at 16 kHz; the first half second only tells the model how it
-            sounds there.
+        audio: float32 (t * 640,) at 16 kHz.
 
     Raises:
         ModuleNotFoundError: silero-vad is not installed.

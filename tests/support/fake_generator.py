@@ -1,8 +1,14 @@
 """A face generator without networks: brightens faces, a bit more with every window."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
+from datasets.media import VideoWriter
+from datasets.media.canvas import Canvas
+from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.generator import FaceGenerator
 
 
@@ -25,3 +31,17 @@ class Brightener(FaceGenerator):
         assert len(faces) == len(references) == len(tokens) == self.num_frames
         self.windows += 1
         return np.minimum(faces.astype(np.float32) + 9 + self.windows, 255)
+
+
+def recorded_frames(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Takes up the frames that lip-sync writes, as they are before they are encoded."""
+    frames: list[np.ndarray] = []
+
+    class Recorder(VideoWriter):
+        def write(self, picture: np.ndarray | Canvas, time_s: Any = None) -> None:
+            assert isinstance(picture, Canvas)
+            frames.append(picture.rgb.copy())
+            super().write(picture, time_s)
+
+    monkeypatch.setattr(lipsync_video, "VideoWriter", Recorder)
+    return frames

@@ -13,13 +13,12 @@ from datasets.faces.alignment import Aligner, align, align_points
 from datasets.faces.landmarks import FaceMeshDetector
 from datasets.faces.points import SHAPE
 from datasets.media import VideoWriter, read_frames, write_flac
-from datasets.media.canvas import Canvas
 from models.latentsync.mask import face_mask
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.face_scan import FaceScan
 from tasks.lipsync.occlusion import SAMPLES, Occlusion, make_occlusion
 from tasks.lipsync.video import lip_sync_video
-from tests.support.fake_generator import Brightener
+from tests.support.fake_generator import Brightener, recorded_frames
 from tests.support.fake_scan import give_scan
 from tests.support.portrait import portrait
 
@@ -171,16 +170,7 @@ def job(
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    frames: list[np.ndarray] = []
-
-    class Recorder(VideoWriter):
-        def write(self, picture: np.ndarray | Canvas, time_s: Any = None) -> None:
-            assert isinstance(picture, Canvas)
-            frames.append(picture.rgb.copy())
-            super().write(picture, time_s)
-
-    monkeypatch.setattr(lipsync_video, "VideoWriter", Recorder)
-    return frames
+    return recorded_frames(monkeypatch)
 
 
 @pytest.mark.parametrize("occlusion", ["keep", "off"])

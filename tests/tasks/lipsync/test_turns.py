@@ -13,13 +13,12 @@ from skimage.data import astronaut
 
 from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
-from datasets.media.canvas import Canvas
 from tasks.lipsync import turns as turns_module
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.job import job_of
 from tasks.lipsync.result import LipSyncResult
 from tasks.lipsync.silence import muted_outside, spoken_spans
-from tests.support.fake_generator import Brightener
+from tests.support.fake_generator import Brightener, recorded_frames
 
 FRAMES, FPS = 50, 25
 SIZE = (480, 240)
@@ -56,15 +55,7 @@ Make = Callable[..., Made]
 @pytest.fixture
 def make(couple: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Run a job with a generator that brightens; gives the frames before they are encoded."""
-    frames: list[np.ndarray] = []
-
-    class Recorder(VideoWriter):
-        def write(self, picture: np.ndarray | Canvas, time_s: Any = None) -> None:
-            assert isinstance(picture, Canvas)
-            frames.append(picture.rgb.copy())
-            super().write(picture, time_s)
-
-    monkeypatch.setattr(lipsync_video, "VideoWriter", Recorder)
+    frames = recorded_frames(monkeypatch)
     fake = Brightener(64)
     monkeypatch.setattr(lipsync_video, "FaceGenerator", lambda *_: fake)
 

@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -11,14 +10,13 @@ from skimage.data import astronaut
 
 from datasets.errors import UserError
 from datasets.media import VideoWriter, probe, read_audio, read_frames, write_flac
-from datasets.media.canvas import Canvas
 from datasets.media.form import Form
 from tasks.lipsync import video as lipsync_video
 from tasks.lipsync.face_scan import FaceScan
 from tasks.lipsync.playback import BACK_AND_FORTH, Plan, Shown, frames_in_order, timeline
 from tasks.lipsync.repaint import RepaintJob
 from tasks.lipsync.video import lip_sync_video
-from tests.support.fake_generator import Brightener
+from tests.support.fake_generator import Brightener, recorded_frames
 from tests.support.fake_scan import give_scan
 
 RATE = 44100
@@ -102,15 +100,7 @@ def brightener(monkeypatch: pytest.MonkeyPatch) -> Brightener:
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[np.ndarray]]:
     """The frames before they are encoded."""
-    frames: list[np.ndarray] = []
-
-    class Recorder(VideoWriter):
-        def write(self, picture: np.ndarray | Canvas, time_s: Any = None) -> None:
-            assert isinstance(picture, Canvas)
-            frames.append(picture.rgb.copy())
-            super().write(picture, time_s)
-
-    monkeypatch.setattr(lipsync_video, "VideoWriter", Recorder)
+    frames = recorded_frames(monkeypatch)
     return iter([frames])
 
 
