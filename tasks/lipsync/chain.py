@@ -1,7 +1,7 @@
-"""Where the chains of a stretch of frames stand, so that a job that was interrupted goes on.
+"""What faces hand on to the next ones of their stretch, so that a job that was interrupted goes on.
 
 A chain paints windows one after the other, each shown a frame that it painted before. All it needs
-to go on is the latents of the last few frames.
+to go on is the latents of the last few frames. Colours are matched with those of the last few, too.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+
+from tasks.lipsync.colour_match import ColourMatch
 
 
 @dataclass(frozen=True)
@@ -24,20 +26,22 @@ class Link:
 
 @dataclass
 class ChainMemory:
-    """The chains of one stretch, one for each of its interleaved sequences.
+    """The chains of one stretch, one for each of its interleaved sequences, and its colours.
 
-    Each is remembered at the beginning of the window that holds its next frame.
+    Each chain is remembered at the beginning of the window that holds its next frame.
     """
 
     stretch: int = -1
     """Position of the stretch's first frame in the output."""
     links: dict[int, Link] = field(default_factory=dict)
     """Number of a sequence -> where its chain stands."""
+    colours: ColourMatch = field(default_factory=ColourMatch)
+    """Of the frames so far."""
 
     def enter(self, stretch: int) -> None:
         """Begin a stretch, or go on in it: nothing is handed from one to another."""
         if stretch != self.stretch:
-            self.stretch, self.links = stretch, {}
+            self.stretch, self.links, self.colours = stretch, {}, ColourMatch()
 
     def link(self, way: int, most: int) -> Link:
         """Where a sequence can be gone on with, no later than after `most` of its frames."""
@@ -46,7 +50,8 @@ class ChainMemory:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it, for a file; see `of_arrays`."""
-        found: dict[str, np.ndarray] = {"stretch": np.array(self.stretch)}
+        found = {"stretch": np.array(self.stretch), "position": np.array(self.colours.position)}
+        found["planes"] = np.array(self.colours.planes, np.float32).reshape(-1, 3, 3)
         for way, link in self.links.items():
             found[f"done{way}"] = np.array(link.done)
             past = [each.cpu().numpy() for each in link.past]
@@ -66,4 +71,5 @@ class ChainMemory:
                 way = int(name.removeprefix("done"))
                 past = torch.from_numpy(np.array(arrays[f"past{way}"]))
                 links[way] = Link(int(done), tuple(past))
-        return cls(int(arrays["stretch"]), links)
+        colours = ColourMatch(int(arrays["position"]), arrays["planes"].reshape(-1, 3, 3))
+        return cls(int(arrays["stretch"]), links, colours)

@@ -2,9 +2,12 @@
 
 The network's picture is often a little darker, greyer or warmer than the source. Along the edge of
 the repainted part both show the same skin, so their difference there is subtracted everywhere
-inside: a plane for each channel, which follows light from the side.
+inside: a plane for each channel, which follows light from the side. Planes of single frames tremble
+by more than the light changes, which is seen as flicker, so those of the frames before count, too.
 """
 
+from collections import deque
+from collections.abc import Iterable
 from functools import lru_cache
 
 import cv2
@@ -23,23 +26,63 @@ AGREED, CONCESSION = 1.0, 1.0
 and how much is done about more, since the eye sees the mean as well."""
 LEAST_PIXELS = 60
 """Fewest pixels that must agree: fewer prove nothing."""
+PAST = 4
+"""Frames before one whose planes count as much as its own."""
+SUDDEN = 8.0
+"""Levels in the middle of the face, which lies amid the edge, by which a plane differs from the one
+before it where the light has changed: a lamp that goes on must not fade in."""
 
 
-def match_colours(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The generated face with its colours shifted so that they agree with the source's.
+class ColourMatch:
+    """Matches the colours of consecutive faces of one person.
 
     Args:
-        painted: aligned face, uint8 (R, R, 3).
-        source: the same face before, uint8 (R, R, 3).
-        region: float (R, R) in [0, 1], how much of `painted` will be shown.
-
-    Returns:
-        uint8 (R, R, 3); `painted` itself if the two have nothing in common.
+        position: of the last face whose plane is known; -1: of none.
+        planes: (3, 3) of the last faces, oldest first.
     """
+
+    def __init__(self, position: int = -1, planes: Iterable[np.ndarray] = ()) -> None:
+        self.position = position
+        self.planes = deque(planes, PAST + 1)
+
+    def first_needed(self, position: int) -> int:
+        """The face to go on with, so that the one at `position` comes out as if all before it had
+        been matched."""
+        return position if position == self.position + 1 else max(0, position - PAST)
+
+    def __call__(
+        self, position: int, painted: np.ndarray, source: np.ndarray, region: np.ndarray
+    ) -> np.ndarray:
+        """The generated face with its colours shifted so that they agree with the source's.
+
+        Args:
+            position: of the face in its stretch; after a gap, those before it are forgotten.
+            painted: aligned face, uint8 (R, R, 3).
+            source: the same face before, uint8 (R, R, 3).
+            region: float (R, R) in [0, 1], how much of `painted` will be shown.
+
+        Returns:
+            uint8 (R, R, 3); `painted` itself if the two have nothing in common.
+        """
+        plane = colour_plane(painted, source, region)
+        if position != self.position + 1 or plane is None:
+            self.planes.clear()
+        self.position = position
+        if plane is None:
+            return painted
+        if self.planes and np.abs(plane[0] - self.planes[-1][0]).max() > SUDDEN:
+            self.planes.clear()
+        self.planes.append(plane)
+        return _shifted(painted, region, np.mean(self.planes, axis=0))
+
+
+def colour_plane(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -> np.ndarray | None:
+    """What is to be added to a generated face: (3, 3), at its middle, per half a side to the right,
+    and downwards, for each channel; None if the two have nothing in common."""
     side = painted.shape[0]
     rows, columns = _band(region.astype(np.float32).tobytes(), side)
     if len(rows) < LEAST_PIXELS:
-        return painted
+        return None
     difference = source[rows, columns].astype(np.float32) - painted[rows, columns]
     # What the soft edge has mixed in already makes the two alike, so it is taken out.
     shown = region[rows, columns][:, None]
@@ -47,13 +90,19 @@ def match_colours(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -
     usual = np.median(difference, axis=0)
     alike = (np.abs(difference - usual) < OUTLIERS).all(axis=1)
     if int(alike.sum()) < LEAST_PIXELS:
-        return painted
+        return None
     places = _places(rows[alike], columns[alike], side)
     plane, *_ = np.linalg.lstsq(places, difference[alike], rcond=None)
     usual_shift = (_places(rows, columns, side) @ plane).mean(axis=0)
     plane[0] -= (1 - _helps(difference.mean(axis=0), usual_shift)) * usual_shift
     left = difference.mean(axis=0) - (_places(rows, columns, side) @ plane).mean(axis=0)
     plane[0] += np.clip(left - np.clip(left, -AGREED, AGREED), -CONCESSION, CONCESSION)
+    return np.asarray(plane, np.float32)
+
+
+def _shifted(painted: np.ndarray, region: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """The face with a plane added, as far as it is shown."""
+    side = painted.shape[0]
     height, width = np.mgrid[:side, :side]
     shift = _places(height.ravel(), width.ravel(), side) @ plane
     shift = np.clip(shift, -MOST, MOST).reshape(side, side, 3) * region[..., None]

@@ -1,14 +1,18 @@
 """Puts a generated face into its frame, so that only the mouth tells that it is new."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from datasets.faces.alignment import face_patch
 from datasets.faces.points import FACE_OVAL
 from datasets.media.canvas import Canvas
-from tasks.lipsync.colour_match import match_colours
 from tasks.lipsync.face_oval import JAW_ROOM, oval_weights
 from tasks.lipsync.grain import kept_around, with_grain
 from tasks.lipsync.jaw import JawFinder, join_jaw
+
+Match = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""Painted face, source and region -> the painted face with other colours."""
 
 
 def blend_face(
@@ -16,7 +20,7 @@ def blend_face(
     source: np.ndarray,
     region: np.ndarray,
     *,
-    match: bool,
+    match: Match | None,
     jaws: JawFinder | None = None,
     shape: np.ndarray | None = None,
     front: np.ndarray | None = None,
@@ -31,7 +35,7 @@ def blend_face(
         painted: aligned face, uint8 (R, R, 3).
         source: the same face before, uint8 (R, R, 3).
         region: float (R, R) in [0, 1], what the model repaints.
-        match: shift the colours to those of the source.
+        match: shifts the colours of `painted` to those of `source`, by how much of it is shown.
         jaws: finds where the new face ends; None: show all of it.
         shape: (points, 2) `SHAPE` of the source, pixels.
         front: float (R, R) in [0, 1], what is in front of the face.
@@ -40,13 +44,13 @@ def blend_face(
         uint8 (R, R, 3), and float (R, R) in [0, 1].
     """
     if jaws is None or shape is None:
-        if match:
-            painted = match_colours(painted, source, region)
+        if match is not None:
+            painted = match(painted, source, region)
     else:
         old, whole = shape[: len(FACE_OVAL)], region
         region = whole * oval_weights(old, len(whole), JAW_ROOM)
-        if match:
-            painted = match_colours(painted, source, region)
+        if match is not None:
+            painted = match(painted, source, region)
         new = jaws.outline(painted, shape)
         # Where it cannot be told, the face is shown as far down as a jaw can open.
         if new is not None:

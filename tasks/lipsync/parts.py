@@ -25,11 +25,11 @@ from tasks.lipsync.face_scan import FaceTrack, VideoScan
 
 PART = 250
 """Frames in a part of the output."""
-VERSION = 2
+VERSION = 3
 """Raised when the same job would give something else."""
 JOB, SCAN, LOCK = "job.json", "scan.npz", "lock"
 CHAINS = "chain-*.npz"
-"""Where a chain of windows stands after so many frames of output."""
+"""What the faces hand on after so many frames of output."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Parts:
         return self.folder / f"part-{len(self.done):05d}{self.output.suffix}"
 
     def add(self, frames: int, repainted: int, chain: ChainMemory | None = None) -> None:
-        """Record that the next part has been written, and where a chain stands after it."""
+        """Record that the next part has been written, and what its faces hand on."""
         self.done.append(Part(self.path(), frames, repainted))
-        if chain is not None and chain.links:
+        if chain is not None:
             _put_arrays(self._chain_file(), chain.arrays())
         self._write_job()
         for path in self.folder.glob(CHAINS):
@@ -110,11 +110,11 @@ class Parts:
                 path.unlink()
 
     def _chain_file(self) -> Path:
-        """Where a chain that stands after the finished parts is kept."""
+        """Where what the finished parts hand on is kept."""
         return self.folder / CHAINS.replace("*", f"{self.frames:08d}")
 
     def chain(self) -> ChainMemory:
-        """Where a chain stands after the finished parts; at a beginning, if that is not known."""
+        """What the finished parts hand on; nothing, if that is not known."""
         try:
             with np.load(self._chain_file()) as file:
                 return ChainMemory.of_arrays(dict(file))

@@ -223,7 +223,7 @@ def repaint(
     Args:
         layers: who speaks beside whom.
         begin: position of the first frame that is wanted.
-        memory: where the chain of windows of an only layer stands there, and kept up to date.
+        memory: what the faces of an only layer hand on there, and kept up to date.
 
     Yields:
         Each frame, when it is shown, and whether a face was repainted.
@@ -266,11 +266,12 @@ def _repaint(
             if stretch.stop <= begin:
                 continue
             part, skip = order[first : stretch.stop], max(0, begin - first)
-            lead = skip
+            lead = ready = skip
             if shown:
                 times = np.array([each.time_s for each in part]) - job.begin_s
                 memory.enter(first)
-                lead = job.generator.first_needed(times, skip, memory)
+                ready = memory.colours.first_needed(skip) if job.match else skip
+                lead = job.generator.first_needed(times, ready, memory)
             if frames is None:
                 frames = frames_in_order(job.video, order[first + lead :], scan.times_s, job.fps)
             if shown:
@@ -285,9 +286,11 @@ def _repaint(
                     for at in (stretch.before_s, stretch.after_s)
                 ]
                 shares = fade_shares(times, *near)
-                yield from _repaint_faces(
-                    job, frames, part, lead, skip, shares, speech, around, memory
+                faces = _repaint_faces(
+                    job, frames, part, lead, ready, shares, speech, around, memory
                 )
+                # Those before are only there for what they hand on.
+                yield from islice(faces, skip - ready, None)
                 continue
             for each in part[skip:]:
                 yield next(frames), each.time_s, None
@@ -332,7 +335,7 @@ def _repaint_faces(
             face,
             before,
             repainted,
-            match=job.match,
+            match=partial(memory.colours, position) if job.match else None,
             jaws=around.jaws,
             shape=shape,
             front=front,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models.latentsync.mask import face_mask, soft_edge
-from tasks.lipsync.colour_match import border_difference, match_colours
+from tasks.lipsync.colour_match import PAST, ColourMatch, border_difference
 from tests.support.portrait import portrait
 
 SIDE = 128
@@ -12,6 +12,11 @@ SIDE = 128
 @pytest.fixture(scope="module")
 def region() -> np.ndarray:
     return soft_edge(face_mask(SIDE), 3)[0, 0].numpy()
+
+
+def match_colours(painted: np.ndarray, source: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """A face without any before it."""
+    return ColourMatch()(0, painted, source, region)
 
 
 def source() -> np.ndarray:
@@ -100,3 +105,63 @@ def test_the_mean_along_the_edge_counts_a_little_as_well(level: int, region: np.
     assert after <= max(1.1, before - 0.8)
     # Not much more than a level: most of the edge is right as it is.
     assert np.abs(matched.astype(float) - painted).max() <= 2
+
+
+def shifts(count: int, least: float, most: float) -> np.ndarray:
+    """How much brighter each of some generated faces is, levels."""
+    return np.random.default_rng(3).uniform(least, most, count)
+
+
+def matched(levels: np.ndarray, region: np.ndarray, match: ColourMatch, first: int = 0) -> list:
+    """Faces of one stretch from a position on, matched one after another."""
+    faces = [generated(region, np.full(3, each, np.float32), mouth=False) for each in levels]
+    return [match(first + at, each, source(), region) for at, each in enumerate(faces)]
+
+
+def added(levels: np.ndarray, region: np.ndarray, faces: list) -> np.ndarray:
+    """What was added to each face in its middle, levels."""
+    inner = region > 0.99
+    return np.array(
+        [
+            float((face.astype(float) - source())[inner].mean()) - level
+            for face, level in zip(faces, levels, strict=True)
+        ]
+    )
+
+
+def test_colours_that_tremble_are_matched_by_their_mean(region: np.ndarray) -> None:
+    levels = shifts(24, 6, 9)
+    found = added(levels, region, matched(levels, region, ColourMatch()))
+    for position, each in enumerate(found):
+        assert each == pytest.approx(-levels[max(0, position - PAST) : position + 1].mean(), abs=1)
+
+
+def test_light_that_changes_at_once_is_followed_at_once(region: np.ndarray) -> None:
+    levels = np.array([2.0] * 8 + [20.0] * 8)
+    found = added(levels, region, matched(levels, region, ColourMatch()))
+    assert np.abs(found + levels).max() < 1
+
+
+def test_faces_after_a_gap_begin_anew(region: np.ndarray) -> None:
+    match = ColourMatch()
+    matched(np.full(6, 2.0), region, match)
+    found = added(np.array([6.0]), region, matched(np.array([6.0]), region, match, first=7))
+    assert found[0] == pytest.approx(-6, abs=1)
+
+
+@pytest.mark.parametrize("begin", [1, 3, PAST, 11])
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_stretch_that_is_gone_on_with_gives_the_same(
+    begin: int, remembered: bool, region: np.ndarray
+) -> None:
+    levels = shifts(16, 3, 8)
+    whole = matched(levels, region, ColourMatch())
+    before = ColourMatch()
+    matched(levels[:begin], region, before)
+    match = ColourMatch(before.position, before.planes) if remembered else ColourMatch()
+    first = match.first_needed(begin)
+    assert first == (begin if remembered else max(0, begin - PAST))
+    again = matched(levels[first:], region, match, first)[begin - first :]
+    assert len(again) == len(whole[begin:])
+    for one, other in zip(again, whole[begin:], strict=True):
+        assert np.array_equal(one, other)
