@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from datasets.errors import Reason, SourceError
 from datasets.media.container import SAMPLE_RATE, open_container, video_zero
 from datasets.media.pcm import pcm
-from datasets.media.sound_choice import Mono, audio_stream, count_loud, describe_choice, mono
+from datasets.media.sound_choice import (
+    Mono,
+    audio_stream,
+    count_loud,
+    describe_choice,
+    language,
+    mono,
+)
 from datasets.store.atomic import write_atomic
 
 
@@ -72,6 +79,8 @@ class AudioWindow:
             stream = audio_stream(container)
             self.about = describe_choice(container)
             """Which of several streams this is; empty if there is only one."""
+            self.language = language(stream)
+            """What its container says about it."""
             zero = video_zero(path) if container.streams.video else None
             self._source = mono(pcm(container, stream, rate, zero), rate)
         except BaseException:

@@ -97,7 +97,7 @@ def _able(container: InputContainer) -> list[Any]:
 def _facts(stream: Any) -> list[str]:
     default = "default" if stream.disposition & Disposition.default else ""
     aside = "commentary or the like" if stream.disposition & ASIDE else ""
-    return [_language(stream), default, aside]
+    return [language(stream), default, aside]
 
 
 def _choice(container: InputContainer) -> int:
@@ -111,7 +111,7 @@ def _choose(path: Path, size: int, mtime_ns: int) -> int:
     """Index of the stream among those that can be decoded. The file's state is only a cache key."""
     del size, mtime_ns
     with open_container(path) as container:
-        spoken = next((_language(stream) for stream in container.streams.video), "")
+        spoken = next((language(stream) for stream in container.streams.video), "")
         able = _able(container)
         ranked = sorted(range(len(able)), key=lambda index: _rank(able[index], spoken))
     heard: dict[int, int] = {}
@@ -143,13 +143,15 @@ def _rank(stream: Any, spoken: str) -> tuple[bool, bool, bool, bool]:
         bool(flags & ASIDE),
         not flags & Disposition.default,
         bool(flags & Disposition.dub),
-        bool(spoken) and _language(stream) != spoken,
+        bool(spoken) and language(stream) != spoken,
     )
 
 
-def _language(stream: Any) -> str:
-    language = str(stream.metadata.get("language", "")).lower()
-    return "" if language == "und" else language
+def language(stream: Any) -> str:
+    """The language of a stream as its container says it, mostly of three letters (ISO 639-2) and
+    in lower case; empty if it says none."""
+    found = str(stream.metadata.get("language", "")).strip().lower()
+    return "" if found == "und" else found
 
 
 def _loud_frames_of(path: Path, index: int) -> int:

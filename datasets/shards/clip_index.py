@@ -63,7 +63,9 @@ FACTS = pyarrow.schema(
     ]
 )
 """What every table has; the rows are in the order of the clips in the shards."""
-SCHEMA = pyarrow.schema([*FACTS, *((name, pyarrow.float32()) for name in SCORES)])
+SCHEMA = pyarrow.schema(
+    [*FACTS, *((name, pyarrow.float32()) for name in SCORES), ("language", NAMES)]
+)
 """The columns of the Parquet file."""
 ROWS_AT_ONCE = 1 << 17
 """Rows of a row group, the unit in which the file is read."""
@@ -245,7 +247,7 @@ def table_bytes(
         for key, places in zip(shard.keys, shard.places, strict=True):
             facts = {**rows[key], "resolution": resolution}
             _add(columns, shard.info.name, shard.info.split, key, places, facts)
-            for name in SCORES:
+            for name in (*SCORES, "language"):
                 columns[name].append(rows[key][name])
     buffer = io.BytesIO()
     table = pyarrow.table(columns, schema=SCHEMA)

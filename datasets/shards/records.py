@@ -51,6 +51,7 @@ class LedgerRow(TypedDict, total=False):
     bad_share: float
     worst_second: float
     speech_share: float
+    language: str
 
 
 @dataclass
@@ -115,6 +116,8 @@ class ClipRow:
     nats per second."""
     speech_share: float = float("nan")
     """Share of frames in which somebody speaks (silero-vad), 0 to 1."""
+    language: str = ""
+    """Language of the sound as the container says it, such as `eng`; empty if it says none."""
 
     def as_row(self) -> LedgerRow:
         """All columns as a mapping."""

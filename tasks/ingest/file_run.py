@@ -93,6 +93,8 @@ class FileRun:
         """A note on a file that was used although something is wrong with it."""
         self.heard = ""
         """Which of several streams of sound was taken."""
+        self.language = ""
+        """What its language is, if the container says so."""
         self.failed = False
         """Whether the whole file was refused, which voids the clips that it gave before."""
         self._waiting: list[_Waiting] = []
@@ -149,7 +151,7 @@ class FileRun:
         end = part.end_s if np.isfinite(part.end_s) else None
         work: _PartRun | None = None
         with AudioWindow(audio) as sound:
-            self.heard = sound.about
+            self.heard, self.language = sound.about, sound.language
             try:
                 # Workers divide the cores among files: threads of one decoder would only get in the
                 # way of the others.
@@ -310,6 +312,7 @@ class _PartRun:
             end_s=(begin + frames) / FPS,
             num_frames=frames,
             scorer=self.config.scorer,
+            language=self.run.language,
         )
 
     def _clip_done(self, shot: int, clip: TrackClip) -> None:

@@ -46,6 +46,7 @@ FACTS = (
     "bad_share",
     "worst_second",
     "speech_share",
+    "language",
 )
 """Columns that a clip's json takes from its row."""
 DETAILS = {

@@ -84,6 +84,15 @@ CHOICES: list[tuple[str, list[Track], str, float]] = [
 ]
 
 
+@pytest.mark.parametrize(("said", "found"), [("ENG", "eng"), ("deu", "deu"), ("und", ""), ("", "")])
+def test_the_language_is_the_one_that_the_container_says(
+    tmp_path: Path, said: str, found: str
+) -> None:
+    path = write_tracks(tmp_path / "a.mkv", [(0, NONE, "fra"), (300, NONE, said)])
+    with AudioWindow(path) as window:
+        assert window.language == found
+
+
 @pytest.mark.parametrize(
     ("tracks", "language", "heard"), [each[1:] for each in CHOICES], ids=[c[0] for c in CHOICES]
 )

@@ -376,7 +376,9 @@ def with_silent_track_first(path: Path, target: Path) -> Path:
         video: Any = made.add_stream_from_template(source.streams.video[0])
         silent: Any = made.add_stream("pcm_s16le", rate=SAMPLE_RATE)
         silent.codec_context.layout = "mono"
+        silent.metadata["language"] = "deu"
         own: Any = made.add_stream_from_template(source.streams.audio[0])
+        own.metadata["language"] = "eng"
         nothing = np.zeros((1, SAMPLE_RATE), np.int16)
         frame = av.AudioFrame.from_ndarray(nothing, format="s16", layout="mono")
         frame.sample_rate, frame.pts = SAMPLE_RATE, 0
@@ -402,8 +404,10 @@ def test_the_track_with_sound_is_heard_and_recorded(
     stage.finish("7")
     assert reasons(other) == reasons(one)
     assert one["heard"] == ""
-    assert other["heard"] == "audio stream 2 of 2 is heard"
+    assert other["heard"] == "audio stream 2 of 2 (eng) is heard"
     assert other["note"] == "", "it is whole although it begins late"
+    assert {row["language"] for row in one["rows"]} == {""}
+    assert {row["language"] for row in other["rows"]} == {"eng"}
 
 
 FRONT = {"movflags": "faststart"}
