@@ -149,7 +149,7 @@ def shown(source: Drawn, painted: np.ndarray) -> np.ndarray:
             painted,
             source.picture,
             REGION,
-            match=False,
+            match=None,
             jaws=jaws,
             shape=source.shape,
         )
@@ -200,7 +200,7 @@ def test_where_the_new_chin_is_not_known_there_is_room_for_it(faces: tuple[Drawn
     closed, _ = faces
     with JawFinder() as jaws:
         picture, region = blend_face(
-            blank(SIDE, 200), closed.picture, REGION, match=False, jaws=jaws, shape=closed.shape
+            blank(SIDE, 200), closed.picture, REGION, match=None, jaws=jaws, shape=closed.shape
         )
     assert (picture == 200).all()
     assert region[min(closed.chin + 5, 112), 64] > 0.7
@@ -213,11 +213,11 @@ def test_a_network_that_sees_each_frames_own_face_shows_all_of_its_picture(
 ) -> None:
     closed, opened = faces
     painted, source = opened.picture, closed.picture
-    picture, region = blend_face(painted, source, REGION, match=False, shape=closed.shape)
+    picture, region = blend_face(painted, source, REGION, match=None, shape=closed.shape)
     assert picture is painted
     assert region is REGION
     front = np.zeros((SIDE, SIDE), np.float32)
     front[:, :64] = 1
-    _, region = blend_face(painted, source, REGION, match=False, shape=closed.shape, front=front)
+    _, region = blend_face(painted, source, REGION, match=None, shape=closed.shape, front=front)
     assert (region[:, :64] == 0).all()
     assert (region[:, 64:] == REGION[:, 64:]).all()
