@@ -21,6 +21,8 @@ from tasks.registry.metric import Metric
 PAGE, FACTS = "comparison.html", "comparison.json"
 SHOWN_CLIPS = 8
 """Clips whose videos are on the page; a page with more is slow to open."""
+LONGEST_NAME = 24
+"""Characters of a name that fits above a column."""
 STRATA_METRICS = ("sync_c", "mouth_z", "follows", "ssim_mouth", "flicker", "identity")
 """Metrics in the tables of parts."""
 
@@ -50,15 +52,20 @@ def write_comparison(output: Path, models: Sequence[ComparedModel]) -> dict[str,
             {"clip_id": clip, "values": [_json(each) for each in values]} for clip, values in ranked
         ],
     }
+    names = short_names([each.name for each in models])
     page = render(
         "evaluate/comparison.html",
-        models=[each.name for each in models],
+        models=names,
+        places=[[short, each.name] for short, each in zip(names, models, strict=True)],
         clips=len(ranked),
         warnings=list(
             dict.fromkeys(w for each in models for w in each.evaluation.get("warnings", []))
         ),
         numbers=[*_numbers(models)],
-        differences={name: [*_differences(found)] for name, found in differences.items()},
+        differences={
+            short: [*_differences(differences[each.name])]
+            for short, each in zip(names[1:], models[1:], strict=True)
+        },
         strata=[*_strata(models)],
         ranked_by=metric,
         videos=[*_videos(models, ranked[:SHOWN_CLIPS])],
@@ -67,6 +74,20 @@ def write_comparison(output: Path, models: Sequence[ComparedModel]) -> dict[str,
     write_atomic(output / PAGE, page)
     write_atomic(output / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     return facts
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """What tells models apart, for the heads of columns: paths and addresses without the parts
+    that all have at their beginning and end; the names themselves if they are short."""
+    if max(map(len, names)) <= LONGEST_NAME:
+        return list(names)
+    parts = [each.rstrip("/").split("/") for each in names]
+    alike = [len(set(column)) == 1 for column in zip(*parts, strict=False)]
+    first = alike.index(False) if False in alike else len(alike) - 1
+    back = [len(set(column)) == 1 for column in zip(*(each[::-1] for each in parts), strict=False)]
+    last = back.index(False) if False in back else 0
+    found = ["/".join(each[first : len(each) - last]) for each in parts]
+    return found if all(found) and len(set(found)) == len(names) else list(names)
 
 
 def _json(value: float) -> float | None:

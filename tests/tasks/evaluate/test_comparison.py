@@ -12,7 +12,7 @@ from datasets.errors import UserError
 from datasets.media import SAMPLES_PER_FRAME, probe, read_audio, read_frames
 from tasks.evaluate.clip_stage import write_video
 from tasks.evaluate.comparison import paired_differences, rank_clips, read_models
-from tasks.evaluate.comparison_page import FACTS, PAGE, write_comparison
+from tasks.evaluate.comparison_page import FACTS, PAGE, short_names, write_comparison
 from tasks.evaluate.measurement import MODEL, ClipRecord, Labels, Measurement
 from tasks.evaluate.side_by_side import SIDE, side_by_side
 from tasks.evaluate.strata import stratify
@@ -161,3 +161,28 @@ def test_the_page_holds_everything_and_escapes_it(folders: dict[str, Path], tmp_
     # Worst first.
     assert page.index("clip11: sync_c") < page.index("clip10: sync_c") < page.index("clip4: sync_c")
     assert "clip3: sync_c" not in page
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["good", "worse"], ["good", "worse"]),
+        (["models:/latentsync/3", "models:/latentsync/4"], None),
+        (
+            ["/a/long/place/runs/train/evaluation", "/a/long/place/runs/worse/evaluation"],
+            ["train", "worse"],
+        ),
+        (
+            ["/a/long/place/runs/train/evaluation", "s3://bucket/models/of/others/bundle"],
+            ["/a/long/place/runs/train/evaluation", "s3://bucket/models/of/others/bundle"],
+        ),
+        (["/a/long/place/for/runs/one", "/a/long/place/for/runs/one/two"], ["one", "one/two"]),
+        (["/a/long/place/for/runs/one/", "/a/long/place/for/runs/two"], ["one", "two"]),
+        (
+            ["/long/place/x/1/of/bundle", "/long/place/y/1/of/bundle", "/long/place/x/2/of/bundle"],
+            ["x/1", "y/1", "x/2"],
+        ),
+    ],
+)
+def test_models_go_by_what_tells_them_apart(names: list[str], short: list[str] | None) -> None:
+    assert short_names(names) == (short or names)
