@@ -34,6 +34,7 @@ from tasks.runtime.failures import causes, one_line, redact_logs, sentence_for
 MISTAKE = 2
 INTERRUPTED = 130
 TERMINATED = 143
+ENDED = {INTERRUPTED: "interrupted", TERMINATED: "ended by SIGTERM"}
 JOB_HELP = "JSON file with these parameters; what is given beside it counts more"
 SCHEMA_HELP = "print the JSON schema of that file, and end"
 FILES = {"job", "schema"}
@@ -72,20 +73,21 @@ def run(
     _keep_secrets_out(flow_fn)
     if hello:
         print(hello, flush=True)
+    told: list[int] = []
     try:
         parameters = with_file(flow_fn, given)
-        with _interruptible(), prefect_server():
+        with _interruptible(told), prefect_server():
             _quieten_prefect()
             result = flow_fn(**parameters)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return INTERRUPTED
-    except SystemExit as ended:
-        if ended.code != TERMINATED:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        code = ended.code if isinstance(ended, SystemExit) else INTERRUPTED
+        if code not in ENDED:
             raise
-        print("ended by SIGTERM: run the same command again to go on", file=sys.stderr)
-        return TERMINATED
+        return _ended(int(code))
     except Exception as error:
+        if told:
+            # Whoever tells a whole group of processes to end breaks what they do for each other.
+            return _ended(told[0])
         sentence = _sentence(error)
         if sentence is None:
             print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
@@ -273,16 +275,25 @@ def _sentence(error: BaseException) -> str | None:
     return sentence
 
 
+def _ended(code: int) -> int:
+    print(f"{ENDED[code]}: run the same command again to go on", file=sys.stderr)
+    return code
+
+
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(told: list[int]) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM ends the work in an orderly way; a second Ctrl-C ends the process
     at once.
 
     Nothing is left behind in either case: all processes started here die with this one.
+
+    Args:
+        told: takes the exit codes of the signals that come.
     """
 
     def first(signum: int, frame: object) -> None:
         signal.signal(signal.SIGINT, second)
+        told.append(INTERRUPTED)
         raise KeyboardInterrupt
 
     def second(signum: int, frame: object) -> None:
@@ -291,6 +302,7 @@ def _interruptible() -> Iterator[None]:
     def terminated(signum: int, frame: object) -> None:
         # What is still told to end is already ending.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        told.append(TERMINATED)
         raise SystemExit(TERMINATED)
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,6 +179,25 @@ def test_the_help_of_promotion_names_its_exit_codes(capsys: pytest.CaptureFixtur
         cli.parse(promote_model.promote_model, ["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "exit code is 0 after a promotion and 1 after a refusal" in text
+
+
+@pytest.mark.usefixtures("no_server")
+@pytest.mark.parametrize(
+    ("number", "code", "text"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")],
+)
+def test_what_breaks_while_everything_ends_is_no_defect(
+    number: signal.Signals, code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flow() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            threading.Event().wait(60)
+        finally:
+            raise ConnectionError("a worker that was told to end, too, is gone")
+
+    assert cli.run(flow, []) == code
+    assert capsys.readouterr().err == f"{text}: run the same command again to go on\n"
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
