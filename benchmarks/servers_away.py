@@ -1,151 +1,103 @@
-"""Whether a training outlives its servers: MLflow and Prefect are killed and come back later.
+"""Whether a training and a refresh outlive their servers: MLflow and Prefect are killed and come
+back later.
 
-    python -m benchmarks.servers_away [--rounds 5] [--seconds 60] [--json FILE]     3 min a round
+    python -m benchmarks.servers_away [--rounds 5] [--seconds 60] [--mlflow-seconds 180]
 
-Each round trains the recipe `debug` on a generated dataset with servers of its own on this
-machine. Once the sync network's curve grows, one of the two servers is killed with SIGKILL and
-started again after some seconds; the next round takes the other. Wanted: the command ends with 0,
-every run is FINISHED, the flow run is Completed, and MLflow has each point of each curve once.
+In each round the recipe `debug` is trained on a generated dataset with servers of its own on this
+machine. Once the sync network's curve grows, MLflow is killed with SIGKILL and started again after
+some time; then the same with Prefect; then Prefect is killed while six generated videos are
+refreshed. Wanted: the command ends with 0, every run is FINISHED, the flow run is Completed, and
+MLflow has each point of each curve once; a refresh has a row for each video. A round takes about
+8 minutes, most of them waiting.
 """
 
 import argparse
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
+
+from benchmarks.servers import Server, ask_prefect, servers, wait_for
+from datasets.sample.make import make_sample
 from tasks.registry.tracking import client
 from tasks.runtime.processes import ROOT
 from tests.support.talking_boxes import make_dataset
 
 STEPS = {"syncnet.steps": 240, "stage1.steps": 60, "stage2.steps": 4, "autoencoder.steps": 6}
-START_S, ROUND_S = 180.0, 1500.0
+ROUND_S = 1500.0
+VIDEOS = 6
 
 
-@dataclass
-class Server:
-    """A server that can be killed and started again at the same address."""
-
-    command: list[str]
-    health: str
-    log: Path
-    env: dict[str, str]
-    process: "subprocess.Popen[bytes] | None" = field(default=None)
-
-    def start(self) -> None:
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                self.command, stdout=output, stderr=output, env=self.env, start_new_session=True
-            )
-        wait_for(self.answers, START_S, f"{self.health} to answer, see {self.log}")
-
-    def answers(self) -> bool:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(self.health, timeout=2):
-                return True
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def wait_for(ready: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > end:
-            raise SystemExit(f"waited {seconds:.0f} s for {what}")
-        time.sleep(0.3)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def servers(folder: Path) -> dict[str, Server]:
-    """MLflow and Prefect with stores of their own."""
-    env = {name: each for name, each in os.environ.items() if not name.startswith("PREFECT_")}
-    env |= {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    mlflow, prefect = free_port(), free_port()
-    return {
-        "mlflow": Server(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
-                *("--port", str(mlflow), "--workers", "1"),
-                *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
-                *("--artifacts-destination", str(folder / "artifacts")),
-            ],
-            f"http://127.0.0.1:{mlflow}/health",
-            folder / "mlflow.log",
-            env,
-        ),
-        "prefect": Server(
-            [
-                *(sys.executable, "-m", "prefect", "server", "start"),
-                *("--host", "127.0.0.1", "--port", str(prefect)),
-            ],
-            f"http://127.0.0.1:{prefect}/api/health",
-            folder / "prefect.log",
-            env,
-        ),
-    }
-
-
-def one_round(folder: Path, away: str, seconds: float) -> dict[str, Any]:
-    """Train once while one server is away for a while; what was found afterwards."""
-    folder.mkdir(parents=True)
+def training(
+    folder: Path, tracking: str, steps: Mapping[str, int] = STEPS
+) -> tuple[list[str], Path]:
+    """The command, and the file that has content once it is well under way."""
     dataset, output = make_dataset(folder / "dataset"), folder / "out"
+    overrides = [f"--overrides={name}={count}" for name, count in steps.items()]
+    command = ["flows.train_latentsync", str(dataset), *overrides, "--output", str(output)]
+    command += ["--recipe", "debug", "--tracking-uri", tracking]
+    return command, output / "syncnet" / "metrics.jsonl"
+
+
+def refresh(folder: Path) -> tuple[list[str], Path]:
+    """The same for a refresh."""
+    make_sample(folder / "videos", clips=VIDEOS, seconds=(4.0, 5.0))
+    command = ["flows.refresh_dataset", str(folder / "videos"), "--output", str(folder / "out")]
+    return command, folder / "out" / "refresh.json"
+
+
+def one_round(folder: Path, what: str, away: str, seconds: float) -> dict[str, Any]:
+    """Run a flow once while one server is away for a while; what was found afterwards."""
+    folder.mkdir(parents=True)
     both = servers(folder)
     for each in both.values():
         each.start()
-    uri = both["mlflow"].health.removesuffix("/health")
-    api = both["prefect"].health.removesuffix("/health")
-    overrides = [f"--overrides={name}={steps}" for name, steps in STEPS.items()]
+    uri, api = both["mlflow"].address, both["prefect"].address
+    command, under_way = training(folder, uri) if what == "training" else refresh(folder)
     began = time.monotonic()
-    with (folder / "train.log").open("wb") as log:
-        command = [sys.executable, "-u", "-m", "flows.train_latentsync", str(dataset), *overrides]
+    with (folder / "flow.log").open("wb") as log:
         flow = subprocess.Popen(
-            [*command, "--output", str(output), "--recipe", "debug", "--tracking-uri", uri],
+            [sys.executable, "-u", "-m", *command],
             cwd=ROOT,
             env={**both["prefect"].env, "PREFECT_API_URL": api},
             stdout=log,
             stderr=log,
         )
-        curve = output / "syncnet" / "metrics.jsonl"
         wait_for(
-            lambda: flow.poll() is not None or (curve.is_file() and curve.stat().st_size > 500),
+            lambda: (
+                flow.poll() is not None or (under_way.is_file() and under_way.stat().st_size > 99)
+            ),
             ROUND_S,
-            f"{curve} to grow",
+            f"{under_way} to grow",
         )
         both[away].kill()
         time.sleep(seconds)
         both[away].start()
         code = flow.wait(ROUND_S)
-    found = {"away": away, "seconds": time.monotonic() - began, "exit": code}
+    found = {"what": what, "away": away, "seconds": time.monotonic() - began, "exit": code}
     try:
-        found |= check(output, uri, api)
+        found |= (
+            check_training(folder / "out", uri) if what == "training" else check_refresh(folder)
+        )
+        found["flow"] = states(api)
     finally:
-        for each in both.values():
-            each.kill()
+        _kill(both)
     return found
 
 
-def check(output: Path, uri: str, api: str) -> dict[str, Any]:
-    """Statuses of runs and flow, and points that are missing or there twice."""
+def _kill(both: dict[str, Server]) -> None:
+    for each in both.values():
+        each.kill()
+
+
+def check_training(output: Path, uri: str) -> dict[str, Any]:
+    """Statuses of runs, and how many curves miss points or have some twice."""
     record = json.loads((output / "run.json").read_text(encoding="utf-8"))
     store = client(uri)
     wrong = 0
@@ -154,45 +106,59 @@ def check(output: Path, uri: str, api: str) -> dict[str, Any]:
         wanted = [json.loads(line)["step"] for line in lines]
         wrong += sorted(each.step for each in store.get_metric_history(run, "loss")) != wanted
     runs = [record["run_id"], *record["stages"].values()]
-    request = urllib.request.Request(
-        f"{api}/flow_runs/filter", b"{}", {"Content-Type": "application/json"}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=30) as answer:
-        states = sorted({each["state_name"] for each in json.load(answer)})
     return {
         "runs": sorted({store.get_run(run).info.status for run in runs}),
-        "flow": states,
         "curves_wrong": wrong,
     }
+
+
+def check_refresh(folder: Path) -> dict[str, Any]:
+    """How many of the videos have no row."""
+    table = pyarrow.parquet.read_table(folder / "out" / "ledger.parquet")
+    return {"videos_missing": VIDEOS - len(set(table["path"].to_pylist()))}
+
+
+def states(api: str) -> list[str]:
+    """Names of the states of all flow runs."""
+    return sorted({each["state_name"] for each in ask_prefect(api, "flow_runs/filter")})
 
 
 def held(found: dict[str, Any]) -> bool:
     return bool(
         found["exit"] == 0
-        and found.get("runs") == ["FINISHED"]
+        and found.get("runs", ["FINISHED"]) == ["FINISHED"]
         and found.get("flow") == ["Completed"]
-        and found.get("curves_wrong") == 0
+        and found.get("curves_wrong", 0) == found.get("videos_missing", 0) == 0
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one line a round; exit code 1 if anything was lost."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.servers_away", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="for each of the two servers")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long a server is away")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.servers_away",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of each of the three")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long Prefect is away")
+    parser.add_argument("--mlflow-seconds", type=float, default=180.0, help="how long MLflow is")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     results = []
+    kinds = [
+        ("training", "mlflow", options.mlflow_seconds),
+        ("training", "prefect", options.seconds),
+        ("refresh", "prefect", options.seconds),
+    ]
     with tempfile.TemporaryDirectory(prefix="servers-away-") as temporary:
         for number in range(options.rounds):
-            for away in ("mlflow", "prefect"):
-                folder = Path(temporary) / f"{away}-{number}"
-                found = one_round(folder, away, options.seconds)
+            for what, away, seconds in kinds:
+                folder = Path(temporary) / f"{what}-{away}-{number}"
+                found = one_round(folder, what, away, seconds)
                 results.append(found)
                 print(f"{'held' if held(found) else 'LOST'}  {json.dumps(found)}", flush=True)
                 if not held(found):
-                    tail = (folder / "train.log").read_text(errors="replace").splitlines()[-15:]
+                    tail = (folder / "flow.log").read_text(errors="replace").splitlines()[-15:]
                     print("\n".join(tail), flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
