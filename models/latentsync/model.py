@@ -18,7 +18,7 @@ from models.audio.encoders import build_audio_encoder
 from models.autoencoder import KLAutoencoder, build_autoencoder
 from models.files.errors import ModelFileError
 from models.latentsync.config import LatentSyncConfig, config_values
-from models.latentsync.diffusion import MAX_STEPS, make_scheduler
+from models.latentsync.diffusion import DDIM, MAX_STEPS, make_sampler, make_scheduler
 from models.latentsync.folder import CONFIG, read_config, read_part, write_model
 from models.latentsync.mask import face_mask, latent_mask, soft_edge, whole_cells
 from models.latentsync.sampling import bf16_pays, predict_guided, shared_noise
@@ -209,8 +209,9 @@ class LatentSync(nn.Module):
         on_step: Callable[[int, int, torch.Tensor], None] | None = None,
         bf16: bool | None = None,
         pose: torch.Tensor | None = None,
+        sampler: str = DDIM,
     ) -> torch.Tensor:
-        """Repaint the masked part of a window by DDIM with guidance on the audio.
+        """Repaint the masked part of a window with guidance on the audio.
 
         All frames start from the same noise.
 
@@ -228,12 +229,13 @@ class LatentSync(nn.Module):
                 `bf16_pays`.
             pose: latents (b, c, r, r) of an earlier frame, for a model that is shown one; None: at
                 the beginning of a shot, where the reference's first frame takes its place.
+            sampler: one of `models.latentsync.diffusion.SAMPLERS`; DDIM as published.
 
         Returns:
             (b, f, 3, R, R) in [-1, 1] on the pixels' device.
 
         Raises:
-            ValueError: steps is out of range, or shapes do not fit.
+            ValueError: steps is out of range, the sampler is unknown, or shapes do not fit.
         """
         if not 1 <= steps <= MAX_STEPS:
             raise ValueError(f"steps must be between 1 and {MAX_STEPS}, got {steps}")
@@ -242,7 +244,7 @@ class LatentSync(nn.Module):
         source, other = (each.to(self.device, dtype) for each in (pixels, reference))
         tokens = tokens.to(self.device, dtype)
         lower = bf16_pays(self.device) if bf16 is None else bf16
-        scheduler = make_scheduler(self.config.prediction_type)
+        scheduler = make_sampler(sampler, self.config.prediction_type)
         scheduler.set_timesteps(steps)
         # One context for all steps, so that the weights are converted once.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
@@ -258,7 +260,7 @@ class LatentSync(nn.Module):
                 )
                 stepped = scheduler.step(output, step, latents)
                 latents = stepped.prev_sample
-                if done == steps and self.config.prediction_type == "sample":
+                if done == steps and sampler == DDIM and self.config.prediction_type == "sample":
                     # If the steps do not divide 1000, DDIM would put some noise back.
                     latents = stepped.pred_original_sample
                 if on_step is not None:

@@ -20,7 +20,7 @@ from datasets.errors import UserError
 from datasets.media import FPS
 from models.audio.windows import window_starts
 from models.latentsync.chain import PoseChain
-from models.latentsync.diffusion import MAX_STEPS
+from models.latentsync.diffusion import DDIM, MAX_STEPS, SAMPLERS
 from models.latentsync.model import LatentSync
 from tasks.lipsync.chain import ChainMemory, Link
 from tasks.lipsync.references import References, check_reference
@@ -50,8 +50,10 @@ def interleaved(times_s: np.ndarray) -> int:
     return max(1, round(1 / (FPS * gap)))
 
 
-def check_sampling(steps: int, guidance: float) -> None:
+def check_sampling(steps: int, guidance: float, sampler: str = DDIM) -> None:
     """Raise a `UserError` where no sampler works with these."""
+    if sampler not in SAMPLERS:
+        raise UserError(f"--sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(f"--steps must be between 1 and {MAX_STEPS}, got {steps}")
     if not 1.0 <= guidance <= MAX_GUIDANCE:
@@ -70,6 +72,7 @@ class FaceGenerator:
         bf16: run the networks in bf16; None means if the device is made for it.
         reference: see `tasks.lipsync.references`; empty means the bundle's own.
         adapter: an adapter for this bundle, see `tasks.weights.adapter`.
+        sampler: one of `models.latentsync.diffusion.SAMPLERS`.
 
     Raises:
         UserError: the device does not exist, an option is out of range, or the adapter is for
@@ -90,11 +93,11 @@ class FaceGenerator:
         bf16: bool | None = None,
         reference: str = "",
         adapter: Path | None = None,
+        sampler: str = DDIM,
     ) -> None:
         if reference:
             check_reference(reference)
-
-        check_sampling(steps, guidance)
+        check_sampling(steps, guidance, sampler)
         self.device = resolve_device(device)
         self.model: Any = LatentSync.load(bundle, self.device).eval()
         if adapter is not None:
@@ -104,19 +107,22 @@ class FaceGenerator:
         self.chained = self.model.config.pose is not None
         self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()
         self.steps, self.guidance, self.seed, self.bf16 = steps, guidance, seed, bf16
+        self.sampler = sampler
         self.reference: str = reference or self.model.config.reference
 
-    def tuned(self, steps: int, guidance: float, seed: int, reference: str = "") -> "FaceGenerator":
+    def tuned(
+        self, steps: int, guidance: float, seed: int, reference: str = "", sampler: str = DDIM
+    ) -> "FaceGenerator":
         """One with the same networks and other settings; empty: the model's own reference.
 
         Raises:
             UserError: an option is out of range.
         """
-        check_sampling(steps, guidance)
+        check_sampling(steps, guidance, sampler)
         if reference:
             check_reference(reference)
         other = copy(self)
-        other.steps, other.guidance, other.seed = steps, guidance, seed
+        other.steps, other.guidance, other.seed, other.sampler = steps, guidance, seed, sampler
         other.reference = reference or self.model.config.reference
         return other
 
@@ -192,6 +198,7 @@ class FaceGenerator:
             tokens.to(self.device),
             steps=self.steps,
             guidance=self.guidance,
+            sampler=self.sampler,
             noise=torch.randn(shape, generator=generator),
             bf16=self.bf16,
         )

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from datasets.errors import UserError
 from datasets.media.form import check_coding
+from models.latentsync.diffusion import DDIM
 from tasks.lipsync.choice import ALL, parse_face
 from tasks.lipsync.generator import check_sampling
 from tasks.lipsync.occlusion import KEEP as KEEP_IN_FRONT
@@ -29,8 +30,8 @@ from tasks.lipsync.references import check_reference
 from tasks.lipsync.silence import MODEL, check_silence
 from tasks.runtime.docstrings import argument_helps
 
-STEPS = {"exact": 20, "balanced": 10, "draft": 5}
-"""Sampler steps of each quality, where none are given."""
+QUALITIES = {"exact": (DDIM, 20), "balanced": (DDIM, 10), "draft": (DDIM, 5)}
+"""Sampler and steps of each quality, where none are given; chosen by `benchmarks.lipsync`."""
 EXACT = "exact"
 CRF = 16
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
@@ -114,6 +115,8 @@ class LipSyncJob:
             makes of the sound), closed (what it makes of silence) or original (as it was).
         quality: exact, balanced or draft: 20, 10 or 5 sampler steps.
         steps: sampler steps; 20 to 50 as published. By default as the quality says.
+        sampler: ddim (as published), dpm-solver++ or unipc, which need fewer steps. By default as
+            the quality says.
         guidance: weight of the audio; 1 to 3 as published.
         seed: seed of the initial noise.
         reference: what shows the network who the person is: frame (each frame's own face, as the
@@ -148,6 +151,7 @@ class LipSyncJob:
     silence: str = MODEL
     quality: str = EXACT
     steps: int | None = None
+    sampler: str = ""
     guidance: float = 1.5
     seed: int = 1247
     reference: str = ""
@@ -162,7 +166,12 @@ class LipSyncJob:
     @property
     def sampler_steps(self) -> int:
         """Sampler steps of what has none of its own."""
-        return STEPS[self.quality] if self.steps is None else self.steps
+        return QUALITIES[self.quality][1] if self.steps is None else self.steps
+
+    @property
+    def sampler_name(self) -> str:
+        """The sampler of all speech."""
+        return self.sampler or QUALITIES[self.quality][0]
 
     @property
     def turns(self) -> tuple[Segment, ...]:
@@ -278,8 +287,8 @@ def check_job(job: LipSyncJob, needs_speech: bool = True) -> None:
     check_occlusion(job.occlusion)
     if job.reference:
         check_reference(job.reference)
-    if job.quality not in STEPS:
-        raise UserError(f"quality must be one of {', '.join(STEPS)}, got {job.quality!r}")
+    if job.quality not in QUALITIES:
+        raise UserError(f"quality must be one of {', '.join(QUALITIES)}, got {job.quality!r}")
     check_coding(job.codec, job.crf, job.bits)
     _check_span("the range", "", job.begin_s, job.end_s)
     _check_span("the speech", "audio_", job.audio_begin_s, job.audio_end_s)
@@ -319,7 +328,7 @@ def _check_turn(job: LipSyncJob, turn: Segment, where: str, needs_speech: bool) 
     try:
         face = parse_face(turn.face)
         check_silence(turn.silence)
-        check_sampling(turn.steps, turn.guidance)
+        check_sampling(turn.steps, turn.guidance, job.sampler_name)
         if where:
             _check_span("the segment", "", turn.begin_s, turn.end_s)
             _check_span("its speech", "audio_", turn.audio_begin_s, turn.audio_end_s)

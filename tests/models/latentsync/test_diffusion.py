@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from models.latentsync.diffusion import make_scheduler, mixed_noise, one_step_x0, signal_and_noise
+from models.latentsync.config import PredictionType
+from models.latentsync.diffusion import (
+    DDIM,
+    SAMPLERS,
+    make_sampler,
+    make_scheduler,
+    mixed_noise,
+    one_step_x0,
+    signal_and_noise,
+)
 
 
 def test_epsilon_scheduler_has_the_published_values() -> None:
@@ -67,3 +76,63 @@ def test_signal_and_noise_are_shaped_for_what_they_scale() -> None:
     torch.testing.assert_close(signal**2 + noise**2, torch.ones(2, 1, 1, 1, 1))
     assert signal[0] > 0.99
     assert signal[1] < 0.1
+
+
+MEAN, SPREAD = 0.7, 0.4
+
+
+def distance_from_the_exact_path(name: str, kind: PredictionType, steps: int) -> float:
+    """Of samples of a normal distribution by its exact denoiser: their mean distance from where the
+    probability flow ends, which is known for it."""
+    sampler = make_sampler(name, kind)
+    sampler.set_timesteps(steps)
+    levels = sampler.alphas_cumprod.double()
+    noise = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    latents, stepped = noise, None
+    for step in sampler.timesteps:
+        level = levels[int(step)]
+        variance = level * SPREAD**2 + 1 - level
+        clean = MEAN + level**0.5 * SPREAD**2 / variance * (latents - level**0.5 * MEAN)
+        if stepped is None:
+            scale = SPREAD / variance**0.5
+            exact = MEAN + scale * (noise - level**0.5 * MEAN)
+        added = (latents - level**0.5 * clean) / (1 - level) ** 0.5
+        stepped = sampler.step(clean if kind == "sample" else added, step, latents)
+        latents = stepped.prev_sample
+    return float((latents - exact).abs().mean())
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample"])
+@pytest.mark.parametrize("name", [each for each in SAMPLERS if each != DDIM])
+def test_the_other_samplers_come_closer_in_fewer_steps(name: str, kind: PredictionType) -> None:
+    usual = distance_from_the_exact_path(DDIM, kind, 20)
+    assert distance_from_the_exact_path(name, kind, 10) < 0.6 * usual
+    assert distance_from_the_exact_path(name, kind, 20) < 0.2 * usual
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample"])
+@pytest.mark.parametrize("steps", [2, 5, 20])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_ends_at_the_only_picture_there_is(
+    name: str, steps: int, kind: PredictionType
+) -> None:
+    """Where a network knows the picture, that is what comes out, whatever the noise."""
+    sampler = make_sampler(name, kind)
+    sampler.set_timesteps(steps)
+    assert len(sampler.timesteps) == steps
+    clean = torch.full((1, 2, 3, 4, 4), 0.3)
+    latents = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    for step in sampler.timesteps:
+        level = sampler.alphas_cumprod[int(step)]
+        added = (latents - level**0.5 * clean) / (1 - level) ** 0.5
+        stepped = sampler.step(clean if kind == "sample" else added, step, latents)
+        latents = stepped.prev_sample
+    # DDIM as published leaves the noise of the first level.
+    left = 0.0 if kind == "sample" or name != DDIM else 0.12
+    assert float((latents - clean).abs().max()) < 1e-3 + left
+
+
+def test_ddim_is_the_scheduler_of_training() -> None:
+    assert make_sampler(DDIM, "sample").config == make_scheduler("sample").config
+    with pytest.raises(ValueError, match="unknown sampler 'euler', expected one of ddim, dpm-sol"):
+        make_sampler("euler")

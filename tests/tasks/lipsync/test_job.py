@@ -56,6 +56,15 @@ def test_the_quality_decides_the_steps_unless_they_are_given(quality: str, steps
     assert job(quality=quality, steps=3).sampler_steps == 3
 
 
+def test_a_sampler_that_is_given_counts_more_than_the_quality() -> None:
+    assert job().sampler_name == "ddim"
+    assert job(quality="draft", sampler="unipc").sampler_name == "unipc"
+    with pytest.raises(
+        UserError, match="--sampler must be one of ddim, dpm-solver"
+    ):
+        job(sampler="euler")
+
+
 def over(*segments: dict[str, Any]) -> dict[str, Any]:
     return {"segments": list(segments)}
 
