@@ -19,8 +19,8 @@ from flows.support.cli import run
 from flows.support.dataset_copy import local_copy
 from flows.support.secrets import keep_secrets
 from tasks.recipes.adapt import AdaptConfig, SyncAdaptConfig, adaptation
+from tasks.registry.published import resolve_model
 from tasks.registry.tracking import check_uri, default_uri
-from tasks.registry.versions import resolve
 from tasks.runtime.device import device_name
 from tasks.train.adapt import ADAPTER, adapt
 from tasks.train.adapt_syncnet import adapt_syncnet
@@ -63,7 +63,8 @@ def adapt_model(
 
     Args:
         dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
-        model: models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder.
+        model: models:/NAME@ALIAS, models:/NAME/VERSION, a published model such as latentsync-1.5,
+            or a bundle folder.
         output: folder for checkpoints, curves and the adapter.
         speaker: only this speaker's clips; by default all.
         recipe: lora, or lora-256 for models of the published size; lora-syncnet for the
@@ -79,7 +80,7 @@ def adapt_model(
     Returns:
         What adapter.json holds, and the adapter's folder.
     """
-    bundle = resolve(model, check_uri(tracking_uri or default_uri()))
+    bundle = resolve_model(model, check_uri(tracking_uri or default_uri()), say)
     folder = Path(output).resolve()
     config = adaptation(recipe, rank=rank, alpha=rank, steps=steps, lr=learning_rate)
     with only_run(folder):

@@ -33,8 +33,9 @@ from tasks.evaluate.run import EVALUATION, evaluate
 from tasks.evaluate.strata import strata_rows
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.registry.metric import Evaluation, Metric
+from tasks.registry.published import resolve_model
 from tasks.registry.tracking import check_uri, default_uri
-from tasks.registry.versions import ModelVersion, find, record_evaluation, resolve
+from tasks.registry.versions import ModelVersion, find, record_evaluation
 
 FEWEST = 2
 """Models of a comparison."""
@@ -115,7 +116,7 @@ def compare_models(
         if (Path(model) / EVALUATION).is_file():
             folders[model] = Path(model).resolve()
             continue
-        version, bundle = find(model, uri), resolve(model, uri)
+        version, bundle = find(model, uri), resolve_model(model, uri, say)
         if version is not None:
             # Whatever was registered meanwhile, one judge is for all.
             config, _ = with_judge(config, version.name, uri)
@@ -192,7 +193,8 @@ def evaluate_latentsync(
     """Generate videos of unseen speakers and measure them.
 
     Args:
-        model: registered model such as models:/latentsync@candidate, or a bundle folder.
+        model: registered model such as models:/latentsync@candidate, a published one such as
+            latentsync-1.5, or a bundle folder.
         dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
         output: folder for videos, plots and numbers.
         device: cpu, cuda, cuda:N or mps.
@@ -260,7 +262,7 @@ def evaluate_latentsync(
             raise UserError("--compare and --lse are two commands: give one of them")
         return compare_models(compare, dataset, folder, config, device, crew, uri)
     version = find(model, uri)
-    bundle = resolve(model, uri)
+    bundle = resolve_model(model, uri, say)
     if lse:
         return judge_whole_frames(bundle, Path(lse), folder, config, device)
     judge = ""

@@ -25,13 +25,13 @@ from flows.support.secrets import keep_secrets
 from tasks.lipsync.job import LipSyncJob, job_of, job_schema
 from tasks.lipsync.result import LipSyncResult
 from tasks.lipsync.video import preview_job, run_job
+from tasks.registry.published import resolve_model
 from tasks.registry.tracking import check_uri, default_uri
-from tasks.registry.versions import resolve
 from tasks.weights.licences import bundle_licence
 
 PLACES = ("video", "audio", "output")
 ELSEWHERE = {
-    "model": "registered model, or a bundle folder",
+    "model": "registered model, published model, or a bundle folder",
     "device": "cpu, cuda, cuda:N or mps",
     "bf16": "run the networks in bf16",
     "adapter": "folder that adapt-model wrote for this model",
@@ -128,7 +128,8 @@ def lip_sync(
     """Make the lips in a video follow other speech.
 
     Args:
-        model: registered model such as models:/latentsync@champion, or a bundle folder.
+        model: registered model such as models:/latentsync@champion, a published one (latentsync-1.5
+            or latentsync-1.6), or a bundle folder.
         device: cpu, cuda, cuda:N or mps.
         bf16: run the networks in bf16; by default on GPUs that are made for it.
         adapter: folder that adapt-model wrote for this model.
@@ -144,7 +145,7 @@ def lip_sync(
     if preview:
         return _preview(job)
     uri = check_uri(tracking_uri or default_uri())
-    bundle = resolve(model, uri)
+    bundle = resolve_model(model, uri, say)
     if licence := bundle_licence(bundle):
         say(licence)
     result = repaint(job, bundle, device, bf16, Path(adapter) if adapter else None)

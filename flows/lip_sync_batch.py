@@ -27,8 +27,8 @@ from tasks.lipsync.batch import BatchPlan, LipSyncStage, ended, plan_batch
 from tasks.lipsync.estimate import Speed, SpeedStage, batch_seconds, works_of
 from tasks.lipsync.job import LipSyncJob
 from tasks.lipsync.table import read_rows, write_results
+from tasks.registry.published import resolve_model
 from tasks.registry.tracking import check_uri, default_uri
-from tasks.registry.versions import resolve
 from tasks.runtime.executor import run_stage
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.room import fitting_workers
@@ -110,7 +110,8 @@ def lip_sync_batch(
             (video, audio, output, segments as JSON, face, length and so on), empty cells mean
             that an option is not given.
         output: folder for the results, and for videos whose place the table does not name.
-        model: registered model such as models:/latentsync@champion, or a bundle folder.
+        model: registered model such as models:/latentsync@champion, a published one (latentsync-1.5
+            or latentsync-1.6), or a bundle folder.
         device: cpu, cuda, cuda:N or mps.
         bf16: run the networks in bf16; by default on GPUs that are made for it.
         adapter: folder that adapt-model wrote for this model.
@@ -137,7 +138,7 @@ def lip_sync_batch(
         raise UserError(f"the GPU share must be above 0 and at most 1, got {gpu_share:g}")
     _check_places(path, folder)
     rows = read_rows(path, folder, options)
-    bundle = resolve(model, check_uri(tracking_uri or default_uri()))
+    bundle = resolve_model(model, check_uri(tracking_uri or default_uri()), say)
     if licence := bundle_licence(bundle):
         say(licence)
     weights = Path(adapter) if adapter else None

@@ -25,8 +25,8 @@ from datasets.fetch.policy import DownloadSettings
 from datasets.redact import redact
 from datasets.sources.addresses import AddressPolicy
 from datasets.store.lock import only_run
+from tasks.registry.published import resolve_model
 from tasks.registry.tracking import check_uri, default_uri
-from tasks.registry.versions import resolve
 from tasks.runtime.failures import redact_logs, sentence_for
 from tasks.runtime.ray_session import ray_session
 from tasks.runtime.room import fitting_workers
@@ -68,7 +68,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "latentsync-flows serve"
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="for uploads, jobs and the queue")
-    parser.add_argument("--model", default="models:/latentsync@champion", help="or a bundle folder")
+    parser.add_argument(
+        "--model",
+        default="models:/latentsync@champion",
+        help="or latentsync-1.5, latentsync-1.6, or a bundle folder",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps")
     parser.add_argument("--adapter", type=Path, help="folder that adapt-model wrote")
     parser.add_argument("--workers", type=int, help="jobs at once; by default one per core or GPU")
@@ -114,7 +118,7 @@ def serve(options: argparse.Namespace) -> None:
         options.keep_hours * 3600,
         downloads,
     )
-    bundle = resolve(options.model, check_uri(options.tracking_uri or default_uri()))
+    bundle = resolve_model(options.model, check_uri(options.tracking_uri or default_uri()))
     if licence := bundle_licence(bundle):
         print(licence, flush=True)
     gpus = 1.0 if options.device.startswith("cuda") else 0.0

@@ -148,7 +148,7 @@ def test_what_to_beware_of_is_printed_last_but_for_the_files(
         "split": "train",
         "warnings": ["no speaker is held out"],
     }
-    monkeypatch.setattr(module, "resolve", lambda *_: tmp_path)
+    monkeypatch.setattr(module, "resolve_model", lambda *_: tmp_path)
     monkeypatch.setattr(module, "local_copy", Path)
     monkeypatch.setattr(module, "generate_and_measure", lambda *_: content)
     monkeypatch.setattr(module, "log_results", lambda *_: "run")

@@ -201,7 +201,7 @@ def test_all_views_give_the_same_job(
         return LipSyncResult(Path(job.output), 1, 1, 0.0, np.zeros(1))
 
     monkeypatch.setattr(module, "repaint", take)
-    monkeypatch.setattr(module, "resolve", lambda *_: tmp_path)
+    monkeypatch.setattr(module, "resolve_model", lambda *_: tmp_path)
     monkeypatch.setattr(module, "bundle_licence", lambda _: "")
     file = tmp_path / "job.json"
     file.write_text(json.dumps(values | {"model": "x"}), encoding="utf-8")

@@ -180,7 +180,7 @@ def test_options_of_the_command_hold_for_rows_that_say_nothing_else(
 def test_a_table_that_cannot_be_done_is_refused_before_anything_is(
     name: str, content: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "resolve", pytest.fail)
+    monkeypatch.setattr(module, "resolve_model", pytest.fail)
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=said):
         module.lip_sync_batch.fn(str(tmp_path / name), str(tmp_path))

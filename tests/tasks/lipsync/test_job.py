@@ -59,9 +59,7 @@ def test_the_quality_decides_the_steps_unless_they_are_given(quality: str, steps
 def test_a_sampler_that_is_given_counts_more_than_the_quality() -> None:
     assert job().sampler_name == "ddim"
     assert job(quality="draft", sampler="unipc").sampler_name == "unipc"
-    with pytest.raises(
-        UserError, match="--sampler must be one of ddim, dpm-solver"
-    ):
+    with pytest.raises(UserError, match="--sampler must be one of ddim, dpm-solver"):
         job(sampler="euler")
 
 
