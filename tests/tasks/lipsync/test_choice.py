@@ -66,6 +66,15 @@ def test_who_speaks_is_chosen_though_another_face_is_larger(
     assert choose_person(scan, parse_face("largest"), VIDEO).person == 0
 
 
+def test_the_largest_is_so_by_its_area_and_not_by_how_often_it_is_seen() -> None:
+    often = face_track(mouth(loudness(FRAMES, 2), 3), x=500, size=60)
+    large = face_track(mouth(loudness(100, 1), 4), x=100, size=200)
+    assert choose_person(scan_of([often, large]), parse_face("largest"), VIDEO).person == 1
+    # A glimpse of a large face does not outweigh one that is there all the time.
+    glimpse = face_track(mouth(loudness(15, 1), 4), x=100, size=200)
+    assert choose_person(scan_of([often, glimpse]), parse_face("largest"), VIDEO).person == 0
+
+
 def test_without_a_speaker_the_largest_is_chosen_and_it_is_said(
     two_people: tuple[VideoScan, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

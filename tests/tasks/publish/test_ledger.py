@@ -7,7 +7,7 @@ import pytest
 from datasets.errors import UserError
 from datasets.shards.records import COLUMNS
 from datasets.store.local import LocalStore
-from tasks.publish.ledger import LEDGER, ledger_bytes, previous_ledger, read_ledger
+from tasks.publish.ledger import LEDGER, count_reasons, ledger_bytes, previous_ledger, read_ledger
 from tests.support.card_rows import make_rows
 
 
@@ -30,3 +30,14 @@ def test_one_that_cannot_be_read_is_said(tmp_path: Path, content: bytes | None) 
     with pytest.raises(UserError, match=r"does not have a readable ledger.parquet .*refresh"):
         read_ledger(store)
     assert previous_ledger(store, ("clip_id",)) == []
+
+
+def test_reasons_are_counted_without_what_is_accepted_the_most_frequent_first() -> None:
+    given = ["silent", "no_face", "silent", "cut_off", "no_face", "silent"]
+    rows = [{"verdict": "rejected", "reason": reason} for reason in given]
+    rows += [{"verdict": "accepted", "reason": ""}] * 9
+    found = count_reasons(rows)
+    assert list(found.items()) == [("silent", 3), ("no_face", 2), ("cut_off", 1)]
+    # Equally frequent ones are in alphabetical order.
+    equal = [{"verdict": "rejected", "reason": reason} for reason in ("b", "a")]
+    assert list(count_reasons(equal)) == ["a", "b"]
