@@ -5,7 +5,8 @@
 
 Every stage of the paper's recipes, and the adaptation of a model of that size, does real optimizer
 steps at full size with drawn weights and windows, so no file has to be at hand. What does not fit
-into the GPU is computed in parts, and the table says so. `memory` is the most that torch's
+into the GPU is computed in parts, and the table says so. At the end faces are painted as a chain
+and in windows, 1, 8 and 32 shots side by side. `memory` is the most that torch's
 allocator held, `estimate` what training says before it begins, `share` is the part of the GPU's
 peak in bf16 that the counted operations of a step amount to.
 
@@ -26,6 +27,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import chain_cost
 from tasks.recipes.adapt import AdaptConfig, adaptation
 from tasks.recipes.config import Recipe
 from tasks.recipes.recipe import parse_overrides, recipe
@@ -33,6 +35,8 @@ from tasks.train.memory import estimate_memory, what_would_fit
 from tasks.train.room import available_gb
 from tasks.train.trial import try_stage
 
+COST = "chain and windows"
+"""The part that paints, see `benchmarks.chain_cost`."""
 MINUTES = 9.0
 """For all parts together."""
 LEAST_S = 20.0
@@ -198,6 +202,10 @@ def line_of(row: dict[str, Any]) -> str:
     """A line of the table."""
     if "failed" in row:
         return f"{row['part']:26s} FAILED: {row['failed']}"
+    if "cost" in row:
+        return "\n".join(
+            [row["part"], *(f"    {chain_cost.line_of(each)}" for each in row["cost"])]
+        )
     share = f"{row['share']:6.1%}" if "share" in row else f"{'–':>6s}"
     return (
         f"{row['part']:26s} {row['batch_size']:5d} {row['seconds']:8.2f} "
@@ -242,6 +250,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number, stage in enumerate(stages)
         if options.only in stage.name
     ]
+    if options.only in COST:
+        full = [] if options.small else ["--full"]
+        command = ("-m", "benchmarks.chain_cost", "--device", options.device, *full)
+        parts.append(Part(COST, command))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor"
     print(f"{name}, torch {torch.__version__}, peak {f'{peak:g} TFLOPS' if peak else 'not known'}")
     print(HEAD, flush=True)

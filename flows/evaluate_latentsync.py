@@ -142,10 +142,15 @@ def compare_models(
 @task(name="judge-whole-frames", cache_policy=NO_CACHE)
 @keep_secrets
 def judge_whole_frames(
-    bundle: Path, source: Path, output: Path, config: EvaluationConfig, device: str
+    bundle: Path,
+    source: Path,
+    output: Path,
+    config: EvaluationConfig,
+    device: str,
+    clip_pairs: Path | None,
 ) -> EvaluationResult:
     """LSE of finished videos, beside our own view of them."""
-    content = evaluate_lse(bundle, source, output, config, device, say)
+    content = evaluate_lse(bundle, source, output, config, device, say, clip_pairs)
     for line in lse_lines(content["metrics"], output):
         say(line)
     return {
@@ -176,6 +181,7 @@ def evaluate_latentsync(
     transcripts: str = "",
     compare: list[str] | None = None,
     lse: str = "",
+    pairs: str = "",
     protocol: str = "own",
     workers: int = 1,
     ray_address: str | None = None,
@@ -213,6 +219,8 @@ def evaluate_latentsync(
             folders of evaluations; writes a page.
         lse: folder of videos, or list of pairs, to lip-sync and judge as tables of LRS2 and LRS3
             do instead.
+        pairs: list of an audio and a video id in each line, as used with LRS2 and LRS3, whose clips
+            are below the folder that lse gives.
         protocol: own, or latentsync for FVD as published, besides.
         workers: Ray workers that clips are spread over, each with a GPU of its own on cuda; 1
             works without Ray.
@@ -257,6 +265,8 @@ def evaluate_latentsync(
         identity_weights=identity_weights,
         trust=tuple(trust or ()),
     )
+    if pairs and not lse:
+        raise UserError("--pairs needs --lse: give the folder that holds the clips it names")
     if compare:
         if lse:
             raise UserError("--compare and --lse are two commands: give one of them")
@@ -264,7 +274,8 @@ def evaluate_latentsync(
     version = find(model, uri)
     bundle = resolve_model(model, uri, say)
     if lse:
-        return judge_whole_frames(bundle, Path(lse), folder, config, device)
+        clip_pairs = Path(pairs) if pairs else None
+        return judge_whole_frames(bundle, Path(lse), folder, config, device, clip_pairs)
     judge = ""
     if version is not None:
         config, judge = with_judge(config, version.name, uri)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from models.audio.avhubert_files import AVHubertSizes, read_avhubert
 from models.audio.mel import Audio, as_wave
 from models.audio.mfcc import log_filter_banks
-from models.audio.windows import encode_in_windows
+from models.audio.windows import encode_in_windows, window_starts
 from models.files.errors import ModelFileError
 from models.files.state_dict import load_weights
 
@@ -155,6 +155,19 @@ class AVHubertTokens(nn.Module):
         Returns:
             Each (frames, width), in order; the last is that of `layer`.
         """
+        hidden, outputs = self._before_blocks(features), []
+        for block in self.used:
+            hidden = block(hidden[None])[0]
+            outputs.append(hidden)
+        return outputs
+
+    @property
+    def used(self) -> list[nn.Module]:
+        """The blocks that are needed, in order."""
+        return list(self.encoder.layers[: self.layer or None])
+
+    def _before_blocks(self, features: torch.Tensor) -> torch.Tensor:
+        """(frames, 104) -> (frames, width)."""
         if self.normalize:
             features = F.layer_norm(features, features.shape[-1:], eps=EPS)
         sound = self.proj(features.to(self.proj.weight.dtype))
@@ -163,11 +176,7 @@ class AVHubertTokens(nn.Module):
         hidden = hidden + self.encoder.pos_conv_embed(hidden)
         if not self.pre_norm:
             hidden = self.encoder.layer_norm(hidden)
-        outputs = []
-        for block in self.encoder.layers[: self.layer or None]:
-            hidden = block(hidden)
-            outputs.append(hidden[0])
-        return outputs
+        return hidden[0]
 
     @torch.no_grad()
     def outputs(self, wave: Audio, num_frames: int | None = None) -> torch.Tensor:
@@ -183,14 +192,80 @@ class AVHubertTokens(nn.Module):
         features = avhubert_features(as_wave(wave).to(self.codes.device), num_frames)
 
         def encode(start: int, stop: int) -> torch.Tensor:
-            hidden = self.blocks(features[start:stop])[-1]
-            if self.pre_norm and not self.layer:
-                hidden = self.encoder.layer_norm(hidden)
-            return hidden.float()
+            return self._finished(self.blocks(features[start:stop])[-1])
 
         if self.exact:
             return encode(0, len(features))
         return encode_in_windows(encode, len(features), WINDOW_FRAMES, OVERLAP_FRAMES, FADE_FRAMES)
+
+    def _finished(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The last block's output (frames, width) behind the norm, if there is one; float32."""
+        if self.pre_norm and not self.layer:
+            hidden = self.encoder.layer_norm(hidden)
+        return hidden.float()
+
+    @torch.no_grad()
+    def first_blocks(self, wave: Audio, num_frames: int, learned: int) -> list[torch.Tensor]:
+        """The output of the last block that does not learn, where the last `learned` ones do.
+
+        Args:
+            wave: (samples,) mono at 16 kHz in [-1, 1].
+            num_frames: video frames at 25 fps.
+            learned: how many blocks learn; all of them: what goes into the first.
+
+        Returns:
+            (frames, width) for each window of the recording, for `last_blocks`.
+        """
+        features = avhubert_features(as_wave(wave).to(self.codes.device), num_frames)
+        found = []
+        for start in self._starts(num_frames):
+            # Each window on its own, as when nothing learns: the rest sees the very same.
+            stop = num_frames if self.exact else start + WINDOW_FRAMES
+            hidden = self._before_blocks(features[start:stop])
+            for block in self.used[: len(self.used) - learned]:
+                hidden = block(hidden[None])[0]
+            found.append(hidden)
+        return found
+
+    def last_blocks(
+        self, windows: list[torch.Tensor], num_frames: int, learned: int
+    ) -> torch.Tensor:
+        """The encoder's output from that of its first blocks, with gradient if it is kept.
+
+        Args:
+            windows: of `first_blocks`, made with the same numbers.
+            num_frames: video frames at 25 fps.
+            learned: how many blocks are left.
+
+        Returns:
+            (num_frames, width) float32.
+        """
+        starts = self._starts(num_frames)
+
+        def encode(start: int, stop: int) -> torch.Tensor:
+            hidden = windows[starts.index(start)]
+            for block in self.used[len(self.used) - learned :]:
+                hidden = block(hidden[None])[0]
+            return self._finished(hidden)
+
+        if self.exact:
+            return encode(0, num_frames)
+        return encode_in_windows(encode, num_frames, WINDOW_FRAMES, OVERLAP_FRAMES, FADE_FRAMES)
+
+    def _starts(self, frames: int) -> list[int]:
+        """Where windows begin."""
+        return [0] if self.exact else window_starts(frames, WINDOW_FRAMES, OVERLAP_FRAMES)
+
+    def learning(self, learned: int) -> dict[str, nn.Parameter]:
+        """The weights of the last `learned` blocks, and of the norm behind them, by their names."""
+        marks = [f"encoder.layers.{len(self.used) - 1 - back}." for back in range(learned)]
+        if learned and self.pre_norm and not self.layer:
+            marks.append("encoder.layer_norm.")
+        return {
+            name: weight
+            for name, weight in self.named_parameters()
+            if name.startswith(tuple(marks))
+        }
 
     def frame_tokens(self, outputs: torch.Tensor) -> torch.Tensor:
         """Each frame's token among its neighbours, with the codes of their places.

@@ -24,7 +24,7 @@ from datasets.media import FPS, read_audio, read_frames
 from datasets.store.atomic import content_digest, write_atomic
 from datasets.store.manifest import config_digest
 from tasks.evaluate.leakage import MIN_FACES, no_face
-from tasks.evaluate.lse_pairs import Pair, read_pairs
+from tasks.evaluate.lse_pairs import Pair, read_clip_pairs, read_pairs
 from tasks.evaluate.protocol import settings
 from tasks.evaluate.row import Row
 from tasks.lipsync.playback import CUT
@@ -59,7 +59,13 @@ class PairResult:
 
 
 def evaluate_lse(
-    bundle: Path, source: Path, output: Path, config: EvaluationConfig, device: str, say: Say
+    bundle: Path,
+    source: Path,
+    output: Path,
+    config: EvaluationConfig,
+    device: str,
+    say: Say,
+    clip_pairs: Path | None = None,
 ) -> dict[str, Any]:
     """Lip-sync pairs and judge the finished videos in both ways.
 
@@ -71,6 +77,7 @@ def evaluate_lse(
         config: `clips` is the most pairs; `syncnet_weights` must be given.
         device: cpu, cuda, cuda:N or mps.
         say: called with lines of progress.
+        clip_pairs: a list of clips of LRS2 or LRS3 below `source`, see `read_clip_pairs`.
 
     Returns:
         What `lse.json` holds: metrics with labels and intervals, and the pairs.
@@ -86,7 +93,10 @@ def evaluate_lse(
         )
     about = read_bundle(bundle)
     config = replace(config, reference=config.reference or about["reference"])
-    pairs = read_pairs(source, config.clips)
+    if clip_pairs is None:
+        pairs = read_pairs(source, config.clips)
+    else:
+        pairs = read_clip_pairs(clip_pairs, source, config.clips)
     judge = load_third_party_syncnet(config.syncnet_weights, resolve_device(device))
     made_by = {
         **settings(config),
@@ -98,7 +108,11 @@ def evaluate_lse(
     with FaceMeshDetector(max_faces=1) as detector:
         look = Look(judge, detector, int(about["resolution"]))
         for number, pair in enumerate(pairs, 1):
-            row = _measured(pair, bundle, output, config, device, made_by, look)
+            if pair.reason:
+                row = _lacking(pair.reason)
+                say(f"LSE: left out: {pair.reason}")
+            else:
+                row = _measured(pair, bundle, output, config, device, made_by, look)
             results.append(PairResult(pair, row))
             say(f"LSE: {number}/{len(pairs)} pairs")
     content = {
@@ -157,11 +171,16 @@ def _measured(
         )
         look.note(row, made)
     except (UserError, SourceError) as error:
-        # A pair that fails is a row with a reason.
-        for name in LABELS:
-            row.lack(name, str(error))
-        return row
+        return _lacking(str(error))
     write_atomic(kept, json.dumps({"key": key, "values": row.values, "reasons": row.reasons}))
+    return row
+
+
+def _lacking(reason: str) -> Row:
+    """A pair that fails is a row with a reason."""
+    row = Row()
+    for name in LABELS:
+        row.lack(name, reason)
     return row
 
 

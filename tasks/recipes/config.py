@@ -178,6 +178,11 @@ class UNetConfig(StageConfig):
     each window: the lips in it cannot be copied."""
     pose_dropout: float = 0.0
     """Probability that a window is shown zeros instead of its pose frame."""
+    audio_blocks: int = 0
+    """Last blocks of AV-HuBERT's encoder that learn along, with the norm behind them; 0: all of it
+    is frozen. 3 of 12 is what SyncDiff found best."""
+    audio_lr: float = 1e-5
+    """Their peak learning rate."""
     audio_dropout: float = 0.1
     """Probability that a window's audio is replaced by zeros: the unconditional branch."""
     timestep_power: float = 1.0

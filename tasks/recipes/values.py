@@ -286,8 +286,9 @@ def syncdiff_tiny() -> Recipe:
 def syncdiff_256() -> Recipe:
     """Our variant of SyncDiff (arXiv 2503.13371), whose sizes are not public, at 256 on GPUs.
 
-    AV-HuBERT's speech features, for non-commercial research only; the U-Net starts from Stable
-    Diffusion 1.5's weights, or from LatentSync's with stage1.weights=latentsync-1.5-unet.
+    AV-HuBERT's speech features, for non-commercial research only, its last 3 of 12 blocks trained
+    along, which the paper found best; the U-Net starts from Stable Diffusion 1.5's weights, or from
+    LatentSync's with stage1.weights=latentsync-1.5-unet.
     """
     base = paper_256()
     return replace(
@@ -296,7 +297,10 @@ def syncdiff_256() -> Recipe:
         model=replace(base.model, num_frames=1, audio="avhubert", pose=POSE),
         audio_weights="av-hubert-base",
         syncnet=replace(base.syncnet, steps=0, weights="latentsync-1.5-syncnet"),
-        stage1=replace(base.stage1, batch_size=64, windows_per_clip=8),
+        # Sound is left as it is, so that the frozen blocks hear each clip once.
+        stage1=replace(
+            base.stage1, batch_size=64, windows_per_clip=8, sound_augment=0.0, audio_blocks=3
+        ),
         stage2=None,
     )
 

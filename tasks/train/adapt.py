@@ -115,6 +115,11 @@ def refuse_shares(config: StageConfig) -> None:
             f"parallel must be ddp for adaptations, got {config.parallel!r}: one worker trains "
             "them, and nothing is shared out"
         )
+    if getattr(config, "audio_blocks", 0):
+        raise UserError(
+            "audio_blocks must be 0 for adaptations: an adapter holds changes of the U-Net, and "
+            "the audio encoder stays as it is in the bundle"
+        )
 
 
 def adapt(

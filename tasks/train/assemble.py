@@ -20,6 +20,7 @@ from models.latentsync.model import LatentSync
 from tasks.recipes.config import Recipe, SyncNetConfig, UNetConfig
 from tasks.sync.network_files import LoadedSyncNet, build_syncnet
 from tasks.train.context import StageContext, stage_metrics
+from tasks.train.hearing import UNET, load_hearing, part_of
 from tasks.train.kept import trained_weights
 from tasks.weights.by_name import weight_file
 
@@ -105,6 +106,8 @@ def start_weights(stage: StageContext, config: UNetConfig, model: LatentSync) ->
     if stage.name == "stage2":
         folder = stage.output / "stage1"
         learned = trained_weights(folder)
+        load_hearing(model, learned, str(folder))
+        learned = part_of(learned, UNET)
         load_earlier(model.unet, learned, str(folder))
         return _load_third_party_motion(model.unet, learned, stage.recipe.stage1.weights)
     if not config.weights:
@@ -178,6 +181,11 @@ def load_trained_model(recipe: Recipe, output: Path) -> LatentSync:
     """The model as the last stage left it, on the CPU."""
     last = "stage1" if recipe.stage2 is None else "stage2"
     model = build_model(recipe, last, output)
+    if recipe.stage1.audio_blocks and last != "stage1":
+        # Blocks of the audio encoder that stage 2 leaves alone are those of stage 1.
+        load_hearing(model, trained_weights(output / "stage1"), str(output / "stage1"))
     folder = output / last
-    load_earlier(model.unet, trained_weights(folder), str(folder))
+    learned = trained_weights(folder)
+    load_hearing(model, learned, str(folder))
+    load_earlier(model.unet, part_of(learned, UNET), str(folder))
     return model.eval()

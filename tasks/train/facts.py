@@ -36,6 +36,8 @@ processes that read, it goes on."""
 
 POSED = ("pose_noise", "pose_dropout")
 """Fields of a stage that nothing depends on where a model is shown no earlier frame."""
+HEARING = ("audio_blocks", "audio_lr")
+"""The same where the audio encoder is frozen."""
 
 Facts = dict[str, Any]
 """Name -> value that JSON knows; `upstream.NAME` is the digest of another stage."""
@@ -53,6 +55,9 @@ def stage_facts(chosen: Recipe, dataset_digest: str) -> dict[str, Facts]:
         config = asdict(chosen.stage(name))  # type: ignore[arg-type]
         for field in (*FREE, *(POSED if chosen.model.pose is None else ())):
             config.pop(field, None)
+        if not config.get("audio_blocks"):
+            for field in HEARING:
+                config.pop(field, None)
         _leave_out_pixels(config)
         facts = {
             "code": CODE_VERSION,

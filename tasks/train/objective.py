@@ -1,7 +1,7 @@
 """What a stage learns and who trains it, from the loop's point of view."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
@@ -81,6 +81,8 @@ class Objective(ABC):
 
     network: nn.Module
     """Its parameters with `requires_grad` are trained; its whole state is saved."""
+    slower: Mapping[str, float] = {}
+    """Beginnings of weights' names, and the share of the learning rate that they learn with."""
     measure_every: int = 0
     """Steps between two calls of `measure`; 0 for none."""
     sample_every: int = 0

@@ -28,6 +28,7 @@ from tasks.runtime.device import resolve_device
 from tasks.train.context import DONE, StageContext, StageResult, Stores
 from tasks.train.earlier_work import OnNewData, Settled, read_record, settle
 from tasks.train.facts import stage_digests, stage_names
+from tasks.train.hearing import check_hearing
 from tasks.train.objective import Rank, Reporter
 from tasks.train.pixel_losses import check_trepa
 from tasks.weights.by_name import weight_file
@@ -105,6 +106,7 @@ def check(job: TrainingJob) -> list[str]:
         weight_file(name)
     for name in job.wanted:
         stage = chosen.stage(name)
+        check_hearing(chosen, name)
         if isinstance(stage, UNetConfig) and stage.losses.trepa:
             check_trepa(stage.trepa_weights)
     return lines

@@ -83,6 +83,11 @@ class TokenCache:
             tokens = self._whole(heard.clip_id, heard.sound)
         else:
             tokens = self.encoder.encode(heard.sound, heard.start + heard.num_frames)
+        return self.of_window(tokens, heard)
+
+    @staticmethod
+    def of_window(tokens: Tensor, heard: Heard) -> Tensor:
+        """Those of a window (f, n, width) among those of its sound; zeros where it is dropped."""
         tokens = tokens[heard.start : heard.start + heard.num_frames : heard.step]
         return torch.zeros_like(tokens) if heard.dropped else tokens
 

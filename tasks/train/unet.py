@@ -2,7 +2,8 @@
 
 Both stages are the same objective (LatentSync, section 3.4): a squared error in latents,
 and, where the recipe asks for it, losses on the picture that is decoded from the clean
-latents as estimated in one step. Only the U-Net learns; everything else is frozen.
+latents as estimated in one step. The U-Net learns, and the last blocks of AV-HuBERT where a recipe
+says so; everything else is frozen.
 """
 
 import json
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.audio.avhubert_tokens import AVHubertTokens
 from models.latentsync.diffusion import TRAIN_STEPS, mixed_noise, one_step_x0
 from models.latentsync.model import LatentSync
 from tasks.recipes.config import LossWeights, UNetConfig
@@ -24,6 +26,7 @@ from tasks.train.compiled import compile_blocks
 from tasks.train.context import StageContext
 from tasks.train.curves import METRICS
 from tasks.train.cutters import UNetCutter
+from tasks.train.hearing import AUDIO, KEPT, LearnedTokens, Learners
 from tasks.train.loop import step_seed, train
 from tasks.train.objective import Objective
 from tasks.train.pixel_losses import PixelLosses
@@ -72,6 +75,12 @@ class UNetObjective(Objective):
         self.worker, self.seed = stage.worker, stage.seed
         self.store = stage.stores.train(model.config.resolution)
         self.tokens = TokenCache(model.audio_encoder)
+        if config.audio_blocks:
+            encoder = model.audio_encoder
+            assert isinstance(encoder, AVHubertTokens)
+            self.network = Learners(model.unet, encoder, config.audio_blocks)
+            self.slower = {AUDIO: config.audio_lr / config.lr if config.lr else 0.0}
+            self.tokens = LearnedTokens(encoder, config.audio_blocks, stage.output / KEPT)
         self.lag = pose_lag(model)
         cutter = UNetCutter(config, model.config.num_frames, model.config.resolution, self.lag)
         self.stream = stage.stream(cutter, config, model.config.resolution)
@@ -363,7 +372,7 @@ def run(stage: StageContext) -> dict[str, float]:
     notes = start_weights(stage, config, model)
     model.to(device).channels_last().eval()
     model.requires_grad_(False)
-    count = choose_trained(model.unet, config.trains)
+    choose_trained(model.unet, config.trains)
     spare_activations(model, config)
     if config.compile:
         compile_blocks(model.unet)
@@ -375,7 +384,10 @@ def run(stage: StageContext) -> dict[str, float]:
     if stage.worker.leads:
         for note in [*notes, *losses.notes]:
             stage.reporter.progress(f"{stage.name}: {note}")
-    train(UNetObjective(model, config, stage, losses), config, stage.run)
+    objective = UNetObjective(model, config, stage, losses)
+    learned = [each for each in objective.network.parameters() if each.requires_grad]
+    count = sum(each.numel() for each in learned)
+    train(objective, config, stage.run)
     return {"trained_millions": count / 1e6, **_last_point(stage.folder)}
 
 

@@ -5,7 +5,7 @@ gather meanwhile. It is counted, and too many in a row end the training with a d
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -45,11 +45,31 @@ def prepare(objective: Objective, config: StageConfig, worker: Rank) -> State:
         raise ValueError(f"{type(objective).__name__} has no weights to train")
     shared = together(objective, config, worker)
     learned = {name: each for name, each in network.named_parameters() if each.requires_grad}
-    optimizer = torch.optim.AdamW(learned.values(), lr=config.lr, weight_decay=config.weight_decay)
+    groups = _by_rate(learned, objective.slower)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
     uses_scaler = config.precision == "fp16" and worker.device.type == "cuda"
     scaler = torch.amp.GradScaler(worker.device.type, enabled=uses_scaler)
     average = {name: each.detach().clone().float() for name, each in learned.items() if config.ema}
     return State(network, optimizer, scaler, average, shared, worker)
+
+
+def _by_rate(
+    learned: Mapping[str, nn.Parameter], slower: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Groups of weights for the optimiser, in the weights' order.
+
+    Args:
+        learned: the weights by name; those that learn slower are the last.
+        slower: beginnings of their names, and their share of the learning rate.
+    """
+    marks = tuple(slower)
+    groups: list[dict[str, Any]] = [
+        {"params": [each for name, each in learned.items() if not name.startswith(marks)]}
+    ]
+    for mark, share in slower.items():
+        chosen = [each for name, each in learned.items() if name.startswith(mark)]
+        groups.append({"params": chosen, "share": share})
+    return groups
 
 
 class Updates:
@@ -92,7 +112,7 @@ class Updates:
         state = self.state
         rate = learning_rate(self.config, state.step)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         statistics = _statistics(state.network)
         values = self._gradients(batches)
         state.scaler.unscale_(state.optimizer)

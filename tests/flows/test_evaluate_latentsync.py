@@ -195,6 +195,17 @@ def test_lse_needs_syncnet_and_videos(
     place: Path, tables: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     model = str(place / "bundle")
+    with pytest.raises(UserError, match="--pairs needs --lse"):
+        evaluated(place, tmp_path / "o", model, pairs="pairs.txt")
+    with pytest.raises(UserError, match=r"there is no folder .*: --pairs names clips"):
+        evaluated(
+            place,
+            tmp_path / "o",
+            model,
+            lse=str(tmp_path / "none"),
+            pairs=str(tmp_path / "pairs.txt"),
+            syncnet_weights="x",
+        )
     with pytest.raises(UserError, match="--lse needs --syncnet-weights"):
         evaluated(place, tmp_path / "o", model, lse=str(tmp_path))
     with pytest.raises(UserError, match="holds no videos"):

@@ -15,7 +15,7 @@ from datasets.media import SAMPLES_PER_FRAME, VideoWriter, read_audio, write_fla
 from models.syncnet.syncnet_v2 import SyncNet
 from tasks.evaluate import lse
 from tasks.evaluate.lse import Look, evaluate_lse
-from tasks.evaluate.lse_pairs import read_pairs
+from tasks.evaluate.lse_pairs import read_clip_pairs, read_pairs
 from tasks.evaluate.row import Row
 from tasks.recipes.evaluation import EvaluationConfig
 from tasks.sync.networks import SyncCurve
@@ -76,6 +76,106 @@ def test_a_list_names_pairs_relative_to_itself(tmp_path: Path) -> None:
             read_pairs(path, 10)
     with pytest.raises(UserError, match="--lse takes a folder of videos, or a text file"):
         read_pairs(tmp_path / "nothing", 10)
+
+
+def test_lists_of_ids_name_clips_wherever_the_data_has_them(tmp_path: Path) -> None:
+    root = tmp_path / "lrs"
+    write(root / "mvlrs_v1" / "main" / "111" / "00001.mp4", 25)
+    write(root / "mvlrs_v1" / "main" / "222" / "00002.mp4", 30)
+    write(root / "mvlrs_v1" / "pretrain" / "222" / "00002.mp4", 40)
+    write(root / "test" / "a-_B" / "00003.mp4", 28)
+    damaged = root / "test" / "a-_B" / "00004.mp4"
+    damaged.write_bytes(b"no video")
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(
+        b"\xef\xbb\xbf111/00001 222/00002\r\n"
+        b"\r\n"
+        b"a-_B/00003\t222/00002 further columns\r\n"
+        b"222/00002 111/00001\r\n"
+        b"111/00001\r\n"
+        b"111/00001 222/00009\r\n"
+        b"../secret/00001 222/00002\r\n"
+        b"/etc/passwd 222/00002\r\n"
+        b"a-_B/00004 222/00002\r\n"
+        b"111/00001 222/00002\r\n"
+    )
+    pairs = read_clip_pairs(path, root, 100)
+    assert [each.name for each in pairs] == [
+        "00001-222-00002",
+        "00003-222-00002",
+        "00004-111-00001",
+        "00005",
+        "00006-222-00009",
+        "00007-222-00002",
+        "00008-222-00002",
+        "00009-222-00002",
+        "00010-222-00002",
+    ]
+    first = pairs[0]
+    assert first.video == root / "mvlrs_v1" / "main" / "222" / "00002.mp4"
+    assert first.audio == root / "mvlrs_v1" / "main" / "111" / "00001.mp4"
+    assert first.speaker == "222"
+    assert pairs[1].audio == root / "test" / "a-_B" / "00003.mp4"
+    reasons = [each.reason for each in pairs]
+    assert [bool(each) for each in reasons] == [False, False, *[True] * 6, False]
+    assert reasons[2] == (
+        "line 4: the video 111/00001 (1.00 s) is shorter than the audio 222/00002 (1.20 s)"
+    )
+    expected = "expected an audio and a video id, each <folder>/<number>"
+    assert reasons[3] == f"line 5 has one name: {expected}"
+    assert reasons[4] == f"line 6 names 222/00009, which is not below {root}"
+    assert reasons[5] == f"line 7 has '../secret/00001': {expected}"
+    assert reasons[6] == f"line 8 has '/etc/passwd': {expected}"
+    assert reasons[7].startswith("line 9 names a clip that cannot be read")
+    assert len(read_clip_pairs(path, root, 2)) == 2
+
+
+def test_lists_of_ids_of_which_nothing_can_be_made_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    for text, match in (
+        ("111/00001 222/00002\n", "no line of .* can be made: line 1 names 222/00002"),
+        ("\n", "is empty: give lines of an audio and a video id"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=match):
+            read_clip_pairs(path, tmp_path, 10)
+    with pytest.raises(UserError, match=r"there is no folder .*: --pairs names clips below"):
+        read_clip_pairs(path, tmp_path / "nothing", 10)
+    with pytest.raises(UserError, match=r"list of pairs .* cannot be read"):
+        read_clip_pairs(tmp_path / "none.txt", tmp_path, 10)
+
+
+def test_a_bad_line_is_a_pair_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    torch.save(SyncNet().state_dict(), tmp_path / "syncnet_v2.model")
+    bundle = make_real_bundle(tmp_path / "bundle")
+    root = tmp_path / "lrs"
+    for name, frames in (("111/00001", 21), ("222/00002", 22)):
+        write(root / "main" / f"{name}.mp4", frames)
+    made: list[tuple[str, str]] = []
+
+    def copied(video: Path, audio: Path, output: Path, bundle: Path, **options: Any) -> None:
+        made.append((video.parent.name, audio.parent.name))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, output)
+
+    monkeypatch.setattr(lse, "lip_sync_video", copied)
+    (tmp_path / "pairs.txt").write_text("222/00002 111/00001\n111/00001 222/00002\n")
+    config = EvaluationConfig(clips=5, steps=1, syncnet_weights=str(tmp_path / "syncnet_v2.model"))
+    lines: list[str] = []
+    content = evaluate_lse(
+        bundle, root, tmp_path / "out", config, "cpu", lines.append, tmp_path / "pairs.txt"
+    )
+    assert made == [("222", "111")]
+    assert content["metrics"]["lse_c"]["n"] == 1
+    left, done = content["pairs"]
+    assert left["reasons"]["lse_d"].startswith("line 1: the video 111/00001 (0.84 s) is shorter")
+    assert left["values"]["lse_d"] is None
+    assert done["values"]["lse_d"] > 0
+    assert lines[0].startswith("LSE: left out: line 1: ")
+    assert lines[-1] == "LSE: 2/2 pairs"
 
 
 class Judge:
