@@ -180,6 +180,23 @@ def test_gradients_are_where_they_should_be_and_nowhere_else(
     assert goal.model.unet.training
 
 
+def test_the_encoder_learns_at_a_rate_of_its_own(
+    dataset: Path, published: Path, tmp_path: Path
+) -> None:
+    """AdamW's steps are about as long as the learning rate, whatever the gradient. The encoder has
+    one from the second step on: before, the U-Net does not listen yet."""
+    chosen = hearing(published, steps=2, lr=1e-3, audio_lr=1e-4, weight_decay=0.0, ema=0.0)
+    before = objective(chosen, dataset, tmp_path / "before").network.state_dict()
+    after = trained(chosen, dataset, tmp_path / "after").network.state_dict()
+    moved = {name: float((after[name] - before[name]).abs().max()) for name in before}
+    longest = {
+        part: max(size for name, size in moved.items() if name.startswith(part))
+        for part in ("unet.", "audio_encoder.")
+    }
+    assert 1e-3 < longest["unet."] < 2.1e-3
+    assert 0.5e-4 < longest["audio_encoder."] < 1.1e-4
+
+
 def test_a_dropped_sound_gives_no_gradient(dataset: Path, published: Path, tmp_path: Path) -> None:
     goal = objective(hearing(published, audio_dropout=1.0), dataset, tmp_path)
     goal.loss(goal.batch(0))[0].backward()
