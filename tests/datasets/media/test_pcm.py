@@ -64,3 +64,12 @@ def test_sound_that_starts_late_lies_late_and_from_its_own_beginning_on_request(
     assert own == 0
     (early, _), *_ = pieces(path, 1.0)
     assert early == -0.25 * RATE
+
+
+@pytest.mark.parametrize("jitter_s", [0.008, -0.008])
+def test_timestamps_that_tremble_do_not_tear_the_sound(tmp_path: Path, jitter_s: float) -> None:
+    starts = [0.0, 0.5 + jitter_s, 1.0, 1.5 + jitter_s]
+    found = pieces(write_sound(tmp_path / "a.mkv", starts), 0.0)
+    ends = [first + sound.shape[1] for first, sound in found]
+    assert [first for first, _ in found][1:] == ends[:-1]
+    assert (found[0][0], ends[-1]) == (0, 2 * RATE)

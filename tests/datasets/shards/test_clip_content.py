@@ -59,6 +59,10 @@ def test_some_frames_are_those_of_the_whole_clip(options: dict[str, object]) -> 
 def test_scaled_frames_are_those_of_the_whole_clip_scaled() -> None:
     video = encoded()
     half = content(video, side=32)
+    # Each pixel is the mean of four, of the whole picture.
+    whole = content(video).frames().astype(float)
+    means = whole.reshape(len(whole), 32, 2, 32, 2, 3).mean(axis=(2, 4))
+    assert np.abs(half.frames() - means).max() <= 0.5
     wanted = np.array([70, 3, 3])
     assert np.array_equal(half.frames(wanted), half.frames()[wanted])
     assert np.array_equal(half.frames(wanted, lower=True), half.frames()[wanted, 16:])

@@ -352,6 +352,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_reference_is_the_bundles_own_unless_another_is_asked_for(tmp_path: Path) -> None:
+    LatentSync(small_config(num_frames=16, reference="away")).save(tmp_path)
+    own = FaceGenerator(tmp_path)
+    assert own.reference == "away"
+    other = own.tuned(5, 1.5, 1, "still")
+    assert (other.reference, other.tuned(5, 1.5, 1).reference) == ("still", "away")
+    assert FaceGenerator(tmp_path, reference="frame").reference == "frame"
+
+
 def inputs() -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
     rng = np.random.default_rng(0)
     faces, references = rng.integers(0, 256, (2, 16, 64, 64, 3), dtype=np.uint8)
