@@ -71,6 +71,8 @@ def frame_facts(
     if lips:
         seen = np.array([not each for each in wrong])
         ratios = log_likelihood_ratios(mouth_spans(landmarks), audio, seen, _within(heard))
+        # What is cut out in any case says nothing of the seconds beside it.
+        ratios[:, ~seen] = 0
     return FrameFacts(
         ratios,
         None if ratios is None else find_together(ratios),

@@ -23,12 +23,15 @@ from tasks.ingest.clip_writer import TrackClip, encode_faces
 from tasks.ingest.config import CORRECTED, IngestConfig, Tools
 from tasks.ingest.frame_facts import SPEECH, FrameFacts, same
 from tasks.ingest.stretches import Judged, SharedLag, judge
-from tasks.sync.pooling import OffsetPool, correction, name_drift
+from tasks.sync.pooling import LEAST_JUMP, OffsetPool, correction, name_drift
 from tasks.sync.signals import MAX_LAG, ClipSignals, OffsetScore
 
 MAX_HELD, MAX_HELD_WITH_FACES = 16, 4
 """Clips that are held at most before some are judged: about 4 MB each, and 50 MB with the faces
 that some scorers look at."""
+SURE = 1.5
+"""Nats of evidence for the file's offset, less what that offset costs, that count as the least
+confidence of a scorer."""
 STAGE = "seconds"
 TOGETHER = 0.5
 """A clip of which a larger share does not belong to the sound says nothing of its file's offset."""
@@ -238,7 +241,7 @@ class HeldClips:
         row = piece.row
         strange = row.bad_share > TOGETHER
         pooled = self._pool.of(own)
-        score = own if strange else pooled.score
+        score = own if strange else self._by_evidence(piece, pooled.score)
         row.av_offset_frames, row.sync_confidence = score.offset_frames, score.confidence
         row.sync_distance, row.offset_uncertainty = score.distance, score.uncertainty
         if not strange:
@@ -251,6 +254,25 @@ class HeldClips:
         measured = np.isfinite(row.sync_confidence) and self.config.offsets == CORRECTED
         late = correction(score) if measured else 0.0
         self.hand_on(row, self._members(piece, late))
+
+    def _by_evidence(self, piece: _Piece, score: OffsetScore) -> OffsetScore:
+        """The score, or what the evidence frame by frame says if that is surer.
+
+        A scorer looks for the offset among all. That lips and sound belong together at the one
+        offset that the file has, or at none, is known after fewer seconds.
+        """
+        found = piece.judged.at_lag(piece.first, piece.stop)
+        confidence = self.tools.scorer.min_confidence * np.sqrt(max(found.nats, 0.0) / SURE)
+        if not confidence > score.confidence:
+            return score
+        if abs(score.offset_frames - found.offset_frames) <= LEAST_JUMP:
+            return replace(score, confidence=float(confidence))
+        return replace(
+            score,
+            offset_frames=found.offset_frames,
+            confidence=float(confidence),
+            uncertainty=max(score.uncertainty, LEAST_JUMP),
+        )
 
     def _members(self, piece: _Piece, late: float) -> Members:
         points = io.BytesIO()

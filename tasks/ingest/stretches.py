@@ -13,7 +13,7 @@ from datasets.errors import Reason
 from datasets.media import FPS
 from tasks.ingest.frame_facts import FrameFacts, runs, same
 from tasks.ingest.speaker_choice import LARGEST
-from tasks.sync.belonging import LAGS
+from tasks.sync.belonging import LAGS, most_likely_states
 
 LAG_COST = 0.2
 """Nats for each frame by which sound and pictures are apart: most recordings are in sync."""
@@ -42,6 +42,8 @@ class Judged:
     """(t,) why each frame is bad, or `NONE`."""
     lag: int = 0
     """Index of the lag at which lips and sound were compared."""
+    speaks: np.ndarray | None = None
+    """bool (t,) whether the most likely speaker is this face; None if not compared."""
 
     @property
     def frames(self) -> int:
@@ -58,9 +60,7 @@ class Judged:
     @property
     def together(self) -> np.ndarray:
         """bool (t,): frames in which lips and sound belong together, or are not compared."""
-        if self.facts.belonging is None:
-            return np.ones(self.frames, bool)
-        return self.facts.belonging.together[self.lag]
+        return np.ones(self.frames, bool) if self.speaks is None else self.speaks
 
     @property
     def evidence(self) -> np.ndarray:
@@ -75,6 +75,14 @@ class Judged:
             return float("nan")
         return float(1 - self.together[first:stop].mean())
 
+    def at_lag(self, first: int, stop: int) -> "AtLag":
+        """What the evidence of a stretch says at the clip's lag."""
+        if self.facts.ratios is None:
+            return AtLag(0.0, float("-inf"))
+        offset = float(LAGS[self.lag])
+        nats = float(self.evidence[first:stop].sum())
+        return AtLag(offset, nats - LAG_COST * abs(offset))
+
     def by_second(self, first: int, stop: int) -> list[float]:
         """Evidence of each second, nats, with context on both sides; empty if not compared."""
         if self.facts.ratios is None:
@@ -85,6 +93,14 @@ class Judged:
             part = self.evidence[max(begin - CONTEXT, 0) : begin + int(FPS) + CONTEXT]
             values.append(round(float(part.mean() * FPS), 3))
         return values
+
+
+@dataclass(frozen=True)
+class AtLag:
+    """Evidence for one offset."""
+
+    offset_frames: float
+    nats: float
 
 
 class SharedLag:
@@ -111,7 +127,7 @@ class SharedLag:
 
 
 def judge(clips: Sequence[Judged], lag: SharedLag, policy: str) -> None:
-    """Fill `reasons` of clips, and `lag`.
+    """Fill `reasons` of clips, `lag` and `speaks`.
 
     Args:
         clips: of one file, with all that overlap in time.
@@ -120,6 +136,11 @@ def judge(clips: Sequence[Judged], lag: SharedLag, policy: str) -> None:
     """
     for each in clips:
         each.lag = lag.of(each.facts)
+    # Who speaks is asked of all faces at once; not where the largest is taken in any case.
+    groups = [[each] for each in clips] if policy == LARGEST else [clips]
+    for group in groups:
+        _who_speaks(group)
+    for each in clips:
         each.reasons = [
             wrong or (Reason.NONE if together else Reason.OTHER_VOICE)
             for wrong, together in zip(each.facts.wrong, each.together, strict=True)
@@ -133,8 +154,27 @@ def judge(clips: Sequence[Judged], lag: SharedLag, policy: str) -> None:
         each.reasons = _without_brief(each.reasons)
 
 
+def _who_speaks(clips: Sequence[Judged]) -> None:
+    """The most likely sequence of speakers: one of the faces, or nobody who is seen."""
+    compared = [each for each in clips if each.facts.ratios is not None]
+    if not compared:
+        return
+    begin = min(each.start for each in compared)
+    end = max(each.start + each.frames for each in compared)
+    tracks = sorted({each.track for each in compared})
+    evidence = np.full((end - begin, len(tracks) + 1), -np.inf)
+    evidence[:, 0] = 0
+    for each in compared:
+        part = slice(each.start - begin, each.start - begin + each.frames)
+        evidence[part, 1 + tracks.index(each.track)] = each.evidence
+    states = most_likely_states(evidence)
+    for each in compared:
+        part = slice(each.start - begin, each.start - begin + each.frames)
+        each.speaks = states[part] == 1 + tracks.index(each.track)
+
+
 def _contest(first: Judged, second: Judged, policy: str) -> None:
-    """Where two faces both follow the sound, one of them speaks."""
+    """Where two faces are both taken for the speaker, one of them is."""
     begin = max(first.start, second.start)
     end = min(first.start + first.frames, second.start + second.frames)
     if begin >= end or first.facts.belonging is None or first.strange or second.strange:

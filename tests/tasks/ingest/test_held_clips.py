@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -19,7 +20,7 @@ from tasks.ingest.config import RECORDED, IngestConfig, Tools
 from tasks.ingest.frame_facts import frame_facts
 from tasks.ingest.held_clips import HeldClip, HeldClips, Members
 from tasks.sync.mouth_audio import MouthAudioScorer
-from tasks.sync.signals import MAX_LAG
+from tasks.sync.signals import MAX_LAG, ClipSignals, OffsetScore
 from tests.support.mouths import loudness, mouth, sound
 
 SIDE, FRAMES = 64, 200
@@ -162,6 +163,33 @@ def test_a_stranger_is_scored_as_a_whole(clip: TrackClip) -> None:
     assert row.bad_share > 0.5
     assert row.num_frames == FRAMES
     assert np.isfinite(row.sync_confidence)
+
+
+class Unsure(MouthAudioScorer):
+    """Finds an offset that is wrong, and says that it is not sure."""
+
+    def score(self, clips: Sequence[ClipSignals]) -> list[OffsetScore]:
+        return [
+            replace(each, offset_frames=9.0, confidence=0.1, uncertainty=1.0)
+            for each in super().score(clips)
+        ]
+
+
+def test_evidence_frame_by_frame_is_enough_where_the_scorer_is_unsure(clip: TrackClip) -> None:
+    made, other = Fixture(), Fixture()
+    for each, audio in (
+        (made, own_sound()),
+        (other, sound(loudness(FRAMES + 2 * MAX_LAG, 77))),
+    ):
+        each.held.tools = replace(each.held.tools, scorer=Unsure())
+        each.add(clip, audio)
+        each.held.release(float("inf"))
+    ((row, members),) = made.good
+    assert row.sync_confidence > MouthAudioScorer.min_confidence
+    assert abs(row.av_offset_frames) <= 1
+    assert json.loads(members["json"])["moved_frames"] == 0
+    ((stranger, _),) = other.good
+    assert (stranger.sync_confidence, stranger.av_offset_frames) == (0.1, 9)
 
 
 @pytest.mark.parametrize(("late", "moved"), [(6, 6), (-4, -4)])

@@ -73,6 +73,16 @@ def test_of_two_who_follow_the_sound_one_speaks() -> None:
     assert judged(larger, clip(1, strong), policy=LARGEST)[0][0] == (60, "")
 
 
+def test_a_turn_is_found_where_both_faces_might_speak() -> None:
+    """Each would be taken for the speaker all the time if it were alone."""
+    first = facts([(75, GOOD), (75, GOOD / 4)])
+    second = facts([(75, GOOD / 4), (75, GOOD)])
+    assert judged(clip(0, first), clip(1, second)) == [
+        [(75, ""), (75, "not_the_speaker")],
+        [(75, "not_the_speaker"), (75, "")],
+    ]
+
+
 def test_only_the_time_that_clips_share_is_contested() -> None:
     early, late = clip(0, facts([(100, GOOD)])), clip(1, facts([(100, GOOD / 2)]), start=60)
     assert judged(early, late) == [[(100, "")], [(40, "not_the_speaker"), (60, "")]]

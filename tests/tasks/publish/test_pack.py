@@ -445,3 +445,38 @@ def test_a_reader_of_an_old_version_meets_no_missing_file(
     version(6.5, Retention(keep_versions=0))
     there = {path.name for path in (out / "shards").iterdir() if path.suffix == ".tar"}
     assert there == {name for name in file_sizes(read_index(out)) if name.endswith(".tar")}
+
+
+def test_a_shard_that_is_being_read_outlives_two_refreshes(
+    tmp_path: Path, sources: list[SourceItem]
+) -> None:
+    """Of three refreshes two are within what is kept; the third takes the files away."""
+    out = tmp_path / "out"
+    store = LocalStore(out)
+    ingest(out, sources)
+    journal = Journal(store, IngestConfig(), 0.0)
+
+    def version(confidence: float) -> list[str]:
+        thresholds = Thresholds(min_confidence=confidence)
+        retention = Retention(keep_versions=2)
+        publish(store, journal, thresholds, PACKING, {}, retention=retention)
+        return [f"shards/{shard['name']}" for shard in read_index(out)["shards"]]
+
+    names = version(1.0)
+    expected = {name: [key for key, _ in read_samples(store, name)] for name in names}
+    assert sum(map(len, expected.values())) > 1
+    seen: dict[str, list[str]] = {name: [] for name in names}
+    for name, confidence in ((names[0], 2.5), (names[-1], 3.5)):
+        # Begun before the version is replaced, and every shard again after it.
+        reader = read_samples(store, name)
+        begun = [next(reader)[0]]
+        assert set(version(confidence)) != set(names)
+        assert begun + [key for key, _ in reader] == expected[name]
+        for each in names:
+            seen[each] = [key for key, _ in read_samples(store, each)]
+        assert seen == expected
+    version(4.5)
+    gone = [name for name in names if not (out / name).exists()]
+    assert gone
+    with pytest.raises(UserError, match="cannot be read"):
+        list(read_samples(store, gone[0]))
