@@ -33,6 +33,12 @@ def test_bytes_depend_on_samples_alone(tmp_path: Path) -> None:
         assert hashlib.sha256(content).hexdigest() == shard.sha256
         assert len(content) == shard.bytes
     assert not list((tmp_path / "a" / "scratch").iterdir())
+    # Nothing of the moment or of who wrote them: two writings within a second would look the same.
+    for path in (tmp_path / "a" / FOLDER).glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert (member.mtime, member.uid, member.gid, member.mode) == (0, 0, 0, 0o644)
+                assert (member.uname, member.gname) == ("", "")
 
 
 def test_plain_webdataset_reads_them(tmp_path: Path) -> None:
