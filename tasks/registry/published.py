@@ -11,6 +11,7 @@ from tasks.registry.import_weights import Say, build_bundle, is_built
 from tasks.registry.third_party import Files
 from tasks.registry.versions import resolve
 from tasks.weights import store
+from tasks.weights.bundle import ABOUT
 from tasks.weights.table import WEIGHTS
 
 Published = tuple[Files, int]
@@ -56,8 +57,9 @@ def _at_hand(name: str, files: Files, resolution: int, say: Say) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{name}.lock")):
         if not is_built(folder, files, resolution):
-            # Only what this function made is here, from files that are still there.
-            shutil.rmtree(folder, ignore_errors=True)
+            if (folder / ABOUT).is_file():
+                # A bundle of files that are still there; anything else is refused as it is.
+                shutil.rmtree(folder)
             _fetch(name, files, say)
             for note in build_bundle(folder, files, resolution, say):
                 say(note)

@@ -81,6 +81,17 @@ def test_what_is_damaged_is_put_together_again_from_the_same_files(
     assert not any("needs" in line for line in said)
 
 
+def test_what_is_no_bundle_stays_where_it_is(
+    server: Files, published: dict[str, Published], tmp_path: Path
+) -> None:
+    kept = tmp_path / "weights" / "bundles" / NAME / "mine.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    with pytest.raises((UserError, ModelFileError), match=NAME):
+        resolved(published)
+    assert kept.read_text() == "mine"
+
+
 def test_what_was_fetched_before_an_interruption_is_not_fetched_again(
     server: Files, published: dict[str, Published], monkeypatch: pytest.MonkeyPatch
 ) -> None:
