@@ -45,6 +45,8 @@ class Reason(StrEnum):
     """The sound stops for longer than a pause."""
     STILL_LIPS = "still_lips"
     """Somebody speaks, and these lips do not move."""
+    UPSIDE_DOWN = "upside_down"
+    """The face hangs upside down."""
     FROZEN = "frozen"
     """The picture stands still."""
     LOW_CONFIDENCE = "low_confidence"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.errors import Reason
-from datasets.faces.landmarks import face_size, mouth_opening
+from datasets.faces.landmarks import face_size, head_pose, mouth_opening
 from datasets.media import FPS, SAMPLES_PER_FRAME
 from datasets.media.sound_choice import SILENCE
-from tasks.sync.belonging import Belonging, find_together, log_likelihood_ratios
+from tasks.sync.belonging import evidence_by_lag, log_likelihood_ratios
 from tasks.sync.mouth_audio import mouth_spans
 from tasks.sync.signals import MAX_LAG
 
@@ -22,6 +22,8 @@ from one frame to the next, in face sizes, below which it stands still: a frozen
 STILL_FRAMES, STILL = 38, 0.006
 """Frames, and standard deviation of the mouth's opening over a second, in face sizes: lips that are
 held still measure 0.003 to 0.005, those of speakers 0.01 to 0.04."""
+UPSIDE_DOWN_DEG = 100.0
+"""Degrees of roll: who lies on one side has about 90, and is turned upright by the alignment."""
 SPOKEN = 0.6
 """Share of a second in which somebody speaks while lips are still."""
 SPEECH = 0.5
@@ -35,14 +37,15 @@ class FrameFacts:
     ratios: np.ndarray | None
     """float64 (31, t), see `tasks.sync.belonging.log_likelihood_ratios`; None if lips and sound are
     not compared."""
-    belonging: Belonging | None
-    """What follows from them."""
+    by_lag: np.ndarray | None
+    """float64 (31,), see `tasks.sync.belonging.evidence_by_lag`; None without `ratios`."""
     speech: np.ndarray
     """float32 (t,) probability of speech, 0 to 1; NaN if no model was asked."""
     sound: np.ndarray
     """bool (t,) whether anything is heard."""
     wrong: tuple[Reason, ...]
-    """(t,) what is wrong whoever speaks: `NO_SOUND`, `FROZEN`, `STILL_LIPS` or `NONE`."""
+    """(t,) what is wrong whoever speaks: `NO_SOUND`, `UPSIDE_DOWN`, `FROZEN`, `STILL_LIPS` or
+    `NONE`."""
 
 
 def frame_facts(
@@ -66,6 +69,7 @@ def frame_facts(
         spoken = sound & (speech >= SPEECH)
         wrong[is_still(mouth_opening(landmarks), spoken)] = Reason.STILL_LIPS
     wrong[is_frozen(landmarks)] = Reason.FROZEN
+    wrong[np.abs(head_pose(landmarks)[:, 2]) > UPSIDE_DOWN_DEG] = Reason.UPSIDE_DOWN
     wrong[_long(~sound, PAUSE_FRAMES)] = Reason.NO_SOUND
     ratios = None
     if lips:
@@ -75,7 +79,7 @@ def frame_facts(
         ratios[:, ~seen] = 0
     return FrameFacts(
         ratios,
-        None if ratios is None else find_together(ratios),
+        None if ratios is None else evidence_by_lag(ratios),
         np.full(frames, np.nan, np.float32) if speech is None else speech,
         sound,
         tuple(wrong),

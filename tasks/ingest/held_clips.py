@@ -57,6 +57,7 @@ DETAILS = {
     Reason.NOT_THE_SPEAKER: "another face follows what is heard",
     Reason.NO_SOUND: "nothing is heard",
     Reason.STILL_LIPS: "somebody speaks, and the lips are still",
+    Reason.UPSIDE_DOWN: "the face hangs upside down",
     Reason.FROZEN: "the picture stands still",
 }
 
@@ -227,7 +228,7 @@ class HeldClips:
             end_s=(held.start + stop) / FPS,
             num_frames=frames,
         )
-        if held.facts.belonging is not None:
+        if held.facts.by_lag is not None:
             row.bad_share = judged.bad_share(first, stop)
             row.worst_second = min(judged.by_second(first, stop))
         if np.isfinite(held.facts.speech).all():

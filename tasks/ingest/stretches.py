@@ -71,7 +71,7 @@ class Judged:
 
     def bad_share(self, first: int, stop: int) -> float:
         """Share of frames in which lips and sound do not belong together; NaN if not compared."""
-        if self.facts.belonging is None:
+        if self.facts.by_lag is None:
             return float("nan")
         return float(1 - self.together[first:stop].mean())
 
@@ -111,15 +111,15 @@ class SharedLag:
 
     def add(self, facts: FrameFacts) -> None:
         """Take a clip into account."""
-        if facts.belonging is not None:
-            self._evidence = self._evidence + facts.belonging.evidence
+        if facts.by_lag is not None:
+            self._evidence = self._evidence + facts.by_lag
 
     def of(self, facts: FrameFacts) -> int:
         """Index of a clip's lag: near that of the file, unless the clip clearly has another."""
         whole = int(np.argmax(self._evidence))
-        if facts.belonging is None:
+        if facts.by_lag is None:
             return whole
-        own = facts.belonging.evidence
+        own = facts.by_lag
         within = range(max(whole - NEAR, 0), min(whole + NEAR + 1, len(own)))
         near = max(within, key=lambda at: (own[at], -abs(at - whole)))
         best = int(np.argmax(own))
@@ -177,7 +177,7 @@ def _contest(first: Judged, second: Judged, policy: str) -> None:
     """Where two faces are both taken for the speaker, one of them is."""
     begin = max(first.start, second.start)
     end = min(first.start + first.frames, second.start + second.frames)
-    if begin >= end or first.facts.belonging is None or first.strange or second.strange:
+    if begin >= end or first.facts.by_lag is None or first.strange or second.strange:
         return
     parts = [slice(begin - each.start, end - each.start) for each in (first, second)]
     good = [

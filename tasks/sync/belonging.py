@@ -7,8 +7,6 @@ stretch, is the evidence for the first (Wald's sequential test). The most likely
 two states, each change of which costs `CHANGE`, is found by Viterbi's algorithm.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tasks.sync.mouth_audio import MOUTH_BLUR, VELOCITY_SHARE, band_signals, remove_trend
@@ -32,17 +30,6 @@ EXTREME = 3.0
 LEAST_USUAL = 25
 """Frames; of fewer the deviation is not known."""
 LAGS = np.arange(-MAX_LAG, MAX_LAG + 1)
-
-
-@dataclass(frozen=True)
-class Belonging:
-    """The most likely stretches in which lips and sound belong together, for each lag."""
-
-    evidence: np.ndarray
-    """float64 (31,) log-likelihood ratio of the best sequence, nats, never negative; for the sound
-    taken -15 to +15 frames later."""
-    together: np.ndarray
-    """bool (31, t)."""
 
 
 def log_likelihood_ratios(
@@ -90,32 +77,17 @@ def _ratio(x: np.ndarray, y: np.ndarray, correlation: float) -> np.ndarray:
     return np.asarray(product / (1 - square) - np.log(1 - square) / 2)
 
 
-def find_together(ratios: np.ndarray) -> Belonging:
-    """The most likely sequence of states, for each lag.
+def evidence_by_lag(ratios: np.ndarray) -> np.ndarray:
+    """Evidence of the most likely sequence of states, float64 (31,) in nats, never negative.
 
     Args:
         ratios: (31, t), nats.
     """
-    lags, frames = ratios.shape
-    apart, together = np.zeros(lags), np.zeros(lags)
-    # Whether the best sequence that ends in a state came from the other one.
-    changed = np.zeros((frames, 2, lags), bool)
-    for at in range(frames):
-        if at:
-            changed[at, 0] = together - CHANGE > apart
-            changed[at, 1] = apart - CHANGE > together
-            apart, together = (
-                np.maximum(apart, together - CHANGE),
-                np.maximum(together, apart - CHANGE),
-            )
-        together = together + ratios[:, at]
-    states = np.zeros((frames, lags), bool)
-    state = together > apart
-    every = np.arange(lags)
-    for at in range(frames - 1, -1, -1):
-        states[at] = state
-        state = state ^ changed[at, state.astype(int), every]
-    return Belonging(np.maximum(apart, together), states.T)
+    apart, together = np.zeros(len(ratios)), np.zeros(len(ratios))
+    for ratio in ratios.T:
+        apart, together = np.maximum(apart, together - CHANGE), np.maximum(together, apart - CHANGE)
+        together = together + ratio
+    return np.maximum(apart, together)
 
 
 def most_likely_states(evidence: np.ndarray) -> np.ndarray:

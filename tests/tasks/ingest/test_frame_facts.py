@@ -6,6 +6,7 @@ import pytest
 from datasets.errors import Reason
 from datasets.faces.landmarks import INNER_LIP_PAIRS
 from tasks.ingest.frame_facts import frame_facts, is_frozen, is_still, runs, same
+from tasks.sync.belonging import CHANGE
 from tasks.sync.signals import MAX_LAG
 from tests.support.mouths import loudness, mouth, sound
 
@@ -27,8 +28,9 @@ def test_nothing_is_wrong_with_speech() -> None:
     facts = frame_facts(landmarks, audio, np.ones(FRAMES, np.float32), lips=True)
     assert set(facts.wrong) == {Reason.NONE}
     assert facts.sound.mean() > 0.9
-    assert facts.belonging is not None
-    assert facts.belonging.together[MAX_LAG].mean() > 0.9
+    assert facts.by_lag is not None
+    assert facts.by_lag.argmax() == MAX_LAG
+    assert facts.by_lag[MAX_LAG] > 3 * CHANGE
 
 
 @pytest.mark.parametrize(("missing", "named"), [(37, 0), (38, 38), (70, 70)])
@@ -85,6 +87,17 @@ def test_without_a_model_no_lips_are_called_still() -> None:
     facts = frame_facts(closed, audio, np.ones(FRAMES, np.float32), lips=False)
     assert set(facts.wrong) == {Reason.STILL_LIPS}
     assert set(frame_facts(closed, audio, None, lips=False).wrong) == {Reason.NONE}
+
+
+@pytest.mark.parametrize(("degrees", "named"), [(0, False), (80, False), (170, True), (-150, True)])
+def test_a_face_that_hangs_is_named_and_one_that_lies_is_not(degrees: float, named: bool) -> None:
+    landmarks, audio = speaking()
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    landmarks[50:] = landmarks[50:] @ turn.T
+    facts = frame_facts(landmarks, audio, np.ones(FRAMES, np.float32), lips=True)
+    assert set(facts.wrong[:50]) == {Reason.NONE}
+    assert set(facts.wrong[50:]) == {Reason.UPSIDE_DOWN if named else Reason.NONE}
 
 
 def test_runs() -> None:

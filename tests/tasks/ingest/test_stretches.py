@@ -8,7 +8,7 @@ from datasets.errors import Reason
 from tasks.ingest.frame_facts import FrameFacts
 from tasks.ingest.speaker_choice import IN_SYNC, LARGEST
 from tasks.ingest.stretches import Judged, SharedLag, judge
-from tasks.sync.belonging import LAGS, find_together
+from tasks.sync.belonging import LAGS, evidence_by_lag
 from tasks.sync.signals import MAX_LAG
 
 GOOD, BAD = 0.5, -0.5
@@ -24,7 +24,7 @@ def facts(evidence: list[tuple[int, float]], lag: int = 0, **wrong: tuple[int, i
         reasons[first:stop] = [Reason(name)] * (stop - first)
     return FrameFacts(
         ratios,
-        find_together(ratios),
+        evidence_by_lag(ratios),
         np.ones(len(values), np.float32),
         np.ones(len(values), bool),
         tuple(reasons),

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from datasets.media import SAMPLES_PER_FRAME
-from tasks.sync.belonging import CHANGE, LAGS, _ratio, find_together, log_likelihood_ratios
+from tasks.sync.belonging import (
+    CHANGE,
+    LAGS,
+    _ratio,
+    evidence_by_lag,
+    log_likelihood_ratios,
+    most_likely_states,
+)
 from tasks.sync.mouth_audio import mouth_spans
 from tasks.sync.signals import MAX_LAG
 from tests.support.mouths import loudness, mouth, sound
@@ -25,24 +32,30 @@ def ratios(spoken: int, heard: int, from_here: int = 0, shift: int = 0) -> np.nd
     return log_likelihood_ratios(mouth_spans(mouth(curve[MAX_LAG:-MAX_LAG])), audio)
 
 
+def together(ratio: np.ndarray) -> np.ndarray:
+    """bool (t,): the more likely of two states."""
+    return most_likely_states(np.stack([np.zeros(len(ratio)), ratio], axis=1)) == 1
+
+
 def test_it_is_known_where_a_voice_changes() -> None:
     wrong = []
     for seed in range(12):
-        found = find_together(ratios(seed, seed + 100, from_here=80)).together[MAX_LAG]
+        found = together(ratios(seed, seed + 100, from_here=80)[MAX_LAG])
         wrong += [1 - found[:68].mean(), found[92:].mean()]
     assert np.mean(wrong) < 0.1
 
 
 @pytest.mark.parametrize("shift", [-9, 0, 4, 15])
 def test_the_evidence_is_greatest_at_the_offset(shift: int) -> None:
-    found = find_together(ratios(3, 3, shift=shift))
-    assert abs(LAGS[found.evidence.argmax()] - shift) <= 1
-    assert found.together[found.evidence.argmax()].mean() > 0.9
+    found = ratios(3, 3, shift=shift)
+    best = evidence_by_lag(found).argmax()
+    assert abs(LAGS[best] - shift) <= 1
+    assert together(found[best]).mean() > 0.9
 
 
 def test_a_stranger_gives_none() -> None:
-    own = [find_together(ratios(seed, seed)).evidence[MAX_LAG] for seed in range(12)]
-    other = [find_together(ratios(seed, seed + 100)).evidence[MAX_LAG] for seed in range(12)]
+    own = [evidence_by_lag(ratios(seed, seed))[MAX_LAG] for seed in range(12)]
+    other = [evidence_by_lag(ratios(seed, seed + 100))[MAX_LAG] for seed in range(12)]
     assert min(own) > 3 * CHANGE
     assert np.median(other) < CHANGE
 
@@ -70,9 +83,9 @@ def brute(values: np.ndarray) -> float:
 
 def test_the_best_of_all_sequences_is_found() -> None:
     values = np.random.default_rng(1).normal(0, 2.5, (31, 9))
-    found = find_together(values)
+    found = evidence_by_lag(values)
     for lag in range(31):
-        assert found.evidence[lag] == pytest.approx(brute(values[lag]))
-        states = found.together[lag]
+        assert found[lag] == pytest.approx(brute(values[lag]))
+        states = together(values[lag])
         changes = (states[1:] != states[:-1]).sum()
-        assert values[lag] @ states - CHANGE * changes == pytest.approx(found.evidence[lag])
+        assert values[lag] @ states - CHANGE * changes == pytest.approx(found[lag])
