@@ -116,7 +116,7 @@ class FaceMeshDetector:
         smallest = min(faces, key=_area) if full else None
         if smallest and region.side < LARGER * region_of(smallest.landmarks).side:
             return
-        landmarks = self._landmarks(picture, region)
+        landmarks = self._landmarks(picture, self._search.upright(picture, region))
         if landmarks is not None:
             # A detector's region is rough: look again around the face that was found.
             landmarks = self._landmarks(picture, region_of(landmarks))

@@ -175,24 +175,27 @@ class LandmarkModel(_Model):
 
     def points(self, rgb: np.ndarray, region: Region) -> np.ndarray | None:
         """Landmarks float32 (478, 2) in pixels of uint8 (h, w, 3); None if no face is there."""
-        cos, sin = np.cos(region.roll), np.sin(region.roll)
-        scale = INPUT_SIDE / region.side
-        turn = np.array([[cos, sin], [-sin, cos]]) * scale
-        centre = np.array([region.x, region.y])
-        matrix = np.column_stack([turn, INPUT_SIDE / 2 - turn @ centre])
-        patch = cv2.warpAffine(
-            rgb,
-            matrix,
-            (INPUT_SIDE, INPUT_SIDE),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        found = self._graph.run(patch, roi=self._whole)
+        found = self._graph.run(patch_of(rgb, region), roi=self._whole)
         if found is None:
             return None
-        shares = _points(found) - 0.5
+        cos, sin = np.cos(region.roll), np.sin(region.roll)
         back = np.array([[cos, -sin], [sin, cos]]) * region.side
-        return (shares @ back.T + centre).astype(np.float32)
+        shares = _points(found) - 0.5
+        return (shares @ back.T + np.array([region.x, region.y])).astype(np.float32)
+
+
+def patch_of(rgb: np.ndarray, region: Region) -> np.ndarray:
+    """A region of uint8 (h, w, 3), turned upright and scaled to `INPUT_SIDE`."""
+    cos, sin = np.cos(region.roll), np.sin(region.roll)
+    turn = np.array([[cos, sin], [-sin, cos]]) * INPUT_SIDE / region.side
+    matrix = np.column_stack([turn, INPUT_SIDE / 2 - turn @ np.array([region.x, region.y])])
+    return cv2.warpAffine(
+        rgb,
+        matrix,
+        (INPUT_SIDE, INPUT_SIDE),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 def _points(packet: Any) -> np.ndarray:
@@ -227,6 +230,10 @@ class DetectionModel(_Model):
 
     def regions(self, rgb: np.ndarray) -> list[Region]:
         """Regions of faces in uint8 (h, w, 3), the most confident first."""
+        return [region for _, region in self.scored(rgb)]
+
+    def scored(self, rgb: np.ndarray) -> list[tuple[float, Region]]:
+        """The same with how confident the detector is of each, 0 to 1."""
         from mediapipe.python import packet_getter
 
         found = self._graph.run(np.ascontiguousarray(rgb))
@@ -234,7 +241,7 @@ class DetectionModel(_Model):
             return []
         detections = sorted(packet_getter.get_proto_list(found), key=lambda each: -each.score[0])
         return [
-            _region(each.location_data, rgb.shape[1], rgb.shape[0])
+            (each.score[0], _region(each.location_data, rgb.shape[1], rgb.shape[0]))
             for each in detections
             if each.score[0] >= self._least
         ]

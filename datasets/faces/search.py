@@ -6,6 +6,7 @@ together find every face of `SMALLEST_FACE` pixels or more, wherever it is.
 """
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from datasets.faces.mediapipe_models import (
     SHORT_RANGE,
     DetectionModel,
     Region,
+    patch_of,
 )
 from datasets.media import Picture
 from datasets.media.picture import Box
@@ -24,6 +26,13 @@ SMALLEST_FACE = 56.0
 """Width in pixels of faces that tiles are made for. Smaller ones are found sometimes."""
 LEAST_SHARE = 14 / 192
 """Width of the smallest face that the full-range detector reliably finds, over the tile's side."""
+CONTEXT = 1.33
+"""Side of what a detector is shown of a face whose orientation is asked, over its region's."""
+UPRIGHT, CLEARLY, SLANT = 0.8, 0.05, 1 / 3
+"""Worth of an orientation that needs no comparison; difference of worth that turns a face; worth
+that a right angle costs. In 11 videos upright faces have 0.84 to 0.97. Turned by 90, 180 and 270
+degrees, they have at most 0.78 as they are found, and 0.75 to 0.94 turned back, 0.11 more at least
+where landmarks would be invented."""
 COARSER = 2.5
 """Tiles of one size are at most this many times larger than those of the next."""
 
@@ -69,6 +78,33 @@ class FaceSearch:
         shrunk = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         found = self._full.regions(np.ascontiguousarray(shrunk))
         return [_move(each, part.shape[1] / size[0], left, top) for each in found]
+
+    def upright(self, picture: Picture, region: Region) -> Region:
+        """The region turned by quarters so that its face is upright, as a detector sees it.
+
+        Detectors find faces that lie or hang and take them for upright, and the landmark model
+        then invents a face.
+        """
+        own, _ = self._worth(picture, region)
+        if own >= UPRIGHT:
+            return region
+        quarters = [replace(region, roll=region.roll + turn * math.pi / 2) for turn in (1, 2, 3)]
+        best = max((self._worth(picture, each) for each in quarters), key=lambda each: each[0])
+        return region if best[0] < own + CLEARLY else best[1]
+
+    def _worth(self, picture: Picture, region: Region) -> tuple[float, Region]:
+        """How upright a face is in a region: confidence of the detector, less for a slant;
+        and the region with the face's own roll."""
+        wide = replace(region, side=region.side * CONTEXT)
+        piece = picture.piece(wide.box)
+        here = replace(wide, x=wide.x - piece.left, y=wide.y - piece.top)
+        found = self._short.scored(patch_of(piece.rgb, here))
+        if not found:
+            return 0.0, region
+        score, face = found[0]
+        slant = (face.roll + math.pi) % (2 * math.pi) - math.pi
+        worth = score - SLANT * abs(slant) / (math.pi / 2)
+        return worth, replace(region, roll=region.roll + slant)
 
     def close(self) -> None:
         """Free the models."""

@@ -37,12 +37,13 @@ from tasks.ingest.layout import SHARDS
 from tasks.ingest.source_state import digest_of, plain, same_stamp, stamp_of, written_since
 from tasks.runtime.stage import GroupOutcome, Outcome
 
-CODE_VERSION = 8
+CODE_VERSION = 9
 """Raised by one whenever ingestion gives a different result for the same file and configuration, or
 the journal changes its format. Since 6 mirrored videos stand upright, HD without tags is read as
 BT.709, HDR is shown as SDR, and interlaced pictures are deinterlaced. Since 7 clips have a key
 frame twice a second and are cheaper to decode, and the journal says where their members are.
-Since 8 it knows what recordings look and sound like."""
+Since 8 it knows what recordings look and sound like. Since 9 faces that hang or lie are
+seen as they are."""
 MAX_RUNS = 3
 """Number of runs in which a source that timed out, killed its worker or could not be fetched is
 tried again."""

@@ -41,6 +41,23 @@ def test_finds_the_face(detector: FaceMeshDetector) -> None:
     assert brow < nose < chin
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_face_that_lies_or_hangs_is_seen_as_it_is(
+    detector: FaceMeshDetector, quarters: int
+) -> None:
+    (upright,) = detector.detect(portrait())
+    detector.reset()
+    (found,) = detector.detect(np.rot90(portrait(), quarters).copy())
+    # Turned back around the middle of the picture.
+    turned = found.landmarks - (np.array(portrait().shape[1::-1]) - 1) / 2
+    for _ in range(quarters):
+        turned = np.stack([-turned[:, 1], turned[:, 0]], axis=1)
+    expected = upright.landmarks - (np.array(portrait().shape[1::-1]) - 1) / 2
+    off = np.linalg.norm(turned - expected, axis=1) / face_size(upright.landmarks[None])[0]
+    assert off.mean() < 0.03
+    assert off.max() < 0.15
+
+
 def test_a_picture_without_a_face(detector: FaceMeshDetector) -> None:
     assert detector.detect(blank()) == []
 
