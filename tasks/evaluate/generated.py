@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datasets.faces.landmarks import head_pose, mouth_opening
 from datasets.faces.points import SHAPE
@@ -71,20 +72,25 @@ class GeneratedFrames:
         if self.at_once == 1 or not {self._path(n, kind) for n, _, kind in jobs} & self._missing:
             return
         generator = self._loaded()
-        if generator.chained:
-            # A frame is painted after the one before it: `video` does one clip after the other.
-            return
+        painter = "window_after" if generator.chained else "window"
 
         def stream(clip: OpenClip, kind: Kind) -> Callable[[Window], np.ndarray]:
             def run(window: Window) -> np.ndarray:
-                own: Any = copy.copy(generator)
-                own.window = window
+                own = copy.copy(generator)
+                setattr(own, painter, window)
                 return _of_clip(own, clip, kind)
 
             return run
 
+        def paint(asked: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+            *pasts, faces, references, tokens = zip(*asked, strict=True)
+            windows = np.stack(faces), np.stack(references), torch.stack(tokens)
+            if generator.chained:
+                return generator.windows_after(pasts[0], *windows)
+            return list(generator.paint_windows(*windows))
+
         streams = [stream(clip, kind) for _, clip, kind in jobs]
-        painted = run_together(streams, generator.paint_windows, self.at_once)
+        painted = run_together(streams, paint, self.at_once)
         for (number, _, kind), frames in zip(jobs, painted, strict=True):
             self._keep(number, kind, frames)
 

@@ -11,12 +11,11 @@ from queue import SimpleQueue
 from typing import Any, cast
 
 import numpy as np
-import torch
 
-Paint = Callable[[np.ndarray, np.ndarray, torch.Tensor], np.ndarray]
-"""Repaints windows (b, f, R, R, 3) with references and tokens (b, f, n, w)."""
-Window = Callable[[np.ndarray, np.ndarray, torch.Tensor], np.ndarray]
-"""Repaints one window, without the axis b."""
+Window = Callable[..., Any]
+"""Repaints one window."""
+Paint = Callable[[Sequence[tuple[Any, ...]]], Sequence[Any]]
+"""Repaints windows together: the arguments of each, and what it returns."""
 _Message = tuple[int, str, Any]
 
 
@@ -38,10 +37,10 @@ def run_together(
         Exception: what a stream or `paint` raised.
     """
     said: SimpleQueue[_Message] = SimpleQueue()
-    answers: list[SimpleQueue[np.ndarray | None]] = [SimpleQueue() for _ in streams]
+    answers: list[SimpleQueue[Any]] = [SimpleQueue() for _ in streams]
 
     def run(number: int) -> None:
-        def window(*inputs: Any) -> np.ndarray:
+        def window(*inputs: Any) -> Any:
             said.put((number, "window", inputs))
             painted = answers[number].get()
             if painted is None:
@@ -69,7 +68,7 @@ def run_together(
 
 def _serve(
     said: "SimpleQueue[_Message]",
-    answers: Sequence["SimpleQueue[np.ndarray | None]"],
+    answers: Sequence["SimpleQueue[Any]"],
     paint: Paint,
     at_once: int,
 ) -> list[np.ndarray]:
@@ -86,8 +85,7 @@ def _serve(
         order = sorted(asked)
         for first in range(0, len(order), at_once):
             chosen = order[first : first + at_once]
-            faces, references, tokens = zip(*(asked[number] for number in chosen), strict=True)
-            painted = paint(np.stack(faces), np.stack(references), torch.stack(tokens))
+            painted = paint([asked[number] for number in chosen])
             for number, each in zip(chosen, painted, strict=True):
                 answers[number].put(each)
     return [results[number] for number in range(len(answers))]

@@ -178,9 +178,34 @@ class FaceGenerator:
         Returns:
             What `window` returns, and `past` for the next window.
         """
-        chain = PoseChain(self.model, past)
-        painted = self._painted(chain.paint, faces[None], references[None], tokens[None])[0]
-        return painted, tuple(chain.past)
+        (found,) = self.windows_after([past], faces[None], references[None], tokens[None])
+        return found
+
+    @torch.inference_mode()
+    def windows_after(
+        self,
+        pasts: Sequence[Sequence[Tensor]],
+        faces: np.ndarray,
+        references: np.ndarray,
+        tokens: Tensor,
+    ) -> list[tuple[np.ndarray, tuple[Tensor, ...]]]:
+        """Repaint the next windows of several chains at once; up to rounding, each as
+        `window_after` does.
+
+        Args:
+            pasts: of each chain.
+            faces, references, tokens: as for `paint_windows`.
+        """
+        found: dict[int, tuple[np.ndarray, tuple[Tensor, ...]]] = {}
+        # Chains that have just begun are shown no frame.
+        for known in {len(past) for past in pasts}:
+            chosen = [number for number, past in enumerate(pasts) if len(past) == known]
+            shown = zip(*(pasts[number] for number in chosen), strict=True)
+            chain = PoseChain(self.model, [torch.cat(each) for each in shown])
+            painted = self._painted(chain.paint, faces[chosen], references[chosen], tokens[chosen])
+            handed_on = zip(*(each.split(1) for each in chain.past), strict=True)
+            found |= zip(chosen, zip(painted, handed_on, strict=True), strict=True)
+        return [found[number] for number in range(len(pasts))]
 
     def _painted(
         self,
