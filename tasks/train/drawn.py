@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.audio.avhubert_tokens import AVHubertTokens
 from models.autoencoder import build_autoencoder
 from models.judges.lpips import STAND_IN, VggLpips
 from models.judges.videomae import VideoMAE
@@ -22,12 +23,15 @@ from tasks.recipes.config import Recipe, StageConfig, SyncNetConfig, UNetConfig
 from tasks.sync.network_files import PAPER_THRESHOLD, LoadedSyncNet, build_syncnet
 from tasks.train.assemble import model_config
 from tasks.train.batches import SyncBatch, UNetBatch
+from tasks.train.hearing import Learners
 from tasks.train.pixel_losses import PixelLosses
 from tasks.train.syncnet import LatentSight, pairs_loss
 from tasks.train.unet import choose_trained, denoise, encode_batch, pose_lag, spare_activations
 
 MEL = (1, 80, 52)
 """Of a window's sound."""
+HEARD_FRAMES = 250
+"""Of a clip, which a learning audio encoder hears as a whole: as long as clips usually get."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,20 @@ def _unet(recipe: Recipe, name: str, config: UNetConfig, device: torch.device) -
     spare_activations(model, config)
     with torch.device(device):
         losses = _pixel_losses(recipe, config)
-    audio = model.audio_encoder
-    side, frames = model.config.resolution, model.config.num_frames
+    audio: Any = model.audio_encoder
+    learners = Learners(model.unet, audio, config.audio_blocks) if config.audio_blocks else None
+    side = model.config.resolution
+    frames = -(-model.config.num_frames // config.frame_step)
     cells, posed = tuple(model.latent_mask.shape[-2:]), pose_lag(model) > 0
 
     def loss(samples: int) -> Tensor:
         device = _device(model.unet)
         shape = (samples, frames, 3, side, side)
-        tokens = torch.randn(samples, frames, audio.tokens_per_frame, audio.width, device=device)
+        if learners is None:
+            shown = samples, frames, audio.tokens_per_frame, audio.width
+            tokens = torch.randn(shown, device=device)
+        else:
+            tokens = _learned_tokens(audio, config, samples, frames)
         batch = UNetBatch(
             target=_pixels(shape, device),
             surroundings=_pixels(shape, device),
@@ -147,8 +157,20 @@ def _unet(recipe: Recipe, name: str, config: UNetConfig, device: torch.device) -
         timesteps = torch.full((samples,), TRAIN_STEPS // 2, device=device)
         return denoise(model, losses, batch, latents, noise, timesteps).total
 
-    model.unet.train()
-    return DrawnStage(name, config, model.unet, (model, losses, *_hidden(losses)), loss)
+    network = (learners or model.unet).train()
+    return DrawnStage(name, config, network, (model, losses, *_hidden(losses)), loss)
+
+
+def _learned_tokens(
+    encoder: AVHubertTokens, config: UNetConfig, samples: int, frames: int
+) -> Tensor:
+    """Tokens (b, f, n, width) with the gradient of the encoder's last blocks, run once a clip."""
+    blocks, made = config.audio_blocks, []
+    for first in range(0, samples, config.windows_per_clip):
+        hidden = torch.randn(HEARD_FRAMES, encoder.width, device=_device(encoder))
+        tokens = encoder.frame_tokens(encoder.last_blocks([hidden], HEARD_FRAMES, blocks))
+        made += [tokens[:frames]] * min(config.windows_per_clip, samples - first)
+    return torch.stack(made)
 
 
 def _adapter(stage: DrawnStage, config: AdaptConfig) -> DrawnStage:

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from models.audio.avhubert_tokens import AVHubertTokens
+from models.latentsync.config import PoseConfig
 from tasks.recipes.config import STAGES, Recipe
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.train.drawn import drawn_stage
 from tasks.train.memory import GB, MemoryEstimate, _peak, estimate_memory, what_would_fit
 from tasks.train.trial import try_stage
+from tests.support.small_models import shaken
 
 CPU = torch.device("cpu")
 
@@ -41,6 +44,56 @@ def test_weights_gradients_and_moments_are_counted_exactly(stage: str) -> None:
     assert estimate.gradients == pytest.approx(learned / GB)
     assert estimate.optimizer == pytest.approx((2 * learned + average) / GB)
     assert estimate.weights == pytest.approx(sum(networks.values()) / GB)
+
+
+@pytest.mark.parametrize(("step", "frames"), [(1, 16), (4, 4), (5, 4)])
+def test_drawn_windows_have_the_frames_of_real_ones(step: int, frames: int) -> None:
+    base = recipe("debug")
+    drawn = drawn_stage(replace(base, stage1=replace(base.stage1, frame_step=step)), "stage1", CPU)
+    seen: list[int] = []
+    drawn.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2]))
+    drawn.loss(1)
+    assert seen == [frames]
+
+
+def hearing(blocks: int, windows: int = 4) -> Recipe:
+    """A chain of the debug recipe's size whose encoder's last blocks learn."""
+    base = recipe("debug")
+    sizes = {"width": 32, "layers": 4, "heads": 2, "inner": 64}
+    model = replace(
+        base.model, num_frames=1, pose=PoseConfig(), audio="avhubert", audio_encoder=sizes
+    )
+    stage = replace(
+        base.stage1, batch_size=8, windows_per_clip=windows, frame_step=1, audio_blocks=blocks
+    )
+    return replace(base, model=model, stage1=stage, stage2=None)
+
+
+def test_blocks_of_the_audio_encoder_that_learn_are_counted() -> None:
+    frozen, learning = (estimate_memory(hearing(blocks), "stage1", CPU) for blocks in (0, 2))
+    encoder = AVHubertTokens(**hearing(2).model.audio_encoder)
+    learned = sum(4 * each.numel() for each in encoder.learning(2).values())
+    assert learning.gradients - frozen.gradients == pytest.approx(learned / GB)
+    assert learning.weights == pytest.approx(frozen.weights)
+    assert learning.optimizer - frozen.optimizer == pytest.approx(3 * learned / GB)
+    # Each clip of a batch is heard as a whole, once.
+    more = estimate_memory(hearing(2, windows=1), "stage1", CPU)
+    kept = [each.activations - frozen.activations for each in (learning, more)]
+    assert kept[0] > 0
+    assert kept[1] == pytest.approx(4 * kept[0], rel=0.3)
+
+
+def test_a_trial_moves_the_blocks_that_learn() -> None:
+    trial = try_stage(hearing(2), "stage1", CPU, steps=2)
+    assert all(loss == loss and abs(loss) < 100 for loss in trial.losses)
+    drawn = drawn_stage(hearing(2), "stage1", CPU)
+    # A fresh U-Net gives 0 whatever it hears.
+    shaken(drawn.network)
+    drawn.loss(8).backward()
+    grown = {name: weight.grad for name, weight in drawn.network.named_parameters()}
+    heard = {name: each for name, each in grown.items() if name.startswith("audio_encoder.")}
+    assert len(heard) > 8
+    assert all(each is not None and each.abs().sum() > 0 for each in heard.values())
 
 
 def test_what_a_pass_keeps_is_added_up() -> None:
