@@ -21,6 +21,7 @@ from flows.support.dataset_copy import local_copy
 from flows.support.secrets import keep_secrets
 from flows.support.train_text import dataset_line, plan_lines, result_lines
 from flows.support.training_board import showing
+from tasks.evaluate.crew import Crew
 from tasks.evaluate.record import make_table, with_judge
 from tasks.evaluate.run import evaluate
 from tasks.recipes.recipe import parse_overrides
@@ -80,7 +81,8 @@ def evaluate_bundle(job: TrainingJob, folder: Path, model_name: str) -> tuple[Ev
     """
     config, judge = with_judge(job.recipe.evaluation, model_name, job.tracking_uri)
     output = job.output / mlflow_runs.EVALUATION_FOLDER
-    evaluation = evaluate(folder, Path(job.dataset), output, config, job.device, say)
+    crew = Crew.of_machine(job.device, config.clips)
+    evaluation = evaluate(folder, Path(job.dataset), output, config, job.device, say, crew)
     show_table("train-latentsync-evaluation", make_table(evaluation["metrics"]), f"`{output}`")
     return evaluation, judge
 

@@ -38,11 +38,13 @@ class Material:
 
 def worse(recipe: Recipe) -> list[str]:
     """Overrides that leave the U-Net all but untrained."""
-    return [
-        f"{name}.steps={max(1, round(WORSE_SHARE * stage.steps))}"
-        for name in ("stage1", "stage2")
-        if (stage := recipe.stage(name)) is not None
-    ]
+    changes: list[str] = []
+    for name in ("stage1", "stage2"):
+        if (stage := recipe.stage(name)) is not None:
+            steps = max(1, round(WORSE_SHARE * stage.steps))
+            # Nobody looks at its sample videos, which take longer than its training.
+            changes += [f"{name}.steps={steps}", f"{name}.sample_every=0"]
+    return changes
 
 
 def digest_of(trained: Path) -> str:

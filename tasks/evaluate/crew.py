@@ -1,5 +1,6 @@
 """Who works on the clips of an evaluation: this process, or Ray's workers."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from tasks.runtime.stage import Limits, Outcome
 
 CLIPS_TOGETHER = 4
 """Clips whose windows share passes of the model, where it takes several at once."""
+MOST_LOCAL = 4
+"""Workers that share this machine unless more are asked for: each holds the model."""
 CLIP_S = 7 * 24 * 3600.0
 """Seconds that a worker may take for clips: a slow machine needs hours, but not for ever."""
 
@@ -35,6 +38,15 @@ class Crew:
     def uses_ray(self) -> bool:
         """Whether the clips are worked on by Ray."""
         return self.workers > 1 or self.ray_address is not None
+
+    @classmethod
+    def of_machine(cls, device: str, clips: int) -> "Crew":
+        """Who works on so many clips on this machine: one process for a GPU, and several on a
+        processor, since much of a clip's measurements keeps one core busy, however many there
+        are."""
+        if device.startswith("cpu"):
+            return cls(max(1, min(clips, os.cpu_count() or 1, MOST_LOCAL)))
+        return cls()
 
 
 def work_on_clips(stage: ClipStage, crew: Crew, say: Line) -> list[ClipRecord]:

@@ -109,3 +109,10 @@ def test_a_clip_that_a_worker_cannot_do_is_named(
     monkeypatch.setattr(crew_module, "run_stage", fails)
     with pytest.raises(UserError, match=r"clip speaker_.* could not be evaluated: out of memory"):
         evaluate(place / "bundle", place / "dataset", tmp_path, CONFIG, crew=Crew(workers=2))
+
+
+def test_a_processor_has_several_workers_and_a_gpu_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, clips, workers in ((2, 4, 2), (64, 30, 4), (8, 1, 1), (None, 9, 1), (8, 0, 1)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert Crew.of_machine("cpu", clips) == Crew(workers)
+        assert Crew.of_machine("cuda:0", clips) == Crew()
