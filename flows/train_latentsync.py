@@ -128,8 +128,8 @@ def train_latentsync(
     Args:
         dataset: folder that refresh-dataset wrote, or its s3:// or gs:// address.
         output: folder for checkpoints, curves, bundle and evaluation.
-        recipe: tiny, debug, paper-256, paper-512, stage2-efficient, syncdiff-tiny, syncdiff-256,
-            syncdiff-taesd, or a recipe file of your own.
+        recipe: tiny, debug, paper-256, paper-512, stage2-efficient, taesd-256, syncdiff-tiny,
+            syncdiff-256, syncdiff-taesd, or a recipe file of your own.
         device: cpu, cuda, cuda:N or mps; auto takes the best that this machine has.
         overrides: changes to the recipe, each like stage1.steps=20.
         tracking_uri: MLflow's store; by default a SQLite file under runs.

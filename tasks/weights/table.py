@@ -79,7 +79,7 @@ WEIGHTS: tuple[Weight, ...] = (
         url=f"{_HF}/madebyollin/taesd/resolve/main/diffusion_pytorch_model.safetensors",
         file="taesd/diffusion_pytorch_model.safetensors",
         licence="MIT",
-        needed_by="recipe syncdiff-taesd",
+        needed_by="recipes taesd-256 and syncdiff-taesd",
     ),
     Weight(
         name="sd-1.5-unet",

@@ -4,12 +4,15 @@ import dataclasses
 import inspect
 
 import pytest
+import torch
 
 from datasets.errors import UserError
 from tasks.recipes import config
 from tasks.recipes.config import Recipe, StageConfig
 from tasks.recipes.recipe import parse_overrides, recipe
 from tasks.recipes.values import RECIPES
+from tasks.train.facts import stage_names
+from tasks.train.memory import estimate_memory
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -157,3 +160,14 @@ def test_a_sync_network_on_latents_trains_as_the_other_one() -> None:
     tiny = recipe("tiny", {"stage2.losses.sync_on": "latents"}).syncnet_latents
     assert tiny is not None
     assert tiny.options == {"channels": 32, "size": [16, 16]}
+
+
+@pytest.mark.parametrize("name", ["taesd-256", "syncdiff-taesd"])
+def test_recipes_in_stable_diffusions_latents_fit_a_small_machine(name: str) -> None:
+    chosen = recipe(name)
+    assert (chosen.autoencoder, chosen.autoencoder_weights) == (None, "taesd")
+    assert (chosen.resolution, chosen.model.latent_channels) == (256, 4)
+    # Its latents need no scale.
+    assert chosen.model.scaling_factor == 1.0
+    for stage in stage_names(chosen):
+        assert estimate_memory(chosen, stage, torch.device("cpu")).total < 7
