@@ -1,9 +1,9 @@
 """What the qualities of lip-sync cost and change: one table of speed, deviation, sync and memory.
 
-    python -m benchmarks.lipsync VIDEO SPEECH --model BUNDLE [--arms unipc:8 ...] [--json FILE]
+    python -m benchmarks.lipsync VIDEO SPEECH --model BUNDLE [--arms ddim:20:3 ...] [--json FILE]
 
-The video is lip-synced once for each quality, and for each further sampler and number of steps,
-each time in a process of its own whose networks are loaded before the clock starts.
+The video is lip-synced once for each quality, and for each further sampler, number of steps and
+`--reuse`, each time in a process of its own whose networks are loaded before the clock starts.
 
 - speed: seconds of the exact one over those of this one, from the command to the finished file;
 - networks: the same for the networks alone (encode, sampler's steps, decode);
@@ -46,12 +46,19 @@ DRAWS = 2000
 
 
 @dataclass
-class Figures:
-    """One line of the table."""
+class Arm:
+    """What is compared."""
 
     name: str
     sampler: str
     steps: int
+    reuse: int = 1
+
+
+@dataclass(kw_only=True)
+class Figures(Arm):
+    """One line of the table."""
+
     seconds: float
     network_seconds: float
     peak_mib: float
@@ -78,9 +85,9 @@ class Timed(FaceGenerator):
 
 def one(arguments: Sequence[str]) -> None:
     """Lip-sync once, and print what it took; runs in a process of its own."""
-    video, speech, output, bundle, device, sampler, steps = arguments
+    video, speech, output, bundle, device, sampler, steps, reuse = arguments
     generator = Timed(Path(bundle), device)
-    job = LipSyncJob(video, speech, output, sampler=sampler, steps=int(steps))
+    job = LipSyncJob(video, speech, output, sampler=sampler, steps=int(steps), reuse=int(reuse))
     began = time.monotonic()
     run_job(job, Path(bundle), device=device, generator=generator)
     seconds = time.monotonic() - began
@@ -88,14 +95,15 @@ def one(arguments: Sequence[str]) -> None:
     print(json.dumps([seconds, Timed.seconds, peak]))
 
 
-def made(name: str, sampler: str, steps: int, output: Path, given: Sequence[str]) -> Figures:
+def made(arm: Arm, output: Path, given: Sequence[str]) -> Figures:
     """The figures of one arm, whose video lies in `output` afterwards."""
     video, speech, bundle, device = given
     command = [sys.executable, "-m", "benchmarks.lipsync", "--one"]
-    command += [video, speech, str(output), bundle, device, sampler, str(steps)]
+    command += [video, speech, str(output), bundle, device, arm.sampler]
+    command += [str(arm.steps), str(arm.reuse)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     seconds, network_s, peak = json.loads(done.stdout.splitlines()[-1])
-    return Figures(name, sampler, steps, seconds, network_s, peak)
+    return Figures(**asdict(arm), seconds=seconds, network_seconds=network_s, peak_mib=peak)
 
 
 def sync_of(video: Path) -> tuple[float, float, float]:
@@ -108,12 +116,12 @@ def sync_of(video: Path) -> tuple[float, float, float]:
     return float(np.mean(pieces)), float(low), float(high)
 
 
-def arms_of(texts: Sequence[str]) -> list[tuple[str, str, int]]:
-    """The qualities, and further arms such as `unipc:8`: name, sampler, steps."""
-    found = [(name, *chosen) for name, chosen in QUALITIES.items()]
+def arms_of(texts: Sequence[str]) -> list[Arm]:
+    """The qualities, and further arms such as `unipc:8` or `ddim:20:3`."""
+    found = [Arm(name, *chosen) for name, chosen in QUALITIES.items()]
     for text in texts:
-        sampler, _, steps = text.partition(":")
-        found.append((text, sampler, int(steps)))
+        sampler, *numbers = text.split(":")
+        found.append(Arm(text, sampler, *map(int, numbers)))
     return found
 
 
@@ -128,9 +136,9 @@ def measure(given: Sequence[str], texts: Sequence[str], folder: Path) -> list[Fi
     found: list[Figures] = []
     pictures: np.ndarray | None = None
     opened: np.ndarray | None = None
-    for name, sampler, steps in arms_of(texts):
+    for arm in arms_of(texts):
         output = folder / f"{len(found)}.mp4"
-        figures = made(name, sampler, steps, output, given)
+        figures = made(arm, output, given)
         figures.sync, figures.sync_low, figures.sync_high = sync_of(output)
         shown = aligned_faces(output, faces, resolution)[:, region].astype(np.float32)
         curve = openings(output)
@@ -171,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("video")
     parser.add_argument("speech")
     parser.add_argument("--model", required=True, help="folder of a bundle")
-    parser.add_argument("--arms", nargs="*", default=[], help="such as unipc:8 ddim:4")
+    parser.add_argument("--arms", nargs="*", default=[], help="such as unipc:8 ddim:20:3")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(given)

@@ -23,6 +23,7 @@ from models.latentsync.folder import CONFIG, read_config, read_part, write_model
 from models.latentsync.mask import face_mask, latent_mask, soft_edge, whole_cells
 from models.latentsync.sampling import bf16_pays, predict_guided, shared_noise
 from models.unet import LipSyncUNet
+from models.unet.deep import DeepFeatures
 from models.unet.network import UNetOptions
 from models.unet.pose import pose_channels
 
@@ -154,6 +155,7 @@ class LatentSync(nn.Module):
         reference: torch.Tensor,
         mask: torch.Tensor | None = None,
         pose: torch.Tensor | None = None,
+        deep: DeepFeatures | None = None,
     ) -> torch.Tensor:
         """The U-Net's output: noise or sample, as `config.prediction_type` says.
 
@@ -165,6 +167,7 @@ class LatentSync(nn.Module):
             reference: latents of the reference window.
             mask: (1 or b, 1, 1 or f, r, r), 1 = kept; the model's own when not given.
             pose: latents (b, c, 1 or f, r, r) of an earlier frame, for a model that is shown one.
+            deep: features of an earlier step, see `LipSyncUNet.forward`.
 
         Returns:
             (b, c, f, r, r).
@@ -180,7 +183,8 @@ class LatentSync(nn.Module):
             if pose is None:
                 raise ValueError("this model is shown an earlier frame: give its latents as pose")
             shown.append(pose.expand_as(noisy))
-        return self.unet(torch.cat(shown, dim=1), timesteps, tokens)
+        inputs = torch.cat(shown, dim=1), timesteps, tokens
+        return self.unet(*inputs) if deep is None else self.unet(*inputs, deep)
 
     def blend(self, pixels: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
         """The generated part in the given picture, with a soft edge inside the mask.
@@ -210,6 +214,7 @@ class LatentSync(nn.Module):
         bf16: bool | None = None,
         pose: torch.Tensor | None = None,
         sampler: str = DDIM,
+        reuse: int = 1,
     ) -> torch.Tensor:
         """Repaint the masked part of a window with guidance on the audio.
 
@@ -230,6 +235,8 @@ class LatentSync(nn.Module):
             pose: latents (b, c, r, r) of an earlier frame, for a model that is shown one; None: at
                 the beginning of a shot, where the reference's first frame takes its place.
             sampler: one of `models.latentsync.diffusion.SAMPLERS`; DDIM as published.
+            reuse: every how manieth step runs all of the U-Net, see `models.unet.deep`; 1 as
+                published.
 
         Returns:
             (b, f, 3, R, R) in [-1, 1] on the pixels' device.
@@ -254,9 +261,12 @@ class LatentSync(nn.Module):
             shown_pose = None
             if self.unet.bottleneck is not None:
                 shown_pose = shown[:, :, :1] if pose is None else pose.to(masked)[:, :, None]
+            deep = DeepFeatures(reuse) if reuse != 1 else None
             for done, step in enumerate(scheduler.timesteps, 1):
+                if deep is not None:
+                    deep.begin(done - 1)
                 output = predict_guided(
-                    self.predict, latents, step, tokens, masked, shown, guidance, shown_pose
+                    self.predict, latents, step, tokens, masked, shown, guidance, shown_pose, deep
                 )
                 stepped = scheduler.step(output, step, latents)
                 latents = stepped.prev_sample

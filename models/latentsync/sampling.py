@@ -1,8 +1,11 @@
 """What sampling a window needs besides the networks: its noise, guidance by audio, precision."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+
+from models.unet.deep import DeepFeatures
 
 
 def bf16_pays(device: torch.device) -> bool:
@@ -46,6 +49,7 @@ def predict_guided(
     reference: torch.Tensor,
     guidance: float,
     pose: torch.Tensor | None = None,
+    deep: DeepFeatures | None = None,
 ) -> torch.Tensor:
     """The U-Net's output with and without audio, the difference scaled by `guidance`.
 
@@ -53,17 +57,19 @@ def predict_guided(
         predict: `LatentSync.predict`, which takes the following arguments.
         step: timestep of the scheduler, a scalar.
         pose: latents (b, c, 1, r, r) of an earlier frame, for a model that is shown one.
+        deep: features of an earlier step, see `LipSyncUNet.forward`.
     """
+    more: dict[str, Any] = {} if deep is None else {"deep": deep}
     timesteps = step.to(latents.device).expand(len(latents))
     if guidance == 1:
-        more = {} if pose is None else {"pose": pose}
+        more |= {} if pose is None else {"pose": pose}
         return predict(latents, timesteps, tokens, masked, reference, **more).to(latents.dtype)
     # One pass over twice the batch: first without audio, then with it.
     latents, timesteps, masked, reference = (
         torch.cat([each, each]) for each in (latents, timesteps, masked, reference)
     )
     tokens = torch.cat([torch.zeros_like(tokens), tokens])
-    more = {} if pose is None else {"pose": torch.cat([pose, pose])}
+    more |= {} if pose is None else {"pose": torch.cat([pose, pose])}
     output = predict(latents, timesteps, tokens, masked, reference, **more)
     without, with_audio = output.to(latents.dtype).chunk(2)
     return without + guidance * (with_audio - without)

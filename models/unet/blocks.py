@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.unet.attention import make_plain
+from models.unet.deep import DeepFeatures
 from models.unet.motion import MotionModule
 
 
@@ -279,8 +280,14 @@ class UpLevel(Level):
         time: torch.Tensor,
         audio: torch.Tensor,
         num_frames: int,
+        deep: DeepFeatures | None = None,
     ) -> torch.Tensor:
-        for index in range(len(self.resnets)):
+        count = len(self.resnets)
+        # With features of an earlier step only the last layer is left.
+        again = deep is not None and deep.kept is not None
+        for index in range(count - 1 if again else 0, count):
+            if deep is not None and index == count - 1:
+                deep.kept = hidden = hidden if deep.kept is None else deep.kept
             hidden = torch.cat([hidden, skips.pop()], dim=1)
             hidden = self.layer(index, hidden, time, audio, num_frames)
         for upsampler in self.upsamplers:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.unet.blocks import BlockConfig, ClipGroupNorm, DownLevel, LevelConfig, MidLevel, UpLevel
+from models.unet.deep import DeepFeatures
 from models.unet.pose import PoseBottleneck, add_inputs, convolve_apart, pose_channels
 
 ATTENTIONS = ("full", "cross", "none")
@@ -181,7 +182,11 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
         return self.bottleneck.channels if self.bottleneck is not None else 0
 
     def forward(
-        self, sample: torch.Tensor, timesteps: torch.Tensor | int, audio: torch.Tensor
+        self,
+        sample: torch.Tensor,
+        timesteps: torch.Tensor | int,
+        audio: torch.Tensor,
+        deep: DeepFeatures | None = None,
     ) -> torch.Tensor:
         """Predict the noise (or the sample, as trained) of a window.
 
@@ -190,6 +195,8 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
                 themselves; h and w divisible by 2 per resolution step.
             timesteps: (b,) or one number.
             audio: (b, f, n, cross_attention_dim).
+            deep: features of an earlier step, which are used if there are any, or kept for later
+                steps; None: neither.
 
         Returns:
             (b, out_channels, f, h, w).
@@ -210,12 +217,15 @@ class LipSyncUNet(ModelMixin, ConfigMixin):
             shown = self.bottleneck(pose, flat[:, count : count + 1])
             hidden = convolve_apart(self.conv_in, flat, shown)
         skips = [hidden]
-        for down in self.down_blocks:
-            hidden, more = down(hidden, time, tokens, frames)
-            skips += more
-        hidden = self.mid_block(hidden, time, tokens, frames)
-        for up in self.up_blocks:
-            hidden = up(hidden, skips, time, tokens, frames)
+        *inner, last = self.up_blocks
+        if deep is None or deep.kept is None:
+            for down in self.down_blocks:
+                hidden, more = down(hidden, time, tokens, frames)
+                skips += more
+            hidden = self.mid_block(hidden, time, tokens, frames)
+            for up in inner:
+                hidden = up(hidden, skips, time, tokens, frames)
+        hidden = last(hidden, skips, time, tokens, frames, deep)
         hidden = self.conv_out(F.silu(self.conv_norm_out(hidden, frames)))
         if self.config.residual:
             hidden = hidden + self._first_guess(flat)

@@ -30,7 +30,7 @@ from tasks.weights.adapter import apply_adapter
 
 OVERLAP = 4
 """Frames that neighbouring windows share."""
-MAX_GUIDANCE = 20.0
+MAX_GUIDANCE, MAX_REUSE = 20.0, 10
 REACH = 8
 """Frames over which the rate of a video is measured."""
 
@@ -50,7 +50,7 @@ def interleaved(times_s: np.ndarray) -> int:
     return max(1, round(1 / (FPS * gap)))
 
 
-def check_sampling(steps: int, guidance: float, sampler: str = DDIM) -> None:
+def check_sampling(steps: int, guidance: float, sampler: str = DDIM, reuse: int = 1) -> None:
     """Raise a `UserError` where no sampler works with these."""
     if sampler not in SAMPLERS:
         raise UserError(f"--sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
@@ -58,6 +58,8 @@ def check_sampling(steps: int, guidance: float, sampler: str = DDIM) -> None:
         raise UserError(f"--steps must be between 1 and {MAX_STEPS}, got {steps}")
     if not 1.0 <= guidance <= MAX_GUIDANCE:
         raise UserError(f"--guidance must be between 1 and {MAX_GUIDANCE:g}, got {guidance}")
+    if not 1 <= reuse <= MAX_REUSE:
+        raise UserError(f"--reuse must be between 1 and {MAX_REUSE}, got {reuse}")
 
 
 class FaceGenerator:
@@ -73,6 +75,7 @@ class FaceGenerator:
         reference: see `tasks.lipsync.references`; empty means the bundle's own.
         adapter: an adapter for this bundle, see `tasks.weights.adapter`.
         sampler: one of `models.latentsync.diffusion.SAMPLERS`.
+        reuse: every how manieth step runs all of the U-Net, see `models.unet.deep`.
 
     Raises:
         UserError: the device does not exist, an option is out of range, or the adapter is for
@@ -94,10 +97,11 @@ class FaceGenerator:
         reference: str = "",
         adapter: Path | None = None,
         sampler: str = DDIM,
+        reuse: int = 1,
     ) -> None:
         if reference:
             check_reference(reference)
-        check_sampling(steps, guidance, sampler)
+        check_sampling(steps, guidance, sampler, reuse)
         self.device = resolve_device(device)
         self.model: Any = LatentSync.load(bundle, self.device).eval()
         if adapter is not None:
@@ -107,22 +111,29 @@ class FaceGenerator:
         self.chained = self.model.config.pose is not None
         self.region: np.ndarray = self.model.alpha[0, 0].cpu().numpy()
         self.steps, self.guidance, self.seed, self.bf16 = steps, guidance, seed, bf16
-        self.sampler = sampler
+        self.sampler, self.reuse = sampler, reuse
         self.reference: str = reference or self.model.config.reference
 
     def tuned(
-        self, steps: int, guidance: float, seed: int, reference: str = "", sampler: str = DDIM
+        self,
+        steps: int,
+        guidance: float,
+        seed: int,
+        reference: str = "",
+        sampler: str = DDIM,
+        reuse: int = 1,
     ) -> "FaceGenerator":
         """One with the same networks and other settings; empty: the model's own reference.
 
         Raises:
             UserError: an option is out of range.
         """
-        check_sampling(steps, guidance, sampler)
+        check_sampling(steps, guidance, sampler, reuse)
         if reference:
             check_reference(reference)
         other = copy(self)
-        other.steps, other.guidance, other.seed, other.sampler = steps, guidance, seed, sampler
+        other.steps, other.guidance, other.seed = steps, guidance, seed
+        other.sampler, other.reuse = sampler, reuse
         other.reference = reference or self.model.config.reference
         return other
 
@@ -224,6 +235,7 @@ class FaceGenerator:
             steps=self.steps,
             guidance=self.guidance,
             sampler=self.sampler,
+            reuse=self.reuse,
             noise=torch.randn(shape, generator=generator),
             bf16=self.bf16,
         )

@@ -117,6 +117,8 @@ class LipSyncJob:
         steps: sampler steps; 20 to 50 as published. By default as the quality says.
         sampler: ddim (as published), dpm-solver++ or unipc, which need fewer steps. By default as
             the quality says.
+        reuse: every how manieth sampler step runs the whole network; the steps between use what its
+            deep layers gave before. 1 as published.
         guidance: weight of the audio; 1 to 3 as published.
         seed: seed of the initial noise.
         reference: what shows the network who the person is: frame (each frame's own face, as the
@@ -152,6 +154,7 @@ class LipSyncJob:
     quality: str = EXACT
     steps: int | None = None
     sampler: str = ""
+    reuse: int = 1
     guidance: float = 1.5
     seed: int = 1247
     reference: str = ""
@@ -328,7 +331,7 @@ def _check_turn(job: LipSyncJob, turn: Segment, where: str, needs_speech: bool) 
     try:
         face = parse_face(turn.face)
         check_silence(turn.silence)
-        check_sampling(turn.steps, turn.guidance, job.sampler_name)
+        check_sampling(turn.steps, turn.guidance, job.sampler_name, job.reuse)
         if where:
             _check_span("the segment", "", turn.begin_s, turn.end_s)
             _check_span("its speech", "audio_", turn.audio_begin_s, turn.audio_end_s)

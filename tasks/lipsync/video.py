@@ -162,10 +162,10 @@ def run_job(
     settings = (job.sampler_steps, job.guidance, job.seed)
     if generator is None:
         generator = FaceGenerator(
-            bundle_dir, device, *settings, bf16, job.reference, adapter, job.sampler_name
+            bundle_dir, device, *settings, bf16, job.reference, adapter, job.sampler_name, job.reuse
         )
     else:
-        generator = generator.tuned(*settings, job.reference, job.sampler_name)
+        generator = generator.tuned(*settings, job.reference, job.sampler_name, job.reuse)
     match = generator.reference != "frame" if job.match is None else job.match
     output.parent.mkdir(parents=True, exist_ok=True)
     facts = job_facts((*files, *(adapter_files(adapter) if adapter else ())), bundle_dir)
@@ -258,7 +258,7 @@ def _who_says_what(
         generator = base.generator
         settings = (segment.steps, segment.guidance, segment.seed)
         if settings != usual:
-            generator = generator.tuned(*settings, job.reference, job.sampler_name)  # type: ignore[arg-type]
+            generator = generator.tuned(*settings, job.reference, job.sampler_name, job.reuse)  # type: ignore[arg-type]
         faces = faces_of(scan, scan.people[choice.person], generator.resolution)
         wave, spoken = turn.heard()
         own = replace(

@@ -286,7 +286,7 @@ def denoise(
     # torch 2.13 on a CPU crashes in the backward of a channels-last GroupNorm whose
     # weights learn but whose input does not come from a weight that learns.
     noisy.requires_grad_()
-    more = {} if latents.pose is None else {"pose": latents.pose}
+    more: dict[str, Any] = {} if latents.pose is None else {"pose": latents.pose}
     prediction = model.predict(noisy, timesteps, batch.tokens, masked, reference, **more)
     goal = clean if model.config.prediction_type == "sample" else noise
     error = (prediction.float() - goal.float()).square()

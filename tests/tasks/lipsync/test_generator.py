@@ -11,7 +11,7 @@ from datasets.errors import UserError
 from models.audio.mel_tokens import MelTokens
 from models.audio.whisper_tokens import WhisperTokens
 from models.audio.windows import window_starts
-from models.latentsync.diffusion import SAMPLERS
+from models.latentsync.diffusion import DDIM, SAMPLERS
 from models.latentsync.model import LatentSync
 from tasks.lipsync.generator import OVERLAP, FaceGenerator, interleaved
 from tasks.lipsync.speech_tokens import BLOCK, FADE, STRIDE, SpeechTokens
@@ -378,12 +378,12 @@ def test_every_window_starts_from_the_same_noise_and_the_seed_decides_it(bundle:
     assert np.abs(other - first)[:, repainted].max() > 1
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("sampler", "reuse"), [*((each, 1) for each in SAMPLERS), (DDIM, 2)])
 def test_a_window_is_what_the_model_generates_with_these_options(
-    bundle: Path, sampler: str
+    bundle: Path, sampler: str, reuse: int
 ) -> None:
     faces, references, tokens = inputs()
-    generator = FaceGenerator(bundle).tuned(3, 2.5, 11, sampler=sampler)
+    generator = FaceGenerator(bundle).tuned(3, 2.5, 11, sampler=sampler, reuse=reuse)
     pixels, shown = (
         torch.from_numpy(each.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)[None]
         for each in (faces, references)
@@ -397,6 +397,7 @@ def test_a_window_is_what_the_model_generates_with_these_options(
             guidance=2.5,
             generator=torch.Generator().manual_seed(11),
             sampler=sampler,
+            reuse=reuse,
         )
     grey = (expected[0].permute(0, 2, 3, 1).numpy() + 1) * 127.5
     found = generator.window(faces, references, tokens)
@@ -413,6 +414,7 @@ def test_a_window_is_what_the_model_generates_with_these_options(
         ({"guidance": 0.99}, "between 1 and 20, got 0.99"),
         ({"guidance": 20.5}, "between 1 and 20, got 20.5"),
         ({"sampler": "euler"}, "must be one of ddim, dpm-solver"),
+        ({"reuse": 0}, "between 1 and 10, got 0"),
     ],
 )
 def test_options_out_of_range_end_in_a_sentence(options: dict[str, Any], said: str) -> None:

@@ -61,6 +61,9 @@ def test_a_sampler_that_is_given_counts_more_than_the_quality() -> None:
     assert job(quality="draft", sampler="unipc").sampler_name == "unipc"
     with pytest.raises(UserError, match="--sampler must be one of ddim, dpm-solver"):
         job(sampler="euler")
+    assert job(reuse="3").reuse == 3
+    with pytest.raises(UserError, match="--reuse must be between 1 and 10, got 11"):
+        job(reuse=11)
 
 
 def over(*segments: dict[str, Any]) -> dict[str, Any]:
