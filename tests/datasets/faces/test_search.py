@@ -1,6 +1,8 @@
 """Small faces in large pictures, and that looking for them is bounded."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache
 
 import cv2
@@ -10,6 +12,7 @@ import pytest
 from datasets.faces.landmarks import PIXELS_PER_TILE, FaceMeshDetector
 from datasets.faces.mediapipe_models import Region
 from datasets.faces.search import LEAST_SHARE, SMALLEST_FACE, FaceSearch, tiles
+from datasets.media import Picture
 from tests.support.portrait import portrait
 
 BASE = 900
@@ -123,3 +126,16 @@ def test_the_search_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert looked.count("sweep") == 1
     assert looked.count("whole") == frames / 2
     assert looked.count("next_tile") <= frames * 1920 * 1080 / PIXELS_PER_TILE
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_region_is_turned_until_its_face_is_upright(quarters: int) -> None:
+    """Whatever the detector that found it took for up."""
+    picture = Picture.of(np.rot90(portrait(), quarters).copy())
+    with closing(FaceSearch()) as search:
+        (found,) = search.whole(picture)
+        # As FaceMesh's own graph takes it, its eyes beside one another.
+        upright = search.upright(picture, replace(found, roll=0.0))
+    off = upright.roll + quarters * np.pi / 2
+    assert abs((off + np.pi) % (2 * np.pi) - np.pi) < np.radians(20)
+    assert (upright.x, upright.y, upright.side) == (found.x, found.y, found.side)
