@@ -135,13 +135,15 @@ def test_chains_side_by_side_go_on_from_their_own_frames(lag: int, tmp_path: Pat
     tokens = generator.speech(rng.normal(0, 0.2, 640 * 3).astype(np.float32)).at(np.arange(3) / 25)
     pasts: list[tuple[torch.Tensor, ...]] = [(), (), ()]
     for number, frames in ((1, 1), (2, 3)):
-        for shown in faces[:frames, number]:
-            _, pasts[number] = generator.window_after(pasts[number], shown, shown, tokens[:1])
+        for face in faces[:frames, number]:
+            _, pasts[number] = generator.window_after(pasts[number], face, face, tokens[:1])
     assert [len(past) for past in pasts] == [0, 1, lag]
-    asked = faces[3], faces[3][::-1].copy(), tokens[:, None]
-    together = generator.windows_after(pasts, *asked)
+    shown, shapes, heard = faces[3], faces[3][::-1].copy(), tokens[:, None]
+    together = generator.windows_after(pasts, shown, shapes, heard)
     for number, (painted, past) in enumerate(together):
-        alone, alone_past = generator.window_after(pasts[number], *(each[number] for each in asked))
+        alone, alone_past = generator.window_after(
+            pasts[number], shown[number], shapes[number], heard[number]
+        )
         assert np.abs(painted - alone).max() < 0.1
         assert len(past) == len(alone_past) == min(len(pasts[number]) + 1, lag)
         for mine, its in zip(past, alone_past, strict=True):
