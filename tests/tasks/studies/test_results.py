@@ -78,6 +78,15 @@ def test_only_seeds_that_both_arms_have_are_compared() -> None:
     accuracy, _ = judge(STUDY, both)
     assert accuracy.seeds == 2
     assert accuracy.difference == pytest.approx(0.35)
+    # The first seed of b has failed.
+    last = [
+        each
+        for each in outcomes(a_accuracy=[0.1, 0.9, 0.9], b_accuracy=[0.0, 0.5, 0.6])
+        if (each.arm, each.seed) != ("b", 1)
+    ]
+    accuracy, _ = judge(STUDY, last)
+    assert accuracy.seeds == 2
+    assert accuracy.difference == pytest.approx(0.35)
 
 
 def test_numbers_come_with_their_intervals_and_gaps_stay_gaps() -> None:
