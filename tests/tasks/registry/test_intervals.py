@@ -70,3 +70,10 @@ def test_values_that_do_not_exist_in_a_draw_are_left_out() -> None:
 @pytest.mark.parametrize("count", [2, 5])
 def test_equal_values_have_no_width(count: int) -> None:
     assert mean_of(np.ones(count), ["a"] * count) == (1.0, 1.0)
+
+
+def test_clips_of_one_speaker_differ_too() -> None:
+    low, high = mean_of(np.arange(8.0), ["a"] * 8)
+    # The standard error of the mean is 2.29 / sqrt(8) = 0.81, its 95 % interval 1.6 to each side.
+    assert low == pytest.approx(3.5 - 1.6, abs=0.3)
+    assert high == pytest.approx(3.5 + 1.6, abs=0.3)

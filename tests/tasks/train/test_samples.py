@@ -52,6 +52,7 @@ def test_two_clips_with_their_own_and_with_the_others_speech(
     samples = Samples(model(), clips, tmp_path, syncnet())
     scores = samples.write(7)
     assert set(scores) == {"sample_sync_own", "sample_sync_foreign"}
+    assert scores["sample_sync_own"] != scores["sample_sync_foreign"]
     paths = sorted(tmp_path.iterdir())
     assert [path.name for path in paths] == ["step-000007-0.mp4", "step-000007-1.mp4"]
     assert len({content.clip.speaker for content in samples.contents}) == 2
